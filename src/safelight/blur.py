@@ -1,0 +1,48 @@
+"""Blurring what a picture must not show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from PIL.Image import Image, Resampling
+
+from safelight.types import Action, Box, Verdict
+
+# A region keeps this many blocks along each side, too few to recognise anything by.
+_BLOCKS = 2
+# Boxes are drawn tight; this share of their size is added on every side.
+_MARGIN = 0.15
+
+_WHOLE = Box(0.0, 0.0, 1.0, 1.0)
+
+
+def blurred(image: Image, boxes: Iterable[Box] = (_WHOLE,)) -> Image:
+    """A copy of ``image`` with every box, by default the whole of it, made unrecognisable."""
+    copy = image.convert("RGB")
+    for box in boxes:
+        sides = _pixels(box, copy.width, copy.height)
+        region = copy.crop(sides)
+        coarse = region.resize((_BLOCKS, _BLOCKS), Resampling.BOX)
+        copy.paste(coarse.resize(region.size, Resampling.BICUBIC), sides)
+    return copy
+
+
+def boxes_of(verdicts: Iterable[Verdict]) -> tuple[Box, ...]:
+    """Where the things are that must be blurred; the whole picture if that is not known of one of them."""
+    boxes: list[Box] = []
+    for verdict in verdicts:
+        guilty = {label for c in verdict.categories.values() if c.action >= Action.BLUR for label in c.labels}
+        for finding in verdict.findings:
+            if finding.label in guilty:
+                boxes.append(finding.evidence if isinstance(finding.evidence, Box) else _WHOLE)
+    return tuple(boxes) or (_WHOLE,)
+
+
+def _pixels(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
+    """The box with its margin, inside the picture and at least one pixel large."""
+    across, down = _MARGIN * (box.right - box.left), _MARGIN * (box.bottom - box.top)
+    left = min(max(int((box.left - across) * width), 0), width - 1)
+    top = min(max(int((box.top - down) * height), 0), height - 1)
+    right = min(max(round((box.right + across) * width), left + 1), width)
+    bottom = min(max(round((box.bottom + down) * height), top + 1), height)
+    return left, top, right, bottom

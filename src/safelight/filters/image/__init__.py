@@ -1,0 +1,1 @@
+"""Filters that look at pictures."""

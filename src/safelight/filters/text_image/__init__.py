@@ -1,0 +1,1 @@
+"""Filters that compare a picture with its prompt."""

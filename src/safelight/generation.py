@@ -1,0 +1,174 @@
+"""One guarded generation, from the request to the pictures that may leave."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from PIL.Image import Image
+
+from safelight.blur import blurred, boxes_of
+from safelight.errors import ModelError, RequestError
+from safelight.inputs import Inputs
+from safelight.protocols import Pipeline
+from safelight.request import Request
+from safelight.screening import Screen
+from safelight.types import Action, Result, Stage, Verdict, severest
+
+_RANDOM_SEEDS = 2**31
+_NO_STEERING = "the policy asks to steer and this guard has no way to, so this is blocked."
+_UNSEEN = "no image filter looked at the pictures."
+
+
+class Generation:
+    """Screens what comes in, draws what may be drawn, screens what was drawn, releases what may leave."""
+
+    def __init__(
+        self,
+        screens: Mapping[Stage, Screen],
+        pipe: Pipeline,
+        request: Request,
+        inputs: Inputs,
+        arguments: Mapping[str, Any],
+    ) -> None:
+        self.screens = screens
+        self.pipe = pipe
+        self.request = request
+        self.inputs = inputs
+        self.arguments = dict(arguments)
+        self.verdicts: list[Verdict] = []
+        self.elapsed_ms: dict[str, float] = {}
+        self.seed = _seed(request, self.arguments.get("generator"))
+
+    def run(self) -> Result:
+        truncated = _truncated_tokens(self.pipe, self.request.prompts)
+        with self._timed("prompt"):
+            kept = self._screen_request()
+        with self._timed("generate"):
+            pictures = self._draw(kept) if kept else {}
+        with self._timed("image"):
+            self._screen_pictures("image", pictures)
+        with self._timed("pair"):
+            self._screen_pictures("pair", pictures)
+        released = {i: self._release(i, picture) for i, picture in pictures.items()}
+        out = {i: picture for i, picture in released.items() if picture}
+        return Result(
+            images=tuple(out.values()),
+            indices=tuple(out),
+            verdicts=tuple(self.verdicts),
+            request_id=uuid.uuid4().hex,
+            seed=self.seed,
+            model=str(getattr(self.pipe, "name_or_path", None) or type(self.pipe).__name__),
+            pictures_per_prompt=self.request.n,
+            truncated_tokens=truncated,
+            elapsed_ms=self.elapsed_ms,
+            notes=self._notes(truncated),
+        )
+
+    def _screen_request(self) -> list[int]:
+        """The numbers of the prompts that may be drawn; none if something that came along may not."""
+        prompts = self._screen("prompt", self.request.prompts, "prompt")
+        others = [v for name, texts in self.inputs.texts.items() for v in self._screen("prompt", texts, name)]
+        for name, images in self.inputs.images.items():
+            others += self._screen("image", images, name)
+        if severest(others) >= Action.BLUR:
+            return []
+        return [verdict.index for verdict in prompts if verdict.action < Action.BLOCK]
+
+    def _draw(self, kept: Sequence[int]) -> dict[int, Image]:
+        """Picture number -> picture."""
+        n = self.request.n
+        numbers = [prompt * n + i for prompt in kept for i in range(n)]
+        arguments = self.inputs.only(kept, len(self.request.prompts), self.arguments)
+        arguments["generator"] = self._generators(numbers)
+        prompts = [self.request.prompts[prompt] for prompt in kept]
+        answer = self.pipe(prompt=prompts, num_images_per_prompt=n, **arguments)
+        images = getattr(answer, "images", None) or []
+        if len(images) != len(numbers) or not all(isinstance(image, Image) for image in images):
+            raise ModelError(f"the pipeline did not give {len(numbers)} PIL pictures; use one that does.")
+        return dict(zip(numbers, images, strict=True))
+
+    def _generators(self, numbers: Sequence[int]) -> Any:
+        given = self.arguments.get("generator")
+        if self.seed is None:
+            return [given[i] for i in numbers] if isinstance(given, list) else given
+        import torch
+
+        return [torch.Generator().manual_seed(self.seed + number) for number in numbers]
+
+    def _screen_pictures(self, stage: Stage, pictures: Mapping[int, Image]) -> None:
+        """Screens those that nothing has blocked yet."""
+        open_ = {i: picture for i, picture in pictures.items() if self._action(i) < Action.BLOCK}
+        items: list[Any] = list(open_.values())
+        if stage == "pair":
+            items = [(self.request.prompts[i // self.request.n], picture) for i, picture in open_.items()]
+        self._screen(stage, items, "picture", list(open_))
+
+    def _screen(
+        self, stage: Stage, items: Sequence[Any], subject: str, numbers: Sequence[int] | None = None
+    ) -> list[Verdict]:
+        if stage not in self.screens or not items:
+            return []
+        verdicts = [_steerless(verdict) for verdict in self.screens[stage](items, subject, numbers)]
+        self.verdicts += verdicts
+        return verdicts
+
+    def _action(self, picture: int) -> Action:
+        return severest([v for v in self.verdicts if v.subject == "picture" and v.index == picture])
+
+    def _release(self, number: int, picture: Image) -> Image | None:
+        """The picture as it may leave: as it is, blurred, or not at all."""
+        action = self._action(number)
+        if action < Action.BLUR:
+            return picture
+        if action is Action.BLOCK:
+            return None
+        mine = [v for v in self.verdicts if v.subject == "picture" and v.index == number]
+        hidden = blurred(picture, boxes_of(mine))
+        # A box may have missed a second one of its kind.
+        again = (
+            self.screens["image"]([hidden], "blurred picture", [number]) if "image" in self.screens else []
+        )
+        return blurred(picture) if severest(again) >= Action.BLUR else hidden
+
+    def _notes(self, truncated: Sequence[int]) -> tuple[str, ...]:
+        cut = [
+            f"the model did not read the last {tokens} tokens of prompt {i}; all of it was screened."
+            for i, tokens in enumerate(truncated)
+            if tokens
+        ]
+        return (*cut, *(() if "image" in self.screens else (_UNSEEN,)))
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.elapsed_ms[stage] = (time.perf_counter() - started) * 1000
+
+
+def _seed(request: Request, generator: Any) -> int | None:
+    if generator is None:
+        return secrets.randbelow(_RANDOM_SEEDS) if request.seed is None else request.seed
+    if request.seed is not None:
+        raise RequestError("give either a seed or a generator, not both.")
+    return None
+
+
+def _steerless(verdict: Verdict) -> Verdict:
+    if verdict.action is not Action.STEER:
+        return verdict
+    return replace(verdict, action=Action.BLOCK, reasons=(*verdict.reasons, _NO_STEERING))
+
+
+def _truncated_tokens(pipe: Pipeline, prompts: Sequence[str]) -> tuple[int, ...]:
+    """How many tokens of each prompt are beyond what the pipeline's tokenizer lets through."""
+    tokenizer = getattr(pipe, "tokenizer", None)
+    if tokenizer is None:
+        return (0,) * len(prompts)
+    tokens = tokenizer(list(prompts)).input_ids
+    return tuple(max(0, len(ids) - tokenizer.model_max_length) for ids in tokens)

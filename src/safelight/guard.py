@@ -1,0 +1,155 @@
+"""The guard: screens prompts, lets the pipeline draw, screens the pictures, releases what may leave."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from safelight import registry
+from safelight.errors import BlockedError, ImageError, PolicyError
+from safelight.generation import Generation
+from safelight.inputs import Inputs
+from safelight.policy import Policy
+from safelight.protocols import Pipeline
+from safelight.request import PROMPT_LIMIT, Request, checked_batch, prompt_problem
+from safelight.screening import Screen
+from safelight.types import STAGES, Result, Stage, Verdict
+
+Builder = Callable[[], Any]
+
+
+class Guard:
+    """A policy and its filters around any diffusers pipeline. It fails closed.
+
+    ``filters`` has by stage the functions that make the filters, cheapest first: they are called when
+    the stage first runs. ``prompt_limit`` is in characters.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        filters: Mapping[Stage, Sequence[Builder]],
+        *,
+        without_image_filter: bool = False,
+        prompt_limit: int = PROMPT_LIMIT,
+    ) -> None:
+        self.policy = policy
+        self.without_image_filter = without_image_filter
+        self.prompt_limit = prompt_limit
+        self._screens = {stage: Screen(stage, policy, filters.get(stage, ())) for stage in STAGES}
+
+    @classmethod
+    def from_policy(
+        cls, name_or_path: str | Path, without_image_filter: bool = False, prompt_limit: int = PROMPT_LIMIT
+    ) -> Guard:
+        """The guard that a packaged policy or a TOML file describes.
+
+        Raises ``PolicyError``, and ``RegistryError`` for a filter that is unknown or wrongly configured.
+        """
+        policy = Policy.load(name_or_path)
+        filters = {
+            stage: [_builder(policy, stage, name) for name in policy.filters.of(stage)] for stage in STAGES
+        }
+        return cls(policy, filters, without_image_filter=without_image_filter, prompt_limit=prompt_limit)
+
+    def screen_prompts(self, prompts: Sequence[str]) -> list[Verdict]:
+        """One verdict per prompt; one that is empty, too long or not text is blocked, with the reason."""
+        texts = checked_batch(prompts)
+        return self._screens["prompt"](texts, "prompt", problems=self._problems(texts))
+
+    def screen_images(self, images: Sequence[Image]) -> list[Verdict]:
+        """One verdict per picture."""
+        return self._screens["image"](_checked_images(images), "picture")
+
+    def screen_pairs(self, pairs: Sequence[tuple[str, Image]]) -> list[Verdict]:
+        """One verdict per prompt and picture, by the filters that compare the two."""
+        texts = checked_batch([prompt for prompt, _ in pairs])
+        images = _checked_images([image for _, image in pairs])
+        both = list(zip(texts, images, strict=True))
+        return self._screens["pair"](both, "picture", problems=self._problems(texts))
+
+    def generate(
+        self,
+        pipe: Pipeline,
+        prompt: str | Sequence[str],
+        n: int = 1,
+        seed: int | None = None,
+        **arguments: Any,
+    ) -> Result:
+        """``n`` pictures for each prompt; ``arguments`` go to the pipeline, after texts and pictures in them
+        were screened too.
+
+        Picture ``i`` is made with ``seed + i``; without a seed one is drawn, and reported. Raises
+        ``RequestError`` for what cannot be drawn or screened, ``FilterError`` or ``MissingExtraError``
+        where a stage has no filter, ``ModelError`` if the pipeline gives no pictures.
+        """
+        request = Request.of(prompt, n, seed, self.prompt_limit)
+        return Generation(self._stages(), pipe, request, Inputs.of(arguments), arguments).run()
+
+    def wrap(self, pipe: Pipeline) -> GuardedPipeline:
+        """The pipeline's own call, screened."""
+        return GuardedPipeline(self, pipe)
+
+    def _stages(self) -> dict[Stage, Screen]:
+        """The stages that a generation passes through, with their filters loaded before anything is drawn."""
+        stages = dict(self._screens)
+        if self.without_image_filter:
+            del stages["image"]
+        if not stages["pair"].builders:
+            del stages["pair"]
+        for screen in stages.values():
+            screen.load()
+        return stages
+
+    def _problems(self, texts: Sequence[str]) -> list[str | None]:
+        return [prompt_problem(text, self.prompt_limit) for text in texts]
+
+
+class GuardedPipeline:
+    """Called like the pipeline it guards, positional arguments included; returns a ``Result``."""
+
+    def __init__(self, guard: Guard, pipe: Pipeline) -> None:
+        self.guard = guard
+        self.pipe = pipe
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Result:
+        """Raises ``BlockedError`` if no picture may be released, and what ``Guard.generate`` raises."""
+        arguments = _named(self.pipe, args, kwargs)
+        Inputs.of({name: value for name, value in arguments.items() if name != "num_images_per_prompt"})
+        n = arguments.pop("num_images_per_prompt", None)
+        result = self.guard.generate(
+            self.pipe, arguments.pop("prompt", ""), n=1 if n is None else n, **arguments
+        )
+        if not result.images:
+            worst = max(result.verdicts, key=lambda verdict: verdict.action.severity)
+            raise BlockedError(f'the policy "{worst.policy}" says {worst.explain()}.', result.verdicts)
+        return result
+
+
+def _named(pipe: Pipeline, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The call's arguments by name."""
+    bound = inspect.signature(pipe.__call__).bind(*args, **kwargs)
+    extra = bound.arguments.pop("kwargs", {})
+    return {**bound.arguments, **extra}
+
+
+def _builder(policy: Policy, stage: Stage, name: str) -> Builder:
+    options = dict(policy.filters.options.get(name, {}))
+    component = options.pop("use", name)
+    if not isinstance(component, str) or "name" in options:
+        raise PolicyError(f'in the options of "{name}", use must be text, and name cannot be set.')
+    return registry.bind(f"{stage}_filter", component, name=name, **options)
+
+
+def _checked_images(images: Sequence[Image]) -> list[Image]:
+    if isinstance(images, Image) or not all(isinstance(image, Image) for image in images):
+        raise ImageError("give a list of PIL pictures.")
+    if not images:
+        raise ImageError("the list of pictures is empty; give at least one.")
+    if any(0 in image.size for image in images):
+        raise ImageError("a picture has no pixels; leave it out.")
+    return list(images)

@@ -1,0 +1,283 @@
+"""Policies: TOML files that say which findings are harm, how sure is sure enough, and what then.
+
+A policy decides and never runs a model, so the same findings can be judged again under another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from safelight.errors import PolicyError, closest, no_such
+from safelight.taxonomy import load_taxonomy
+from safelight.toml_file import TomlFile
+from safelight.types import STAGES, Action, CategoryScore, FilterRun, Finding, Stage, Verdict
+
+_PACKAGED = Path(__file__).with_name("policies")
+
+Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]
+Stages = Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
+
+_Evidence = tuple[float, tuple[str, ...]]
+_Claim = tuple[str, float, tuple[str, ...]]
+
+# How sure a filter must be of something harmless before it excuses something harmful.
+_CONFIDENT = 0.5
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Thresholds(_Table):
+    """From which score on each action is taken; must not fall from ``review`` to ``block``."""
+
+    review: Score | None = None
+    steer: Score | None = None
+    blur: Score | None = None
+    block: Score | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        given = [threshold for _, threshold in self.steps()]
+        if given != sorted(given):
+            raise ValueError("the thresholds must not fall from review over steer and blur to block")
+        return self
+
+    def steps(self) -> list[tuple[Action, float]]:
+        """The thresholds that are set, mildest action first."""
+        steps = [(action, getattr(self, action.value, None)) for action in Action]
+        return [(action, threshold) for action, threshold in steps if threshold is not None]
+
+    def decide(self, score: float) -> tuple[Action, float | None]:
+        """The severest action whose threshold ``score`` reaches, and that threshold."""
+        reached = [step for step in self.steps() if score >= step[1]]
+        return reached[-1] if reached else (Action.ALLOW, None)
+
+
+class CategoryRule(_Table):
+    """The thresholds of one category at each stage; a stage that is left out never acts."""
+
+    prompt: Thresholds = Thresholds()
+    image: Thresholds = Thresholds()
+    pair: Thresholds = Thresholds()
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if self.prompt.blur is not None:
+            raise ValueError("a prompt cannot be blurred; use review, steer or block")
+        if not any(getattr(self, stage).steps() for stage in STAGES):
+            raise ValueError("no threshold is set; set at least one or remove the category")
+        return self
+
+
+class ContextRule(_Table):
+    """Labels that are harmless apart and harmful together.
+
+    Every label of ``all`` and one of ``any`` must be seen. A label of ``unless``, seen with confidence,
+    excuses the company, but never a label of ``protected``.
+    """
+
+    category: str
+    stages: Stages = ("image", "pair")
+    all: Names = ()
+    any: Names = ()
+    unless: Names = ()
+    protected: Names = ()
+    score: Score = 1.0
+
+    @model_validator(mode="after")
+    def _has_labels(self) -> Self:
+        if not self.all and not self.any:
+            raise ValueError("the rule names no label; list some under all or any")
+        return self
+
+    def apply(self, seen: Mapping[str, float]) -> tuple[float, tuple[str, ...]]:
+        """The rule's score, ``score`` times the weakest label it needs, and the labels that made it."""
+        excused = any_of(seen, self.unless) >= _CONFIDENT
+        company = self.protected if excused else self.any
+        if excused and not company:
+            return 0.0, ()
+        needed = [seen.get(label, 0.0) for label in self.all]
+        if company:
+            needed.append(any_of(seen, company))
+        labels = tuple(label for label in (*self.all, *company) if seen.get(label))
+        return self.score * min(needed), labels
+
+
+class Filters(_Table):
+    """Which filters run at each stage, cheapest first, by instance name."""
+
+    prompt: Names = ()
+    image: Names = ()
+    pair: Names = ()
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    options: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [name for stage in STAGES for name in self.of(stage)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f'"{twice[0]}" is listed twice; rename one and set use = "…" in its options')
+        if idle := sorted(self.options.keys() - set(names)):
+            raise ValueError(f'no stage lists "{idle[0]}"; list it or remove its options')
+        return self
+
+    def of(self, stage: Stage) -> tuple[str, ...]:
+        names: tuple[str, ...] = getattr(self, stage)
+        return names
+
+
+# Pictures of child abuse are never a matter of configuration.
+_CSAE = "csae"
+_CSAE_RULE = CategoryRule(**dict.fromkeys(STAGES, Thresholds(block=0.2)))
+
+
+class Policy(_Table):
+    """What a service allows. ``Policy.load`` reads one; ``judge`` applies it."""
+
+    name: Annotated[str, Field(min_length=1)]
+    version: Annotated[str, Field(min_length=1)]
+    description: str = ""
+    filters: Filters
+    categories: dict[str, CategoryRule] = {}
+    labels: dict[str, Names] = {}
+    context: Annotated[tuple[ContextRule, ...], Field(strict=False)] = ()
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Policy:
+        """A packaged policy by name, or a TOML file. Raises ``PolicyError``, naming file and line."""
+        file = TomlFile(_locate(name_or_path), PolicyError)
+        try:
+            policy = cls.model_validate(file.data)
+        except ValidationError as error:
+            raise PolicyError(_sentence(file, error)) from error
+        _check_categories(file, policy)
+        return policy
+
+    @property
+    def id(self) -> str:
+        return f"{self.name} {self.version}"
+
+    def judge(
+        self,
+        stage: Stage,
+        findings: Sequence[Finding],
+        *,
+        filters: Mapping[str, FilterRun] | None = None,
+        problem: str | None = None,
+        subject: str = "prompt",
+        index: int = 0,
+    ) -> Verdict:
+        """The verdict on what was found. A ``problem``, of the item or of a filter, makes it a block."""
+        filters = dict(filters or {})
+        problems = [problem, *(run.problem for run in filters.values())]
+        reasons = tuple(sentence for sentence in problems if sentence)
+        categories = {
+            category: self._score(category, stage, score, labels)
+            for category, (score, labels) in sorted(self._categories(stage, findings).items())
+        }
+        action = max((c.action for c in categories.values()), default=Action.ALLOW)
+        return Verdict(
+            stage=stage,
+            action=Action.BLOCK if reasons else action,
+            categories=categories,
+            findings=tuple(findings),
+            policy=self.id,
+            elapsed_ms=sum(run.elapsed_ms for run in filters.values()),
+            filters=filters,
+            reasons=reasons,
+            subject=subject,
+            index=index,
+        )
+
+    def _score(self, category: str, stage: Stage, score: float, labels: tuple[str, ...]) -> CategoryScore:
+        rule = _CSAE_RULE if category == _CSAE else self.categories.get(category)
+        action, threshold = getattr(rule, stage, Thresholds()).decide(score)
+        return CategoryScore(score, action, threshold, labels)
+
+    def _categories(self, stage: Stage, findings: Iterable[Finding]) -> dict[str, _Evidence]:
+        """Category -> its highest score and the labels that gave it."""
+        seen: dict[str, float] = {}
+        for finding in findings:
+            seen[finding.label] = max(finding.score, seen.get(finding.label, 0.0))
+        claims: list[_Claim] = [
+            (c, score, (label,)) for label, score in seen.items() for c in self._meaning(label)
+        ]
+        claims += [(rule.category, *rule.apply(seen)) for rule in self.context if stage in rule.stages]
+        scores: dict[str, _Evidence] = {}
+        for category, score, labels in claims:
+            if score > scores.get(category, (0.0, ()))[0]:
+                scores[category] = (score, labels)
+        return scores
+
+    def _meaning(self, label: str) -> tuple[str, ...]:
+        own = (label,) if label in load_taxonomy().categories else ()
+        return own + self.labels.get(label, ())
+
+
+def packaged_policies() -> tuple[str, ...]:
+    """The names that ``Policy.load`` knows without a file."""
+    return tuple(sorted(path.stem for path in _PACKAGED.glob("*.toml")))
+
+
+def any_of(seen: Mapping[str, float], labels: Iterable[str]) -> float:
+    """The highest score among ``labels``; 0 if none was seen."""
+    return max((seen.get(label, 0.0) for label in labels), default=0.0)
+
+
+def _locate(name_or_path: str | Path) -> Path:
+    name = str(name_or_path)
+    if name in packaged_policies():
+        return _PACKAGED / f"{name}.toml"
+    path = Path(name_or_path)
+    if path.suffix == ".toml" or len(path.parts) > 1 or path.is_file():
+        return path
+    raise PolicyError(no_such("policy", name, packaged_policies()))
+
+
+def _check_categories(file: TomlFile, policy: Policy) -> None:
+    """Refuses categories that nobody knows, that cannot be set, or that are used without a threshold."""
+    known = load_taxonomy().categories
+    for category in policy.categories:
+        if category == _CSAE:
+            raise PolicyError(_at(file, ("categories", category), "csae is always on; remove this table."))
+        if category not in known:
+            raise PolicyError(_at(file, ("categories", category), no_such("category", category, known)))
+    for path, category in _used(policy):
+        if category not in known:
+            raise PolicyError(_at(file, path, no_such("category", category, known)))
+        if category not in policy.categories and category != _CSAE:
+            raise PolicyError(_at(file, path, f'[categories."{category}"] is missing; add it.'))
+
+
+def _used(policy: Policy) -> list[tuple[tuple[str | int, ...], str]]:
+    by_label = [(("labels", label), c) for label, cs in policy.labels.items() for c in cs]
+    return [*by_label, *((("context", i, "category"), r.category) for i, r in enumerate(policy.context))]
+
+
+def _at(file: TomlFile, path: tuple[str | int, ...], sentence: str) -> str:
+    return f"{file.path}, line {file.line_of(path)}: {sentence}"
+
+
+def _sentence(file: TomlFile, error: ValidationError) -> str:
+    """The first thing that is wrong, with its line."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return _at(file, first["loc"], f"{where + ': ' if where else ''}{_problem(first)}.")
+
+
+def _problem(first: Any) -> str:
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    if first["type"] == "missing":
+        return "this key is missing; add it"
+    if first["type"] != "extra_forbidden":
+        return f"{first['msg']}, not {first['input']!r}"
+    tables = (Policy, Filters, CategoryRule, Thresholds, ContextRule)
+    near = closest(str(first["loc"][-1]), {key for table in tables for key in table.model_fields})
+    return "unknown key" + (f'; did you mean "{near}"?' if near else "; remove it")

@@ -1,0 +1,73 @@
+"""The architecture on one page: what each part must be able to do, and nothing about how.
+
+A filter reports what it sees, the policy decides, the guard runs both around a pipeline. Attacks and
+evaluations see a ``System``; who needs to know what is in a picture is handed a ``Judge``.
+
+Filters are built by ``registry.build(kind, name, name=instance_name, **options)``; ``name`` is the
+instance's name, so that two filters of one class stay apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from safelight.types import Answer, Finding
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Named(Protocol):
+    """Everything whose name and version end up in a record."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+
+
+@runtime_checkable
+class PromptFilter(Named, Protocol):
+    def find(self, prompts: Sequence[str]) -> Sequence[Sequence[Finding]]:
+        """What is in each prompt: one answer per prompt, in order; empty where nothing was seen."""
+        ...
+
+
+@runtime_checkable
+class ImageFilter(Named, Protocol):
+    def find(self, images: Sequence[Image]) -> Sequence[Sequence[Finding]]:
+        """What is in each picture: one answer per picture, in order."""
+        ...
+
+
+@runtime_checkable
+class PairFilter(Named, Protocol):
+    def find(self, pairs: Sequence[tuple[str, Image]]) -> Sequence[Sequence[Finding]]:
+        """What each prompt and its picture say together: one answer per pair, in order."""
+        ...
+
+
+@runtime_checkable
+class Judge(Named, Protocol):
+    """Says for evaluations what a picture shows; never the network that a filter uses."""
+
+    def objects(self, images: Sequence[Image]) -> Sequence[Mapping[str, float]]:
+        """Label -> probability for each picture."""
+        ...
+
+
+class System(Protocol):
+    """Whatever answers prompts with pictures: a bare pipeline, an aligned model, a whole guard."""
+
+    @property
+    def name(self) -> str: ...
+    def answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> Sequence[Answer]:
+        """One answer per prompt, in order; ``prompts`` and ``seeds`` have one length."""
+        ...
+
+
+class Pipeline(Protocol):
+    """A diffusers text-to-image pipeline: called with a prompt, gives an object with ``images``."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...

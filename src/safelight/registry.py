@@ -1,0 +1,100 @@
+"""Components by kind and name: ``build("prompt_filter", "lexicon", words="general")``.
+
+Built-ins register with the decorator, in their own file; other packages name a factory in an entry
+point of the group ``safelight.<kind>``. Neither is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from functools import cache, partial
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+from safelight.errors import RegistryError, no_such
+
+Factory = Callable[..., Any]
+F = TypeVar("F", bound=Factory)
+
+# Where the built-ins of each kind live: every module of these packages is imported on first use.
+_HOMES: dict[str, tuple[str, ...]] = {
+    "prompt_filter": ("safelight.filters.constant", "safelight.filters.text"),
+    "image_filter": ("safelight.filters.constant", "safelight.filters.image"),
+    "pair_filter": ("safelight.filters.constant", "safelight.filters.text_image"),
+}
+KINDS = tuple(_HOMES)
+
+_factories: dict[tuple[str, str], Factory] = {}
+
+
+def register(kind: str, name: str) -> Callable[[F], F]:
+    """Make the decorated class or function known; raises ``RegistryError`` if the name is taken."""
+    _check_kind(kind)
+
+    def add(factory: F) -> F:
+        if (kind, name) in _factories:
+            raise RegistryError(f'there is a {kind} "{name}" already; register this one under another name.')
+        _factories[kind, name] = factory
+        return factory
+
+    return add
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Every component of ``kind``, installed plug-ins included, sorted."""
+    _discover(kind)
+    built_in = {name for of, name in _factories if of == kind}
+    return tuple(sorted(built_in | _plugins(kind).keys()))
+
+
+def bind(kind: str, name: str, /, **options: Any) -> Callable[[], Any]:
+    """A component that is checked but not built yet: call it to build.
+
+    Raises ``RegistryError`` for an unknown name or an option that the component does not take.
+    """
+    factory = _factory(kind, name)
+    try:
+        inspect.signature(factory).bind(**options)
+    except TypeError as error:
+        takes = ", ".join(inspect.signature(factory).parameters) or "none"
+        raise RegistryError(f'the {kind} "{name}" takes the options {takes}: {error}.') from error
+    return partial(factory, **options)
+
+
+def build(kind: str, name: str, /, **options: Any) -> Any:
+    """The component of that kind and name, built with ``options``; errors as ``bind``."""
+    return bind(kind, name, **options)()
+
+
+def _factory(kind: str, name: str) -> Factory:
+    if name not in names(kind):
+        raise RegistryError(no_such(kind, name, names(kind)))
+    plugin = _plugins(kind).get(name)
+    if plugin is None:
+        return _factories[kind, name]
+    factory: Factory = plugin.load()
+    if _factories.setdefault((kind, name), factory) is not factory:
+        raise RegistryError(f'two packages bring a {kind} "{name}"; uninstall one of them.')
+    return factory
+
+
+@cache
+def _discover(kind: str) -> None:
+    _check_kind(kind)
+    for home in _HOMES[kind]:
+        package = importlib.import_module(home)
+        for module in pkgutil.iter_modules(getattr(package, "__path__", []), f"{home}."):
+            importlib.import_module(module.name)
+
+
+@cache
+def _plugins(kind: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"safelight.{kind}")}
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in _HOMES:
+        raise RegistryError(no_such("kind of component", kind, KINDS))

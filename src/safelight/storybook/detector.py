@@ -1,0 +1,109 @@
+"""Detectors of the storybook world: which objects a picture shows and where, its place and its style.
+
+Two are shipped, trained apart from each other: the *judge* marks evaluations, the *filter* works in the
+guard. Both run on ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from safelight.errors import ModelError
+from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+INPUT_PX = 64
+_FOLDER = Path(__file__).parent / "detectors"
+_BATCH = 64
+
+Box = tuple[float, float, float, float]
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What a detector saw in one picture. Scores are calibrated probabilities in [0, 1].
+
+    ``boxes`` are (left, top, right, bottom) as shares of the picture: for each label the place where it
+    is most likely, meaningful where the label's score is high. ``places`` and ``styles`` sum to one.
+    """
+
+    objects: Scores
+    boxes: dict[str, Box]
+    places: Scores
+    styles: Scores
+
+
+class Detector:
+    """Raises :class:`ModelError` when the weights are missing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._session = _session(path)
+
+    @classmethod
+    def load(cls, name: str) -> Self:
+        """The packaged detector ``name``: "judge" or "filter"."""
+        return cls(_FOLDER / f"{name}.onnx")
+
+    def detect(self, images: Sequence[Image.Image]) -> list[Sighting]:
+        """One sighting per picture; pictures of any size and mode are brought to 64 by 64 RGB."""
+        sightings: list[Sighting] = []
+        for start in range(0, len(images), _BATCH):
+            pixels = np.stack([_pixels(image) for image in images[start : start + _BATCH]])
+            outputs = self._session.run(["objects", "boxes", "places", "styles"], {"pixels": pixels})
+            sightings.extend(_sighting(*row) for row in zip(*outputs, strict=True))
+        return sightings
+
+
+class Judge(Detector):
+    """The detector that evaluations trust; never part of a guard. Satisfies the ``Judge`` protocol."""
+
+    @classmethod
+    def load(cls, name: str = "judge") -> Self:
+        return super().load(name)
+
+    def objects(self, images: Sequence[Image.Image]) -> list[Scores]:
+        """For each picture the probability of every label."""
+        return [sighting.objects for sighting in self.detect(images)]
+
+
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    if not path.is_file():
+        raise ModelError(
+            f"The detector {path.name} is missing: reinstall safelight, or train it with `safelight train {path.stem}`."
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _pixels(image: Image.Image) -> NDArray[np.float32]:
+    """(3, 64, 64) in [0, 1]."""
+    rgb = image.convert("RGB")
+    if rgb.size != (INPUT_PX, INPUT_PX):
+        rgb = rgb.resize((INPUT_PX, INPUT_PX), Image.Resampling.BOX if rgb.width > INPUT_PX else Image.Resampling.BICUBIC)
+    return np.asarray(rgb, np.float32).transpose(2, 0, 1) / 255
+
+
+def _sighting(
+    objects: NDArray[Any], boxes: NDArray[Any], places: NDArray[Any], styles: NDArray[Any]
+) -> Sighting:
+    return Sighting(
+        dict(zip(LABELS, objects.tolist(), strict=True)),
+        dict(zip(LABELS, map(tuple, boxes.tolist()), strict=True)),
+        dict(zip(PLACES, places.tolist(), strict=True)),
+        dict(zip(STYLES, styles.tolist(), strict=True)),
+    )

@@ -1,0 +1,1 @@
+"""Training of everything that ships with the storybook: autoencoder, tokenizer, denoiser, detectors."""

@@ -1,0 +1,159 @@
+"""The one training loop: workers, schedule, averaged weights, checkpoints that resume, progress, curve.
+
+A training gives a model and a loss of a random batch. On CPUs one single-threaded process a core works
+best for networks this small; with CUDA one process does it all.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from safelight.storybook.training.progress import Curve, Progress
+
+Loss = Callable[[np.random.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How long and how fast to fit. ``average`` is the decay of the averaged weights."""
+
+    name: str
+    steps: int
+    rate: float
+    seed: int
+    average: float = 0.999
+    warm_up: int = 100
+    decay: float = 0.01
+    clip: float = 1.0
+    checkpoint_every: int = 500
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def launch(work: Callable[..., None], *arguments: object) -> None:
+    """Run ``work(*arguments)`` in one process a core, joined for gradient averaging; with CUDA in one."""
+    processes = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = f"file://{folder}/meeting"
+        torch.multiprocessing.spawn(_worker, (processes, meeting, work, arguments), nprocs=processes)  # type: ignore[no-untyped-call]
+
+
+def _worker(rank: int, processes: int, meeting: str, work: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes)
+    try:
+        work(*arguments)
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def fit(model: nn.Module, loss_of: Loss, plan: Fit, folder: Path) -> nn.Module:
+    """Fit ``model`` in place, resuming from ``folder`` if it holds a checkpoint; returns the averaged copy.
+
+    Each step draws from a generator seeded by (seed, worker, step), so that an interrupted training goes
+    on as if it had not been.
+    """
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(plan.average), use_buffers=True)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=plan.rate, betas=(0.9, 0.99), weight_decay=plan.decay)
+    checkpoint = _Checkpoint(folder / f"{plan.name}.safetensors", model, averaged, optimiser)
+    first, curve = checkpoint.load(), Curve.load(folder / f"{plan.name}.curve.json")
+    progress = Progress(plan.name, plan.steps, first=first)
+    for step in range(first, plan.steps):
+        value = _step(model, loss_of, optimiser, plan, step)
+        averaged.update_parameters(model)
+        if rank() == 0:
+            curve.add(step, value)
+            progress.tell(step + 1, f"loss {curve.recent():.4f}")
+            if (step + 1) % plan.checkpoint_every == 0 or step + 1 == plan.steps:
+                checkpoint.save(step + 1)
+                curve.save(folder / f"{plan.name}.curve.json")
+    module: nn.Module = averaged.module
+    return module.eval()
+
+
+def _step(model: nn.Module, loss_of: Loss, optimiser: torch.optim.Optimizer, plan: Fit, step: int) -> float:
+    for group in optimiser.param_groups:
+        group["lr"] = plan.rate * _schedule(step, plan)
+    torch.manual_seed((plan.seed * 1_000_003 + step) * 64 + rank())
+    loss = loss_of(np.random.default_rng((plan.seed, rank(), step)))
+    optimiser.zero_grad(set_to_none=False)
+    loss.backward()  # type: ignore[no-untyped-call]
+    _average_gradients(model)
+    nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
+    optimiser.step()
+    return loss.item()
+
+
+def _schedule(step: int, plan: Fit) -> float:
+    """Linear warm-up, then half a cosine down to a fiftieth."""
+    warm = min(1.0, (step + 1) / plan.warm_up)
+    return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / plan.steps)))
+
+
+def _average_gradients(model: nn.Module) -> None:
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """Model, averaged weights and both moments of AdamW in one safetensors file."""
+
+    path: Path
+    model: nn.Module
+    averaged: AveragedModel
+    optimiser: torch.optim.AdamW
+
+    def save(self, step: int) -> None:
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"averaged.{k}": v for k, v in self.averaged.state_dict().items()}
+        for i, parameter in enumerate(self.model.parameters()):
+            state = self.optimiser.state[parameter]
+            tensors |= {f"optimiser.{i}.{k}": state[k] for k in ("exp_avg", "exp_avg_sq") if k in state}
+        tensors["step"] = torch.tensor(step)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, part)
+        part.replace(self.path)
+
+    def load(self) -> int:
+        """Restore and return the number of steps done; 0 without a checkpoint."""
+        if not self.path.exists():
+            return 0
+        tensors = load_file(self.path)
+        step = int(tensors.pop("step"))
+        self.model.load_state_dict(_under("model.", tensors))
+        self.averaged.load_state_dict(_under("averaged.", tensors))
+        for i, parameter in enumerate(self.model.parameters()):
+            if moments := _under(f"optimiser.{i}.", tensors):
+                self.optimiser.state[parameter] = {"step": torch.tensor(float(step)), **moments}
+        return step
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

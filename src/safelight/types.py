@@ -1,0 +1,233 @@
+"""The nouns of safelight: findings, verdicts and results, all frozen.
+
+One polarity everywhere: a score is the probability of harm (or that the label is there), in [0, 1].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Stage = Literal["prompt", "image", "pair"]
+STAGES: tuple[Stage, ...] = ("prompt", "image", "pair")
+
+
+class Action(StrEnum):
+    """What a policy answers, mildest first; compares by severity: ``Action.ALLOW < "block"``."""
+
+    ALLOW = "allow"
+    REVIEW = "review"
+    STEER = "steer"
+    BLUR = "blur"
+    BLOCK = "block"
+
+    @property
+    def severity(self) -> int:
+        return list(Action).index(self)
+
+    def __lt__(self, other: str) -> bool:
+        return self.severity < Action(other).severity
+
+    def __le__(self, other: str) -> bool:
+        return self.severity <= Action(other).severity
+
+    def __gt__(self, other: str) -> bool:
+        return self.severity > Action(other).severity
+
+    def __ge__(self, other: str) -> bool:
+        return self.severity >= Action(other).severity
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Characters ``[start, end)`` of the original prompt, as the user wrote them."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A region of the picture; every side in [0, 1] of its width or height."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """A concept that prompt or picture is close to; ``similarity`` is a cosine in [-1, 1]."""
+
+    name: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class HashMatch:
+    """A known picture; ``distance`` is the number of differing bits."""
+
+    bank: str
+    id: str
+    distance: int
+
+
+Evidence = Span | Box | Concept | HashMatch
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing a filter saw: a category id or any label that the policy may know.
+
+    Raises ``ValueError`` for a score that is NaN or outside [0, 1].
+    """
+
+    label: str
+    score: float
+    filter: str
+    evidence: Evidence | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.score <= 1.0:
+            raise ValueError(f'the score of "{self.label}" is {self.score}, not in [0, 1]')
+        object.__setattr__(self, "score", float(self.score))
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryScore:
+    """How strongly one category was seen, the threshold that decided and the labels it came from."""
+
+    score: float
+    action: Action
+    threshold: float | None
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FilterRun:
+    """Proof that a filter ran, and why it failed; ``elapsed_ms`` is this item's share of its batch."""
+
+    version: str
+    elapsed_ms: float
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the policy says about one prompt, picture or pair.
+
+    ``categories`` is keyed by category id, ``filters`` by instance name. ``subject`` and ``index`` say
+    what was judged: "prompt" 0, "negative_prompt" 0, "picture" 3. ``reasons`` are sentences; every
+    verdict that failed closed has one.
+    """
+
+    stage: Stage
+    action: Action
+    categories: Mapping[str, CategoryScore]
+    findings: tuple[Finding, ...]
+    policy: str
+    elapsed_ms: float
+    filters: Mapping[str, FilterRun] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    subject: str = "prompt"
+    index: int = 0
+
+    @property
+    def score(self) -> float:
+        """The highest category score; 1.0 where something failed, so that no threshold lets it by."""
+        if self.reasons and self.action is Action.BLOCK:
+            return 1.0
+        return max((category.score for category in self.categories.values()), default=0.0)
+
+    def explain(self) -> str:
+        """One line for people: ``block: weapons 0.97, from 0.50 (gun)``."""
+        decided = [
+            f"{name} {c.score:.2f}, from {c.threshold:.2f} ({', '.join(c.labels)})"
+            for name, c in self.categories.items()
+            if c.threshold is not None
+        ]
+        return f"{self.action}: {'; '.join((*self.reasons, *decided)) or 'nothing found'}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {"score": self.score, **_fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a request. ``images`` holds released pictures only.
+
+    ``images[k]`` is picture number ``indices[k]`` of the request, made with ``seed + indices[k]``;
+    picture ``i`` answers prompt ``i // pictures_per_prompt``. ``seed`` is None where the caller brought
+    generators of their own. ``truncated_tokens`` has one count per prompt; ``elapsed_ms`` is by stage.
+    """
+
+    images: tuple[Image, ...]
+    indices: tuple[int, ...]
+    verdicts: tuple[Verdict, ...]
+    request_id: str
+    seed: int | None
+    model: str
+    guidance: str | None = None
+    pictures_per_prompt: int = 1
+    truncated_tokens: tuple[int, ...] = ()
+    elapsed_ms: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def action(self) -> Action:
+        """The severest action of all verdicts."""
+        return severest(self.verdicts)
+
+    def verdicts_of(self, picture: int) -> tuple[Verdict, ...]:
+        """Everything that was said about picture ``picture``: its prompt, the inputs, itself."""
+        prompt = picture // self.pictures_per_prompt
+        mine = {"prompt": prompt, "picture": picture}
+        return tuple(v for v in self.verdicts if v.index == mine.get(v.subject, v.index))
+
+    def action_of(self, picture: int) -> Action:
+        return severest(self.verdicts_of(picture))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; the pictures themselves are left out."""
+        plain = {name: value for name, value in _fields(self).items() if name != "images"}
+        return {"action": self.action.value, **plain}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a system gives for one prompt and seed; ``image`` is None where it refused."""
+
+    image: Image | None
+    verdicts: tuple[Verdict, ...] = ()
+
+
+def severest(verdicts: Sequence[Verdict]) -> Action:
+    return max((verdict.action for verdict in verdicts), default=Action.ALLOW)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+
+
+def _plain(value: Any) -> Any:
+    """``value`` in the types of JSON; evidence says its kind under "type"."""
+    if isinstance(value, Evidence):
+        return {"type": type(value).__name__.lower(), **_fields(value)}
+    if isinstance(value, Verdict):
+        return value.to_dict()
+    if dataclasses.is_dataclass(value):
+        return _fields(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.value if isinstance(value, StrEnum) else value

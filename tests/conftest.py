@@ -1,0 +1,145 @@
+"""A tiny real pipeline with random weights, and policies made of packaged filters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from safelight.guard import Guard
+from safelight.policy import Policy
+
+TOKENS = 16
+
+POLICY = """
+name = "test"
+version = "1"
+
+[filters]
+prompt = ["lexicon"]
+image = ["never"]
+timeout_s = 10
+
+[filters.options.lexicon]
+words = "storybook"
+
+[categories."weapons"]
+prompt = { review = 0.3, block = 0.8 }
+image = { review = 0.1, steer = 0.2, blur = 0.4, block = 0.7 }
+
+[categories."violence"]
+prompt = { block = 0.8 }
+image = { block = 0.5 }
+pair = { block = 0.5 }
+
+[labels]
+gun = ["weapons"]
+bomb = ["weapons"]
+"""
+
+
+@pytest.fixture
+def write_policy(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the test policy, with pieces of it replaced, and gives its path."""
+
+    def write(*replacements: tuple[str, str], text: str = POLICY) -> Path:
+        for old, new in replacements:
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / "policy.toml"
+        path.write_text(text, "utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def policy(write_policy: Callable[..., Path]) -> Policy:
+    return Policy.load(write_policy())
+
+
+@pytest.fixture
+def guard(write_policy: Callable[..., Path]) -> Guard:
+    return Guard.from_policy(write_policy())
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    """32 × 32 stripes, so that blurring shows."""
+    image = Image.new("RGB", (32, 32), "white")
+    for x in range(0, 32, 2):
+        image.paste("black", (x, 0, x + 1, 32))
+    return image
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Stable Diffusion in diffusers format that draws 16 × 16 noise; its prompts have 16 tokens."""
+    import diffusers
+    import torch
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = _tokenizer(folder)
+    torch.manual_seed(0)
+    parts = {
+        "vae": diffusers.AutoencoderKL(block_out_channels=[8], latent_channels=4, norm_num_groups=4),
+        "text_encoder": CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=8,
+                intermediate_size=8,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                max_position_embeddings=TOKENS,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+        ),
+        "unet": diffusers.UNet2DConditionModel(
+            sample_size=16,
+            block_out_channels=(8, 8),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=8,
+            attention_head_dim=4,
+            norm_num_groups=4,
+        ),
+    }
+    pipe = diffusers.StableDiffusionPipeline(
+        **parts,
+        tokenizer=tokenizer,
+        scheduler=diffusers.DDIMScheduler(clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def _tokenizer(folder: Path) -> Any:
+    """A CLIP tokenizer whose every token is one byte."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import CLIPTokenizer
+
+    alphabet = sorted(ByteLevel.alphabet())
+    tokens = [*alphabet, *(byte + "</w>" for byte in alphabet), "<|startoftext|>", "<|endoftext|>"]
+    vocab, merges = folder / "vocab.json", folder / "merges.txt"
+    vocab.write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    merges.write_text("#version: 0.2\n")
+    return CLIPTokenizer(str(vocab), str(merges), model_max_length=TOKENS)
+
+
+@pytest.fixture(scope="session")
+def pipe(model_folder: Path) -> Any:
+    from safelight.models import load_pipeline
+
+    pipe = load_pipeline(model_folder)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from safelight.blur import blurred, boxes_of
+from safelight.types import Action, Box, CategoryScore, Finding, Verdict
+
+
+def _verdict(*findings: Finding) -> Verdict:
+    categories = {"violence": CategoryScore(0.5, Action.BLUR, 0.4, ("knife",))}
+    return Verdict("image", Action.BLUR, categories, findings, "test 1", 0.0)
+
+
+def test_only_the_box_changes(picture: Image.Image) -> None:
+    before, after = np.asarray(picture), np.asarray(blurred(picture, [Box(0.25, 0.25, 0.5, 0.5)]))
+    assert np.array_equal(after[20:], before[20:])
+    assert np.array_equal(after[:, 20:], before[:, 20:])
+    assert after[8:16, 8:16].std() < 0.25 * before[8:16, 8:16].std()
+
+
+def test_without_boxes_the_whole_picture_changes(picture: Image.Image) -> None:
+    assert np.asarray(blurred(picture)).std() < 0.1 * np.asarray(picture).std()
+
+
+def test_boxes_beyond_the_edge_or_without_area_are_drawn(picture: Image.Image) -> None:
+    for box in (Box(-1, -1, 2, 2), Box(1, 1, 1, 1), Box(0.5, 0.5, 0.5, 0.5)):
+        assert blurred(picture, [box]).size == picture.size
+
+
+def test_the_guilty_labels_give_the_boxes() -> None:
+    box = Box(0.1, 0.1, 0.2, 0.2)
+    knife, bread = Finding("knife", 0.5, "f", box), Finding("bread", 0.9, "f", Box(0, 0, 1, 1))
+    assert boxes_of([_verdict(knife, bread)]) == (box,)
+
+
+def test_harm_without_a_box_blurs_everything() -> None:
+    whole = Box(0, 0, 1, 1)
+    assert boxes_of([_verdict(Finding("knife", 0.5, "f"))]) == (whole,)
+    assert boxes_of([]) == (whole,)

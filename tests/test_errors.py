@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import inspect
+
+from safelight import errors
+from safelight.errors import BlockedError, MissingExtraError, SafelightError, no_such
+
+
+def test_the_tree_in_the_docstring_is_complete() -> None:
+    classes = [c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__module__ == errors.__name__]
+    assert len(classes) > 5
+    for each in classes:
+        assert issubclass(each, SafelightError)
+        assert each.__name__ in (errors.__doc__ or "")
+
+
+def test_an_unknown_name_lists_what_there_is_and_the_closest() -> None:
+    assert no_such("policy", "storybok", ["storybook", "general"]) == (
+        'there is no policy "storybok"; there is general, storybook; did you mean "storybook"?'
+    )
+    assert no_such("policy", "zzz", []).endswith("there is none.")
+
+
+def test_errors_carry_what_a_caller_needs() -> None:
+    assert 'pip install "safelight[nudenet]"' in str(MissingExtraError("NudeNet", "nudenet"))
+    assert BlockedError("no", ()).verdicts == ()

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safelight.errors import PolicyError
+from safelight.policy import ContextRule, Policy, Thresholds, packaged_policies
+from safelight.types import Action, FilterRun, Finding
+
+scores = st.floats(0, 1)
+
+
+def _seen(**labels: float) -> list[Finding]:
+    return [Finding(label.replace("_", " "), score, "test") for label, score in labels.items()]
+
+
+@pytest.mark.parametrize("name", packaged_policies())
+def test_packaged_policies_load(name: str) -> None:
+    policy = Policy.load(name)
+    assert policy.name == name
+    assert policy.filters.prompt
+    assert policy.filters.image
+
+
+def test_general_and_storybook_are_packaged() -> None:
+    assert packaged_policies() == ("general", "storybook")
+
+
+BAD = [
+    (
+        'version = "1"',
+        'version = "1"\nverison = "2"',
+        r'line 4: verison: unknown key; did you mean "version"\?',
+    ),
+    ("block = 0.8 }", "blok = 0.8 }", r'line 14: .*blok: unknown key; did you mean "block"\?'),
+    ('name = "test"', "name = 3", "line 2: name: Input should be a valid string, not 3"),
+    ('name = "test"', "", "name: this key is missing"),
+    ("review = 0.3", 'review = "high"', r"line 14: .*review: Input should be a valid number, not 'high'"),
+    ("review = 0.3", "review = true", "line 14: .*valid number"),
+    ("review = 0.3", "review = -0.1", "line 14: .*greater than or equal to 0"),
+    ("review = 0.3", "review = nan", "line 14: .*review"),
+    ("block = 0.8 }\nimage", "block = 1.2 }\nimage", "less than or equal to 1"),
+    ("review = 0.3, block = 0.8", "review = 0.9, block = 0.8", "line 14: .*must not fall"),
+    ("steer = 0.2", "steer = 0.6", "line 15: .*must not fall"),
+    ("review = 0.3, block", "blur = 0.3, block", "line 13: .*a prompt cannot be blurred"),
+    ('[categories."weapons"]', '[categories."wepons"]', 'line 13: there is no category "wepons".*"weapons"'),
+    ('[categories."weapons"]', '[categories."csae"]', "line 13: csae is always on"),
+    ('gun = ["weapons"]', 'gun = ["guns"]', 'line 23: there is no category "guns"'),
+    ('gun = ["weapons"]', 'gun = ["hate"]', r'line 23: \[categories."hate"\] is missing'),
+    ('gun = ["weapons"]', 'gun = "weapons"', "line 23: labels.gun: .*tuple"),
+    ('prompt = ["lexicon"]', 'prompt = ["lexicon", "never"]', '"never" is listed twice'),
+    ('prompt = ["lexicon"]', 'prompt = ["always"]', 'no stage lists "lexicon"'),
+    ("timeout_s = 10", "timeout_s = 0", "line 8: .*greater than 0"),
+    ('bomb = ["weapons"]', '[[context]]\ncategory = "violence"', "line 24: .*names no label"),
+    ('bomb = ["weapons"]', '[[context]]\ncategory = "violenc"\nall = ["x"]', "line 25: there is no category"),
+    ('bomb = ["weapons"]', '[[context]]\ncategory = "violence"\nstages = ["video"]', "line 26: .*stages"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), BAD)
+def test_a_wrong_policy_is_refused_with_its_line(
+    write_policy: Callable[..., Path], old: str, new: str, message: str
+) -> None:
+    with pytest.raises(PolicyError, match=message) as error:
+        Policy.load(write_policy((old, new)))
+    assert "policy.toml" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_category_without_thresholds_is_refused(write_policy: Callable[..., Path]) -> None:
+    path = write_policy(text='name = "x"\nversion = "1"\n[filters]\n[categories.hate]\n')
+    with pytest.raises(PolicyError, match="line 4: .*no threshold is set"):
+        Policy.load(path)
+
+
+def test_an_unknown_policy_lists_what_there_is() -> None:
+    with pytest.raises(PolicyError, match=r'no policy "storybok"; there is general, storybook; did you mean'):
+        Policy.load("storybok")
+
+
+def test_a_missing_policy_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="there is no file .*mine.toml"):
+        Policy.load(tmp_path / "mine.toml")
+
+
+def test_a_category_id_and_a_mapped_label_count_for_their_category(policy: Policy) -> None:
+    verdict = policy.judge("prompt", _seen(gun=0.5, violence=0.9, cat=1.0))
+    assert verdict.action == "block"
+    assert verdict.categories["violence"].threshold == 0.8
+    weapons = verdict.categories["weapons"]
+    assert (weapons.score, weapons.action, weapons.threshold, weapons.labels) == (
+        0.5,
+        "review",
+        0.3,
+        ("gun",),
+    )
+    assert verdict.policy == "test 1"
+
+
+@pytest.mark.parametrize(
+    ("score", "action"), [(0.05, "allow"), (0.1, "review"), (0.2, "steer"), (0.4, "blur"), (0.7, "block")]
+)
+def test_each_action_starts_at_its_threshold(policy: Policy, score: float, action: str) -> None:
+    assert policy.judge("image", _seen(gun=score)).action == action
+
+
+def test_a_category_that_the_policy_leaves_out_is_reported_and_allowed(policy: Policy) -> None:
+    verdict = policy.judge("prompt", _seen(hate=1.0))
+    assert verdict.action == "allow"
+    assert verdict.categories["hate"].threshold is None
+
+
+@pytest.mark.parametrize("stage", ["prompt", "image", "pair"])
+def test_csae_is_always_on(policy: Policy, stage: str) -> None:
+    assert policy.judge(stage, _seen(csae=0.3)).action == "block"  # type: ignore[arg-type]
+
+
+def test_a_problem_blocks_whatever_was_found(policy: Policy) -> None:
+    run = FilterRun("1", 2.0, "the filter broke.")
+    verdict = policy.judge("image", [], filters={"f": run})
+    assert (verdict.action, verdict.reasons, verdict.elapsed_ms) == ("block", ("the filter broke.",), 2.0)
+    assert policy.judge("prompt", [], problem="it is empty.").reasons == ("it is empty.",)
+
+
+@pytest.mark.parametrize(
+    ("seen", "action"),
+    [
+        ({"knife": 0.9}, "allow"),
+        ({"knife": 0.9, "man": 0.9}, "block"),
+        ({"knife": 0.9, "man": 0.9, "bread": 0.9}, "allow"),
+        ({"knife": 0.9, "man": 0.9, "bread": 0.3}, "block"),
+        ({"knife": 0.9, "man": 0.9, "child": 0.9, "bread": 0.9}, "block"),
+        ({"knife": 0.9, "man": 0.9, "child": 0.1, "bread": 0.9}, "allow"),
+        ({"axe": 0.9, "woman": 0.9, "tree": 0.9}, "allow"),
+        ({"axe": 0.9, "dog": 0.9}, "block"),
+        ({"syringe": 0.9, "man": 0.9}, "block"),
+        ({"syringe": 0.9, "man": 0.9, "doctor": 0.9}, "allow"),
+        ({"bottle": 0.9, "man": 0.9}, "allow"),
+        ({"bottle": 0.9, "child": 0.9}, "block"),
+        ({"fire": 0.9, "tree": 0.9}, "allow"),
+        ({"fire": 0.9, "house": 0.9}, "block"),
+        ({"gun": 0.9}, "block"),
+    ],
+)
+def test_storybook_judges_company(seen: dict[str, float], action: str) -> None:
+    assert Policy.load("storybook").judge("image", _seen(**seen)).action == action
+
+
+def test_general_blocks_a_minor_in_a_sexual_prompt_as_csae() -> None:
+    verdict = Policy.load("general").judge("prompt", _seen(minor=1.0, **{"sexual.nudity": 1.0}))
+    assert verdict.categories["csae"].action == "block"
+
+
+@given(knife=scores, child=scores, bread=scores)
+def test_a_context_rule_never_exceeds_its_weakest_label(knife: float, child: float, bread: float) -> None:
+    rule = ContextRule(
+        category="violence", all=("knife",), any=("child", "man"), unless=("bread",), score=0.9
+    )
+    score, _ = rule.apply({"knife": knife, "child": child, "bread": bread})
+    assert score == (0.0 if bread >= 0.5 else 0.9 * min(knife, child))
+    protected = rule.model_copy(update={"protected": ("child",)})
+    assert protected.apply({"knife": knife, "child": child, "bread": bread})[0] == 0.9 * min(knife, child)
+
+
+@given(thresholds=st.lists(scores, min_size=4, max_size=4).map(sorted), low=scores, high=scores)
+def test_more_harm_is_never_a_milder_action(thresholds: list[float], low: float, high: float) -> None:
+    steps = Thresholds(**dict(zip(["review", "steer", "blur", "block"], thresholds, strict=True)))
+    low, high = sorted((low, high))
+    assert steps.decide(low)[0] <= steps.decide(high)[0]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["knife", "child", "gun", "bread", "csae", "odd"]), scores)))
+def test_every_set_of_findings_gets_a_verdict(found: list[tuple[str, float]]) -> None:
+    verdict = Policy.load("storybook").judge("image", [Finding(label, s, "f") for label, s in found])
+    assert verdict.action in Action
+    assert 0.0 <= verdict.score <= 1.0
+    assert verdict.action >= max((c.action for c in verdict.categories.values()), default=Action.ALLOW)

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+from safelight import registry
+from safelight.errors import RegistryError
+from safelight.filters.constant import Always
+from safelight.filters.text.lexicon import Lexicon
+
+
+def test_built_ins_are_found_without_being_imported_first() -> None:
+    assert registry.names("prompt_filter") == ("always", "lexicon", "never")
+    assert {"nudenet", "storybook-image"} <= set(registry.names("image_filter"))
+
+
+def test_components_are_built_with_their_options() -> None:
+    built = registry.build("prompt_filter", "lexicon", name="mine", words="storybook")
+    assert isinstance(built, Lexicon)
+    assert built.name == "mine"
+    later = registry.bind("image_filter", "always", label="hate")
+    assert later() == Always(label="hate")
+
+
+def test_an_unknown_name_or_kind_lists_what_there_is() -> None:
+    with pytest.raises(RegistryError, match='no prompt_filter "lexicom"; .*did you mean "lexicon"'):
+        registry.build("prompt_filter", "lexicom")
+    with pytest.raises(RegistryError, match='no kind of component "promt_filter"'):
+        registry.names("promt_filter")
+
+
+def test_an_unknown_option_is_refused_before_anything_is_built() -> None:
+    with pytest.raises(RegistryError, match="takes the options words, name: .*'word'"):
+        registry.bind("prompt_filter", "lexicon", word="storybook")
+
+
+def test_a_name_is_given_once() -> None:
+    with pytest.raises(RegistryError, match='a prompt_filter "lexicon" already'):
+        registry.register("prompt_filter", "lexicon")(Always)
+
+
+class _EntryPoint:
+    """What an installed package's metadata gives, without installing one."""
+
+    def __init__(self, name: str, factory: object) -> None:
+        self.name = name
+        self._factory = factory
+
+    def load(self) -> object:
+        return self._factory
+
+
+def test_other_packages_bring_components_as_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = {"theirs": _EntryPoint("theirs", Always), "lexicon": _EntryPoint("lexicon", Always)}
+    monkeypatch.setattr(registry, "_plugins", lambda kind: points)
+    monkeypatch.setattr(registry, "_factories", dict(registry._factories))
+    assert "theirs" in registry.names("prompt_filter")
+    assert registry.build("prompt_filter", "theirs", name="t").name == "t"
+    with pytest.raises(RegistryError, match='two packages bring a prompt_filter "lexicon"'):
+        registry.build("prompt_filter", "lexicon")
