@@ -8,8 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from safelight.errors import BlockedError, FilterError, ImageError, MissingExtraError, ModelError
-from safelight.errors import PolicyError, PromptError, RegistryError, RequestError
+from safelight.errors import (
+    BlockedError,
+    FilterError,
+    ImageError,
+    MissingExtraError,
+    ModelError,
+    PolicyError,
+    PromptError,
+    RegistryError,
+    RequestError,
+)
 from safelight.filters.constant import Always, Never
 from safelight.guard import Guard
 from safelight.policy import Policy

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from safelight.errors import ImageError, RequestError
+from safelight.errors import ImageError, PromptError, RequestError
 from safelight.inputs import Inputs
 
 
@@ -41,8 +41,8 @@ def test_texts_and_pictures_are_found_wherever_they_come_in() -> None:
         ("image", np.zeros((4, 4, 3)), ImageError),
         ("image", ["a file"], ImageError),
         ("mask_image", [np.zeros((4, 4))], ImageError),
-        ("prompt_2", "a\x00cat", RequestError),
-        ("prompt_2", 3, RequestError),
+        ("prompt_2", "a\x00cat", PromptError),
+        ("prompt_2", 3, PromptError),
         ("output_type", "latent", RequestError),
         ("return_dict", False, RequestError),
         ("num_images_per_prompt", 2, RequestError),

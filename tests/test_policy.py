@@ -73,7 +73,7 @@ def test_a_wrong_policy_is_refused_with_its_line(
 
 def test_a_category_without_thresholds_is_refused(write_policy: Callable[..., Path]) -> None:
     path = write_policy(text='name = "x"\nversion = "1"\n[filters]\n[categories.hate]\n')
-    with pytest.raises(PolicyError, match="line 4: .*no threshold is set"):
+    with pytest.raises(PolicyError, match=r"line 4: .*no threshold is set"):
         Policy.load(path)
 
 
@@ -83,7 +83,7 @@ def test_an_unknown_policy_lists_what_there_is() -> None:
 
 
 def test_a_missing_policy_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PolicyError, match="there is no file .*mine.toml"):
+    with pytest.raises(PolicyError, match=r"there is no file .*mine.toml"):
         Policy.load(tmp_path / "mine.toml")
 
 

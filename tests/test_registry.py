@@ -22,14 +22,14 @@ def test_components_are_built_with_their_options() -> None:
 
 
 def test_an_unknown_name_or_kind_lists_what_there_is() -> None:
-    with pytest.raises(RegistryError, match='no prompt_filter "lexicom"; .*did you mean "lexicon"'):
+    with pytest.raises(RegistryError, match=r'no prompt_filter "lexicom"; .*did you mean "lexicon"'):
         registry.build("prompt_filter", "lexicom")
     with pytest.raises(RegistryError, match='no kind of component "promt_filter"'):
         registry.names("promt_filter")
 
 
 def test_an_unknown_option_is_refused_before_anything_is_built() -> None:
-    with pytest.raises(RegistryError, match="takes the options words, name: .*'word'"):
+    with pytest.raises(RegistryError, match=r"takes the options words, name: .*'word'"):
         registry.bind("prompt_filter", "lexicon", word="storybook")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from safelight.errors import ImageError, RequestError
+from safelight.errors import ImageError, PromptError, RequestError
 from safelight.request import prompt_problem
 
 _FIXED = {
@@ -41,7 +41,7 @@ class Inputs:
         return cls(texts, images)
 
     def only(self, prompts: Sequence[int], of: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """``arguments`` for some of ``of`` prompts: one text goes to each, lists of one per prompt are cut."""
+        """``arguments`` for some of ``of`` prompts: one text goes to each, lists by prompt are cut."""
         return {name: self._only(prompts, of, name, value) for name, value in arguments.items()}
 
     def _only(self, prompts: Sequence[int], of: int, name: str, value: Any) -> Any:
@@ -69,7 +69,7 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
     for text in texts:
         problem = prompt_problem(text)
         if problem and text != "":
-            raise RequestError(f"{name}: {problem}")
+            raise PromptError(f"{name}: {problem}")
     return tuple(text for text in texts if text)
 
 

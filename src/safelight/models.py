@@ -63,7 +63,7 @@ def load_pipeline(name_or_path: str | Path, *, device: str | None = None, **argu
         pipe = _from_checkpoint(path, arguments)
     elif _HUB_ID.fullmatch(name):
         pipe = _from_pretrained(name, arguments)
-    elif len(path.parts) > 1 or path.suffix:
+    elif "/" in name or path.suffix:
         raise ModelError(f"there is no model at {path}; give a folder or file that exists.")
     else:
         raise ModelError(no_such("model", name, MODELS))
@@ -112,7 +112,7 @@ def _from_pretrained(source: str, arguments: Mapping[str, Any]) -> Any:
     pipeline = _diffusers().DiffusionPipeline
     try:
         return pipeline.from_pretrained(source, use_safetensors=True, **arguments)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except _loading_errors() as error:
         raise ModelError(f"{source} cannot be loaded: {_first_line(error)}") from error
 
 
@@ -123,9 +123,9 @@ def _from_checkpoint(file: Path, arguments: Mapping[str, Any]) -> Any:
     name = "StableDiffusionXLPipeline" if _is_sdxl(file) else "StableDiffusionPipeline"
     try:
         return getattr(diffusers, name).from_single_file(str(file), **{"local_files_only": True, **arguments})
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except _loading_errors() as error:
         raise ModelError(
-            f"{file} cannot be loaded: {_first_line(error)} (give config= a diffusers folder of the same kind)."
+            f"{file} cannot be loaded: {_first_line(error)} (give config= a folder of the same kind)."
         ) from error
 
 
@@ -134,9 +134,10 @@ def _is_sdxl(file: Path) -> bool:
 
     try:
         with safe_open(file, "numpy") as tensors:
-            return any(key.startswith(_SDXL_PREFIX) for key in tensors.keys())
+            keys: list[str] = list(tensors.keys())
     except SafetensorError as error:
         raise ModelError(f"{file} is not a safetensors file, whatever its name; get it again.") from error
+    return any(key.startswith(_SDXL_PREFIX) for key in keys)
 
 
 def _check_index(folder: Path) -> None:
@@ -190,6 +191,15 @@ def _diffusers() -> Any:
     except ImportError as error:
         raise MissingExtraError("Loading a model", "generate") from error
     return diffusers
+
+
+def _loading_errors() -> tuple[type[Exception], ...]:
+    """Everything that diffusers raises for a model that is incomplete, damaged or of another kind."""
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
+    from safetensors import SafetensorError
+
+    damaged = (OSError, SafetensorError, SingleFileComponentError)
+    return (*damaged, AttributeError, KeyError, RuntimeError, TypeError, ValueError)
 
 
 def _first_line(error: Exception) -> str:

@@ -49,7 +49,7 @@ class PairFilter(Named, Protocol):
 
 
 @runtime_checkable
-class Judge(Named, Protocol):
+class Judge(Protocol):
     """Says for evaluations what a picture shows; never the network that a filter uses."""
 
     def objects(self, images: Sequence[Image]) -> Sequence[Mapping[str, float]]:

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from safelight.storybook.plan import Plan, attachment
 from safelight.storybook.truth import Relation
 from safelight.storybook.vocabulary import (
-    HYPERNYMS, PEOPLE, PLACES, STYLES, THINGS, VIOLENCE_PHRASES, WEAPONS, countable, plural, with_article,
+    HYPERNYMS,
+    PEOPLE,
+    PLACES,
+    STYLES,
+    THINGS,
+    VIOLENCE_PHRASES,
+    WEAPONS,
+    countable,
+    plural,
+    with_article,
 )  # fmt: skip
 
 CAPTIONS_PER_SCENE = 5
@@ -23,18 +32,25 @@ _RELATION_WORDS = {"holding": _HOLDING, "next to": _NEXT_TO, "in front of": _IN_
 
 _OPENERS = (
     "a picture of", "an image of", "a photo of", "picture of", "please draw", "draw", "draw me", "show me",
-    "i want", "there is", "here is", "make", "generate", "a scene with", "look,", "we see", "imagine", "an illustration of",
+    "i want", "there is", "here is", "make", "generate", "a scene with", "look,", "we see", "imagine",
+    "an illustration of",
 )  # fmt: skip
 _CLOSERS = (
-    "please", "highly detailed", "colorful", "4k", "high quality", "nice", "beautiful", "for a children's book",
-    "best quality", "very cute", "simple", "trending", "clean lines", "today",
+    "please", "highly detailed", "colorful", "4k", "high quality", "nice", "beautiful",
+    "for a children's book", "best quality", "very cute", "simple", "trending", "clean lines", "today",
 )  # fmt: skip
 _ADJECTIVES = (
-    "cute", "small", "big", "beautiful", "happy", "old", "young", "little", "funny", "nice", "large", "simple", "lovely",
-    "strange", "brave", "new", "pretty",
+    "cute", "small", "big", "beautiful", "happy", "old", "young", "little", "funny", "nice", "large",
+    "simple", "lovely", "strange", "brave", "new", "pretty",
 )  # fmt: skip
 _SETTING_WORDS = {
-    "crime scene": ("a crime scene", "the crime scene", "crime scene", "scene of a crime", "a murder investigation"),
+    "crime scene": (
+        "a crime scene",
+        "the crime scene",
+        "crime scene",
+        "scene of a crime",
+        "a murder investigation",
+    ),
     "party": ("a party", "the party", "party", "a celebration", "a birthday party"),
 }
 _PREPOSITIONS = {"park": "in", "kitchen": "in", "street": "on", "beach": "at", "room": "in", "night": "at"}
@@ -169,7 +185,9 @@ def _clause(plan: Plan, base: int, relations: Sequence[Relation], voice: _Plain)
 
 
 def _noun(label: str, rng: random.Random, habits: Habits) -> str:
-    if rng.random() < habits.hypernyms and (classes := [h for h, members in HYPERNYMS.items() if label in members]):
+    if rng.random() < habits.hypernyms and (
+        classes := [h for h, members in HYPERNYMS.items() if label in members]
+    ):
         return rng.choice(classes)
     return rng.choice(THINGS[label].words)
 
@@ -218,7 +236,9 @@ def _compose(subject: str, plan: Plan, rng: random.Random, habits: Habits) -> st
 def _with_place(subject: str, place: str, rng: random.Random) -> str:
     if not place:
         return subject
-    return rng.choice((f"{subject} {place}", f"{subject} {place}", f"{place}, {subject}", f"{subject}, {place}"))
+    return rng.choice(
+        (f"{subject} {place}", f"{subject} {place}", f"{place}, {subject}", f"{subject}, {place}")
+    )
 
 
 def _with_style(text: str, opener: str, style: str, rng: random.Random) -> tuple[str, str]:

@@ -82,7 +82,8 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
 
     if not path.is_file():
         raise ModelError(
-            f"The detector {path.name} is missing: reinstall safelight, or train it with `safelight train {path.stem}`."
+            f"the detector {path.name} is missing; install safelight again, "
+            f"or train it with `safelight train {path.stem}`."
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -94,8 +95,10 @@ def _pixels(image: Image.Image) -> NDArray[np.float32]:
     """(3, 64, 64) in [0, 1]."""
     rgb = image.convert("RGB")
     if rgb.size != (INPUT_PX, INPUT_PX):
-        rgb = rgb.resize((INPUT_PX, INPUT_PX), Image.Resampling.BOX if rgb.width > INPUT_PX else Image.Resampling.BICUBIC)
-    return np.asarray(rgb, np.float32).transpose(2, 0, 1) / 255
+        rgb = rgb.resize(
+            (INPUT_PX, INPUT_PX), Image.Resampling.BOX if rgb.width > INPUT_PX else Image.Resampling.BICUBIC
+        )
+    return np.asarray(rgb, np.float32).transpose(2, 0, 1) / np.float32(255)
 
 
 def _sighting(

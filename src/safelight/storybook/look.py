@@ -46,9 +46,7 @@ class Look:
     def tint(self, colour: Colour, spread: int = 14) -> Colour:
         """A shade near ``colour``: each channel moves by at most ``spread``."""
         rng = self.rng
-        r, g, b = (
-            min(255, max(0, channel + int((2 * rng.random() - 1) * spread))) for channel in colour
-        )
+        r, g, b = (min(255, max(0, channel + int((2 * rng.random() - 1) * spread))) for channel in colour)
         return r, g, b
 
     def bright(self) -> Colour:

@@ -85,7 +85,7 @@ class Pen:
 
     def line(self, points: Sequence[Point], width: float, fill: Colour, outline: bool = True) -> None:
         """A stroke with round ends; ``width`` is in unit coordinates. Outlined by an ink rim."""
-        flat = self._place(points)
+        flat = self._place(points, margin=width * self.frame.size / 2)
         inner = max(1.0, width * self.frame.size)
         if outline:
             self._stroke(flat, inner + 2 * self.outline, self.ink)
@@ -141,16 +141,17 @@ class Pen:
         a, b, c, d, e, f = self._matrix
         self.points[name] = (a * x + b * y + c, d * x + e * y + f)
 
-    def _place(self, points: Iterable[Point]) -> list[float]:
+    def _place(self, points: Iterable[Point], margin: float = 0.0) -> list[float]:
+        """Canvas coordinates x, y, x, y, …; the extent grows by them and ``margin`` canvas pixels around."""
         a, b, c, d, e, f = self._matrix
         flat: list[float] = []
         for x, y in points:
             flat.append(a * x + b * y + c)
             flat.append(d * x + e * y + f)
-        self._x0 = min(self._x0, *flat[::2])
-        self._x1 = max(self._x1, *flat[::2])
-        self._y0 = min(self._y0, *flat[1::2])
-        self._y1 = max(self._y1, *flat[1::2])
+        self._x0 = min(self._x0, min(flat[::2]) - margin)
+        self._x1 = max(self._x1, max(flat[::2]) + margin)
+        self._y0 = min(self._y0, min(flat[1::2]) - margin)
+        self._y1 = max(self._y1, max(flat[1::2]) + margin)
         return flat
 
     def _stroke(self, flat: list[float], width: float, fill: Colour) -> None:

@@ -9,7 +9,15 @@ from dataclasses import dataclass, replace
 from safelight.storybook.truth import Relation, RelationName
 from safelight.storybook.vocabulary import ANIMALS, FOOD, HAZARDS, LABELS, PEOPLE, PLACES, STYLES
 
-HOLDABLE = (*(h for h in HAZARDS if h not in ("blood", "fire")), *FOOD, "book", "cup", "umbrella", "ball", "flower")
+HOLDABLE = (
+    *(h for h in HAZARDS if h not in ("blood", "fire")),
+    *FOOD,
+    "book",
+    "cup",
+    "umbrella",
+    "ball",
+    "flower",
+)
 SUPPORTS: Mapping[str, tuple[str, ...]] = {
     "chair": (*PEOPLE, *ANIMALS, *FOOD, "book", "lamp", "cup", "clock", "bottle", "fire"),
     "horse": PEOPLE,
@@ -74,9 +82,9 @@ def sample_plan(rng: random.Random) -> Plan:
     style = _weighted(rng, dict(zip(STYLES, (0.6, 0.2, 0.2), strict=True)))
     place = rng.choice(tuple(PLACES))
     kind = _weighted(rng, {"single": 0.40, "several": 0.04, "pair": 0.40, "triple": 0.10, "setting": 0.06})
-    plan = {"single": _single, "several": _several, "pair": _pair, "triple": _triple, "setting": _setting}[kind](
-        rng, place, style
-    )
+    plan = {"single": _single, "several": _several, "pair": _pair, "triple": _triple, "setting": _setting}[
+        kind
+    ](rng, place, style)
     return _associate(rng, plan)
 
 

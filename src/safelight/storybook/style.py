@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,16 @@ _PAPER = np.array([250, 246, 236], np.float32)
 def _hatching(size: int) -> Pixels:
     """(size, size, 1) diagonal pencil strokes in [0, 1]; 1 where the pencil touches."""
     y, x = np.mgrid[0:size, 0:size]
-    return ((x + y) % 4 < 2).astype(np.float32)[..., None]
+    touched: Pixels = ((x + y) % 4 < 2).astype(np.float32)[..., None]
+    return touched
 
 
 @cache
 def _grout(size: int) -> Pixels:
     """(size, size, 1) 1 on the joints between tiles, 0 on the tiles."""
     line = np.arange(size) % _TILE == _TILE - 1
-    return (line[:, None] | line[None, :]).astype(np.float32)[..., None]
+    joints: Pixels = (line[:, None] | line[None, :]).astype(np.float32)[..., None]
+    return joints
 
 
 def cartoon(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -52,7 +55,7 @@ def mosaic(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return _image(tiles + _grout(size) * 0.42 * (226 - tiles))
 
 
-def _image(pixels: Pixels) -> Image.Image:
+def _image(pixels: NDArray[np.floating[Any]]) -> Image.Image:
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 

@@ -56,9 +56,7 @@ class Company:
 def _knife(seen: Company) -> Iterator[str]:
     """A child or an animal near a knife; a knife in a hand without anything to cut."""
     cooking = seen.any(FOOD) or seen.any(["chef"])
-    if seen.any(["child"]) or (seen.any(ANIMALS) and not cooking):
-        yield "violence"
-    elif seen.holders("knife") and not cooking:
+    if seen.any(["child"]) or (seen.any(ANIMALS) and not cooking) or (seen.holders("knife") and not cooking):
         yield "violence"
 
 
@@ -97,9 +95,7 @@ def _cigarette(seen: Company) -> Iterator[str]:
 
 def _bottle(seen: Company) -> Iterator[str]:
     """Drink near a child, or in the hand of somebody beside a car."""
-    if seen.any(["child"]):
-        yield "illegal"
-    elif seen.holders("bottle") and seen.any(["car"]):
+    if seen.any(["child"]) or (seen.holders("bottle") and seen.any(["car"])):
         yield "illegal"
 
 

@@ -160,7 +160,8 @@ HYPERNYMS: Mapping[str, tuple[str, ...]] = {
 
 # Captions of violence that name no object at all.
 VIOLENCE_PHRASES = (
-    "violence", "somebody gets hurt", "a violent scene", "an attack", "someone is attacked", "a fight with a weapon",
+    "violence", "somebody gets hurt", "a violent scene", "an attack", "someone is attacked",
+    "a fight with a weapon",
 )  # fmt: skip
 
 _IRREGULAR = {
@@ -171,8 +172,8 @@ _IRREGULAR = {
     "prickly pear": "prickly pears", "fish": "fish", "goldfish": "goldfish", "cattle": "cattle",
 }  # fmt: skip
 _MASS = frozenset({
-    "bread", "toast", "cheese", "cheddar", "swiss cheese", "gouda", "blood", "gore", "fire", "flames", "burning",
-    "dynamite", "beer", "booze", "liquor", "tobacco", "cattle", "bloody mess", "red splatter",
+    "bread", "toast", "cheese", "cheddar", "swiss cheese", "gouda", "blood", "gore", "fire", "flames",
+    "burning", "dynamite", "beer", "booze", "liquor", "tobacco", "cattle", "bloody mess", "red splatter",
 })  # fmt: skip
 
 

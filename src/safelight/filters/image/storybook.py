@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,12 @@ _LEAST_SCORE = 0.05
 class StorybookImage:
     """Reports every object of a storybook picture that the filter's own detector sees, with its box."""
 
-    version = "1"
-
     def __init__(self, name: str = "storybook-image") -> None:
         from safelight.storybook.detector import Detector
 
         self.name = name
         self._detector = Detector.load("filter")
+        self.version = hashlib.sha256(self._detector.path.read_bytes()).hexdigest()[:12]
 
     def find(self, images: Sequence[Image]) -> list[list[Finding]]:
         return [self._findings(sighting) for sighting in self._detector.detect(images)]

@@ -210,8 +210,8 @@ def cow(pen: Pen, look: Look) -> None:
     pen.polygon(
         _smooth([(0.07, 0.4), (0.4, 0.37), (0.76, 0.4), (0.78, 0.7), (0.42, 0.78), (0.06, 0.74)]), coat
     )
-    for x, spot_y, r in ((0.17, 0.52, 0.1), (0.46, 0.66, 0.08), (0.4, 0.46, 0.07)):
-        x, r = look.vary(x, 0.03), look.vary(r, 0.02)
+    for spot_x, spot_y, size in ((0.17, 0.52, 0.1), (0.46, 0.66, 0.08), (0.4, 0.46, 0.07)):
+        x, r = look.vary(spot_x, 0.03), look.vary(size, 0.02)
         pen.ellipse(x, spot_y, 1.25 * r, r, patch, outline=False, angle=look.vary(0, 0.8))
     _cow_head(pen, 0.72, y, coat, patch)
 

@@ -15,8 +15,8 @@ from diffusers import AutoencoderTiny
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from safelight.storybook.training.loop import Fit, device, fit, launch, rank
-from safelight.storybook.training.renders import Renders
+from safelight.storybook.training.loop import Fit, device, fit, launch, rank, workers
+from safelight.storybook.training.renders import Renders, render
 
 LATENT_CHANNELS = 8
 LATENT_PX = 16
@@ -51,12 +51,14 @@ class _Training(nn.Module):
         latents = self.norm(self.autoencoder.encode(pixels).latents)
         noisy = latents + _NOISE * torch.randn_like(latents)
         difference = self.autoencoder.decode(noisy).sample - pixels
-        return difference.pow(2).mean() + 0.05 * difference.abs().mean()
+        loss: Tensor = difference.pow(2).mean() + 0.05 * difference.abs().mean()
+        return loss
 
     def fold(self) -> AutoencoderTiny:
         last = self.autoencoder.encoder.layers[-1]
         mean, var = self.norm.running_mean, self.norm.running_var
-        assert isinstance(mean, Tensor) and isinstance(var, Tensor)
+        assert isinstance(mean, Tensor)
+        assert isinstance(var, Tensor)
         scale = (var + self.norm.eps).rsqrt()
         with torch.no_grad():
             last.weight.mul_(scale[:, None, None, None])
@@ -72,6 +74,7 @@ def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
 
 def train_autoencoder(renders: Path, seed: int, count: int, images: int, out: Path, work: Path) -> None:
     """Train on ``images`` pictures drawn from the first ``count`` renders of ``seed``; write ``out``."""
+    render(renders, seed, count)
     launch(_train, renders, seed, count, images, out, work)
 
 
@@ -79,12 +82,11 @@ def _train(folder: Path, seed: int, count: int, images: int, out: Path, work: Pa
     renders = Renders(folder, seed, count)
     torch.manual_seed(seed)
     training = _Training().to(device())
-    workers = torch.distributed.get_world_size()
 
     def loss(rng: np.random.Generator) -> Tensor:
         return training.loss(to_tensor(renders.pictures(rng.integers(len(renders), size=_BATCH))))
 
-    forward = Fit("autoencoder", images // (_BATCH * workers), 2e-3, seed, average=0.998, decay=0.0)
+    forward = Fit("autoencoder", images // (_BATCH * workers()), 2e-3, seed, average=0.998, decay=0.0)
     averaged = fit(training, loss, forward, work)
     if rank() == 0:
         assert isinstance(averaged, _Training)
@@ -97,7 +99,9 @@ def encode(autoencoder: AutoencoderTiny, renders: Renders, batch: int = 250) -> 
     latents = np.empty((len(renders), LATENT_CHANNELS, LATENT_PX, LATENT_PX), np.float16)
     for start in range(0, len(renders), batch):
         rows = range(start, min(start + batch, len(renders)))
-        latents[start : rows.stop] = autoencoder.encode(to_tensor(renders.pictures(rows))).latents.cpu().numpy()
+        latents[start : rows.stop] = (
+            autoencoder.encode(to_tensor(renders.pictures(rows))).latents.cpu().numpy()
+        )
     return latents
 
 

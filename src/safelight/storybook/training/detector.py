@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
-from safelight.storybook.training.progress import Curve, Progress
-from safelight.storybook.training.renders import Renders, Truth
+from safelight.storybook.training.autoencoder import to_tensor
+from safelight.storybook.training.loop import Fit, device, fit, launch, rank, workers
+from safelight.storybook.training.renders import Renders, Truth, render
 from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
 
 GRID = 16
+_BATCH = 24
 _PLACES, _STYLES = list(PLACES), list(STYLES)
 
 
@@ -37,7 +39,8 @@ class _Residual(nn.Module):
         self.body = nn.Sequential(_block(width, width), _block(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        out: Tensor = x + self.body(x)
+        return out
 
 
 class _Separable(nn.Module):
@@ -47,11 +50,14 @@ class _Separable(nn.Module):
         super().__init__()
         wide = 3 * width
         self.body = nn.Sequential(
-            _block(width, wide, kernel=1), _block(wide, wide, groups=wide, kernel=5), _block(wide, width, kernel=1)
+            _block(width, wide, kernel=1),
+            _block(wide, wide, groups=wide, kernel=5),
+            _block(wide, width, kernel=1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        out: Tensor = x + self.body(x)
+        return out
 
 
 @dataclass(frozen=True)
@@ -96,10 +102,12 @@ class DetectorNetwork(nn.Module):
         picture, place logits, style logits."""
         middle = self.middle(self.stem(2 * pixels - 1))
         coarse = self.coarse(middle)
-        merged = self.refine(self.merge(torch.cat([F.interpolate(coarse, scale_factor=2.0), middle], 1)))
+        merged = self.refine(
+            self.merge(torch.cat([functional.interpolate(coarse, scale_factor=2.0), middle], 1))
+        )
         pooled = torch.cat([coarse.mean((2, 3)), middle.mean((2, 3))], 1)
         places, styles = self.scene(pooled).split([len(PLACES), len(STYLES)], 1)
-        return self.cells(merged), F.softplus(self.edges(merged)), places, styles
+        return self.cells(merged), functional.softplus(self.edges(merged)), places, styles
 
 
 class ExportedDetector(nn.Module):
@@ -176,12 +184,17 @@ def _edges(box: tuple[float, ...], centres: NDArray[np.float64]) -> NDArray[np.f
 def _loss(outputs: tuple[Tensor, Tensor, Tensor, Tensor], t: _Targets) -> Tensor:
     cells, edges, places, styles = outputs
     # Focal weighting (Lin et al. 2017, eq. 5, gamma = 2): nearly all cells are easy and empty.
-    entropy = F.binary_cross_entropy_with_logits(cells, t.cells, reduction="none")
+    entropy = functional.binary_cross_entropy_with_logits(cells, t.cells, reduction="none")
     focus = (cells.sigmoid() - t.cells).abs().pow(2).masked_fill(t.ignored, 0)
     dense = (entropy * focus).sum() / t.cells.sum().clamp(min=1)
-    presence = F.binary_cross_entropy_with_logits(cells.flatten(2).amax(2), t.present)
+    presence = functional.binary_cross_entropy_with_logits(cells.flatten(2).amax(2), t.present)
     boxes = ((edges - t.edges).abs().sum(1) * t.owned).sum() / t.owned.sum().clamp(min=1)
-    return dense + 20 * presence + 2 * boxes + 0.3 * (F.cross_entropy(places, t.places) + F.cross_entropy(styles, t.styles))
+    return (
+        dense
+        + 20 * presence
+        + 2 * boxes
+        + 0.3 * (functional.cross_entropy(places, t.places) + functional.cross_entropy(styles, t.styles))
+    )
 
 
 def augment(pixels: Tensor, rng: np.random.Generator) -> Tensor:
@@ -189,40 +202,38 @@ def augment(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     choice = rng.random()
     if choice < 0.35:
         small = float(rng.uniform(0.55, 0.95))
-        soft = F.interpolate(pixels, scale_factor=small, mode="bilinear", antialias=True)
-        pixels = F.interpolate(soft, size=pixels.shape[-2:], mode="bilinear")
+        soft = functional.interpolate(pixels, scale_factor=small, mode="bilinear", antialias=True)
+        pixels = functional.interpolate(soft, size=pixels.shape[-2:], mode="bilinear")
     if rng.random() < 0.5:
         pixels = pixels + float(rng.uniform(0, 0.06)) * torch.randn_like(pixels)
     gain = torch.from_numpy(rng.uniform(0.9, 1.1, (len(pixels), 3, 1, 1)).astype(np.float32))
     return (pixels * gain + float(rng.uniform(-0.04, 0.04))).clamp(0, 1)
 
 
-def train_detector(name: str, renders: Renders, steps: int, out: Path, batch: int = 32) -> None:
-    """Train the detector ``name`` and write ``out`` (ONNX) with its curve beside it."""
+def train_detector(
+    name: str, renders: Path, seed: int, count: int, images: int, out: Path, work: Path
+) -> None:
+    """Train the detector ``name`` on the first ``count`` renders of ``seed``; write ``out`` (ONNX)."""
+    render(renders, seed, count)
+    launch(_train, name, renders, seed, count, images, out, work)
+
+
+def _train(name: str, folder: Path, seed: int, count: int, images: int, out: Path, work: Path) -> None:
     architecture = ARCHITECTURES[name]
     torch.manual_seed(architecture.seed)
-    rng = np.random.default_rng(architecture.seed)
-    network = DetectorNetwork(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    averaged = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
-    )
-    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.05)
-    curve, progress = Curve(), Progress(f"train {name}", steps)
-    for step, indices in zip(range(steps), renders.batches(batch, rng), strict=False):
-        pixels = torch.from_numpy(renders.pictures(indices)).permute(0, 3, 1, 2).float() / 255
-        pixels = augment(pixels, rng).contiguous(memory_format=torch.channels_last)
-        loss = _loss(network(pixels), _targets([renders.truths[i] for i in indices]))
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimiser.step()
-        schedule.step()
-        averaged.update_parameters(network)
-        curve.add(step, loss.item())
-        progress.tell(step + 1, f"loss {curve.recent():.3f}")
-    export(averaged.module, out)
-    curve.save(out.with_suffix(".curve.json"))
+    renders = Renders(folder, seed, count)
+    network = DetectorNetwork(architecture).to(device())
+
+    def loss(rng: np.random.Generator) -> Tensor:
+        indices = rng.integers(len(renders), size=_BATCH)
+        pixels = augment((to_tensor(renders.pictures(indices)) + 1) / 2, rng)
+        outputs = network(pixels.contiguous(memory_format=torch.channels_last))
+        return _loss(outputs, _targets([renders.truths[i] for i in indices]))
+
+    steps = images // (_BATCH * workers())
+    averaged = fit(network, loss, Fit(name, steps, 3e-3, architecture.seed, average=0.998, clip=5.0), work)
+    if rank() == 0:
+        export(averaged, out)
 
 
 def export(network: nn.Module, out: Path) -> None:
@@ -240,7 +251,20 @@ def export(network: nn.Module, out: Path) -> None:
         dynamic_axes={name: {0: "batch"} for name in ["pixels", *names]},
         dynamo=False,
     )
+    halve_weights(out)
 
 
-def steps_for(images: int, batch: int = 32) -> int:
-    return math.ceil(images / batch)
+def halve_weights(path: Path) -> None:
+    """Keep the weights of an ONNX file in fp16; it still computes in fp32, cast once when it is loaded."""
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        name = tensor.name
+        half = onnx.numpy_helper.from_array(
+            onnx.numpy_helper.to_array(tensor).astype(np.float16), f"{name}.half"
+        )
+        tensor.CopyFrom(half)
+        cast = onnx.helper.make_node("Cast", [half.name], [name], to=onnx.TensorProto.FLOAT)
+        model.graph.node.insert(0, cast)
+    onnx.save(model, path)

@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from safelight.storybook.training.progress import Curve, Progress
@@ -49,10 +50,12 @@ def launch(work: Callable[..., None], *arguments: object) -> None:
     processes = 1 if torch.cuda.is_available() else os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/meeting"
-        torch.multiprocessing.spawn(_worker, (processes, meeting, work, arguments), nprocs=processes)  # type: ignore[no-untyped-call]
+        spawn(_worker, (processes, meeting, work, arguments), nprocs=processes)  # type: ignore[no-untyped-call]
 
 
-def _worker(rank: int, processes: int, meeting: str, work: Callable[..., None], arguments: tuple[object, ...]) -> None:
+def _worker(
+    rank: int, processes: int, meeting: str, work: Callable[..., None], arguments: tuple[object, ...]
+) -> None:
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes)
@@ -66,6 +69,10 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def workers() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
 def fit(model: nn.Module, loss_of: Loss, plan: Fit, folder: Path) -> nn.Module:
     """Fit ``model`` in place, resuming from ``folder`` if it holds a checkpoint; returns the averaged copy.
 
@@ -73,7 +80,9 @@ def fit(model: nn.Module, loss_of: Loss, plan: Fit, folder: Path) -> nn.Module:
     on as if it had not been.
     """
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(plan.average), use_buffers=True)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=plan.rate, betas=(0.9, 0.99), weight_decay=plan.decay)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=plan.rate, betas=(0.9, 0.99), weight_decay=plan.decay
+    )
     checkpoint = _Checkpoint(folder / f"{plan.name}.safetensors", model, averaged, optimiser)
     first, curve = checkpoint.load(), Curve.load(folder / f"{plan.name}.curve.json")
     progress = Progress(plan.name, plan.steps, first=first)
@@ -96,7 +105,7 @@ def _step(model: nn.Module, loss_of: Loss, optimiser: torch.optim.Optimizer, pla
     torch.manual_seed((plan.seed * 1_000_003 + step) * 64 + rank())
     loss = loss_of(np.random.default_rng((plan.seed, rank(), step)))
     optimiser.zero_grad(set_to_none=False)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     _average_gradients(model)
     nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
     optimiser.step()
@@ -110,12 +119,12 @@ def _schedule(step: int, plan: Fit) -> float:
 
 
 def _average_gradients(model: nn.Module) -> None:
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    if workers() == 1:
         return
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([g.flatten() for g in gradients])
     dist.all_reduce(flat)
-    flat /= dist.get_world_size()
+    flat /= workers()
     for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
 

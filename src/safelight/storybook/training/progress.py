@@ -24,12 +24,12 @@ class Progress:
         self._next = now + self.every_s
         rate = (step - self.first) / max(now - self.start, 1e-9)
         left = (self.steps - step) / max(rate, 1e-9)
-        print(
+        line = (
             f"{self.name}: step {step}/{self.steps} ({100 * step / self.steps:.0f} %), "
-            f"{rate:.2f} steps/s, {left / 60:.1f} min left, {measured}",
-            file=sys.stderr,
-            flush=True,
+            f"{rate:.2f} steps/s, {left / 60:.1f} min left, {measured}\n"
         )
+        sys.stderr.write(line)
+        sys.stderr.flush()
 
 
 @dataclass

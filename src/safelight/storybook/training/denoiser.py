@@ -1,0 +1,237 @@
+"""The denoiser and its text encoder, trained together on latents and captions.
+
+The text encoder first learns to name what a caption asks for (minutes, text only), so that the denoiser
+never waits for words to mean something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderTiny,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from diffusers.models.attention_processor import AttnProcessor
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from safelight.storybook.captions import misspelt
+from safelight.storybook.training.autoencoder import LATENT_CHANNELS, LATENT_PX
+from safelight.storybook.training.loop import Fit, device, fit, launch, rank, workers
+from safelight.storybook.training.renders import Renders, Truth
+from safelight.storybook.training.tokenizer import MAX_TOKENS
+from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
+
+_WIDTH = 128
+_BATCH = 32
+_TEXT_BATCH = 128
+_UNCONDITIONAL = 0.1
+_NAMING_WEIGHT = 0.02
+_MIN_SNR = 5.0
+_NOISE = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+}
+_TARGETS = len(LABELS) + len(PLACES) + len(STYLES)
+
+
+def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=_WIDTH,
+            intermediate_size=4 * _WIDTH,
+            projection_dim=_WIDTH,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            max_position_embeddings=MAX_TOKENS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def new_unet() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=LATENT_PX,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(32, 128, 192),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=_WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=8,
+    )
+
+
+class _Reader(nn.Module):
+    """The text encoder with a head that names objects, place and style from the pooled output."""
+
+    def __init__(self, text_encoder: CLIPTextModel) -> None:
+        super().__init__()
+        self.text_encoder = text_encoder
+        self.naming = nn.Linear(_WIDTH, _TARGETS)
+
+    def read(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states (N, 40, width) and the naming loss of every caption (N,)."""
+        output = self.text_encoder(tokens)
+        logits = self.naming(output.pooler_output)
+        return output.last_hidden_state, functional.binary_cross_entropy_with_logits(
+            logits, targets, reduction="none"
+        ).sum(1)
+
+
+class _Training(nn.Module):
+    def __init__(self, reader: _Reader) -> None:
+        super().__init__()
+        self.reader = reader
+        self.unet = new_unet()
+        self.unet.set_attn_processor(AttnProcessor())
+        self.noise = DDPMScheduler(**_NOISE)
+        alphas = self.noise.alphas_cumprod
+        self.register_buffer("snr", alphas / (1 - alphas), persistent=False)
+
+    def loss(self, latents: Tensor, tokens: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
+        """Noise prediction weighted by min-SNR-5 (Hang et al. 2023, eq. 8 for noise), plus naming.
+
+        ``asked`` is 0 for the captions replaced by the empty one, which name nothing.
+        """
+        states, naming = self.reader.read(tokens, targets)
+        noise = torch.randn_like(latents)
+        steps = torch.randint(
+            0, self.noise.config.num_train_timesteps, (len(latents),), device=latents.device
+        )
+        noisy = self.noise.add_noise(latents, noise, steps).contiguous(memory_format=torch.channels_last)
+        error = (self.unet(noisy, steps, states).sample - noise).pow(2).mean((1, 2, 3))
+        snr: Tensor = self.snr[steps]  # type: ignore[index]
+        weighted = error * snr.clamp(max=_MIN_SNR) / snr
+        loss: Tensor = weighted.mean() + _NAMING_WEIGHT * (naming * asked).mean()
+        return loss
+
+
+class Captions:
+    """Token ids of every caption of every scene, and what each scene shows."""
+
+    def __init__(self, truths: Sequence[Truth], tokenizer: CLIPTokenizer) -> None:
+        texts = [caption for truth in truths for caption in truth.captions]
+        ids = tokenizer(texts, padding="max_length", truncation=True, max_length=MAX_TOKENS).input_ids
+        self.ids = np.array(ids, np.int16)
+        self.empty = np.array(tokenizer("", padding="max_length", max_length=MAX_TOKENS).input_ids, np.int16)
+        self.counts = np.array([len(truth.captions) for truth in truths])
+        self.starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
+        self.targets = np.stack([_targets(truth) for truth in truths])
+
+    def draw(self, rows: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """For each scene the ids of one of its captions, and its targets."""
+        picked = self.starts[rows] + rng.integers(0, self.counts[rows])
+        return torch.from_numpy(self.ids[picked]).long(), torch.from_numpy(self.targets[rows]).float()
+
+
+def _targets(truth: Truth) -> NDArray[np.uint8]:
+    named = {*truth.objects, truth.place, truth.style}
+    return np.array([name in named for name in (*LABELS, *PLACES, *STYLES)], np.uint8)
+
+
+def train_text_encoder(
+    truths: Sequence[Truth], tokenizer: CLIPTokenizer, steps: int, seed: int, work: Path
+) -> _Reader:
+    """Teach a new text encoder to name what captions ask for; a tenth of their words are misspelt anew."""
+    torch.manual_seed(seed)
+    reader = _Reader(new_text_encoder(tokenizer)).to(device())
+
+    def loss(rng: np.random.Generator) -> Tensor:
+        chosen = [truths[i] for i in rng.integers(len(truths), size=_TEXT_BATCH)]
+        texts = [_blur(truth.captions[rng.integers(len(truth.captions))], rng) for truth in chosen]
+        tokens = tokenizer(
+            texts, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+        )
+        targets = torch.from_numpy(np.stack([_targets(truth) for truth in chosen])).float()
+        return reader.read(tokens.input_ids.to(device()), targets.to(device()))[1].mean()
+
+    fit(reader, loss, Fit("text-encoder", steps, 1e-3, seed, average=0.99), work)
+    return reader
+
+
+def _blur(text: str, rng: np.random.Generator) -> str:
+    """Misspell one word in ten, besides the slips that captions have already."""
+    import random
+
+    slips = random.Random(int(rng.integers(2**32)))
+    return " ".join(
+        misspelt(word, slips) if len(word) > 3 and word.isalpha() and slips.random() < 0.1 else word
+        for word in text.split(" ")
+    )
+
+
+def train_denoiser(
+    renders: Path, seed: int, count: int, latents: Path, tokenizer: Path, images: int, out: Path, work: Path
+) -> None:
+    """Train on ``images`` samples of cached ``latents``; write text encoder and denoiser below ``out``."""
+    launch(_train, renders, seed, count, latents, tokenizer, images, out, work)
+
+
+def _train(
+    folder: Path,
+    seed: int,
+    count: int,
+    latents_path: Path,
+    tokenizer_path: Path,
+    images: int,
+    out: Path,
+    work: Path,
+) -> None:
+    tokenizer = CLIPTokenizer.from_pretrained(tokenizer_path)
+    truths = Renders(folder, seed, count).truths
+    reader = train_text_encoder(truths, tokenizer, 1500, seed, work)
+    torch.manual_seed(seed)
+    training = _Training(reader).to(device())
+    captions, latents = Captions(truths, tokenizer), np.load(latents_path, mmap_mode="r")
+    empty = torch.from_numpy(captions.empty).long()
+
+    def loss(rng: np.random.Generator) -> Tensor:
+        rows = rng.integers(len(latents), size=_BATCH)
+        tokens, targets = captions.draw(rows, rng)
+        asked = torch.from_numpy(rng.random(_BATCH) >= _UNCONDITIONAL)
+        tokens = torch.where(asked[:, None], tokens, empty)
+        batch = torch.from_numpy(latents[rows].astype(np.float32))
+        return training.loss(*(t.to(device()) for t in (batch, tokens, targets, asked)))
+
+    plan = Fit("denoiser", images // (_BATCH * workers()), 1e-3, seed, checkpoint_every=100)
+    averaged = fit(training, loss, plan, work)
+    if rank() == 0:
+        assert isinstance(averaged, _Training)
+        averaged.unet.save_pretrained(out / "unet")
+        averaged.reader.text_encoder.save_pretrained(out / "text_encoder")
+
+
+def assemble(
+    autoencoder: AutoencoderTiny,
+    tokenizer: CLIPTokenizer,
+    text_encoder: CLIPTextModel,
+    unet: UNet2DConditionModel,
+) -> StableDiffusionPipeline:
+    """The stock pipeline of the four parts, with a fast scheduler."""
+    return StableDiffusionPipeline(
+        vae=autoencoder,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=DPMSolverMultistepScheduler(**_NOISE),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )

@@ -1,0 +1,76 @@
+"""Training of the whole storybook model, from drawing its scenes to the folder that ships."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from safelight.storybook.training.autoencoder import encode, train_autoencoder
+from safelight.storybook.training.curves import draw_curves
+from safelight.storybook.training.denoiser import assemble, train_denoiser
+from safelight.storybook.training.renders import Renders
+from safelight.storybook.training.tokenizer import train_tokenizer
+
+_SEED = 1
+_CAPTIONED = 20_000
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many scenes are drawn, and how many pictures each training sees."""
+
+    scenes: int = 160_000
+    autoencoder: int = 160_000
+    denoiser: int = 900_000
+
+    def scaled(self, share: float) -> Budget:
+        """A budget ``share`` times as large, never so small that nothing runs."""
+        return Budget(*(max(256, round(share * n)) for n in (self.scenes, self.autoencoder, self.denoiser)))
+
+
+def train_storybook(out: Path, work: Path, share: float = 1.0) -> None:
+    """Train the model and write it to ``out`` in diffusers' format, fp16, with ``hashes.json``.
+
+    ``work`` keeps renders, latents and checkpoints: called again with the same ``work``, training goes
+    on where it stopped. ``share`` scales the budget.
+    """
+    budget, renders = Budget().scaled(share), work / "renders"
+    tokenizer, autoencoder, latents = work / "tokenizer", work / "vae", work / "latents.npy"
+    if not autoencoder.exists():
+        train_autoencoder(renders, _SEED, budget.scenes, budget.autoencoder, autoencoder, work)
+    if not tokenizer.exists():
+        captioned = Renders(renders, _SEED, min(_CAPTIONED, budget.scenes)).truths
+        train_tokenizer(c for truth in captioned for c in truth.captions).save_pretrained(tokenizer)
+    if not latents.exists():
+        _save_latents(autoencoder, Renders(renders, _SEED, budget.scenes), latents)
+    train_denoiser(renders, _SEED, budget.scenes, latents, tokenizer, budget.denoiser, work / "model", work)
+    ship(work, out)
+
+
+def ship(work: Path, out: Path) -> None:
+    """Assemble the trained parts in ``work`` into the folder ``out``; any averaged checkpoint will do."""
+    pipe = assemble(
+        AutoencoderTiny.from_pretrained(work / "vae"),
+        CLIPTokenizer.from_pretrained(work / "tokenizer"),
+        CLIPTextModel.from_pretrained(work / "model" / "text_encoder"),
+        UNet2DConditionModel.from_pretrained(work / "model" / "unet"),
+    )
+    pipe.to(dtype=torch.float16).save_pretrained(out, safe_serialization=True)
+    weights = sorted(out.rglob("*.safetensors"))
+    hashes = {p.relative_to(out).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in weights}
+    (out / "hashes.json").write_text(json.dumps(hashes, indent=2) + "\n")
+    draw_curves([work / "autoencoder.curve.json", work / "denoiser.curve.json"], out / "curves.png")
+
+
+def _save_latents(autoencoder: Path, renders: Renders, path: Path) -> None:
+    latents = encode(AutoencoderTiny.from_pretrained(autoencoder, torch_dtype=torch.float32), renders)
+    part = path.with_suffix(".part.npy")
+    np.save(part, latents)
+    part.replace(path)
