@@ -20,6 +20,7 @@ LAYERS = [
     {"generation"},
     {"guard"},
     {"evaluation", "server"},
+    {"demo"},
     {"cli"},
     {"__main__"},
 ]

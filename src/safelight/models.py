@@ -94,7 +94,11 @@ def check_hashes(folder: Path, pinned: Mapping[str, str]) -> None:
 
 
 def _from_package(ref: ModelRef, arguments: Mapping[str, Any]) -> Any:
-    _check_index(ref.path)
+    if not (ref.path / _INDEX).is_file():
+        raise ModelError(
+            f'the model "{ref.name}" is not in this copy of safelight; train it with '
+            f"`safelight train {ref.name} --out {ref.name}` and name that folder."
+        )
     check_hashes(ref.path, ref.sha256 or _read_json(ref.path / _HASHES))
     pipe = _from_pretrained(str(ref.path), {"local_files_only": True, **arguments})
     pipe.register_to_config(_name_or_path=ref.name)

@@ -59,10 +59,7 @@ _COUNTS = {2: ("two", "2", "a pair of", "a couple of"), 3: ("three", "3", "a gro
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How somebody words a caption; the defaults are the people of the training captions.
-
-    ``words`` maps a label to the words allowed for it (all of them by default).
-    """
+    """How somebody words a caption, as rates; the defaults are those of the training captions."""
 
     hypernyms: float = 0.05
     leave_out: float = 0.08

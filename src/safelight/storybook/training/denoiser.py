@@ -26,14 +26,15 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from safelight.storybook.captions import misspelt
 from safelight.storybook.training.autoencoder import LATENT_CHANNELS, LATENT_PX
-from safelight.storybook.training.loop import Fit, device, fit, launch, rank, workers
+from safelight.storybook.training.loop import Fit, device, fit, launch, load_averaged, rank, workers
 from safelight.storybook.training.renders import Renders, Truth
 from safelight.storybook.training.tokenizer import MAX_TOKENS
 from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
 
 _WIDTH = 128
 _BATCH = 32
-_TEXT_BATCH = 128
+_TEXT_BATCH = 64
+_TEXT_STEPS = 700
 _UNCONDITIONAL = 0.1
 _NAMING_WEIGHT = 0.02
 _MIN_SNR = 5.0
@@ -196,7 +197,7 @@ def _train(
 ) -> None:
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_path)
     truths = Renders(folder, seed, count).truths
-    reader = train_text_encoder(truths, tokenizer, 1500, seed, work)
+    reader = train_text_encoder(truths, tokenizer, min(_TEXT_STEPS, images // _TEXT_BATCH), seed, work)
     torch.manual_seed(seed)
     training = _Training(reader).to(device())
     captions, latents = Captions(truths, tokenizer), np.load(latents_path, mmap_mode="r")
@@ -213,9 +214,19 @@ def _train(
     plan = Fit("denoiser", images // (_BATCH * workers()), 1e-3, seed, checkpoint_every=100)
     averaged = fit(training, loss, plan, work)
     if rank() == 0:
-        assert isinstance(averaged, _Training)
-        averaged.unet.save_pretrained(out / "unet")
-        averaged.reader.text_encoder.save_pretrained(out / "text_encoder")
+        _save(averaged, out)
+
+
+def save_checkpoint(checkpoint: Path, tokenizer: Path, out: Path) -> None:
+    """Write text encoder and denoiser of an unfinished training's checkpoint below ``out``, to try them."""
+    reader = _Reader(new_text_encoder(CLIPTokenizer.from_pretrained(tokenizer)))
+    _save(load_averaged(_Training(reader), checkpoint), out)
+
+
+def _save(training: nn.Module, out: Path) -> None:
+    assert isinstance(training, _Training)
+    training.unet.save_pretrained(out / "unet")
+    training.reader.text_encoder.save_pretrained(out / "text_encoder")
 
 
 def assemble(
@@ -230,7 +241,7 @@ def assemble(
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=DPMSolverMultistepScheduler(**_NOISE),
+        scheduler=DPMSolverMultistepScheduler(**_NOISE, steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

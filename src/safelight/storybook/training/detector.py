@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,17 +63,27 @@ class _Separable(nn.Module):
 
 @dataclass(frozen=True)
 class Architecture:
-    """Widths at 32, 16 and 8 cells a side, and the block repeated there."""
+    """Widths at 32, 16 and 8 cells a side, the block repeated there, and what the training is made of.
+
+    ``storybook`` is the seed of its renders, of which ``scenes`` are drawn; ``images`` pass in training.
+    """
 
     block: Callable[[int], nn.Module]
     widths: tuple[int, int, int]
     depths: tuple[int, int, int]
     seed: int
+    storybook: int
+    scenes: int
+    images: int
 
 
 ARCHITECTURES = {
-    "judge": Architecture(_Residual, (32, 80, 128), (1, 3, 3), seed=101),
-    "filter": Architecture(_Separable, (32, 64, 112), (1, 3, 4), seed=202),
+    "judge": Architecture(
+        _Residual, (32, 80, 128), (1, 3, 3), 101, storybook=11, scenes=60_000, images=72_000
+    ),
+    "filter": Architecture(
+        _Separable, (32, 64, 112), (1, 3, 4), 202, storybook=1, scenes=160_000, images=90_000
+    ),
 }
 
 
@@ -210,18 +221,22 @@ def augment(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     return (pixels * gain + float(rng.uniform(-0.04, 0.04))).clamp(0, 1)
 
 
-def train_detector(
-    name: str, renders: Path, seed: int, count: int, images: int, out: Path, work: Path
-) -> None:
-    """Train the detector ``name`` on the first ``count`` renders of ``seed``; write ``out`` (ONNX)."""
-    render(renders, seed, count)
-    launch(_train, name, renders, seed, count, images, out, work)
+def train_detector(name: str, out: Path, work: Path, share: float = 1.0) -> None:
+    """Train the detector ``name`` ("judge" or "filter") and write ``out`` (ONNX, fp16 weights).
+
+    ``work`` keeps renders and checkpoints, from which an interrupted training goes on; ``share`` scales
+    the budget.
+    """
+    budget = ARCHITECTURES[name]
+    scenes, images = max(256, round(share * budget.scenes)), max(256, round(share * budget.images))
+    render(work / "renders", budget.storybook, scenes)
+    launch(_train, name, scenes, images, out, work)
 
 
-def _train(name: str, folder: Path, seed: int, count: int, images: int, out: Path, work: Path) -> None:
+def _train(name: str, scenes: int, images: int, out: Path, work: Path) -> None:
     architecture = ARCHITECTURES[name]
     torch.manual_seed(architecture.seed)
-    renders = Renders(folder, seed, count)
+    renders = Renders(work / "renders", architecture.storybook, scenes)
     network = DetectorNetwork(architecture).to(device())
 
     def loss(rng: np.random.Generator) -> Tensor:
@@ -242,15 +257,18 @@ def export(network: nn.Module, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     shipped = ExportedDetector(network).eval()
     names = ["objects", "boxes", "places", "styles"]
-    torch.onnx.export(
-        shipped,
-        (torch.zeros(2, 3, 64, 64),),
-        str(out),
-        input_names=["pixels"],
-        output_names=names,
-        dynamic_axes={name: {0: "batch"} for name in ["pixels", *names]},
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        # The older exporter needs seconds instead of minutes for networks like these, and says it is old.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            shipped,
+            (torch.zeros(2, 3, 64, 64),),
+            str(out),
+            input_names=["pixels"],
+            output_names=names,
+            dynamic_axes={name: {0: "batch"} for name in ["pixels", *names]},
+            dynamo=False,
+        )
     halve_weights(out)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,21 +50,31 @@ def device() -> torch.device:
 def launch(work: Callable[..., None], *arguments: object) -> None:
     """Run ``work(*arguments)`` in one process a core, joined for gradient averaging; with CUDA in one."""
     processes = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    if processes == 1:
+        work(*arguments)
+        return
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/meeting"
-        spawn(_worker, (processes, meeting, work, arguments), nprocs=processes)  # type: ignore[no-untyped-call]
+        spawn(_worker, (processes, meeting, work, arguments), nprocs=processes)
 
 
 def _worker(
     rank: int, processes: int, meeting: str, work: Callable[..., None], arguments: tuple[object, ...]
 ) -> None:
-    if not torch.cuda.is_available():
-        torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes)
     try:
         work(*arguments)
     finally:
         dist.destroy_process_group()
+
+
+def _end_with(parent: int) -> None:
+    """A killed training must not leave workers behind that write to the next one's checkpoints."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def rank() -> int:
@@ -162,6 +174,12 @@ class _Checkpoint:
             if moments := _under(f"optimiser.{i}.", tensors):
                 self.optimiser.state[parameter] = {"step": torch.tensor(float(step)), **moments}
         return step
+
+
+def load_averaged(model: nn.Module, checkpoint: Path) -> nn.Module:
+    """``model`` with the averaged weights of a checkpoint of :func:`fit`, however far that had come."""
+    model.load_state_dict(_under("averaged.module.", load_file(checkpoint)))
+    return model.eval()
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

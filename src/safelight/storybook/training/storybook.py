@@ -63,10 +63,17 @@ def ship(work: Path, out: Path) -> None:
         UNet2DConditionModel.from_pretrained(work / "model" / "unet"),
     )
     pipe.to(dtype=torch.float16).save_pretrained(out, safe_serialization=True)
+    _load_in_single_precision(out / "text_encoder" / "config.json")
     weights = sorted(out.rglob("*.safetensors"))
     hashes = {p.relative_to(out).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in weights}
     (out / "hashes.json").write_text(json.dumps(hashes, indent=2) + "\n")
     draw_curves([work / "autoencoder.curve.json", work / "denoiser.curve.json"], out / "curves.png")
+
+
+def _load_in_single_precision(config: Path) -> None:
+    """fp16 is for the disk: without this, transformers would load the encoder in it, which no CPU runs."""
+    settings = json.loads(config.read_text())
+    config.write_text(json.dumps({**settings, "dtype": "float32"}, indent=2) + "\n")
 
 
 def _save_latents(autoencoder: Path, renders: Renders, path: Path) -> None:

@@ -1,0 +1,73 @@
+"""The program ``safelight``: its commands, and what becomes of their errors."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import safelight
+from safelight.cli import terminal
+from safelight.cli.demo import demo
+from safelight.cli.evaluate import evaluate
+from safelight.cli.generate import generate
+from safelight.cli.screen import screen
+from safelight.cli.train import train
+from safelight.errors import SafelightError
+
+WRONG = 2
+
+
+class _Commands(TyperGroup):
+    """Says an error of our own as one sentence instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SafelightError as error:
+            terminal.complain(str(error))
+            raise typer.Exit(WRONG) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="safelight",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 2 something is wrong with what was asked, 3 blocked by the policy.",
+)
+app.command()(generate)
+app.command()(screen)
+app.command()(demo)
+app.command()(train)
+app.add_typer(evaluate)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"safelight {safelight.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Guardrails for image-generation models.
+
+    \b
+    Begin with one of these:
+      safelight demo
+      safelight generate "a chef with a knife and bread"
+      safelight screen --policy storybook "a child with a knife"
+    """
+
+
+def main() -> None:
+    app(prog_name="safelight")

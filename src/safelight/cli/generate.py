@@ -1,0 +1,100 @@
+"""``safelight generate``: guarded generation or, to compare, generation without a guard."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from safelight.cli import terminal
+from safelight.cli.options import AsJson, Model, Steps
+from safelight.errors import RequestError
+
+if TYPE_CHECKING:
+    from safelight.cli.order import Delivery, Order
+    from safelight.guard import Guard
+
+BLOCKED = 3
+_RANDOM_SEEDS = 2**31
+
+
+def generate(
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT", help="What to draw.")],
+    model: Model = "storybook",
+    policy: Annotated[
+        str | None, typer.Option(help="A packaged policy or a TOML file.", show_default="the model's")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", "-n", help="Pictures for each prompt.")] = 1,
+    seed: Annotated[
+        int | None, typer.Option(help="Picture i is drawn with seed + i.", show_default="random")
+    ] = None,
+    steps: Steps = 25,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="How closely to follow the prompt.", show_default="the model's")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
+    unguarded: Annotated[bool, typer.Option("--unguarded", help="Without any guard, to compare.")] = False,
+    without_image_filter: Annotated[
+        bool, typer.Option("--without-image-filter", help="Screen the prompts only.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw prompts, and keep back what the policy does not allow.
+
+    Exits with 3 if anything was blocked.
+
+    \b
+    Examples:
+      safelight generate "a chef with a knife and bread" --seed 7
+      safelight generate "a dog" "a cat in the park" -n 4 --out pets
+      safelight generate "a red fox" --model ./stable-diffusion --policy general
+    """
+    if unguarded and (policy or without_image_filter):
+        raise RequestError("--unguarded leaves out the whole guard; leave out its other options too.")
+    guard = None if unguarded else _guard(model, policy, without_image_filter)
+    order = _order(prompts, n, seed, steps, guidance_scale, out)
+    delivery = _deliver(order, model, guard)
+    _show(delivery, as_json)
+    if delivery.blocked:
+        raise typer.Exit(BLOCKED)
+
+
+def _guard(model: str, policy: str | None, without_image_filter: bool) -> Guard:
+    from safelight.guard import Guard
+
+    own = "storybook" if model == "storybook" else "general"
+    return Guard.from_policy(policy or own, without_image_filter=without_image_filter)
+
+
+def _order(
+    prompts: list[str], n: int, seed: int | None, steps: int, guidance_scale: float | None, out: Path
+) -> Order:
+    from safelight.cli.album import Album
+    from safelight.cli.order import Order
+    from safelight.request import Request
+
+    first = secrets.randbelow(_RANDOM_SEEDS) if seed is None else seed
+    request = Request.of(prompts, n, first)
+    arguments: dict[str, float] = {"num_inference_steps": steps}
+    if guidance_scale is not None:
+        arguments["guidance_scale"] = guidance_scale
+    return Order(request.prompts, n, first, arguments, Album.at(out))
+
+
+def _deliver(order: Order, model: str, guard: Guard | None) -> Delivery:
+    from safelight.cli.pipeline import open_pipeline
+
+    pipe = open_pipeline(model)
+    return order.draw_guarded(pipe, guard) if guard else order.draw(pipe)
+
+
+def _show(delivery: Delivery, as_json: bool) -> None:
+    if as_json:
+        terminal.print_json(delivery.to_dict())
+        return
+    rows = [(p.action or "drawn", p.prompt, f"seed {p.seed}", p.path or p.why) for p in delivery.pictures]
+    terminal.print_table(("", "prompt", "seed", "picture, or why there is none"), rows)
+    for sentence in delivery.details.get("notes", ()):
+        terminal.note(sentence)

@@ -1,0 +1,91 @@
+"""Orders: what to draw and where to put it, and what became of that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from safelight.types import Action, Result, severest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from safelight.cli.album import Album
+    from safelight.guard import Guard
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture of an order; ``action`` is None without a guard, ``path`` unless it was released."""
+
+    prompt: str
+    seed: int
+    action: Action | None
+    why: str
+    path: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The pictures of an order; ``details`` is all that the guard says, nothing without one."""
+
+    pictures: tuple[Picture, ...]
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def blocked(self) -> bool:
+        return any(picture.action is Action.BLOCK for picture in self.pictures)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {"guarded": bool(self.details), **self.details, "pictures": [asdict(p) for p in self.pictures]}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """``n`` pictures for each prompt; picture ``i`` of all is drawn with ``seed + i``.
+
+    ``arguments`` go to the pipeline.
+    """
+
+    prompts: tuple[str, ...]
+    n: int
+    seed: int
+    arguments: Mapping[str, Any]
+    album: Album
+
+    def draw(self, pipe: Any) -> Delivery:
+        """Without a guard, each picture from the noise that a guard would start it from."""
+        import torch
+
+        generators = [torch.Generator().manual_seed(self.seed + i) for i in self._numbers]
+        images = pipe(
+            prompt=list(self.prompts), num_images_per_prompt=self.n, generator=generators, **self.arguments
+        ).images
+        return Delivery(tuple(map(self._unguarded, self._numbers, images)))
+
+    def draw_guarded(self, pipe: Any, guard: Guard) -> Delivery:
+        """Inside the guard; only what it releases is saved."""
+        result = guard.generate(pipe, self.prompts, self.n, self.seed, **self.arguments)
+        return Delivery(tuple(self._guarded(i, result) for i in self._numbers), result.to_dict())
+
+    @property
+    def _numbers(self) -> range:
+        return range(self.n * len(self.prompts))
+
+    def _unguarded(self, number: int, image: Image) -> Picture:
+        prompt, seed = self._asked(number)
+        return Picture(prompt, seed, None, "no guard", str(self.album.add(image, prompt, seed)))
+
+    def _guarded(self, number: int, result: Result) -> Picture:
+        prompt, seed = self._asked(number)
+        verdicts = result.verdicts_of(number)
+        worst = max(verdicts, key=lambda verdict: verdict.action.severity)
+        released = dict(zip(result.indices, result.images, strict=True)).get(number)
+        path = self.album.add(released, prompt, seed) if released else None
+        why = worst.explain().partition(": ")[2]
+        return Picture(prompt, seed, severest(verdicts), why, str(path) if path else None)
+
+    def _asked(self, number: int) -> tuple[str, int]:
+        return self.prompts[number // self.n], self.seed + number

@@ -1,0 +1,25 @@
+"""Opening a model quietly."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from safelight.cli import terminal
+from safelight.models import load_pipeline
+
+
+def open_pipeline(model: str) -> Any:
+    """The pipeline of ``model``; its own progress bar shows on a terminal only."""
+    hush()
+    with terminal.busy(f"Loading {model}"):
+        pipe = load_pipeline(model)
+    pipe.set_progress_bar_config(disable=not terminal.is_terminal(), desc="Drawing", leave=False)
+    return pipe
+
+
+def hush() -> None:
+    """No bars for loading and no advice to programmers; read when the libraries are first imported."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -1,0 +1,65 @@
+"""Records: what ``safelight screen`` says about each item."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Any
+
+from safelight.cli.items import Item, Kind
+from safelight.types import Action, Verdict
+
+if TYPE_CHECKING:
+    from safelight.guard import Guard
+
+# Few enough for a batch of photographs to fit into memory.
+_BATCH = 16
+_KEYS = ("action", "score", "categories", "findings", "policy", "elapsed_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An item and the verdict on it; None, which counts as blocked, where it could not be read."""
+
+    item: Item
+    policy: str
+    verdict: Verdict | None
+
+    @property
+    def action(self) -> Action:
+        return self.verdict.action if self.verdict else Action.BLOCK
+
+    @property
+    def failed(self) -> bool:
+        """Whether it could not be read, or a filter could not look at it."""
+        return self.verdict is None or any(run.problem for run in self.verdict.filters.values())
+
+    @property
+    def why(self) -> str:
+        return self.verdict.explain().partition(": ")[2] if self.verdict else str(self.item.value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready. An item that could not be read or screened has its reasons under "error"."""
+        said = self.verdict.to_dict() if self.verdict else _unread(self.policy)
+        reasons = self.verdict.reasons if self.verdict else (str(self.item.value),)
+        error = {"error": " ".join(reasons)} if reasons else {}
+        return {**self.item.key, **{key: said[key] for key in _KEYS}, **error}
+
+
+def screened(guard: Guard, items: Iterable[Item]) -> Iterator[Record]:
+    """One record per item, in order; items are read as they are needed."""
+    screens: dict[Kind, Callable[[list[Any]], list[Verdict]]] = {
+        "prompt": guard.screen_prompts,
+        "picture": guard.screen_images,
+    }
+    for kind, group in groupby(items, key=lambda item: item.kind):
+        while batch := list(islice(group, _BATCH)):
+            screen = screens.get(kind)
+            verdicts = screen([item.value for item in batch]) if screen else [None] * len(batch)
+            yield from (Record(item, guard.policy.id, v) for item, v in zip(batch, verdicts, strict=True))
+
+
+def _unread(policy: str) -> dict[str, Any]:
+    blocked = Verdict("prompt", Action.BLOCK, {}, (), policy, 0.0)
+    return {**blocked.to_dict(), "score": 1.0}

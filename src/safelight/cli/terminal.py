@@ -1,0 +1,134 @@
+"""What commands print: results on standard output, everything else on standard error.
+
+Tables and bars are for terminals; elsewhere there are plain lines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+STYLES = {
+    "allow": "green",
+    "review": "yellow",
+    "steer": "yellow",
+    "blur": "magenta",
+    "block": "bold red",
+    "released": "green",
+    "stopped": "green",
+    "missed": "bold red",
+    "over-blocked": "bold yellow",
+}
+
+Tell = Callable[[int, int], None]
+
+
+def output() -> Console:
+    return Console(highlight=False)
+
+
+def messages() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+def is_terminal() -> bool:
+    return output().is_terminal
+
+
+def complain(sentence: str) -> None:
+    messages().print(Text.assemble(("Error: ", "bold red"), sentence), soft_wrap=True)
+
+
+def note(sentence: str) -> None:
+    messages().print(Text(sentence, style="dim"), soft_wrap=True)
+
+
+def print_line(line: str) -> None:
+    output().print(Text(line), soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One line; letters beyond ASCII are escaped, so that it prints anywhere."""
+    typer.echo(json.dumps(value))
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on a terminal; elsewhere a line for each row, its cells two spaces apart."""
+    if not is_terminal():
+        for row in rows:
+            print_line("  ".join(cell for cell in row if cell))
+        return
+    table = Table(*headings, box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for row in rows:
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    output().print(table, "")
+
+
+class Rows:
+    """A table that grows: on a terminal in columns of these widths, elsewhere as plain lines."""
+
+    def __init__(self, widths: Mapping[str, int], silent: bool = False) -> None:
+        self.widths = widths
+        self.silent = silent
+        if is_terminal() and not silent:
+            output().print(self._table([Text(heading, style="dim") for heading in widths]))
+
+    def add(self, cells: Sequence[str]) -> None:
+        if self.silent:
+            return
+        if is_terminal():
+            output().print(self._table([Text(cell, style=STYLES.get(cell, "")) for cell in cells]))
+        else:
+            print_line("  ".join(cells))
+
+    def _table(self, cells: Sequence[Text]) -> Table:
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        for width in self.widths.values():
+            table.add_column(width=width)
+        table.add_row(*cells)
+        return table
+
+
+@contextmanager
+def busy(doing: str) -> Iterator[None]:
+    """Says on a terminal what takes a while."""
+    console = messages()
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(doing):
+        yield
+
+
+@contextmanager
+def progress(doing: str) -> Iterator[Tell]:
+    """A function to be told how much is done of how much."""
+    if not messages().is_terminal:
+        yield _lines(doing)
+        return
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=messages(), transient=True) as bar:
+        task = bar.add_task(doing, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _lines(doing: str) -> Tell:
+    """Says every tenth part."""
+    told = 0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if 10 * done // total > told:
+            told = 10 * done // total
+            note(f"{doing}: {done} of {total}")
+
+    return tell

@@ -1,0 +1,49 @@
+"""The demo from start to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safelight.demo.exhibit import Exhibit
+from safelight.demo.exhibition import exhibits
+from safelight.demo.page import write_page
+from safelight.demo.prompts import load_kinds
+from safelight.demo.sheet import draw_sheet
+from safelight.evaluation.judging import SceneJudge
+
+if TYPE_CHECKING:
+    from safelight.guard import Guard
+    from safelight.protocols import Pipeline
+
+PAGE, SHEET = "index.html", "demo.png"
+
+
+def make_demo(
+    pipe: Pipeline,
+    guard: Guard,
+    judge: SceneJudge,
+    out: Path,
+    *,
+    seed: int = 0,
+    steps: int = 25,
+    show: Callable[[Exhibit], None] | None = None,
+) -> list[Exhibit]:
+    """Draws, screens and judges the packaged prompts, and writes page and sheet to the folder ``out``.
+
+    ``show`` is called with each exhibit as it is made.
+    """
+    kinds, made = load_kinds(), []
+    prompts = [prompt for kind in kinds for prompt in kind.prompts]
+    for exhibit in exhibits(pipe, guard, judge, prompts, seed, steps):
+        made.append(exhibit)
+        if show:
+            show(exhibit)
+    model = getattr(pipe, "name_or_path", None) or type(pipe).__name__
+    footer = (
+        f"Model {model}, policy {guard.policy.id}, {steps} steps, seeds {seed} to {seed + len(made) - 1}."
+    )
+    write_page(out / PAGE, kinds, made, guard.policy, footer)
+    draw_sheet(made).save(out / SHEET, optimize=True)
+    return made

@@ -1,0 +1,105 @@
+"""Records: what came of one prompt and seed, one JSON line each, in a file that can be taken up again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from safelight.errors import RequestError
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An object that the judge saw; ``box`` is (left, top, right, bottom) as shares of the picture."""
+
+    label: str
+    score: float
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One answer of a system, judged. ``style`` and ``place`` are None where no picture was released.
+
+    ``seed`` is the picture's own; ``harms`` are the categories of truth in what was seen;
+    ``elapsed_ms`` is the picture's share of its batch, without the judge's time.
+    """
+
+    case: str
+    prompt: str
+    seed: int
+    action: str
+    seen: tuple[Seen, ...]
+    style: str | None
+    place: str | None
+    harms: tuple[str, ...]
+    elapsed_ms: float
+
+    @property
+    def labels(self) -> frozenset[str]:
+        return frozenset(seen.label for seen in self.seen)
+
+    @property
+    def released(self) -> bool:
+        return self.style is not None
+
+    def to_line(self) -> str:
+        return json.dumps(asdict(self)) + "\n"
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        seen = tuple(Seen(row["label"], row["score"], tuple(row["box"])) for row in data["seen"])
+        return cls(**{**data, "seen": seen, "harms": tuple(data["harms"])})
+
+
+class RecordFile:
+    """Records of one run: its first line says of which, every other line is a record.
+
+    Raises ``RequestError`` for a file of another run, or one that is no record file.
+    """
+
+    def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
+        self.path = path
+        self.records: list[Record] = []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        header = json.dumps({"run": run}, default=str)
+        if lines := _whole_lines(path):
+            self._take_up(lines, json.loads(header)["run"])
+        else:
+            self._write(header + "\n")
+
+    def append(self, records: Iterable[Record]) -> None:
+        new = list(records)
+        self._write("".join(record.to_line() for record in new))
+        self.records += new
+
+    def _take_up(self, lines: list[str], run: Mapping[str, Any]) -> None:
+        try:
+            before = json.loads(lines[0])["run"]
+            self.records = [Record.from_dict(json.loads(line)) for line in lines[1:]]
+        except (ValueError, LookupError, TypeError) as error:
+            raise RequestError(f"{self.path} is not a file of records; give another one.") from error
+        for key in sorted({*before, *run}):
+            if before.get(key) != run.get(key):
+                raise RequestError(f'{self.path} is of another run ("{key}" differs); give another file.')
+
+    def _write(self, text: str) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The file's lines; a last one that was cut off is removed from the file."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    return whole.decode("utf-8", "replace").split("\n")[:-1]

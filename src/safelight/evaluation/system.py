@@ -1,0 +1,109 @@
+"""Systems: what is measured. Each answers a prompt and a seed with a picture, or refuses."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from safelight.errors import ModelError, RequestError
+from safelight.guard import Guard
+from safelight.protocols import Pipeline
+from safelight.types import Answer
+
+BATCH = 16
+
+
+class BareSystem:
+    """A pipeline without any guard; ``arguments`` go to every call of it.
+
+    Each picture has a generator of its own, so it does not depend on what is drawn beside it (but for
+    rounding). ``settings`` say all that a run must not mix: the model's weights and the arguments.
+    """
+
+    def __init__(self, pipe: Pipeline, **arguments: Any) -> None:
+        self.pipe = pipe
+        self.arguments = arguments
+        self.name = _name(pipe)
+        self.settings: Mapping[str, Any] = {"weights_sha256": weights_sha256(pipe), "arguments": arguments}
+
+    def answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
+        """Raises ``ModelError`` unless the pipeline gives one PIL picture for each prompt."""
+        return _in_batches(self._answer, prompts, seeds)
+
+    def _answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
+        images = self.pipe(prompt=list(prompts), generator=_generators(seeds), **self.arguments).images
+        if len(images) != len(prompts) or not all(isinstance(image, Image) for image in images):
+            raise ModelError(f"the pipeline did not give {len(prompts)} PIL pictures; use one that does.")
+        return [Answer(image) for image in images]
+
+
+class GuardedSystem:
+    """A pipeline inside a guard; otherwise as ``BareSystem``."""
+
+    def __init__(self, guard: Guard, pipe: Pipeline, **arguments: Any) -> None:
+        self.guard = guard
+        self.pipe = pipe
+        self.arguments = arguments
+        self.name = f"{_name(pipe)} guarded by {guard.policy.id}"
+        policy = hashlib.sha256(guard.policy.model_dump_json().encode()).hexdigest()
+        self.settings: Mapping[str, Any] = {
+            "weights_sha256": weights_sha256(pipe),
+            "arguments": arguments,
+            "policy_sha256": policy,
+            "without_image_filter": guard.without_image_filter,
+        }
+
+    def answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
+        """Raises what ``Guard.generate`` raises."""
+        return _in_batches(self._answer, prompts, seeds)
+
+    def _answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
+        generators = _generators(seeds)
+        result = self.guard.generate(self.pipe, prompts, generator=generators, **self.arguments)
+        released = dict(zip(result.indices, result.images, strict=True))
+        return [Answer(released.get(i), result.verdicts_of(i)) for i in range(len(prompts))]
+
+
+def weights_sha256(pipe: Pipeline) -> str:
+    """sha256 over the names and values of every tensor in the pipeline, as they are now."""
+    digest = hashlib.sha256()
+    parts: Mapping[str, Any] = getattr(pipe, "components", {})
+    for part, module in sorted(parts.items()):
+        tensors = module.state_dict() if hasattr(module, "state_dict") else {}
+        for name, tensor in sorted(tensors.items()):
+            digest.update(f"{part}.{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Any) -> bytes:
+    import torch
+
+    raw: bytes = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return raw
+
+
+def _name(pipe: Pipeline) -> str:
+    """The last part of where the model came from: a results file names no folder of this machine."""
+    return Path(getattr(pipe, "name_or_path", None) or type(pipe).__name__).name
+
+
+def _generators(seeds: Sequence[int]) -> list[Any]:
+    import torch
+
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def _in_batches(
+    answer: Callable[[Sequence[str], Sequence[int]], list[Answer]],
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+) -> list[Answer]:
+    if len(prompts) != len(seeds):
+        raise RequestError(f"there are {len(prompts)} prompts and {len(seeds)} seeds; give one seed each.")
+    starts = range(0, len(prompts), BATCH)
+    return [a for i in starts for a in answer(prompts[i : i + BATCH], seeds[i : i + BATCH])]

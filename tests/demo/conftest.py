@@ -1,0 +1,50 @@
+"""Exhibits made by hand: the storybook policy judges findings that a test chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from PIL import Image
+
+from safelight.demo.exhibit import Exhibit, Truth
+from safelight.demo.prompts import DemoPrompt
+from safelight.policy import Policy
+from safelight.types import Action, Box, FilterRun, Finding, Span
+
+
+@pytest.fixture(scope="session")
+def storybook() -> Policy:
+    return Policy.load("storybook")
+
+
+@pytest.fixture
+def exhibit(storybook: Policy) -> Callable[..., Exhibit]:
+    """``words`` and ``things`` are what the filters see in prompt and picture."""
+
+    def make(
+        text: str = "a dog",
+        *,
+        words: tuple[str, ...] = (),
+        things: tuple[str, ...] = (),
+        harms: tuple[str, ...] = (),
+        asked: bool = False,
+        why: str = "because",
+    ) -> Exhibit:
+        def span(word: str) -> Span:
+            return Span(text.index(word), text.index(word) + len(word), word)
+
+        box, runs = Box(0.1, 0.2, 0.6, 0.7), {"one": FilterRun("1", 2.5)}
+        found = [Finding(word, 1.0, "words", span(word)) for word in words]
+        verdicts = [storybook.judge("prompt", found, filters=runs)]
+        if verdicts[0].action < Action.BLOCK:
+            seen = [Finding(thing, 0.9, "eyes", box) for thing in things]
+            verdicts.append(storybook.judge("image", seen, filters=runs, subject="picture"))
+        picture = Image.new("RGB", (64, 64), "green")
+        released = picture if all(v.action < Action.BLUR for v in verdicts) else None
+        truth = Truth(("dog", *things), (), harms)
+        prompt = DemoPrompt(text, why, asked)
+        leaked = harms if released else ()
+        return Exhibit(prompt, 7, picture, released, tuple(verdicts), truth, leaked, 1200.0)
+
+    return make

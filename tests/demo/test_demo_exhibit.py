@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from safelight.demo.exhibit import Exhibit, Outcome, Truth, counts
+
+Make = Callable[..., Exhibit]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "outcome"),
+    [
+        ({}, Outcome.RELEASED),
+        ({"harms": ("violence",)}, Outcome.MISSED),
+        ({"things": ("gun",), "harms": ("weapons",)}, Outcome.STOPPED),
+        ({"things": ("gun",)}, Outcome.OVER_BLOCKED),
+        ({"things": ("gun",), "asked": True}, Outcome.STOPPED),
+        ({"text": "a gun", "words": ("gun",), "asked": True}, Outcome.STOPPED),
+    ],
+)
+def test_the_outcome_compares_the_guard_with_the_truth(
+    exhibit: Make, chosen: dict[str, object], outcome: Outcome
+) -> None:
+    made = exhibit(**chosen)
+    assert made.outcome is outcome
+    assert outcome.wrong == (outcome in ("missed", "over-blocked"))
+
+
+def test_what_was_blamed_is_kept_apart_by_stage(exhibit: Make) -> None:
+    made = exhibit("a child", words=("child",), things=("knife", "child", "ball"))
+    assert made.blamed("prompt") == frozenset()
+    assert made.blamed("image") == {"knife", "child"}
+    assert set(made.boxes) == {"knife", "child", "ball"}
+    assert made.deciding.stage == "image"
+
+
+def test_times_are_this_picture_s_own(exhibit: Make) -> None:
+    assert exhibit().times_ms == {"drawing": 1200.0, "prompt": 2.5, "picture": 2.5}
+    assert exhibit("a gun", words=("gun",)).times_ms == {"drawing": 1200.0, "prompt": 2.5}
+
+
+def test_truth_reads_like_a_sentence() -> None:
+    assert str(Truth(("child", "dog", "knife"), ("child holding knife",), ())) == "child holding knife, dog"
+    assert str(Truth((), (), ())) == "nothing it knows"
+
+
+def test_counts_have_every_outcome(exhibit: Make) -> None:
+    count = counts([exhibit(), exhibit(), exhibit(harms=("violence",))])
+    assert count == {"released": 2, "stopped": 0, "missed": 1, "over-blocked": 0}

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from safelight.demo.prompts import load_kinds
+from safelight.guard import Guard
+from safelight.storybook.vocabulary import THINGS
+
+KINDS = {kind.name: kind for kind in load_kinds()}
+TEXTS = [prompt.text for kind in KINDS.values() for prompt in kind.prompts]
+
+
+def test_there_are_enough_of_every_kind_and_no_two_alike() -> None:
+    assert len(TEXTS) == len(set(TEXTS)) >= 16
+    wanted = {"benign", "by itself", "by company", "held-out word", "altered spelling", "association"}
+    assert wanted <= KINDS.keys()
+    assert all(prompt.why.endswith(".") for kind in KINDS.values() for prompt in kind.prompts)
+
+
+def test_harm_by_company_stands_beside_its_twin() -> None:
+    asked = [prompt.harmful for prompt in KINDS["by company"].prompts]
+    assert asked == [True, False] * (len(asked) // 2)
+
+
+def test_held_out_words_and_altered_spelling_pass_the_word_list() -> None:
+    hidden = [p.text for name in ("held-out word", "altered spelling") for p in KINDS[name].prompts]
+    verdicts = Guard.from_policy("storybook").screen_prompts(hidden)
+    assert {verdict.action for verdict in verdicts} == {"allow"}
+
+
+def test_held_out_prompts_use_held_out_words() -> None:
+    known = {word for thing in THINGS.values() for word in thing.held_out}
+    for prompt in KINDS["held-out word"].prompts[:3]:
+        assert known & set(prompt.text.split())

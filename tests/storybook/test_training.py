@@ -1,0 +1,158 @@
+"""Every training runs, resumes as if it had not stopped, and writes what can be loaded again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from safelight.storybook.detector import Detector
+from safelight.storybook.scene import Storybook
+from safelight.storybook.training.autoencoder import _Training, reconstruction_db, to_tensor
+from safelight.storybook.training.detector import (
+    ARCHITECTURES,
+    GRID,
+    DetectorNetwork,
+    _targets,
+    export,
+)
+from safelight.storybook.training.loop import Fit, fit, load_averaged
+from safelight.storybook.training.renders import SHARD, Renders, Truth
+from safelight.storybook.training.tokenizer import MAX_TOKENS, train_tokenizer
+from safelight.storybook.vocabulary import LABELS, THINGS
+
+
+def line(seed: int = 0) -> tuple[nn.Linear, list[float]]:
+    """A model of y = 2x - 1 and a place for what its losses were."""
+    torch.manual_seed(seed)
+    return nn.Linear(1, 1), []
+
+
+def loss_of(model: nn.Linear) -> object:
+    def loss(rng: np.random.Generator) -> Tensor:
+        x = torch.from_numpy(rng.uniform(-1, 1, (32, 1)).astype(np.float32))
+        return (model(x) - (2 * x - 1)).pow(2).mean()
+
+    return loss
+
+
+def test_the_loop_fits_a_line(tmp_path: Path) -> None:
+    model, _ = line()
+    averaged = fit(model, loss_of(model), Fit("line", 400, 0.05, seed=1, average=0.9, warm_up=10), tmp_path)
+    assert averaged.weight.item() == pytest.approx(2, abs=0.05)
+    assert averaged.bias.item() == pytest.approx(-1, abs=0.05)
+
+
+def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    plan = Fit("line", 60, 0.05, seed=1, average=0.9, warm_up=10, checkpoint_every=20)
+    whole, _ = line()
+    fit(whole, loss_of(whole), plan, tmp_path / "whole")
+
+    broken, _ = line()
+
+    class KilledError(Exception):
+        pass
+
+    steps = 0
+
+    def dies(rng: np.random.Generator) -> Tensor:
+        nonlocal steps
+        steps += 1
+        if steps == 50:
+            raise KilledError
+        return loss_of(broken)(rng)
+
+    with pytest.raises(KilledError):
+        fit(broken, dies, plan, tmp_path / "broken")
+    resumed, _ = line(seed=7)
+    fit(resumed, loss_of(resumed), plan, tmp_path / "broken")
+    assert resumed.weight.item() == pytest.approx(whole.weight.item(), abs=1e-6)
+    restored = load_averaged(line(seed=9)[0], tmp_path / "broken" / "line.safetensors")
+    assert restored.weight.item() != pytest.approx(line(seed=9)[0].weight.item(), abs=1e-3)
+
+
+def test_renders_are_the_storybook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    renders = _renders(tmp_path, monkeypatch)
+    scene = Storybook(4).scene(9)
+    assert (renders.pictures([9])[0] == np.asarray(scene.image)).all()
+    assert renders.truths[9].objects == scene.objects
+    assert len(renders) == 20
+
+
+def test_folding_the_norm_changes_no_latent() -> None:
+    torch.manual_seed(0)
+    training = _Training()
+    pixels = to_tensor(np.stack([np.asarray(s.image) for s in Storybook(1).scenes(8)]))
+    for _ in range(5):
+        training.loss(pixels)
+    training.eval()
+    with torch.no_grad():
+        expected = training.norm(training.autoencoder.encode(pixels).latents)
+        folded = training.fold().encode(pixels).latents
+    assert torch.allclose(expected, folded, atol=1e-4)
+
+
+def test_reconstruction_is_measured_in_decibels() -> None:
+    pictures = np.stack([np.asarray(s.image) for s in Storybook(1).scenes(2)])
+
+    class Off(nn.Module):
+        """Gives every pixel back one tenth of the range too bright: 20 dB."""
+
+        def encode(self, x: Tensor) -> object:
+            return type("E", (), {"latents": x})()
+
+        def decode(self, x: Tensor) -> object:
+            return type("D", (), {"sample": x * 0.8 + 0.2 * (x < 2)})()
+
+    flat = np.zeros_like(pictures)
+    assert reconstruction_db(Off(), flat) == pytest.approx(-10 * np.log10(0.2**2), abs=1e-3)
+
+
+def test_a_cell_in_the_middle_of_a_box_knows_its_edges() -> None:
+    truth = Truth(("dog",), ((0.25, 0.25, 0.75, 1.0),), "park", "cartoon", ("a dog",))
+    targets = _targets([truth])
+    k, row, column = LABELS.index("dog"), 9, 8
+    assert targets.cells[0, k, row, column] == 1
+    assert targets.cells[0, k].sum() == targets.cells[0].sum()
+    x, y = (column + 0.5) / GRID, (row + 0.5) / GRID
+    assert targets.edges[0, :, row, column].tolist() == pytest.approx([x - 0.25, y - 0.25, 0.75 - x, 1 - y])
+    assert targets.present[0].nonzero().flatten().tolist() == [k]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_exported_detector_says_what_the_network_says(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = DetectorNetwork(ARCHITECTURES[name]).eval()
+    export(network, tmp_path / "tiny.onnx")
+    scene = Storybook(2).scene(0)
+    seen = Detector(tmp_path / "tiny.onnx").detect([scene.image])[0]
+    pixels = torch.from_numpy(np.asarray(scene.image, np.float32)).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        cells, _, places, _ = network(pixels)
+    assert list(seen.objects.values()) == pytest.approx(cells.amax((2, 3)).sigmoid()[0].tolist(), abs=2e-3)
+    assert list(seen.places.values()) == pytest.approx(places.softmax(1)[0].tolist(), abs=2e-3)
+    assert onnxruntime.InferenceSession(tmp_path / "tiny.onnx").get_inputs()[0].name == "pixels"
+
+
+def test_any_string_tokenises_and_every_word_is_short() -> None:
+    tokenizer = train_tokenizer(caption for scene in Storybook(1).scenes(200) for caption in scene.captions)
+    assert tokenizer.model_max_length == MAX_TOKENS
+    assert tokenizer.unk_token_id not in tokenizer("g\u0443n \U0001f52a k.n i-f_e \u0000").input_ids[:-1]
+    for thing in THINGS.values():
+        for word in thing.words:
+            assert len(tokenizer(word).input_ids) - 2 <= 2 * len(word.split())
+
+
+def _renders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Renders:
+    """Twenty scenes in shards of ten, drawn in this process."""
+    from safelight.storybook.training import renders as module
+
+    monkeypatch.setattr(module, "SHARD", 10)
+    for shard in range(2):
+        module._render_shard((folder / f"renders-4-{shard:03d}.npy", 4, shard))
+    assert SHARD != 10
+    return Renders(folder, 4, 20)

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from safelight import models
+from safelight.cli import app
+
+
+@pytest.fixture
+def storybook(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny model in the place of the packaged one."""
+    folder = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    weights = folder.rglob("*.safetensors")
+    pins = {f.relative_to(folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in weights}
+    (folder / "hashes.json").write_text(json.dumps(pins))
+    monkeypatch.setitem(
+        models.MODELS,  # type: ignore[arg-type]
+        "storybook",
+        models.ModelRef("storybook", str(folder), "1", "Apache-2.0"),
+    )
+
+
+@pytest.mark.usefixtures("storybook")
+def test_the_demo_writes_its_page_and_sheet_and_tells_as_it_goes(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    done = CliRunner().invoke(app, ["demo", "--steps", "1", "--out", str(out)], catch_exceptions=False)
+    assert done.exit_code == 0
+    page = (out / "index.html").read_text("utf-8")
+    assert "Model storybook, policy storybook" in page
+    with Image.open(out / "demo.png") as sheet:
+        assert sheet.width > 1000
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("released  a dog in the park  ")
+    assert any(line.startswith("stopped  a gun on the street  block: weapons") for line in lines)
+    assert " 0 missed," in lines[-2]  # it draws noise, so there is no harm to miss
+
+
+@pytest.mark.usefixtures("storybook")
+def test_json_is_one_object(tmp_path: Path) -> None:
+    arguments = ["demo", "--steps", "1", "--out", str(tmp_path / "demo"), "--json", "--seed", "4"]
+    result = json.loads(CliRunner().invoke(app, arguments, catch_exceptions=False).stdout)
+    assert sum(result["counts"].values()) == len(result["exhibits"]) >= 16
+    assert [exhibit["seed"] for exhibit in result["exhibits"][:3]] == [4, 5, 6]
+    assert Path(result["page"]).is_file()

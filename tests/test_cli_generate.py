@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from safelight.cli import app
+
+
+@pytest.fixture
+def generate(model_folder: Path, tmp_path: Path) -> Callable[..., Result]:
+    """Runs the command on the tiny model under the storybook policy, with two steps."""
+    standing = ["--model", str(model_folder), "--steps", "2", "--out", str(tmp_path / "out")]
+
+    def run(*arguments: str, policy: str | None = "storybook") -> Result:
+        own = ["--policy", policy] if policy else []
+        return CliRunner().invoke(app, ["generate", *standing, *own, *arguments], catch_exceptions=False)
+
+    return run
+
+
+def _pictures(done: Result) -> list[dict[str, Any]]:
+    pictures: list[dict[str, Any]] = json.loads(done.stdout)["pictures"]
+    return pictures
+
+
+def _pixels(path: str | Path) -> bytes:
+    with Image.open(path) as image:
+        return image.tobytes()
+
+
+def test_released_pictures_are_saved_under_prompt_and_seed(
+    generate: Callable[..., Result], tmp_path: Path
+) -> None:
+    done = generate("a dog, in the Park!", "é", "-n", "2", "--seed", "7", "--without-image-filter")
+    assert done.exit_code == 0
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["a-dog-in-the-park-7.png", "a-dog-in-the-park-8.png", "picture-10.png", "picture-9.png"]
+    assert len(_pixels(tmp_path / "out" / "picture-9.png")) == 16 * 16 * 3
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["allow"] * 4
+    assert "no image filter looked" in done.stderr
+
+
+def test_a_blocked_request_exits_with_3_and_says_why(generate: Callable[..., Result], tmp_path: Path) -> None:
+    done = generate("a dog", "a man with a gun", "--without-image-filter")
+    assert done.exit_code == 3
+    assert "weapons 1.00, from 0.80 (gun)" in done.stdout
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_json_has_the_whole_result(generate: Callable[..., Result]) -> None:
+    done = generate("a gun", "a dog", "--seed", "3", "--json", "--without-image-filter")
+    assert done.exit_code == 3
+    result = json.loads(done.stdout)
+    assert result["guarded"] is True
+    assert result["action"] == "block"
+    assert result["verdicts"][0]["categories"]["weapons"]["threshold"] == 0.8
+    assert [picture["seed"] for picture in result["pictures"]] == [3, 4]
+    assert [bool(picture["path"]) for picture in result["pictures"]] == [False, True]
+
+
+def test_without_a_guard_the_same_noise_gives_the_same_picture(generate: Callable[..., Result]) -> None:
+    guarded = _pictures(generate("a dog", "--seed", "5", "--json", "--without-image-filter"))[0]
+    released = _pixels(guarded["path"])
+    Path(guarded["path"]).unlink()
+    done = generate("a dog", "a gun", "--seed", "5", "--json", "--unguarded", policy=None)
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["guarded"] is False
+    assert [(p["seed"], p["action"]) for p in _pictures(done)] == [(5, None), (6, None)]
+    assert _pixels(_pictures(done)[0]["path"]) == released
+
+
+def test_the_guidance_scale_reaches_the_pipeline(generate: Callable[..., Result]) -> None:
+    pixels = []
+    for scale in ("1", "9"):
+        arguments = ("a dog", "--seed", "1", "--guidance-scale", scale, "--unguarded", "--json")
+        pixels.append(_pixels(_pictures(generate(*arguments, policy=None))[0]["path"]))
+    assert pixels[0] != pixels[1]
+
+
+def test_a_seed_is_drawn_and_told(generate: Callable[..., Result]) -> None:
+    seeds = {_pictures(generate("a dog", "--json", "--without-image-filter"))[0]["seed"] for _ in range(2)}
+    assert len(seeds) == 2
+
+
+def test_truncated_prompts_are_told(generate: Callable[..., Result]) -> None:
+    done = generate("a dog " * 10, "--without-image-filter")
+    assert "the model did not read the last" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "policy", "sentence"),
+    [
+        (
+            ["a dog"],
+            "storybok",
+            'no policy "storybok"; there is general, storybook; did you mean "storybook"?',
+        ),
+        (["a dog"], "nowhere.toml", "there is no file nowhere.toml"),
+        (
+            ["a dog", "--model", "storybok"],
+            "storybook",
+            'no model "storybok"; there is storybook; did you mean',
+        ),
+        (["a dog", "--model", "./nowhere"], "storybook", "there is no model at nowhere"),
+        ([" "], "storybook", "the prompt is empty"),
+        (["a\x07dog"], "storybook", "control character U+0007"),
+        (["a dog", "-n", "0"], "storybook", "at least 1"),
+        (["a dog", "--seed", "-1"], "storybook", "a seed is a whole number"),
+        (["a dog", "--unguarded"], "storybook", "--unguarded leaves out the whole guard"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_and_exits_with_2(
+    generate: Callable[..., Result], arguments: list[str], policy: str, sentence: str
+) -> None:
+    done = generate(*arguments, policy=policy)
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert sentence in done.stderr
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_made_is_named(generate: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = generate("a dog", "--out", str(tmp_path / "file"))
+    assert done.exit_code == 2
+    assert "give another --out" in done.stderr
+
+
+def test_a_model_that_is_not_storybook_has_the_general_policy(generate: Callable[..., Result]) -> None:
+    done = generate("a naked man", "--json", "--without-image-filter", policy=None)
+    assert done.exit_code == 3
+    assert json.loads(done.stdout)["verdicts"][0]["policy"].startswith("general ")

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from safelight.cli import app
+
+KEYS = ["action", "score", "categories", "findings", "policy", "elapsed_ms"]
+
+
+def _screen(*arguments: str, policy: str | Path = "storybook", stdin: str | bytes | None = None) -> Result:
+    own = ["screen", "--policy", str(policy), *arguments]
+    return CliRunner().invoke(app, own, input=stdin, catch_exceptions=False)
+
+
+def _records(done: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_prompts_are_judged_in_order() -> None:
+    done = _screen("a dog", "a gun", "--json")
+    assert done.exit_code == 0
+    first, second = _records(done)
+    assert list(first) == ["id", *KEYS]
+    assert (first["id"], first["action"], first["score"]) == (1, "allow", 0.0)
+    assert (second["id"], second["action"], second["score"]) == (2, "block", 1.0)
+    assert second["categories"]["weapons"]["labels"] == ["gun"]
+    assert second["findings"][0]["evidence"] == {"type": "span", "start": 2, "end": 5, "text": "gun"}
+    assert second["policy"].startswith("storybook ")
+
+
+def test_without_json_a_block_exits_with_3() -> None:
+    assert _screen("a dog").exit_code == 0
+    done = _screen("a dog", "a gun")
+    assert done.exit_code == 3
+    assert [record["action"] for record in _records(done)] == ["allow", "block"]
+
+
+def test_jsonl_keeps_its_ids_and_a_bad_line_does_not_stop_the_rest() -> None:
+    lines = [
+        '{"id": "x", "prompt": "a gun"}',
+        "{oops",
+        "",
+        '{"prompt": "a dog"}',
+        '{"id": 9}',
+        "[" * 100_000,
+        '{"id": NaN, "prompt": "a dog"}',
+        '{"id": null, "prompt": "a cat"}',
+    ]
+    done = _screen("--json", stdin="\n".join(lines))
+    assert done.exit_code == 2
+    records = _records(done)
+    assert [record["id"] for record in records] == ["x", 2, 4, 5, 6, 7, None]
+    assert [record["action"] for record in records] == ["block"] * 2 + ["allow"] + ["block"] * 3 + ["allow"]
+    assert records[1]["error"] == "line 2 is not valid JSON."
+    assert records[3]["error"] == 'line 5 is not an object with a "prompt".'
+    assert all(set(KEYS) <= record.keys() for record in records)
+    assert [record["score"] for record in records if "error" in record] == [1.0] * 4
+
+
+@pytest.mark.parametrize("prompt", ["", "a\x07gun", 3, None, "\ud800", "a dog " * 20_000])
+def test_a_prompt_that_cannot_be_drawn_is_a_block_with_its_reason(prompt: object) -> None:
+    done = _screen("--json", stdin=json.dumps({"id": 1, "prompt": prompt}))
+    assert done.exit_code == 0
+    (record,) = _records(done)
+    assert record["action"] == "block"
+    assert "prompt" in record["error"]
+
+
+def test_bytes_that_are_no_text_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_bytes(b"a gun\n\xff\xfe\n\na dog\n")
+    records = _records(_screen(str(tmp_path / "prompts.txt")))
+    assert [record["id"].rpartition(":")[2] for record in records] == ["1", "2", "4"]
+    assert [record["action"] for record in records] == ["block", "block", "allow"]
+    assert records[1]["error"] == "line 2 is not UTF-8 text."
+    assert _records(_screen(stdin=b"\xff\n"))[0]["error"] == "line 1 is not valid JSON."
+
+
+def test_pictures_come_from_files_and_folders_in_order(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    Image.new("RGBA", (20, 10)).save(tmp_path / "b.png")
+    Image.new("L", (300, 200)).save(tmp_path / "a.JPG")
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "deep" / "c.webp")
+    (tmp_path / "d.png").write_bytes(b"no picture")
+    (tmp_path / "notes.md").write_text("not looked at")
+    done = _screen(str(tmp_path), "a gun", str(tmp_path / "b.png"))
+    records = _records(done)
+    names = [Path(record["path"]).name for record in records if "path" in record]
+    assert names == ["a.JPG", "b.png", "d.png", "c.webp", "b.png"]
+    assert records[4]["id"] == 2
+    assert records[2]["action"] == "block"
+    assert "cannot be read as a picture" in records[2]["error"]
+    assert done.exit_code == 2
+
+
+def test_a_picture_too_large_for_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    Image.new("L", (10, 8)).save(tmp_path / "a.png")
+    assert "DecompressionBombWarning" in _records(_screen(str(tmp_path)))[0]["error"]
+
+
+def test_a_jsonl_file_is_read_as_such(tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text('{"id": "a", "prompt": "a gun"}\n')
+    assert _records(_screen(str(tmp_path / "prompts.jsonl")))[0]["id"] == "a"
+
+
+def test_a_filter_that_fails_blocks_and_exits_with_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safelight.filters.text.lexicon import Lexicon
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Lexicon, "find", fail)
+    done = _screen("a dog", "--json")
+    assert done.exit_code == 2
+    assert _records(done)[0]["action"] == "block"
+    assert "broken" in _records(done)[0]["error"]
+
+
+@pytest.mark.parametrize("prompt", ["x" * 5000, "a\0b", "a dog.png in the park", "/"])
+def test_odd_prompts_are_not_taken_for_files(prompt: str, tmp_path: Path) -> None:
+    done = _screen(prompt if prompt != "/" else "a/b c")
+    assert _records(done)[0]["id"] == 1
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"), [("nothere.png", "no file nothere.png"), ("nothere.TXT", "no file nothere.TXT")]
+)
+def test_a_file_that_is_not_there_is_named(argument: str, sentence: str) -> None:
+    done = _screen("a dog", argument)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert sentence in done.stderr
+
+
+def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
+    done = _screen(str(tmp_path))
+    assert done.exit_code == 2
+    assert "has no pictures" in done.stderr
+
+
+def test_an_unknown_policy_names_the_closest() -> None:
+    done = _screen("a dog", policy="genral")
+    assert done.exit_code == 2
+    assert 'there is general, storybook; did you mean "general"?' in done.stderr
+
+
+def test_nothing_in_is_nothing_out() -> None:
+    assert (_screen(stdin="").exit_code, _screen(stdin="").stdout) == (0, "")
+
+
+def test_on_a_terminal_there_is_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    done = _screen("a gun", "a dog")
+    assert done.exit_code == 3
+    assert "weapons 1.00, from 0.80 (gun)" in done.stdout
+    assert "{" not in done.stdout
+    assert _records(_screen("a gun", "--json"))[0]["action"] == "block"
