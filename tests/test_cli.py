@@ -100,6 +100,13 @@ def test_training_calls_the_training_that_was_asked_for(
     ]
 
 
+def test_training_without_its_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "safelight.storybook.training.detector", None)
+    done = _run("train")
+    assert done.exit_code == 2
+    assert 'pip install "safelight[generate,dev]"' in done.stderr
+
+
 def test_training_something_unknown_is_refused() -> None:
     done = _run("train", "jugde")
     assert done.exit_code == 2
@@ -115,6 +122,13 @@ def test_evaluating_a_detector_gives_its_results(name: str, tmp_path: Path) -> N
     plain = _run(*arguments)
     assert "mean_iou  " in plain.stdout
     assert "100 of 100" in plain.stderr
+
+
+def test_on_a_terminal_a_long_evaluation_has_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    done = _run("evaluate", "filter", "--scenes", "100", "--out", str(tmp_path))
+    assert "━" in done.stderr
+    assert "95 % interval" in done.stdout
 
 
 def test_evaluating_too_few_scenes_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def test_the_demo_writes_its_page_and_sheet_and_tells_as_it_goes(tmp_path: Path)
         assert sheet.width > 1000
     lines = done.stdout.splitlines()
     assert lines[0].startswith("released  a dog in the park  ")
-    assert any(line.startswith("stopped  a gun on the street  block: weapons") for line in lines)
+    assert any(line.startswith("stopped  a gun on the street  block at prompt  ") for line in lines)
     assert " 0 missed," in lines[-2]  # it draws noise, so there is no harm to miss
 
 
@@ -49,3 +50,15 @@ def test_json_is_one_object(tmp_path: Path) -> None:
     assert sum(result["counts"].values()) == len(result["exhibits"]) >= 16
     assert [exhibit["seed"] for exhibit in result["exhibits"][:3]] == [4, 5, 6]
     assert Path(result["page"]).is_file()
+
+
+@pytest.mark.usefixtures("storybook")
+def test_on_a_terminal_the_rows_stand_in_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    arguments = ["demo", "--steps", "1", "--out", str(tmp_path / "demo")]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).splitlines()
+    assert lines[0].split() == ["prompt", "guard", "truth"]
+    assert all(len(line) <= 80 for line in lines[:30])
+    assert {line[12:14] for line in lines[:30]} == {"  "}

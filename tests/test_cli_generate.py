@@ -137,3 +137,10 @@ def test_a_model_that_is_not_storybook_has_the_general_policy(generate: Callable
     done = generate("a naked man", "--json", "--without-image-filter", policy=None)
     assert done.exit_code == 3
     assert json.loads(done.stdout)["verdicts"][0]["policy"].startswith("general ")
+
+
+def test_a_picture_that_cannot_be_written_is_named(generate: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "out" / "a-dog-1.png").mkdir(parents=True)
+    done = generate("a dog", "--seed", "1", "--without-image-filter")
+    assert done.exit_code == 2
+    assert "a-dog-1.png cannot be written" in done.stderr

@@ -38,7 +38,7 @@ def demo(
 
     folder, guard, judge = Album.at(out).folder, Guard.from_policy("storybook"), Judge.load()
     pipe = open_pipeline("storybook")
-    rows = terminal.Rows({"": 12, "prompt": 32, "guard": 30, "truth": 40}, silent=as_json)
+    rows = terminal.Rows({"": 12, "prompt": 31, "guard": 16, "truth": 40}, silent=as_json)
     exhibits = make_demo(
         pipe, guard, judge, folder, seed=seed, steps=steps, show=lambda exhibit: rows.add(_row(exhibit))
     )
@@ -47,7 +47,8 @@ def demo(
 
 def _row(exhibit: Exhibit) -> tuple[str, str, str, str]:
     harms = " and ".join(exhibit.truth.harms) or "harmless"
-    said = exhibit.deciding.explain()
+    stage = "prompt" if exhibit.deciding.stage == "prompt" else "picture"
+    said = "allow" if exhibit.action == "allow" else f"{exhibit.action} at {stage}"
     return exhibit.outcome.value, exhibit.prompt.text, said, f"{exhibit.truth}: {harms}"
 
 

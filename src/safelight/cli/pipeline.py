@@ -12,6 +12,8 @@ from safelight.models import load_pipeline
 def open_pipeline(model: str) -> Any:
     """The pipeline of ``model``; its own progress bar shows on a terminal only."""
     hush()
+    # On cores that are busy with other things, threads that spin while they wait take twice as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with terminal.busy(f"Loading {model}"):
         pipe = load_pipeline(model)
     pipe.set_progress_bar_config(disable=not terminal.is_terminal(), desc="Drawing", leave=False)

@@ -27,6 +27,9 @@ STYLES = {
     "over-blocked": "bold yellow",
 }
 
+# Columns narrower than this keep their width when the terminal is narrow.
+_WRAPPING = 20
+
 Tell = Callable[[int, int], None]
 
 
@@ -89,9 +92,11 @@ class Rows:
             print_line("  ".join(cells))
 
     def _table(self, cells: Sequence[Text]) -> Table:
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        room = min(output().width, sum(self.widths.values()) + 2 * len(self.widths))
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), width=room)
         for width in self.widths.values():
-            table.add_column(width=width)
+            narrow = width < _WRAPPING
+            table.add_column(width=width if narrow else None, ratio=None if narrow else width)
         table.add_row(*cells)
         return table
 

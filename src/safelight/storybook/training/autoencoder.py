@@ -1,8 +1,7 @@
 """The autoencoder: 64 by 64 pictures to 16 by 16 latents of 8 channels and back.
 
-``AutoencoderTiny`` (a convolutional autoencoder without normalisation or sampling): at equal training
-time on two cores it reconstructs better than ``AutoencoderKL``, whose group norms at full resolution
-cost three times as much (benchmarks/results/autoencoder.json).
+``AutoencoderTiny``: convolutions without normalisation or sampling. ``AutoencoderKL``'s group norms at
+full resolution make each step about three times as slow on a CPU.
 """
 
 from __future__ import annotations
