@@ -64,15 +64,22 @@ def test_json_has_the_whole_result(generate: Callable[..., Result]) -> None:
     assert [bool(picture["path"]) for picture in result["pictures"]] == [False, True]
 
 
-def test_without_a_guard_the_same_noise_gives_the_same_picture(generate: Callable[..., Result]) -> None:
-    guarded = _pictures(generate("a dog", "--seed", "5", "--json", "--without-image-filter"))[0]
-    released = _pixels(guarded["path"])
-    Path(guarded["path"]).unlink()
-    done = generate("a dog", "a gun", "--seed", "5", "--json", "--unguarded", policy=None)
-    assert done.exit_code == 0
+def test_without_a_guard_the_same_noise_gives_the_same_pictures(generate: Callable[..., Result]) -> None:
+    arguments = ("a dog", "a cat", "--seed", "5", "--json")
+    guarded = _pictures(generate(*arguments, "--without-image-filter"))
+    released = [_pixels(picture["path"]) for picture in guarded]
+    for picture in guarded:
+        Path(picture["path"]).unlink()
+    done = generate(*arguments, "--unguarded", policy=None)
     assert json.loads(done.stdout)["guarded"] is False
     assert [(p["seed"], p["action"]) for p in _pictures(done)] == [(5, None), (6, None)]
-    assert _pixels(_pictures(done)[0]["path"]) == released
+    assert [_pixels(picture["path"]) for picture in _pictures(done)] == released
+
+
+def test_without_a_guard_nothing_is_blocked(generate: Callable[..., Result]) -> None:
+    done = generate("a gun", "--unguarded", policy=None)
+    assert done.exit_code == 0
+    assert done.stdout.startswith("drawn  a gun  seed ")
 
 
 def test_the_guidance_scale_reaches_the_pipeline(generate: Callable[..., Result]) -> None:

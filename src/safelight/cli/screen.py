@@ -50,7 +50,7 @@ def screen(
     guard = Guard.from_policy(policy)
     records = screened(guard, read_items(items or [], _standard_input(items)))
     code = _show_table(records) if terminal.is_terminal() and not as_json else _show_lines(records)
-    if code == _WRONG or (code == _BLOCKED):
+    if code == _WRONG or (code == _BLOCKED and not as_json):
         raise typer.Exit(code)
 
 
