@@ -35,7 +35,11 @@ class Company:
         return any(label in labels for label in self.objects)
 
     def holders(self, label: str) -> set[str]:
-        return self._subjects("holding", label)
+        return {
+            self.objects[r.subject]
+            for r in self.relations
+            if r.name == "holding" and self.objects[r.target] == label
+        }
 
     def under(self, label: str) -> set[str]:
         """What ``label`` is on."""
@@ -43,13 +47,6 @@ class Company:
             self.objects[r.target]
             for r in self.relations
             if r.name == "on" and self.objects[r.subject] == label
-        }
-
-    def _subjects(self, name: RelationName, label: str) -> set[str]:
-        return {
-            self.objects[r.subject]
-            for r in self.relations
-            if r.name == name and self.objects[r.target] == label
         }
 
 
