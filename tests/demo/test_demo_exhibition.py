@@ -23,6 +23,7 @@ PLANS: dict[str, tuple[tuple[str, ...], RelationName | None]] = {
     "a gun": (("gun",), None),
     "a revolver": (("gun",), None),
     "a chef holding a sword": (("chef", "sword"), "holding"),
+    "an axe next to a car": (("axe", "car"), "next to"),
     "a knife next to a woman": (("knife", "woman"), "next to"),
 }
 
@@ -53,7 +54,9 @@ class _Renders:
 @pytest.fixture(scope="module")
 def made() -> tuple[_Renders, dict[str, Exhibit]]:
     pipe = _Renders()
-    prompts = [DemoPrompt(text, "", text in ("a gun", "a revolver")) for text in PLANS]
+    prompts = [
+        DemoPrompt(text, "", text in ("a gun", "a revolver", "a chef holding a sword")) for text in PLANS
+    ]
     guard = Guard.from_policy("storybook")
     shown = exhibits(pipe, guard, Judge.load(), prompts, seed=40, steps=9)
     return pipe, {exhibit.prompt.text: exhibit for exhibit in shown}
@@ -63,7 +66,7 @@ def test_every_picture_is_drawn_once(made: tuple[_Renders, dict[str, Exhibit]]) 
     pipe, shown = made
     assert pipe.drawn == list(PLANS)
     assert pipe.steps == {9}
-    assert [exhibit.seed for exhibit in shown.values()] == [40, 41, 42, 43, 44]
+    assert [exhibit.seed for exhibit in shown.values()] == [40, 41, 42, 43, 44, 45]
 
 
 def test_the_guard_screens_that_very_picture(made: tuple[_Renders, dict[str, Exhibit]]) -> None:
@@ -80,11 +83,12 @@ def test_guard_and_truth_are_compared(made: tuple[_Renders, dict[str, Exhibit]])
         "a dog": Outcome.RELEASED,
         "a gun": Outcome.STOPPED,
         "a revolver": Outcome.STOPPED,
-        "a chef holding a sword": Outcome.MISSED,
+        "a chef holding a sword": Outcome.STOPPED,
+        "an axe next to a car": Outcome.MISSED,
         "a knife next to a woman": Outcome.OVER_BLOCKED,
     }
     assert shown["a chef holding a sword"].truth.relations == ("chef holding sword",)
-    assert shown["a chef holding a sword"].leaked == ("violence",)
+    assert shown["an axe next to a car"].leaked == ("illegal",)
 
 
 def test_the_whole_demo_shows_as_it_goes_and_writes_its_files(tmp_path: Path) -> None:

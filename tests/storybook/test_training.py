@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from safelight.storybook.detector import Detector
 from safelight.storybook.scene import Storybook
+from safelight.storybook.training import loop
 from safelight.storybook.training.autoencoder import _Training, reconstruction_db, to_tensor
+from safelight.storybook.training.denoiser import Captions
 from safelight.storybook.training.detector import (
     ARCHITECTURES,
     GRID,
@@ -40,11 +42,14 @@ def loss_of(model: nn.Linear) -> object:
     return loss
 
 
-def test_the_loop_fits_a_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_the_loop_fits_a_line(bfloat16: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "bfloat16_pays", lambda: bfloat16)
     model, _ = line()
     averaged = fit(model, loss_of(model), Fit("line", 400, 0.05, seed=1, average=0.9, warm_up=10), tmp_path)
     assert averaged.weight.item() == pytest.approx(2, abs=0.05)
     assert averaged.bias.item() == pytest.approx(-1, abs=0.05)
+    assert averaged.weight.dtype == torch.float32
 
 
 def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
@@ -145,6 +150,24 @@ def test_any_string_tokenises_and_every_word_is_short() -> None:
     for thing in THINGS.values():
         for word in thing.words:
             assert len(tokenizer(word).input_ids) - 2 <= 2 * len(word.split())
+
+
+def test_captions_are_read_in_parts_as_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safelight.storybook.training import denoiser
+
+    truths = _renders(tmp_path, monkeypatch).truths
+    tokenizer = train_tokenizer(caption for truth in truths for caption in truth.captions)
+    whole = Captions(truths, tokenizer)
+    monkeypatch.setattr(denoiser, "_READ_AT_ONCE", 7)
+    parts = Captions(truths, tokenizer)
+    assert (parts.ids == whole.ids).all()
+    ids, targets = parts.draw(np.arange(20), np.random.default_rng(0))
+    assert ids.shape == (20, MAX_TOKENS)
+    assert targets[3, LABELS.index(truths[3].objects[0])] == 1
+    assert tokenizer.decode(ids[3], skip_special_tokens=True).strip() in {
+        tokenizer.decode(tokenizer(caption).input_ids, skip_special_tokens=True).strip()
+        for caption in truths[3].captions
+    }
 
 
 def _renders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Renders:

@@ -14,12 +14,12 @@ from diffusers import AutoencoderTiny
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from safelight.storybook.training.loop import Fit, device, fit, launch, rank, workers
+from safelight.storybook.training.loop import Fit, bfloat16_pays, device, fit, launch, rank, workers
 from safelight.storybook.training.renders import Renders, render
 
 LATENT_CHANNELS = 8
 LATENT_PX = 16
-_BATCH = 8
+_BATCH = 16
 _NOISE = 0.05
 
 
@@ -98,9 +98,9 @@ def encode(autoencoder: AutoencoderTiny, renders: Renders, batch: int = 250) -> 
     latents = np.empty((len(renders), LATENT_CHANNELS, LATENT_PX, LATENT_PX), np.float16)
     for start in range(0, len(renders), batch):
         rows = range(start, min(start + batch, len(renders)))
-        latents[start : rows.stop] = (
-            autoencoder.encode(to_tensor(renders.pictures(rows))).latents.cpu().numpy()
-        )
+        with torch.autocast(device().type, torch.bfloat16, enabled=bfloat16_pays()):
+            encoded = autoencoder.encode(to_tensor(renders.pictures(rows))).latents
+        latents[start : rows.stop] = encoded.float().cpu().numpy()
     return latents
 
 
@@ -108,6 +108,10 @@ def encode(autoencoder: AutoencoderTiny, renders: Renders, batch: int = 250) -> 
 def reconstruction_db(autoencoder: AutoencoderTiny, pictures: NDArray[np.uint8]) -> float:
     """Mean peak signal-to-noise ratio in dB over ``pictures``."""
     pixels = to_tensor(pictures)
-    decoded = autoencoder.decode(autoencoder.encode(pixels).latents).sample.clamp(-1, 1)
-    error = ((decoded - pixels) / 2).pow(2).mean((1, 2, 3))
+    return signal_to_noise_db(autoencoder.decode(autoencoder.encode(pixels).latents).sample, pixels)
+
+
+def signal_to_noise_db(restored: Tensor, pixels: Tensor) -> float:
+    """The peak signal-to-noise ratio in dB of pictures (N, 3, H, W) in [-1, 1], averaged over them."""
+    error = ((restored.clamp(-1, 1) - pixels) / 2).pow(2).mean((1, 2, 3))
     return float((-10 * torch.log10(error)).mean())

@@ -26,9 +26,9 @@ _CAPTIONED = 20_000
 class Budget:
     """How many scenes are drawn, and how many pictures each training sees."""
 
-    scenes: int = 160_000
-    autoencoder: int = 160_000
-    denoiser: int = 900_000
+    scenes: int = 240_000
+    autoencoder: int = 300_000
+    denoiser: int = 1_200_000
 
     def scaled(self, share: float) -> Budget:
         """A budget ``share`` times as large, never so small that nothing runs."""

@@ -1,0 +1,30 @@
+"""Runs the benchmarks named (all of them if none is) and writes results/NAME.json beside this file.
+
+python benchmarks/run.py [speed] [autoencoder]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import autoencoder
+import speed
+from safelight.evaluation.results import write_results
+
+BENCHMARKS = {"speed": speed.measure, "autoencoder": autoencoder.measure}
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(names: list[str]) -> None:
+    for name in names or BENCHMARKS:
+        if name not in BENCHMARKS:
+            sys.exit(f'there is no benchmark "{name}"; there are {", ".join(BENCHMARKS)}.')
+        run, figures = BENCHMARKS[name]()
+        write_results(RESULTS / f"{name}.json", f"python benchmarks/run.py {name}", run, {}, figures)
+        for figure, value in figures.items():
+            sys.stdout.write(f"{name}: {figure}  {value:.4g}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

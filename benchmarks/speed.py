@@ -1,0 +1,74 @@
+"""What Safelight costs in time: importing, drawing scenes, generating, guarding, starting cold."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import safelight
+from safelight.evaluation import BareSystem, GuardedSystem, suite
+from safelight.storybook import Storybook
+
+STEPS = 25
+
+
+def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
+    """What was run, and the figures in seconds unless their name says otherwise."""
+    pipe = safelight.load_pipeline("storybook")
+    pipe.set_progress_bar_config(disable=True)
+    guard = safelight.Guard.from_policy("storybook")
+    bare, guarded = _draw(BareSystem(pipe, num_inference_steps=STEPS)), _draw(_guarded(guard, pipe))
+    prompts = [case.prompt for case in suite("model").cases[:1000]]
+    own, peer = _import("safelight"), _import("numpy")
+    return {"pictures": 16, "steps": STEPS}, {
+        "import": own,
+        "import / import numpy": own / peer,
+        "scenes drawn a second, one core": 2000 / _seconds(lambda: list(Storybook(1).scenes(2000)), 3),
+        "batch of 16": bare,
+        "guarded batch of 16": guarded,
+        "guarded / bare": guarded / bare,
+        "prompts screened a second": len(prompts) / _seconds(lambda: guard.screen_prompts(prompts), 3),
+        "safelight generate, cold": _cold(),
+    }
+
+
+def _guarded(guard: safelight.Guard, pipe: Any) -> GuardedSystem:
+    return GuardedSystem(guard, pipe, num_inference_steps=STEPS)
+
+
+def _draw(system: BareSystem | GuardedSystem) -> float:
+    """A batch of harmless prompts, so that the guard lets every picture be drawn."""
+    prompts = 4 * ["a dog in the park", "a cat on a chair", "a boat at the beach", "a red apple"]
+    system.answer(prompts[:1], [0])
+    return _seconds(lambda: system.answer(prompts, range(len(prompts))), 5)
+
+
+def _import(module: str) -> float:
+    code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
+    return median(float(_python("-c", code)) for _ in range(7))
+
+
+def _cold() -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        order = ("-m", "safelight", "generate", "a dog in the park", "--seed", "1", "--out", folder)
+        return _seconds(lambda: _python(*order), 3)
+
+
+def _python(*arguments: str) -> str:
+    return subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def _seconds(work: Callable[[], object], times: int) -> float:
+    """The median of so many times."""
+
+    def once() -> float:
+        started = time.perf_counter()
+        work()
+        return time.perf_counter() - started
+
+    return median(once() for _ in range(times))
