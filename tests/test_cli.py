@@ -94,10 +94,20 @@ def test_training_calls_the_training_that_was_asked_for(
     assert _run("train", "--work", str(work), "--share", "0.5").exit_code == 0
     done = _run("train", "judge", "--out", "judge.onnx", "--work", str(work), "--json")
     assert json.loads(done.stdout) == {"trained": "judge", "out": "judge.onnx"}
+    (tmp_path / "unet").mkdir()
+    assert _run("train", "--start", str(tmp_path), "--work", str(work)).exit_code == 0
     assert calls == [
-        (Path("runs/storybook"), work, 0.5),
+        (Path("runs/storybook"), work, 0.5, None),
         ("judge", Path("judge.onnx"), work, 1.0),
+        (Path("runs/storybook"), work, 1.0, tmp_path),
     ]
+
+
+def test_training_further_needs_a_storybook_model(tmp_path: Path) -> None:
+    for what, said in (("storybook", "there is no storybook model"), ("judge", "leave it out")):
+        done = _run("train", what, "--start", str(tmp_path))
+        assert done.exit_code == 2
+        assert said in done.stderr
 
 
 def test_training_without_its_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

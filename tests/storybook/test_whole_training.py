@@ -41,6 +41,12 @@ def test_a_trained_storybook_loads_and_draws(tmp_path: Path) -> None:
     train_storybook(out, work, share=1e-9)
     assert {p: p.stat().st_mtime_ns for p in work.rglob("*.npy")} == before, "nothing is drawn twice"
 
+    further = tmp_path / "further"
+    train_storybook(further, tmp_path / "work-2", share=1e-9, start=out)
+    later = json.loads((further / "hashes.json").read_text())
+    changed = {name.split("/")[0] for name in hashes if later[name] != hashes[name]}
+    assert changed == {"text_encoder", "unet"}
+
 
 @pytest.mark.usefixtures("small")
 def test_a_trained_detector_looks(tmp_path: Path) -> None:

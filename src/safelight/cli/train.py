@@ -11,7 +11,7 @@ import typer
 from safelight.cli import terminal
 from safelight.cli.options import AsJson
 from safelight.cli.pipeline import hush
-from safelight.errors import MissingExtraError
+from safelight.errors import MissingExtraError, ModelError, RequestError
 
 
 class Trained(StrEnum):
@@ -29,6 +29,9 @@ def train(
     share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="How much of the full training to do.")
     ] = 1.0,
+    start: Annotated[
+        Path | None, typer.Option(help="Folder of a storybook model to train further.", show_default="none")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the embedded model or a detector again.
@@ -44,20 +47,24 @@ def train(
     """
     hush()
     target = out or Path("runs") / ("storybook" if what is Trained.STORYBOOK else f"{what}.onnx")
-    _train(what, target, work, share)
+    _train(what, target, work, share, start)
     if as_json:
         terminal.print_json({"trained": what.value, "out": str(target)})
     else:
         terminal.print_line(f"{what} is in {target}")
 
 
-def _train(what: Trained, out: Path, work: Path, share: float) -> None:
+def _train(what: Trained, out: Path, work: Path, share: float, start: Path | None) -> None:
+    if start and what is not Trained.STORYBOOK:
+        raise RequestError("--start is for the storybook only; leave it out.")
+    if start and not (start / "unet").is_dir():
+        raise ModelError(f"there is no storybook model in {start}; give the folder of one.")
     try:
         from safelight.storybook.training.detector import train_detector
         from safelight.storybook.training.storybook import train_storybook
     except ImportError as error:
         raise MissingExtraError("Training", "generate,dev") from error
     if what is Trained.STORYBOOK:
-        train_storybook(out, work, share)
+        train_storybook(out, work, share, start)
     else:
         train_detector(what.value, out, work, share)

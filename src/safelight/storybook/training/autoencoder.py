@@ -21,6 +21,7 @@ LATENT_CHANNELS = 8
 LATENT_PX = 16
 _BATCH = 16
 _NOISE = 0.05
+_NOISE_LEFT = 0.03
 
 
 def new_autoencoder() -> AutoencoderTiny:
@@ -49,9 +50,8 @@ class _Training(nn.Module):
     def loss(self, pixels: Tensor) -> Tensor:
         latents = self.norm(self.autoencoder.encode(pixels).latents)
         noisy = latents + _NOISE * torch.randn_like(latents)
-        difference = self.autoencoder.decode(noisy).sample - pixels
-        loss: Tensor = difference.pow(2).mean() + 0.05 * difference.abs().mean()
-        return loss
+        restored: Tensor = self.autoencoder.decode(noisy).sample
+        return _difference(restored, pixels)
 
     def fold(self) -> AutoencoderTiny:
         last = self.autoencoder.encoder.layers[-1]
@@ -63,6 +63,12 @@ class _Training(nn.Module):
             last.weight.mul_(scale[:, None, None, None])
             last.bias.sub_(mean).mul_(scale)
         return self.autoencoder
+
+
+def _difference(restored: Tensor, pixels: Tensor) -> Tensor:
+    difference = restored - pixels
+    loss: Tensor = difference.pow(2).mean() + 0.05 * difference.abs().mean()
+    return loss
 
 
 def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
@@ -90,6 +96,49 @@ def _train(folder: Path, seed: int, count: int, images: int, out: Path, work: Pa
     if rank() == 0:
         assert isinstance(averaged, _Training)
         averaged.fold().half().save_pretrained(out)
+
+
+class _Decoding(nn.Module):
+    """The decoder alone; a little noise stands for what a denoiser leaves."""
+
+    def __init__(self, autoencoder: AutoencoderTiny) -> None:
+        super().__init__()
+        self.decoder = autoencoder.decoder
+
+    def loss(self, latents: Tensor, pixels: Tensor) -> Tensor:
+        restored: Tensor = self.decoder(latents + _NOISE_LEFT * torch.randn_like(latents))
+        return _difference(restored, pixels)
+
+
+def train_decoder(
+    renders: Path, seed: int, count: int, latents: Path, images: int, start: Path, out: Path, work: Path
+) -> None:
+    """Train the decoder of the autoencoder in ``start`` further, on ``images`` pictures, and write ``out``.
+
+    The encoder stays, and with it all that was learnt about its ``latents``.
+    """
+    launch(_train_decoder, renders, seed, count, latents, images, start, out, work)
+
+
+def _train_decoder(
+    folder: Path, seed: int, count: int, latents_path: Path, images: int, start: Path, out: Path, work: Path
+) -> None:
+    renders, latents = Renders(folder, seed, count), np.load(latents_path, mmap_mode="r")
+    autoencoder = AutoencoderTiny.from_pretrained(start, torch_dtype=torch.float32)
+    training = _Decoding(autoencoder).to(device())
+
+    def loss(rng: np.random.Generator) -> Tensor:
+        rows = rng.integers(len(renders), size=_BATCH)
+        batch = torch.from_numpy(latents[rows].astype(np.float32))
+        batch = batch.contiguous(memory_format=torch.channels_last).to(device())
+        return training.loss(batch, to_tensor(renders.pictures(rows)))
+
+    forward = Fit("decoder", images // (_BATCH * workers()), 1e-3, seed, average=0.998, decay=0.0)
+    averaged = fit(training, loss, forward, work)
+    if rank() == 0:
+        assert isinstance(averaged, _Decoding)
+        autoencoder.decoder.load_state_dict(averaged.decoder.state_dict())
+        autoencoder.half().save_pretrained(out)
 
 
 @torch.no_grad()

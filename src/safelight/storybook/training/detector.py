@@ -20,7 +20,7 @@ from safelight.storybook.training.renders import Renders, Truth, render
 from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
 
 GRID = 16
-_BATCH = 24
+_BATCH = 32
 _PLACES, _STYLES = list(PLACES), list(STYLES)
 
 
@@ -193,7 +193,7 @@ def _edges(box: tuple[float, ...], centres: NDArray[np.float64]) -> NDArray[np.f
 
 
 def _loss(outputs: tuple[Tensor, Tensor, Tensor, Tensor], t: _Targets) -> Tensor:
-    cells, edges, places, styles = outputs
+    cells, edges, places, styles = (output.float() for output in outputs)
     # Focal weighting (Lin et al. 2017, eq. 5, gamma = 2): nearly all cells are easy and empty.
     entropy = functional.binary_cross_entropy_with_logits(cells, t.cells, reduction="none")
     focus = (cells.sigmoid() - t.cells).abs().pow(2).masked_fill(t.ignored, 0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import shutil
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from safelight.storybook.training.autoencoder import encode, train_autoencoder
+from safelight.storybook.training.autoencoder import encode, train_autoencoder, train_decoder
 from safelight.storybook.training.curves import draw_curves
 from safelight.storybook.training.denoiser import assemble, train_denoiser
 from safelight.storybook.training.renders import Renders
@@ -28,30 +29,47 @@ class Budget:
 
     scenes: int = 240_000
     autoencoder: int = 300_000
+    decoder: int = 300_000
     denoiser: int = 1_200_000
 
     def scaled(self, share: float) -> Budget:
         """A budget ``share`` times as large, never so small that nothing runs."""
-        return Budget(*(max(256, round(share * n)) for n in (self.scenes, self.autoencoder, self.denoiser)))
+        return Budget(*(max(256, round(share * n)) for n in astuple(self)))
 
 
-def train_storybook(out: Path, work: Path, share: float = 1.0) -> None:
+def train_storybook(out: Path, work: Path, share: float = 1.0, start: Path | None = None) -> None:
     """Train the model and write it to ``out`` in diffusers' format, fp16, with ``hashes.json``.
 
     ``work`` keeps renders, latents and checkpoints: called again with the same ``work``, training goes
-    on where it stopped. ``share`` scales the budget.
+    on where it stopped. ``share`` scales the budget. ``start`` is the folder of such a model: its
+    autoencoder and tokenizer stay, and its denoiser and text encoder are trained further.
     """
     budget, renders = Budget().scaled(share), work / "renders"
     tokenizer, autoencoder, latents = work / "tokenizer", work / "vae", work / "latents.npy"
+    if start:
+        for part in (tokenizer, autoencoder):
+            shutil.copytree(start / part.name, part, dirs_exist_ok=True)
     if not autoencoder.exists():
-        train_autoencoder(renders, _SEED, budget.scenes, budget.autoencoder, autoencoder, work)
+        _train_autoencoder(renders, budget, latents, autoencoder, work)
     if not tokenizer.exists():
         captioned = Renders(renders, _SEED, min(_CAPTIONED, budget.scenes)).truths
         train_tokenizer(c for truth in captioned for c in truth.captions).save_pretrained(tokenizer)
     if not latents.exists():
         _save_latents(autoencoder, Renders(renders, _SEED, budget.scenes), latents)
-    train_denoiser(renders, _SEED, budget.scenes, latents, tokenizer, budget.denoiser, work / "model", work)
+    train_denoiser(
+        renders, _SEED, budget.scenes, latents, tokenizer, budget.denoiser, work / "model", work, start
+    )
     ship(work, out)
+
+
+def _train_autoencoder(renders: Path, budget: Budget, latents: Path, out: Path, work: Path) -> None:
+    """First both halves, then the decoder alone: it decides how sharp pictures are, and is cheaper."""
+    first = work / "autoencoder"
+    if not first.exists():
+        train_autoencoder(renders, _SEED, budget.scenes, budget.autoencoder, first, work)
+    if not latents.exists():
+        _save_latents(first, Renders(renders, _SEED, budget.scenes), latents)
+    train_decoder(renders, _SEED, budget.scenes, latents, budget.decoder, first, out, work)
 
 
 def ship(work: Path, out: Path) -> None:
@@ -67,7 +85,8 @@ def ship(work: Path, out: Path) -> None:
     weights = sorted(out.rglob("*.safetensors"))
     hashes = {p.relative_to(out).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in weights}
     (out / "hashes.json").write_text(json.dumps(hashes, indent=2) + "\n")
-    draw_curves([work / "autoencoder.curve.json", work / "denoiser.curve.json"], out / "curves.png")
+    curves = (work / f"{name}.curve.json" for name in ("autoencoder", "decoder", "denoiser"))
+    draw_curves([path for path in curves if path.exists()], out / "curves.png")
 
 
 def _load_in_single_precision(config: Path) -> None:
