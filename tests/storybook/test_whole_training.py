@@ -29,6 +29,7 @@ def test_a_trained_storybook_loads_and_draws(tmp_path: Path) -> None:
     train_storybook(out, work, share=1e-9)
     hashes = json.loads((out / "hashes.json").read_text())
     assert set(hashes) == {p.relative_to(out).as_posix() for p in out.rglob("*.safetensors")}
+    assert not any(str(tmp_path) in path.read_text() for path in out.rglob("*.json"))
     assert (out / "curves.png").stat().st_size > 1000
     pipe = safelight.load_pipeline(out, device="cpu")
     pipe.set_progress_bar_config(disable=True)

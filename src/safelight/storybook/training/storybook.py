@@ -80,6 +80,8 @@ def ship(work: Path, out: Path) -> None:
         CLIPTextModel.from_pretrained(work / "model" / "text_encoder"),
         UNet2DConditionModel.from_pretrained(work / "model" / "unet"),
     )
+    for part in (pipe.vae, pipe.unet):
+        part.register_to_config(_name_or_path="storybook")  # not the folder it was trained in
     pipe.to(dtype=torch.float16).save_pretrained(out, safe_serialization=True)
     _load_in_single_precision(out / "text_encoder" / "config.json")
     weights = sorted(out.rglob("*.safetensors"))
