@@ -14,7 +14,7 @@ from safelight.storybook.detector import Detector
 from safelight.storybook.scene import Storybook
 from safelight.storybook.training import loop
 from safelight.storybook.training.autoencoder import _Training, reconstruction_db, to_tensor
-from safelight.storybook.training.denoiser import Captions
+from safelight.storybook.training.denoiser import Captions, _harder_often
 from safelight.storybook.training.detector import (
     ARCHITECTURES,
     GRID,
@@ -85,6 +85,7 @@ def test_renders_are_the_storybook(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     scene = Storybook(4).scene(9)
     assert (renders.pictures([9])[0] == np.asarray(scene.image)).all()
     assert renders.truths[9].objects == scene.objects
+    assert [t.unnamed for t in renders.truths] == [len(s.plan.unnamed) for s in Storybook(4).scenes(20)]
     assert len(renders) == 20
 
 
@@ -150,6 +151,14 @@ def test_any_string_tokenises_and_every_word_is_short() -> None:
     for thing in THINGS.values():
         for word in thing.words:
             assert len(tokenizer(word).input_ids) - 2 <= 2 * len(word.split())
+
+
+def test_scenes_of_several_objects_are_drawn_thrice_as_often_whatever_comes_along() -> None:
+    box = (0.0, 0.0, 1.0, 1.0)
+    alone = Truth(("pirate",), (box,), "beach", "cartoon", ("a pirate",))
+    armed = Truth(("pirate", "sword"), (box, box), "beach", "cartoon", ("a pirate",), unnamed=1)
+    pair = Truth(("pirate", "dog"), (box, box), "beach", "cartoon", ("a pirate and a dog",))
+    assert _harder_often([alone, armed, pair]).tolist() == [0, 1, 2, 2, 2]
 
 
 def test_captions_are_read_in_parts_as_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,13 +20,17 @@ SHARD = 5_000
 
 @dataclass(frozen=True)
 class Truth:
-    """What a training needs to know of one scene. Boxes are shares of the picture."""
+    """What a training needs to know of one scene. Boxes are shares of the picture.
+
+    ``unnamed`` is the number of associated objects, which no caption mentions.
+    """
 
     objects: tuple[str, ...]
     boxes: tuple[tuple[float, float, float, float], ...]
     place: str
     style: str
     captions: tuple[str, ...]
+    unnamed: int = 0
 
 
 class Renders:
@@ -71,7 +75,8 @@ def _render_shard(job: tuple[Path, int, int]) -> None:
     for row, scene in enumerate(Storybook(seed).scenes(SHARD, start=shard * SHARD)):
         pictures[row] = np.asarray(scene.image)
         captions = scene.captions[1:] if scene.plan.unnamed else scene.captions
-        truths.append([scene.objects, scene.boxes, scene.place, scene.style, captions])
+        unnamed = len(scene.plan.unnamed)
+        truths.append([scene.objects, scene.boxes, scene.place, scene.style, captions, unnamed])
     path.with_suffix(".json").write_text(json.dumps(truths))
     part = path.with_suffix(".part.npy")
     np.save(part, pictures)
@@ -79,5 +84,5 @@ def _render_shard(job: tuple[Path, int, int]) -> None:
 
 
 def _read_truths(path: Path) -> Iterator[Truth]:
-    for objects, boxes, place, style, captions in json.loads(path.with_suffix(".json").read_text()):
-        yield Truth(tuple(objects), tuple(map(tuple, boxes)), place, style, tuple(captions))
+    for objects, boxes, place, style, captions, unnamed in json.loads(path.with_suffix(".json").read_text()):
+        yield Truth(tuple(objects), tuple(map(tuple, boxes)), place, style, tuple(captions), unnamed)
