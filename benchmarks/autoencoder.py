@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from safelight.storybook.training.autoencoder import (
     LATENT_CHANNELS,
     new_autoencoder,
+    restoration_loss,
     signal_to_noise_db,
     to_tensor,
 )
@@ -64,9 +65,9 @@ def _train(autoencoder: nn.Module, renders: Renders) -> int:
             group["lr"] = RATE * min(1, (steps + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done)))
         pixels = to_tensor(renders.pictures(rng.integers(_TRAINED, size=BATCH)))
         with torch.autocast(device().type, torch.bfloat16, enabled=bfloat16_pays()):
-            difference = _restored(autoencoder, pixels) - pixels
+            loss = restoration_loss(_restored(autoencoder, pixels), pixels)
         optimiser.zero_grad()
-        (difference.pow(2).mean() + 0.05 * difference.abs().mean()).backward()
+        loss.backward()
         nn.utils.clip_grad_norm_(autoencoder.parameters(), 1.0)
         optimiser.step()
         steps += 1

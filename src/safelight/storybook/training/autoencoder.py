@@ -51,7 +51,7 @@ class _Training(nn.Module):
         latents = self.norm(self.autoencoder.encode(pixels).latents)
         noisy = latents + _NOISE * torch.randn_like(latents)
         restored: Tensor = self.autoencoder.decode(noisy).sample
-        return _difference(restored, pixels)
+        return restoration_loss(restored, pixels)
 
     def fold(self) -> AutoencoderTiny:
         last = self.autoencoder.encoder.layers[-1]
@@ -65,7 +65,8 @@ class _Training(nn.Module):
         return self.autoencoder
 
 
-def _difference(restored: Tensor, pixels: Tensor) -> Tensor:
+def restoration_loss(restored: Tensor, pixels: Tensor) -> Tensor:
+    """What both trainings lower: squared difference, and a little absolute difference for clean areas."""
     difference = restored - pixels
     loss: Tensor = difference.pow(2).mean() + 0.05 * difference.abs().mean()
     return loss
@@ -107,7 +108,7 @@ class _Decoding(nn.Module):
 
     def loss(self, latents: Tensor, pixels: Tensor) -> Tensor:
         restored: Tensor = self.decoder(latents + _NOISE_LEFT * torch.randn_like(latents))
-        return _difference(restored, pixels)
+        return restoration_loss(restored, pixels)
 
 
 def train_decoder(
