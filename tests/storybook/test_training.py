@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,11 @@ def test_renders_are_the_storybook(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     scene = Storybook(4).scene(9)
     assert (renders.pictures([9])[0] == np.asarray(scene.image)).all()
     assert renders.truths[9].objects == scene.objects
-    assert [t.unnamed for t in renders.truths] == [len(s.plan.unnamed) for s in Storybook(4).scenes(20)]
+    for truth, drawn in zip(renders.truths, Storybook(4).scenes(20), strict=True):
+        unnamed = drawn.plan.unnamed
+        assert (truth.objects, truth.boxes, truth.place) == (drawn.objects, drawn.boxes, drawn.place)
+        assert (truth.setting, truth.unnamed) == (drawn.plan.setting, len(unnamed))
+        assert len(truth.relations) == sum(not unnamed & {r.subject, r.target} for r in drawn.relations)
     assert len(renders) == 20
 
 
@@ -153,12 +158,24 @@ def test_any_string_tokenises_and_every_word_is_short() -> None:
             assert len(tokenizer(word).input_ids) - 2 <= 2 * len(word.split())
 
 
-def test_scenes_of_several_objects_are_drawn_thrice_as_often_whatever_comes_along() -> None:
+def test_harder_relations_are_drawn_more_often_whatever_comes_along() -> None:
     box = (0.0, 0.0, 1.0, 1.0)
     alone = Truth(("pirate",), (box,), "beach", "cartoon", ("a pirate",))
     armed = Truth(("pirate", "sword"), (box, box), "beach", "cartoon", ("a pirate",), unnamed=1)
-    pair = Truth(("pirate", "dog"), (box, box), "beach", "cartoon", ("a pirate and a dog",))
-    assert _harder_often([alone, armed, pair]).tolist() == [0, 1, 2, 2, 2]
+    pair = Truth(("pirate", "dog"), (box, box), "beach", "cartoon", ("a pirate and a dog",), ("next to",))
+    hidden = replace(pair, relations=("next to", "in front of"))
+    assert _drawn([alone, armed, pair, hidden]) == [1, 1, 4, 8]
+
+
+def test_settings_without_what_they_bring_along_make_up_for_guidance() -> None:
+    box = (0.0, 0.0, 1.0, 1.0)
+    party = Truth(("cake", "bottle"), (box, box), "room", "cartoon", ("a party",), (), "party", 1)
+    dry = Truth(("cake",), (box,), "room", "cartoon", ("a party",), (), "party")
+    assert _drawn([party, dry]) == [1, 3]
+
+
+def _drawn(truths: list[Truth]) -> list[int]:
+    return np.bincount(_harder_often(truths), minlength=len(truths)).tolist()
 
 
 def test_captions_are_read_in_parts_as_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,9 @@ _NOISE = {
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
 }
+# How often scenes with these relations are drawn, where those of single objects are drawn once.
+_RELATIONS = {"holding": 2, "next to": 4, "on": 6, "in front of": 8}
+_BARE_SETTING = 3
 _TARGETS = len(LABELS) + len(PLACES) + len(STYLES)
 
 
@@ -246,20 +249,27 @@ def _train(
         batch = torch.from_numpy(latents[rows].astype(np.float32))
         return training.loss(*(t.to(device()) for t in (batch, tokens, targets, asked)))
 
-    plan = Fit("denoiser", images // (_BATCH * workers()), 1e-3, seed, checkpoint_every=100)
+    rate = 7e-4 if start else 1e-3
+    plan = Fit("denoiser", images // (_BATCH * workers()), rate, seed, checkpoint_every=100)
     averaged = fit(training, loss, plan, work)
     if rank() == 0:
         _save(averaged, out)
 
 
 def _harder_often(truths: Sequence[Truth]) -> NDArray[np.int64]:
-    """Numbers of scenes, those that ask for several objects thrice.
+    """Numbers of scenes, each as often as it is to be drawn: those that are harder to learn more often.
 
-    What counts is what captions name: else scenes in which an association shows would be drawn more often
-    than those in which it does not, and the model would learn it at another rate than the world's.
+    Only relations that captions name count: else scenes in which an association shows would be drawn more
+    often than those in which it does not. Settings are the exception, the other way round: guidance makes
+    more of what mostly comes along (85 % blood at crime scenes became 98 %).
     """
-    asked = np.array([len(truth.objects) - truth.unnamed for truth in truths])
-    return np.repeat(np.arange(len(truths)), np.where(asked > 1, 3, 1))
+    return np.repeat(np.arange(len(truths)), [_weight(truth) for truth in truths])
+
+
+def _weight(truth: Truth) -> int:
+    if truth.setting and not truth.unnamed:
+        return _BARE_SETTING
+    return max((_RELATIONS[name] for name in truth.relations), default=1)
 
 
 def save_checkpoint(checkpoint: Path, tokenizer: Path, out: Path) -> None:

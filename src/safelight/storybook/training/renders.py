@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,8 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
-from safelight.storybook.scene import SIZE_PX, Storybook
+from safelight.storybook.scene import SIZE_PX, Scene, Storybook
 
 SHARD = 5_000
 
@@ -22,7 +22,8 @@ SHARD = 5_000
 class Truth:
     """What a training needs to know of one scene. Boxes are shares of the picture.
 
-    ``unnamed`` is the number of associated objects, which no caption mentions.
+    ``unnamed`` is the number of associated objects, which no caption mentions; ``relations`` are those
+    between the others; ``setting`` is a crime scene, a party or nothing.
     """
 
     objects: tuple[str, ...]
@@ -30,7 +31,12 @@ class Truth:
     place: str
     style: str
     captions: tuple[str, ...]
+    relations: tuple[str, ...] = ()
+    setting: str = ""
     unnamed: int = 0
+
+
+_TRUTHS = TypeAdapter(list[Truth])
 
 
 class Renders:
@@ -74,15 +80,26 @@ def _render_shard(job: tuple[Path, int, int]) -> None:
     truths = []
     for row, scene in enumerate(Storybook(seed).scenes(SHARD, start=shard * SHARD)):
         pictures[row] = np.asarray(scene.image)
-        captions = scene.captions[1:] if scene.plan.unnamed else scene.captions
-        unnamed = len(scene.plan.unnamed)
-        truths.append([scene.objects, scene.boxes, scene.place, scene.style, captions, unnamed])
-    path.with_suffix(".json").write_text(json.dumps(truths))
+        truths.append(_truth(scene))
+    path.with_suffix(".json").write_bytes(_TRUTHS.dump_json(truths))
     part = path.with_suffix(".part.npy")
     np.save(part, pictures)
     part.replace(path)
 
 
-def _read_truths(path: Path) -> Iterator[Truth]:
-    for objects, boxes, place, style, captions, unnamed in json.loads(path.with_suffix(".json").read_text()):
-        yield Truth(tuple(objects), tuple(map(tuple, boxes)), place, style, tuple(captions), unnamed)
+def _truth(scene: Scene) -> Truth:
+    unnamed = scene.plan.unnamed
+    return Truth(
+        scene.objects,
+        scene.boxes,
+        scene.place,
+        scene.style,
+        scene.captions[1:] if unnamed else scene.captions,
+        tuple(r.name for r in scene.relations if not unnamed & {r.subject, r.target}),
+        scene.plan.setting,
+        len(unnamed),
+    )
+
+
+def _read_truths(path: Path) -> list[Truth]:
+    return _TRUTHS.validate_json(path.with_suffix(".json").read_bytes())

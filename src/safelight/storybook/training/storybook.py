@@ -45,30 +45,28 @@ def train_storybook(out: Path, work: Path, share: float = 1.0, start: Path | Non
     autoencoder and tokenizer stay, and its denoiser and text encoder are trained further.
     """
     budget, renders = Budget().scaled(share), work / "renders"
-    tokenizer, autoencoder, latents = work / "tokenizer", work / "vae", work / "latents.npy"
+    tokenizer, autoencoder = work / "tokenizer", work / "vae"
     if start:
         for part in (tokenizer, autoencoder):
             shutil.copytree(start / part.name, part, dirs_exist_ok=True)
     if not autoencoder.exists():
-        _train_autoencoder(renders, budget, latents, autoencoder, work)
+        _train_autoencoder(renders, budget, autoencoder, work)
     if not tokenizer.exists():
         captioned = Renders(renders, _SEED, min(_CAPTIONED, budget.scenes)).truths
         train_tokenizer(c for truth in captioned for c in truth.captions).save_pretrained(tokenizer)
-    if not latents.exists():
-        _save_latents(autoencoder, Renders(renders, _SEED, budget.scenes), latents)
+    latents = _latents(autoencoder, Renders(renders, _SEED, budget.scenes), work)
     train_denoiser(
         renders, _SEED, budget.scenes, latents, tokenizer, budget.denoiser, work / "model", work, start
     )
     ship(work, out)
 
 
-def _train_autoencoder(renders: Path, budget: Budget, latents: Path, out: Path, work: Path) -> None:
+def _train_autoencoder(renders: Path, budget: Budget, out: Path, work: Path) -> None:
     """First both halves, then the decoder alone: it decides how sharp pictures are, and is cheaper."""
     first = work / "autoencoder"
     if not first.exists():
         train_autoencoder(renders, _SEED, budget.scenes, budget.autoencoder, first, work)
-    if not latents.exists():
-        _save_latents(first, Renders(renders, _SEED, budget.scenes), latents)
+    latents = _latents(first, Renders(renders, _SEED, budget.scenes), work)
     train_decoder(renders, _SEED, budget.scenes, latents, budget.decoder, first, out, work)
 
 
@@ -97,8 +95,13 @@ def _load_in_single_precision(config: Path) -> None:
     config.write_text(json.dumps({**settings, "dtype": "float32"}, indent=2) + "\n")
 
 
-def _save_latents(autoencoder: Path, renders: Renders, path: Path) -> None:
-    latents = encode(AutoencoderTiny.from_pretrained(autoencoder, torch_dtype=torch.float32), renders)
-    part = path.with_suffix(".part.npy")
-    np.save(part, latents)
-    part.replace(path)
+def _latents(autoencoder: Path, renders: Renders, work: Path) -> Path:
+    """The file of all renders' latents, named after the encoder that made them and made if missing."""
+    vae = AutoencoderTiny.from_pretrained(autoencoder, torch_dtype=torch.float32)
+    weights = b"".join(weight.numpy().tobytes() for weight in vae.encoder.state_dict().values())
+    path = work / f"latents-{hashlib.sha256(weights).hexdigest()[:12]}-{len(renders)}.npy"
+    if not path.exists():
+        part = path.with_suffix(".part.npy")
+        np.save(part, encode(vae, renders))
+        part.replace(path)
+    return path
