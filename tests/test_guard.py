@@ -200,7 +200,7 @@ def test_requests_that_cannot_be_carried_out(guard: Guard, pipe: Any) -> None:
 
 
 def test_prompts_are_screened_one_by_one(guard: Guard) -> None:
-    prompts = ["a cat", "", "a gun", "a\x00cat", "\ud800", "x" * 100_001, "🔫 חתול"]
+    prompts = ["a cat", "", "a gun", "a\x00cat", "\ud800", "x" * 100_001, "🐟 חתול"]
     verdicts = guard.screen_prompts(prompts)
     assert [v.action for v in verdicts] == ["allow", "block", "block", "block", "block", "block", "allow"]
     assert [bool(v.reasons) for v in verdicts] == [False, True, False, True, True, True, False]

@@ -20,10 +20,12 @@ def test_harm_by_company_stands_beside_its_twin() -> None:
     assert asked == [True, False] * (len(asked) // 2)
 
 
-def test_held_out_words_and_altered_spelling_pass_the_word_list() -> None:
-    hidden = [p.text for name in ("held-out word", "altered spelling") for p in KINDS[name].prompts]
-    verdicts = Guard.from_policy("storybook").screen_prompts(hidden)
-    assert {verdict.action for verdict in verdicts} == {"allow"}
+def test_what_the_word_list_misses_is_what_the_demo_says() -> None:
+    guard = Guard.from_policy("storybook")
+    hidden = guard.screen_prompts([p.text for p in KINDS["held-out word"].prompts])
+    assert {verdict.action for verdict in hidden} == {"allow"}
+    altered = guard.screen_prompts([p.text for p in KINDS["altered spelling"].prompts])
+    assert [verdict.action for verdict in altered] == ["block", "block", "allow"]
 
 
 def test_held_out_prompts_use_held_out_words() -> None:

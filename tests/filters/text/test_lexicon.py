@@ -1,20 +1,25 @@
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from safelight.errors import FilterError
+from safelight.filters.text import lexicon
 from safelight.filters.text.lexicon import Lexicon
 from safelight.policy import Policy
 
 STORYBOOK = Lexicon("storybook")
+GENERAL = Lexicon("general")
 
 
-def _labels(lexicon: Lexicon, prompt: str) -> list[str]:
-    return [finding.label for finding in lexicon.find([prompt])[0]]
+def _labels(words: Lexicon, prompt: str) -> list[str]:
+    return [finding.label for finding in words.find([prompt])[0]]
 
 
 @pytest.mark.parametrize(
@@ -76,6 +81,7 @@ def test_a_hundred_thousand_characters_are_no_problem() -> None:
         ('version = "1"\nlabel = 1', "line 2|labels"),
         ("version = 1\n[labels]", "line 1: version"),
         ('version = "1"\n[labels]\ngun = ["…"]', "no letter"),
+        ('version = "1"\n[labels]\ngun = ["gun"]\n[scores]\nrifle = 0.5', '"rifle" has a score'),
         ("nonsense", "not valid TOML"),
     ],
 )
@@ -106,3 +112,69 @@ def test_an_unknown_list_names_those_there_are() -> None:
 def test_the_general_policy_on_plain_prompts(prompt: str, action: str) -> None:
     findings = Lexicon("general").find([prompt])[0]
     assert Policy.load("general").judge("prompt", findings).action == action
+
+
+_HOMOGLYPHS = str.maketrans("aeiopcxysk", "аеіорсхуѕк")
+_LEET = str.maketrans("aeiost", "431057")
+_ALTERATIONS: dict[str, Callable[[str], str]] = {
+    "homoglyph": lambda word: word.translate(_HOMOGLYPHS),
+    "leet": lambda word: word.translate(_LEET),
+    "zero-width": "\u200b".join,
+    "spacing": " ".join,
+    "dots": ".".join,
+    "swap": lambda word: word[:1] + word[2:3] + word[1:2] + word[3:],
+    "tripled letter": lambda word: word[:1] + 3 * word[1:2] + word[2:],
+    "accents": "\u0301".join,
+}
+
+
+@pytest.mark.parametrize("alteration", _ALTERATIONS)
+def test_altered_words_are_found(alteration: str) -> None:
+    words = [
+        (label, word)
+        for label, words in _packaged("storybook")["labels"].items()
+        for word in words
+        if len(word) > 3 and " " not in word
+    ]
+    missed = [
+        word
+        for label, word in words
+        if label not in _labels(STORYBOOK, f"we see one {_ALTERATIONS[alteration](word)} today")
+    ]
+    assert len(words) > 200
+    assert len(missed) <= 0.02 * len(words), missed
+
+
+def _packaged(name: str) -> dict[str, Any]:
+    return tomllib.loads((Path(lexicon.__file__).parent / "lexicons" / f"{name}.toml").read_text("utf-8"))
+
+
+def test_every_language_of_the_general_list_is_found_by_its_own_words() -> None:
+    for language, labels in _packaged("general")["languages"].items():
+        for label, words in labels.items():
+            for word in words:
+                assert label in _labels(GENERAL, f"{word}"), (language, word)
+                assert label in _labels(GENERAL, f"1girl, {word.upper()}, 4k"), (language, word)
+
+
+def test_allowed_phrases_excuse_only_the_words_in_them() -> None:
+    assert _labels(GENERAL, "nude lipstick, a naked mole rat") == []
+    assert _labels(GENERAL, "nude lipstick on a nude woman") == ["sexual.nudity"]
+
+
+def test_scripts_without_blanks_are_searched_inside_sentences() -> None:
+    assert _labels(GENERAL, "公园里的裸体雕像") == ["sexual.nudity"]
+
+
+def test_patterns_of_users_are_found_and_cannot_hang(tmp_path: Path) -> None:
+    path = tmp_path / "words.toml"
+    path.write_text(
+        'version = "1"\n[patterns]\nweapons = ["(a+)+b", "gl.ck [0-9]+"]\n[scores]\nweapons = 0.5\n'
+    )
+    own = Lexicon(path)
+    assert own.find(["a" * 50_000]) == [[]]
+    (finding,) = own.find(["an old Glock 17"])[0]
+    assert (finding.label, finding.score, finding.evidence.text) == ("weapons", 0.5, "Glock 17")  # type: ignore[union-attr]
+    path.write_text('version = "1"\n[patterns]\nweapons = ["(a)\\\\1"]\n')
+    with pytest.raises(FilterError, match="not valid for RE2"):
+        Lexicon(path)

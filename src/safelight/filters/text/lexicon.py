@@ -1,117 +1,206 @@
-"""Word lists: finds whole words and phrases, whatever their case, width or typographic form."""
+"""Word lists: finds words and phrases however they are spelt, and says where.
+
+A prompt is read twice: folded, which undoes look-alike letters, case and what cannot be seen; and, where
+that differs, restored, which undoes digits for letters, dots and blanks between them and the like.
+"""
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import re2
+from ahocorasick_rs import AhoCorasick
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from safelight.errors import FilterError, no_such
+from safelight.filters.text.folding import Folded, fold
+from safelight.filters.text.restoration import Restorer
 from safelight.registry import register
 from safelight.toml_file import TomlFile
 from safelight.types import Finding, Span
 
 _PACKAGED = Path(__file__).with_name("lexicons")
-_WORD = re.compile(r"\w+")
+# Letters with their marks, or digits: what remains when blanks and punctuation are taken away.
+_WORD = re.compile(r"\d+|[^\s\d!-/:-@\[-`{-~¡¿«»،؛؟।॥\u2000-\u206f\u3000-\u303f]+")
+# Scripts that put no blanks between words: Thai to Myanmar, kana, ideographs.
+_UNSPACED = re.compile(r"[\u0e00-\u0fff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
+_SHORTEST_WORD = 3
+_PATTERN_BYTES = 1 << 20
 
-Words = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False, min_length=1)]
+_Text = Annotated[str, Field(min_length=1)]
+_Phrases = Annotated[tuple[_Text, ...], Field(strict=False, min_length=1)]
+_Score = Annotated[float, Field(gt=0, le=1)]
 
 
 class _Lexicon(BaseModel):
-    """The file: labels with their words, and for labels that are not certain a score below 1."""
+    """The file. Words score 1, if neither their label nor they themselves have a score.
+
+    ``allow`` are phrases whose words mean no harm in them; ``patterns`` are regular expressions.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     version: str
-    labels: dict[str, Words]
-    scores: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
+    labels: dict[str, _Phrases] = {}
+    languages: dict[str, dict[str, _Phrases]] = {}
+    patterns: dict[str, _Phrases] = {}
+    allow: Annotated[tuple[_Text, ...], Field(strict=False)] = ()
+    scores: dict[str, _Score] = {}
+
+    @model_validator(mode="after")
+    def _scores_something(self) -> Self:
+        scored = {name for entry in self.entries() for name in entry} | self.patterns.keys()
+        if unknown := sorted(self.scores.keys() - scored):
+            raise ValueError(f'"{unknown[0]}" has a score, but no label and no phrase is called that')
+        return self
+
+    def entries(self) -> Iterator[tuple[str, str]]:
+        """Every label with each of its phrases."""
+        for labels in (self.labels, *self.languages.values()):
+            for label, phrases in labels.items():
+                yield from ((label, phrase) for phrase in phrases)
+
+
+class _Reading(Protocol):
+    """A way to read a prompt, which knows where its characters came from."""
+
+    text: str
+
+    def span(self, start: int, end: int) -> Span: ...
+
+
+class _Words:
+    """The words of a text with one blank between them, and where each was."""
+
+    def __init__(self, text: str) -> None:
+        self._original = text
+        self.text = " ".join(_WORD.findall(text))
+
+    def is_whole(self, start: int, end: int) -> bool:
+        """Whether ``text[start:end]`` is not a part of longer words, in scripts that divide words."""
+        return self._is_edge(start) and self._is_edge(end)
+
+    def _is_edge(self, position: int) -> bool:
+        around = self.text[max(0, position - 1) : position + 1]
+        return len(around) < 2 or " " in around or bool(_UNSPACED.search(around))
+
+    def places(self, start: int, end: int) -> tuple[int, int]:
+        """Where in the text the characters ``[start, end)`` of the words came from."""
+        first, last = self._place(start), self._place(end - 1)
+        return first, last + 1
+
+    def _place(self, position: int) -> int:
+        starts, origins = self._starts
+        word = bisect_right(starts, position) - 1
+        return origins[word] + position - starts[word]
+
+    @cached_property
+    def _starts(self) -> tuple[list[int], list[int]]:
+        """Of every word, where it starts among the words and in the text."""
+        matches = list(_WORD.finditer(self._original))
+        lengths = (len(match[0]) + 1 for match in matches)
+        return list(accumulate(lengths, initial=0))[:-1], [match.start() for match in matches]
 
 
 @register("prompt_filter", "lexicon")
 class Lexicon:
-    """Reports the label of every listed word or phrase, with its place in the original prompt.
+    """Reports the label of every listed word, phrase or pattern, with its place in the original prompt.
 
-    ``words`` is a packaged list's name or a TOML file: ``version``, a table ``labels`` (label -> words)
-    and an optional table ``scores`` (label -> score, 1 if not given). Raises ``FilterError`` if the
-    list is not there or malformed.
+    ``words`` is a packaged list's name or a TOML file. Raises ``FilterError`` if the list is not there or
+    malformed. Linear in the length of the prompt, whatever is in it: regular expressions run on RE2.
     """
 
     def __init__(self, words: str | Path = "general", name: str = "lexicon") -> None:
-        lexicon = _load(words)
+        file, lexicon = _load(words)
         self.name = name
         self.version = f"{Path(words).stem} {lexicon.version}"
         self._scores = lexicon.scores
-        self._labels: dict[tuple[str, ...], list[str]] = {}
-        for label, phrases in lexicon.labels.items():
-            for phrase in phrases:
-                self._labels.setdefault(_folded_words(phrase, words), []).append(label)
-        self._longest = max(map(len, self._labels), default=0)
+        self._phrases: dict[str, list[tuple[str, float]]] = {}
+        for label, phrase in lexicon.entries():
+            score = self._scores.get(phrase, self._scores.get(label, 1.0))
+            self._phrases.setdefault(_canonical(phrase, file), []).append((label, score))
+        allowed = {_canonical(phrase, file) for phrase in lexicon.allow}
+        self._listed = list(self._phrases.keys() | allowed)
+        self._allowed = allowed
+        self._automaton = AhoCorasick(self._listed)
+        self._patterns = [
+            (label, _compiled(pattern, file))
+            for label, patterns in lexicon.patterns.items()
+            for pattern in patterns
+        ]
 
     def find(self, prompts: Sequence[str]) -> list[list[Finding]]:
-        return [list(self._findings(prompt)) for prompt in prompts]
+        return [self._findings(prompt) for prompt in prompts]
 
-    def _findings(self, prompt: str) -> Iterator[Finding]:
-        folded = _Folded(prompt)
-        matches = list(_WORD.finditer(folded.text))
-        words = [match[0] for match in matches]
-        for first in range(len(words)):
-            for last in range(first, min(first + self._longest, len(words))):
-                for label in self._labels.get(tuple(words[first : last + 1]), ()):
-                    span = folded.span(matches[first].start(), matches[last].end(), prompt)
+    def _findings(self, prompt: str) -> list[Finding]:
+        folded = Folded(prompt)
+        restored = self._restorer.restore(folded)
+        readings: list[_Reading] = [folded, restored] if restored.edits else [folded]
+        found = {finding: None for reading in readings for finding in self._in(reading)}
+        return list(found)
+
+    def _in(self, reading: _Reading) -> Iterator[Finding]:
+        words = _Words(reading.text)
+        matches = [
+            (self._listed[number], start, end)
+            for number, start, end in self._automaton.find_matches_as_indexes(words.text, overlapping=True)
+            if words.is_whole(start, end)
+        ]
+        harmless = [(start, end) for phrase, start, end in matches if phrase in self._allowed]
+        for phrase, start, end in matches:
+            if not any(left <= start and end <= right for left, right in harmless):
+                span = reading.span(*words.places(start, end))
+                for label, score in self._phrases.get(phrase, ()):
+                    yield Finding(label, score, self.name, span)
+        for label, pattern in self._patterns:
+            for match in pattern.finditer(reading.text):
+                if match.end() > match.start():
+                    span = reading.span(match.start(), match.end())
                     yield Finding(label, self._scores.get(label, 1.0), self.name, span)
 
-
-class _Folded:
-    """``text`` without case and typography (NFKC, casefold), and where each character came from.
-
-    A letter and its combining marks fold together, since NFKC may make one character of them.
-    """
-
-    def __init__(self, original: str) -> None:
-        pieces: list[str] = []
-        self._origin: list[tuple[int, int]] = []
-        for start, end in _clusters(original):
-            piece = unicodedata.normalize(
-                "NFKC", unicodedata.normalize("NFKC", original[start:end]).casefold()
-            )
-            pieces.append(piece)
-            self._origin += [(start, end)] * len(piece)
-        self.text = "".join(pieces)
-
-    def span(self, start: int, end: int, original: str) -> Span:
-        left, right = self._origin[start][0], self._origin[end - 1][1]
-        return Span(left, right, original[left:right])
+    @cached_property
+    def _restorer(self) -> Restorer:
+        """It prefers the words of this list."""
+        return Restorer(_latin_words(self._phrases), _latin_words(self._allowed))
 
 
-def _folded_words(phrase: str, source: str | Path) -> tuple[str, ...]:
-    found = tuple(_WORD.findall(_Folded(phrase).text))
-    if not found:
-        raise FilterError(
-            f'the word list "{source}" has an entry with no letter in it, "{phrase}"; remove it.'
-        )
-    return found
+def _latin_words(phrases: Iterable[str]) -> set[str]:
+    words = {word for phrase in phrases for word in phrase.split()}
+    return {word for word in words if word.isascii() and word.isalpha() and len(word) >= _SHORTEST_WORD}
 
 
-def _clusters(text: str) -> Iterator[tuple[int, int]]:
-    start = 0
-    for end in range(1, len(text) + 1):
-        if end == len(text) or not unicodedata.combining(text[end]):
-            yield start, end
-            start = end
+def _canonical(phrase: str, file: TomlFile) -> str:
+    words = _Words(fold(phrase)).text
+    if not words:
+        raise FilterError(f'{file.path}: the entry "{phrase}" has no letter in it; remove it.')
+    return words
 
 
-def _load(words: str | Path) -> _Lexicon:
+def _compiled(pattern: str, file: TomlFile) -> Any:
+    """Compiled for text in lower case, by RE2: it runs in linear time and refuses what cannot."""
+    options = re2.Options()
+    options.max_mem = _PATTERN_BYTES
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        raise FilterError(f'{file.path}: the pattern "{pattern}" is not valid for RE2: {error}.') from error
+
+
+def _load(words: str | Path) -> tuple[TomlFile, _Lexicon]:
     packaged = {path.stem: path for path in _PACKAGED.glob("*.toml")}
     path = packaged.get(str(words), Path(words))
     if path.suffix != ".toml":
         raise FilterError(no_such("word list", str(words), packaged))
     file = TomlFile(path, FilterError)
     try:
-        return _Lexicon.model_validate(file.data)
+        return file, _Lexicon.model_validate(file.data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

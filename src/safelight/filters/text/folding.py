@@ -1,0 +1,134 @@
+"""Folding: a prompt in the plain letters that a reader sees in it, and where each of them came from.
+
+Folding is for finding things only; what is shown, logged or generated is always the original.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from bisect import bisect_right
+from functools import cache
+from itertools import accumulate
+
+from confusable_homoglyphs.confusables import confusables_data
+
+from safelight.types import Span
+
+_KEPT_CODES = 1 << 16
+
+# Look-alikes that Unicode's list of confusables (TR39) has only as capitals, or not at all.
+_SMALL_CAPITALS = dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnopqrstuvwyz", strict=True))
+_TURNED = dict(zip("ɐɔǝɟƃɓɥᴉıɾʞʅɯɹʇʌʍʎ", "acefgghiijklmrtvwy", strict=True))
+_ALIKE = {**dict(zip("кмтвнпїєκεητωβ", "kmtbhniekentwb", strict=True)), **_SMALL_CAPITALS, **_TURNED}
+# Letters of these directions belong to scripts that nobody mistakes for Latin.
+_APART = frozenset({"R", "AL", "AN"})
+# Voicing marks, nuktas and viramas change which letter it is; all other marks only adorn one.
+_SPEAKING_MARKS = frozenset({0, 7, 8, 9})
+_SILENT = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
+_BREAKS = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85")
+# What Unicode calls a few pictures is not what people call them.
+_PICTURES = {"\U0001f52a": "knife", "\U0001f5e1": "dagger", "\U0001f489": "syringe", "\U0001fa78": "blood"}
+
+TURNED = frozenset(_TURNED) - {"ı", "ɓ"}
+
+
+class Folded:
+    """``text``, folded from ``original``, in time linear in its length."""
+
+    def __init__(self, original: str) -> None:
+        self.original = original
+        self.text = original.translate(_letters)
+        self._ends: list[int] | None = None
+
+    def span(self, start: int, end: int) -> Span:
+        """The part of the original that became ``text[start:end]``."""
+        if self._ends is None:  # only prompts in which something was found pay for it
+            self._ends = list(accumulate(len(_letters[ord(character)]) for character in self.original))
+        left, right = bisect_right(self._ends, start), bisect_right(self._ends, end - 1) + 1
+        return Span(left, right, self.original[left:right])
+
+
+def fold(text: str) -> str:
+    """``text`` as :class:`Folded` has it."""
+    return text.translate(_letters)
+
+
+class _Letters(dict[int, str]):
+    """Code point -> what it folds to, worked out when first met."""
+
+    def __missing__(self, code: int) -> str:
+        if len(self) > _KEPT_CODES:
+            self.clear()
+        folded = self[code] = _fold(chr(code))
+        return folded
+
+
+_letters = _Letters()
+
+
+def _fold(character: str) -> str:
+    """NFKD keeps no memory of neighbours once marks are gone, so characters can be folded one by one."""
+    if character in _BREAKS:
+        return " "
+    if _is_itself(character):
+        return character
+    if character in _PICTURES or _is_picture(character):
+        return f" {_PICTURES.get(character) or unicodedata.name(character).casefold()} "
+    plain = _plain(character)
+    return "".join(_lookalike(letter) or _lookalike(letter.upper()) or letter for letter in plain)
+
+
+def _is_itself(character: str) -> bool:
+    """Most of Unicode, told apart quickly: ideographs, syllables and what is not assigned."""
+    return (
+        unicodedata.category(character) in ("Lo", "Cn", "Co")
+        and not unicodedata.decomposition(character)
+        and character not in confusables_data
+        and character not in _SILENT
+    )
+
+
+def _plain(character: str) -> str:
+    """Compatibility forms and case undone, marks and what cannot be seen left out."""
+    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", character).casefold())
+    return "".join(" " if letter.isspace() else letter for letter in decomposed if _is_seen(letter))
+
+
+def _is_seen(letter: str) -> bool:
+    category = unicodedata.category(letter)
+    if category in ("Cc", "Cf", "Cs", "Me") or letter in _SILENT or _is_variation_selector(letter):
+        return False
+    return unicodedata.combining(letter) in _SPEAKING_MARKS
+
+
+def _is_variation_selector(letter: str) -> bool:
+    return "\ufe00" <= letter <= "\ufe0f" or "\U000e0100" <= letter <= "\U000e01ef"
+
+
+def _is_picture(character: str) -> bool:
+    return (
+        character > "\u2300"
+        and unicodedata.category(character) == "So"
+        and unicodedata.normalize("NFKD", character) == character
+        and character not in _boxed()
+        and bool(unicodedata.name(character, ""))
+    )
+
+
+def _lookalike(character: str) -> str:
+    """The ASCII letters that ``character`` looks like; empty if it looks like none."""
+    if character.isascii() or unicodedata.bidirectional(character) in _APART:
+        return ""
+    return _ALIKE.get(character) or _boxed().get(character) or _confusable(character)
+
+
+def _confusable(character: str) -> str:
+    looks = ("".join(map(_plain, entry["c"])) for entry in confusables_data.get(character, ()))
+    return min((look for look in looks if look.isascii() and look.isalpha()), key=len, default="")
+
+
+@cache
+def _boxed() -> dict[str, str]:
+    """Letters in black circles and squares, and those that flags are made of: Unicode decomposes none."""
+    starts = ("\U0001f150", "\U0001f170", "\U0001f1e6")
+    return {chr(ord(first) + i): chr(ord("a") + i) for first in starts for i in range(26)}

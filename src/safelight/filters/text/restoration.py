@@ -1,0 +1,228 @@
+"""Restoration: undoing what hides a word from a list while a person still reads it.
+
+Digits for letters, dots and blanks between letters, letters tripled, swapped or turned upside down. A word
+that is known stays as it is, and whatever is put in its place is a known word: so harmless text, names
+included, is hardly ever touched.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+from safelight.filters.text.folding import TURNED, Folded
+from safelight.types import Span
+
+_LONGEST = 24
+_SPELLINGS = 16
+_REMEMBERED = 1 << 14
+_UNKNOWN_LETTER = 15.0
+_LEET = {
+    "0": "o", "1": "il", "2": "z", "3": "e", "4": "a", "5": "s", "6": "gb", "7": "t", "8": "b", "9": "g",
+    "@": "a", "$": "s", "!": "il", "|": "il", "+": "t", "(": "c", "<": "c", "€": "e", "£": "l", "¥": "y",
+}  # fmt: skip
+_UPSIDE_DOWN = str.maketrans("nubqdp", "unqbpd")
+_CLOSING = ".,;:?)]}>\"'*_~`"
+_NOT_LETTERS = re.compile(r"[\W_]+")
+_TRIPLE = re.compile(r"(.)\1\1")
+_REPEATED = re.compile(r"(.)\1+")
+_GAP = r"(?:[^\w\n]|_){1,3}"
+# At least three single characters with something between them.
+_SPACED = re.compile(rf"(?<!\w)[^\W_]{_GAP}[^\W_](?:{_GAP}[^\W_])+(?![^\W_])")
+_WIDE_GAP = re.compile(r"\s{2,}")
+_TOKEN = re.compile(r"\S+")
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """``text`` stands for the folded characters ``[start, end)``."""
+
+    start: int
+    end: int
+    text: str
+
+
+class Restored:
+    """A folded prompt with ``edits`` made, in order and without overlap."""
+
+    def __init__(self, folded: Folded, edits: Iterable[Edit]) -> None:
+        self.folded = folded
+        self.edits = list(edits)
+        pieces, done = [], 0
+        self._starts: list[int] = []
+        length = 0
+        for edit in self.edits:
+            pieces += [folded.text[done : edit.start], edit.text]
+            length += edit.start - done
+            self._starts.append(length)
+            length += len(edit.text)
+            done = edit.end
+        self.text = "".join(pieces) + folded.text[done:]
+
+    def span(self, start: int, end: int) -> Span:
+        """The part of the original that ``text[start:end]`` stands for; whole edits, where it touches one."""
+        return self.folded.span(self._before(start)[0], self._before(end - 1)[1])
+
+    def _before(self, position: int) -> tuple[int, int]:
+        """The folded characters that the one at ``position`` stands for."""
+        number = bisect_right(self._starts, position) - 1
+        if number < 0:
+            return position, position + 1
+        edit = self.edits[number]
+        past = position - self._starts[number] - len(edit.text)
+        return (edit.start, edit.end) if past < 0 else (edit.end + past, edit.end + past + 1)
+
+
+class _Token(NamedTuple):
+    """Characters ``[start, end)``, the word they spell, and whether that is known."""
+
+    start: int
+    end: int
+    word: str
+    changed: bool
+    known: bool
+
+
+class Restorer:
+    """Knows common English words, the ``sensitive`` ones, which it prefers, and ``harmless`` ones."""
+
+    def __init__(self, sensitive: Collection[str] = (), harmless: Collection[str] = ()) -> None:
+        self._sensitive = frozenset(sensitive)
+        listed = dict.fromkeys((*harmless, *sensitive), 6.0)
+        self._costs = {**_common(), **listed}
+        self._longest = min(_LONGEST, max(map(len, self._costs)))
+        self._word = lru_cache(_REMEMBERED)(self._read)
+
+    def restore(self, folded: Folded) -> Restored:
+        """In time linear in the length of the prompt."""
+        if all(map(self._is_plain, folded.text.split())) and not _SPACED.search(folded.text):
+            return Restored(folded, ())
+        turned = not TURNED.isdisjoint(folded.original)
+        return Restored(folded, self._edits(list(self._tokens(folded.text, turned))))
+
+    def _edits(self, tokens: Sequence[_Token]) -> Iterator[Edit]:
+        """Two tokens become one if only together they are a word that matters."""
+        i = 0
+        while i < len(tokens):
+            pair = tokens[i : i + 2]
+            if len(pair) == 2 and (joined := self._joined(*pair)):
+                yield Edit(pair[0].start, pair[1].end, joined)
+                i += 2
+                continue
+            if pair[0].changed:
+                yield Edit(pair[0].start, pair[0].end, pair[0].word)
+            i += 1
+
+    def _joined(self, left: _Token, right: _Token) -> str:
+        """The sensitive word that two tokens are halves of; short ones only if neither half is a word."""
+        whole = left.word + right.word
+        known = left.known + right.known
+        return whole if whole in self._sensitive and (not known or (known == 1 and len(whole) > 5)) else ""
+
+    def _tokens(self, text: str, turned: bool) -> Iterator[_Token]:
+        done = 0
+        for spaced in _SPACED.finditer(text):
+            yield from self._written(text, done, spaced.start(), turned)
+            yield _Token(spaced.start(), spaced.end(), self._despaced(spaced[0]), True, True)
+            done = spaced.end()
+        yield from self._written(text, done, len(text), turned)
+
+    def _written(self, text: str, start: int, end: int, turned: bool) -> Iterator[_Token]:
+        for match in _TOKEN.finditer(text, start, end):
+            token = match[0]
+            if self._is_plain(token):
+                yield _Token(match.start(), match.end(), token, False, True)
+                continue
+            word = self._word(token, turned)
+            yield _Token(match.start(), match.end(), word or token, bool(word), bool(word))
+
+    def _is_plain(self, token: str) -> bool:
+        """Whether every part is a known word, or a number."""
+        return token in self._costs or all(
+            part in self._costs or part.isdecimal() for part in _NOT_LETTERS.split(token) if part
+        )
+
+    def _read(self, token: str, turned: bool) -> str:
+        """The known word that ``token`` stands for; empty if there is none."""
+        if len(token) > 2 * _LONGEST:
+            return ""
+        known = [word for word in self._readings(token, turned) if word in self._costs]
+        return min(known, key=lambda word: (word not in self._sensitive, self._costs[word]), default="")
+
+    def _readings(self, token: str, turned: bool) -> Iterator[str]:
+        letters = _NOT_LETTERS.sub("", token)
+        yield letters
+        for spelling in {token.rstrip(_CLOSING), letters}:
+            yield from _without_leet(spelling)
+        untripled = self._untripled.get(_single(letters), "") if _REPEATED.search(letters) else ""
+        if untripled in self._sensitive or _TRIPLE.search(letters):
+            yield untripled
+        if 4 <= len(letters) <= _LONGEST:
+            yield from _swapped(letters)
+        if turned:
+            yield letters[::-1].translate(_UPSIDE_DOWN)
+
+    @cached_property
+    def _untripled(self) -> dict[str, str]:
+        """Words by what is left of them when repeated letters are written once; the likeliest stays."""
+        by_cost = sorted(self._costs, key=lambda word: -self._costs[word])
+        return {_single(word): word for word in by_cost}
+
+    def _despaced(self, spaced: str) -> str:
+        """Letters with something between them, as words; gaps wider than others divide words."""
+        chunks = [_NOT_LETTERS.sub("", chunk) for chunk in _WIDE_GAP.split(spaced)]
+        if all(len(chunk) < 2 for chunk in chunks):
+            chunks = ["".join(chunks)]
+        return " ".join(self._divided(chunk) for chunk in chunks)
+
+    def _divided(self, letters: str) -> str:
+        """Words from letters without blanks: the split of least cost, by dynamic programming."""
+        if word := self._word(letters, False):
+            return word
+        costs, starts = [0.0], [0]
+        for end in range(1, len(letters) + 1):
+            cost, start = costs[-1] + _UNKNOWN_LETTER, end - 1
+            for before in range(max(0, end - self._longest), end):
+                word_cost = self._costs.get(letters[before:end])
+                if word_cost is not None and costs[before] + word_cost < cost:
+                    cost, start = costs[before] + word_cost, before
+            costs.append(cost)
+            starts.append(start)
+        words, end = [], len(letters)
+        while end:
+            words.append(letters[starts[end] : end])
+            end = starts[end]
+        return " ".join(reversed(words))
+
+
+@cache
+def _common() -> dict[str, float]:
+    """Common words, each with minus the logarithm of how often it is used, by Zipf's law."""
+    words = Path(__file__).with_name("words.txt").read_text("utf-8").split()
+    return {word: math.log(rank + 10) for rank, word in enumerate(words)}
+
+
+def _single(word: str) -> str:
+    return _REPEATED.sub(r"\1", word)
+
+
+def _without_leet(token: str) -> Iterator[str]:
+    """Every way to read digits and signs as letters, where some letters are there as well."""
+    choices = [_LEET.get(character, character) for character in token]
+    if not any(map(str.isalpha, token)) or math.prod(map(len, choices)) > _SPELLINGS:
+        return
+    if not all(map(str.isalpha, token)):
+        yield from map("".join, product(*choices))
+
+
+def _swapped(word: str) -> Iterator[str]:
+    """The word with two neighbouring letters swapped back."""
+    for i in range(len(word) - 1):
+        yield word[:i] + word[i + 1] + word[i] + word[i + 2 :]

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safelight.filters.text.folding import Folded
+from safelight.filters.text.restoration import Restorer
+
+RESTORER = Restorer({"knife", "bomb", "murder", "nude", "glass"}, {"scunthorpe"})
+
+
+def _restored(prompt: str) -> str:
+    return RESTORER.restore(Folded(prompt)).text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a kn1f3", "a knife"),
+        ("a b0m8", "a bomb"),
+        ("murd3r!", "murder"),
+        ("k n i f e", "knife"),
+        ("k.n i-f_e", "knife"),
+        ("k*n*i*f*e", "knife"),
+        ("a  m a n  w i t h  a  k n i f e", "a man with a knife"),
+        ("a.m.a.n.w.i.t.h.a.k.n.i.f.e", "a man with a knife"),
+        ("kn.ife", "knife"),
+        ("kni fe", "knife"),
+        ("mur der", "murder"),
+        ("a kinfe", "a knife"),
+        ("mudrer", "murder"),
+        ("knnnife", "knife"),
+        ("kkknnniiifffeee", "knife"),
+        ("glasssss", "glass"),
+        ("nudee", "nude"),
+        ("ǝɟᴉuʞ", "knife"),
+        ("tweet", "tweet"),
+    ],
+)
+def test_hidden_words_are_restored(prompt: str, expected: str) -> None:
+    assert _restored(prompt) == expected
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a photorealistic castle in scunthorpe, 35mm, f1.8, 8k, 70s style",
+        "an al pastor taco for 2 at 7pm",
+        "1girl, masterpiece, best quality, hdr10+",
+        "caravaggio's chiaroscuro; j. m. w. turner",
+        "https://example.org/a_b-c?d=1",
+        "$5 bill @home #art",
+        "аниме девочка 裸体 हिन्दी",
+        "",
+    ],
+)
+def test_harmless_text_keeps_its_words(prompt: str) -> None:
+    folded = Folded(prompt)
+    words = {"knife", "bomb", "murder", "nude", "glass"}
+    assert not words & set(RESTORER.restore(folded).text.split())
+
+
+def test_known_words_are_left_alone() -> None:
+    text = "the united states are far from a trial on a trail, twenty-five well-known cats"
+    assert RESTORER.restore(Folded(text)).edits == []
+
+
+@given(st.text())
+def test_every_part_comes_from_the_original(prompt: str) -> None:
+    restored = RESTORER.restore(Folded(prompt))
+    for i in range(len(restored.text)):
+        span = restored.span(i, i + 1)
+        assert prompt[span.start : span.end] == span.text
+
+
+@given(st.text(alphabet="abekfinurdm10!.-_ \n@", max_size=60))
+def test_edits_are_in_order_and_apart(prompt: str) -> None:
+    edits = RESTORER.restore(Folded(prompt)).edits
+    ends = [0, *(edit.end for edit in edits)]
+    assert all(end <= edit.start < edit.end for end, edit in zip(ends, edits, strict=False))
+
+
+def test_spans_of_restored_words_are_as_the_user_wrote_them() -> None:
+    prompt = "Ein\u200b K.N.I.F.E is here"
+    restored = RESTORER.restore(Folded(prompt))
+    start = restored.text.index("knife")
+    assert restored.span(start, start + 5).text == "K.N.I.F.E"
+    after = restored.text.index("here")
+    assert restored.span(after, after + 4).text == "here"
