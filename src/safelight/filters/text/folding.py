@@ -75,6 +75,13 @@ def _fold(character: str) -> str:
     if character in _PICTURES or _is_picture(character):
         return f" {_PICTURES.get(character) or unicodedata.name(character).casefold()} "
     plain = _plain(character)
+    if plain.isascii():
+        return plain
+    # Some capitals look like other letters than their small forms do, Greek nu like N, and like v. But all
+    # forms of I pass for an l.
+    look = _lookalike(character)
+    if look and look != "l":
+        return look
     return "".join(_lookalike(letter) or _lookalike(letter.upper()) or letter for letter in plain)
 
 

@@ -121,11 +121,12 @@ class Lexicon:
         self.name = name
         self.version = f"{Path(words).stem} {lexicon.version}"
         self._scores = lexicon.scores
-        self._phrases: dict[str, list[tuple[str, float]]] = {}
+        self._phrases: dict[str, dict[str, float]] = {}
         for label, phrase in lexicon.entries():
             score = self._scores.get(phrase, self._scores.get(label, 1.0))
-            self._phrases.setdefault(_canonical(phrase, file), []).append((label, score))
-        allowed = {_canonical(phrase, file) for phrase in lexicon.allow}
+            for form in _forms(phrase, file):
+                self._phrases.setdefault(form, {})[label] = score
+        allowed = {form for phrase in lexicon.allow for form in _forms(phrase, file)}
         self._listed = list(self._phrases.keys() | allowed)
         self._allowed = allowed
         self._automaton = AhoCorasick(self._listed)
@@ -156,7 +157,7 @@ class Lexicon:
         for phrase, start, end in matches:
             if not any(left <= start and end <= right for left, right in harmless):
                 span = reading.span(*words.places(start, end))
-                for label, score in self._phrases.get(phrase, ()):
+                for label, score in self._phrases.get(phrase, {}).items():
                     yield Finding(label, score, self.name, span)
         for label, pattern in self._patterns:
             for match in pattern.finditer(reading.text):
@@ -175,11 +176,12 @@ def _latin_words(phrases: Iterable[str]) -> set[str]:
     return {word for word in words if word.isascii() and word.isalpha() and len(word) >= _SHORTEST_WORD}
 
 
-def _canonical(phrase: str, file: TomlFile) -> str:
-    words = _Words(fold(phrase)).text
-    if not words:
+def _forms(phrase: str, file: TomlFile) -> set[str]:
+    """How the phrase folds in small letters, in capitals and as a title: in some scripts they differ."""
+    forms = {_Words(fold(form)).text for form in (phrase, phrase.upper(), phrase.title())}
+    if "" in forms:
         raise FilterError(f'{file.path}: the entry "{phrase}" has no letter in it; remove it.')
-    return words
+    return forms
 
 
 def _compiled(pattern: str, file: TomlFile) -> Any:

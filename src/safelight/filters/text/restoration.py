@@ -141,7 +141,8 @@ class Restorer:
                 yield _Token(match.start(), match.end(), token, False, True)
                 continue
             word = self._word(token, turned)
-            yield _Token(match.start(), match.end(), word or token, bool(word), bool(word))
+            end = match.start() + len(token.rstrip(_CLOSING))
+            yield _Token(match.start(), end, word or _NOT_LETTERS.sub("", token), bool(word), bool(word))
 
     def _is_plain(self, token: str) -> bool:
         """Whether every part is a known word, or a number."""
@@ -183,9 +184,17 @@ class Restorer:
         return " ".join(self._divided(chunk) for chunk in chunks)
 
     def _divided(self, letters: str) -> str:
-        """Words from letters without blanks: the split of least cost, by dynamic programming."""
+        """Words from letters without blanks."""
         if word := self._word(letters, False):
             return word
+        if letters.isdecimal():
+            return letters
+        # The first and the last letter that each digit may stand for: more would take too long.
+        spellings = {"".join(_LEET.get(letter, letter)[which] for letter in letters) for which in (0, -1)}
+        return min(map(self._split, spellings))[1]
+
+    def _split(self, letters: str) -> tuple[float, str]:
+        """The cost of the best split, and the words; by dynamic programming."""
         costs, starts = [0.0], [0]
         for end in range(1, len(letters) + 1):
             cost, start = costs[-1] + _UNKNOWN_LETTER, end - 1
@@ -199,7 +208,7 @@ class Restorer:
         while end:
             words.append(letters[starts[end] : end])
             end = starts[end]
-        return " ".join(reversed(words))
+        return costs[-1], " ".join(reversed(words))
 
 
 @cache
