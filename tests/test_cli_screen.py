@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from safelight.cli import app
+from safelight.cli.items import read_items
+from safelight.cli.record import screened
+from safelight.guard import Guard
 
 KEYS = ["action", "score", "categories", "findings", "policy", "elapsed_ms"]
 
@@ -26,12 +32,86 @@ def test_prompts_are_judged_in_order() -> None:
     done = _screen("a dog", "a gun", "--json")
     assert done.exit_code == 0
     first, second = _records(done)
-    assert list(first) == ["id", *KEYS]
+    assert list(first) == ["id", "prompt_sha256", *KEYS]
+    assert first["prompt_sha256"] == hashlib.sha256(b"a dog").hexdigest()
     assert (first["id"], first["action"], first["score"]) == (1, "allow", 0.0)
     assert (second["id"], second["action"], second["score"]) == (2, "block", 1.0)
     assert second["categories"]["weapons"]["labels"] == ["gun"]
-    assert second["findings"][0]["evidence"] == {"type": "span", "start": 2, "end": 5, "text": "gun"}
+    assert second["findings"] == [{"label": "gun", "score": 1.0, "filter": "lexicon", "evidence": None}]
     assert second["policy"].startswith("storybook ")
+
+
+def test_the_words_that_were_found_are_told_on_request() -> None:
+    (record,) = _records(_screen("a gun", "--explain", "--json"))
+    assert record["findings"][0]["evidence"] == {"type": "span", "start": 2, "end": 5, "text": "gun"}
+
+
+def test_tables_are_read_by_column(tmp_path: Path) -> None:
+    from pyarrow import parquet, table
+
+    (tmp_path / "users.csv").write_bytes(
+        'id,text\na,"a dog, or two"\nb,a gun\nc\n\nd,"a ""gun"""\ne,\xff\n'.encode("latin-1")
+    )
+    parquet.write_table(table({"text": ["a dog", "a gun", None]}), tmp_path / "users.parquet")
+    done = _screen(str(tmp_path / "users.csv"), str(tmp_path / "users.parquet"), "--column", "text", "--json")
+    records = _records(done)
+    assert [record["id"] for record in records] == ["a", "b", "c", "d", "e", 1, 2, 3]
+    judged = [record["action"] for record in records]
+    assert judged == ["allow", "block", "block", "block", "block", "allow", "block", "block"]
+    assert [("error" in record) for record in records] == [
+        False,
+        False,
+        True,
+        False,
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_a_row_that_is_no_csv_does_not_stop_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "users.csv").write_text('prompt\na dog\n"a "gun\na gun\n')
+    records = _records(_screen(str(tmp_path / "users.csv"), "--json"))
+    assert [record["action"] for record in records] == ["allow", "block", "block"]
+    assert "row 2 is not valid CSV" in records[1]["error"]
+
+
+def test_a_table_without_the_column_names_those_it_has(tmp_path: Path) -> None:
+    (tmp_path / "users.csv").write_text("promt,id\na dog,1\n")
+    assert 'no column "prompt"' in _complaint(str(tmp_path / "users.csv"))
+    assert 'did you mean "promt"' in _complaint(str(tmp_path / "users.csv"))
+    (tmp_path / "users.parquet").write_bytes(b"PAR1")
+    assert "cannot be read as Parquet" in _complaint(str(tmp_path / "users.parquet"))
+
+
+def _complaint(*arguments: str) -> str:
+    done = _screen(*arguments)
+    assert done.exit_code == 2
+    return " ".join(done.stderr.split())
+
+
+def test_the_stage_decides_what_an_item_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gun").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "gun" / "a.png")
+    assert _records(_screen("gun"))[0]["path"] == str(Path("gun") / "a.png")
+    assert _records(_screen("gun", "--stage", "prompt"))[0]["action"] == "block"
+    assert "there is no file a dog" in _complaint("a dog", "--stage", "image")
+
+
+def test_a_million_lines_would_fit_into_memory() -> None:
+    read = 0
+
+    def lines() -> Iterator[bytes]:
+        nonlocal read
+        while True:
+            read += 1
+            yield b'{"prompt": "a dog"}\n'
+
+    records = screened(Guard.from_policy("storybook"), read_items([], lines()))  # type: ignore[arg-type]
+    assert len(list(islice(records, 1000))) == 1000
+    assert read < 2000
 
 
 def test_without_json_a_block_exits_with_3() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,8 @@ from safelight.types import Action, Verdict
 if TYPE_CHECKING:
     from safelight.guard import Guard
 
-# Few enough for a batch of photographs to fit into memory.
-_BATCH = 16
+# Few enough photographs to fit into memory.
+_BATCH = {"prompt": 256, "picture": 16, "problem": 256}
 _KEYS = ("action", "score", "categories", "findings", "policy", "elapsed_ms")
 
 
@@ -39,12 +40,28 @@ class Record:
     def why(self) -> str:
         return self.verdict.explain().partition(": ")[2] if self.verdict else str(self.item.value)
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready. An item that could not be read or screened has its reasons under "error"."""
+    def to_dict(self, explain: bool = False) -> dict[str, Any]:
+        """JSON-ready. An item that could not be read or screened has its reasons under "error".
+
+        A prompt is known by its hash only, unless ``explain`` asks for the words that were found.
+        """
         said = self.verdict.to_dict() if self.verdict else _unread(self.policy)
+        if not explain:
+            said["findings"] = [_without_words(finding) for finding in said["findings"]]
         reasons = self.verdict.reasons if self.verdict else (str(self.item.value),)
         error = {"error": " ".join(reasons)} if reasons else {}
-        return {**self.item.key, **{key: said[key] for key in _KEYS}, **error}
+        return {**self.item.key, **self._hash, **{key: said[key] for key in _KEYS}, **error}
+
+    @property
+    def _hash(self) -> dict[str, str]:
+        if self.item.kind != "prompt" or not isinstance(self.item.value, str):
+            return {}
+        return {"prompt_sha256": sha256(self.item.value.encode("utf-8", "surrogatepass")).hexdigest()}
+
+
+def _without_words(finding: dict[str, Any]) -> dict[str, Any]:
+    words = (finding["evidence"] or {}).get("type") == "span"
+    return {**finding, "evidence": None} if words else finding
 
 
 def screened(guard: Guard, items: Iterable[Item]) -> Iterator[Record]:
@@ -54,7 +71,7 @@ def screened(guard: Guard, items: Iterable[Item]) -> Iterator[Record]:
         "picture": guard.screen_images,
     }
     for kind, group in groupby(items, key=lambda item: item.kind):
-        while batch := list(islice(group, _BATCH)):
+        while batch := list(islice(group, _BATCH[kind])):
             screen = screens.get(kind)
             verdicts = screen([item.value for item in batch]) if screen else [None] * len(batch)
             yield from (Record(item, guard.policy.id, v) for item, v in zip(batch, verdicts, strict=True))

@@ -126,6 +126,20 @@ def progress(doing: str) -> Iterator[Tell]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+@contextmanager
+def counting(doing: str) -> Iterator[Callable[[int], None]]:
+    """A function to be told how much is done of nobody knows how much; shown where results go elsewhere."""
+    if is_terminal() or not messages().is_terminal:
+        yield lambda _: None
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:.0f}"), TimeElapsedColumn())
+    with Progress(*columns, console=messages(), transient=True) as bar:
+        task = bar.add_task(doing, total=None)
+        yield lambda done: bar.update(task, completed=done)
+
+
 def _lines(doing: str) -> Tell:
     """Says every tenth part."""
     told = 0
