@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,54 @@ pair = { block = 0.5 }
 gun = ["weapons"]
 bomb = ["weapons"]
 """
+
+
+class ChatServer(ThreadingHTTPServer):
+    """A real server with OpenAI's chat interface on loopback.
+
+    ``answer`` is given a request's body and says the message, or status, body and seconds to wait.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _ChatHandler)
+        self.answer: Callable[[dict[str, Any]], str | tuple[int, bytes, float]] = lambda body: "safe"
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/v1/"
+
+
+class _ChatHandler(BaseHTTPRequestHandler):
+    server: ChatServer
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.bodies.append(body)
+        self.server.headers.append(dict(self.headers))
+        answer = self.server.answer(body)
+        if isinstance(answer, str):
+            choice = {"message": {"role": "assistant", "content": answer}}
+            answer = 200, json.dumps({"choices": [choice]}).encode(), 0.0
+        status, data, wait_s = answer if self.path == "/v1/chat/completions" else (404, b"", 0.0)
+        time.sleep(wait_s)
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        """Tests print nothing."""
+
+
+@pytest.fixture
+def chat() -> Iterator[ChatServer]:
+    with ChatServer() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture

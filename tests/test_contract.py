@@ -16,9 +16,12 @@ from safelight.types import Finding, Span
 
 DETECTOR = Path(safelight.__file__).parent / "storybook" / "detectors" / "filter.onnx"
 
+CHAT = "a chat server"  # replaced by the address of a real one
+
 # (kind, name, options, what must be there to build it)
 ROWS: list[tuple[str, str, dict[str, Any], bool]] = [
     ("prompt_filter", "always", {"label": "weapons"}, True),
+    ("prompt_filter", "language-model", {"url": CHAT, "model": "tiny", "answers": "llama-guard"}, True),
     ("prompt_filter", "lexicon", {"words": "storybook"}, True),
     ("prompt_filter", "never", {}, True),
     ("image_filter", "always", {}, True),
@@ -52,8 +55,8 @@ def test_every_component_has_a_row() -> None:
 
 
 @pytest.mark.parametrize(("kind", "name", "options"), _filters())
-def test_filters_keep_the_contract(kind: str, name: str, options: dict[str, Any]) -> None:
-    built = registry.build(kind, name, name="mine", **options)
+def test_filters_keep_the_contract(kind: str, name: str, options: dict[str, Any], chat: Any) -> None:
+    built = registry.build(kind, name, name="mine", **_with_server(options, chat))
     assert isinstance(built, PROTOCOLS[kind])
     assert built.name == "mine"
     assert built.version
@@ -72,6 +75,10 @@ def test_filters_keep_the_contract(kind: str, name: str, options: dict[str, Any]
 
 @pytest.mark.parametrize(("kind", "name", "options"), _filters())
 def test_components_are_named_by_default_as_they_are_registered(
-    kind: str, name: str, options: dict[str, Any]
+    kind: str, name: str, options: dict[str, Any], chat: Any
 ) -> None:
-    assert registry.build(kind, name, **options).name == name
+    assert registry.build(kind, name, **_with_server(options, chat)).name == name
+
+
+def _with_server(options: dict[str, Any], chat: Any) -> dict[str, Any]:
+    return {key: chat.url if value == CHAT else value for key, value in options.items()}

@@ -54,6 +54,14 @@ def test_a_filter_that_fails_blocks_and_says_why(policy: Policy, answer: Any, re
         assert verdict.filters["never"].problem is None
 
 
+def test_an_item_that_cannot_be_looked_at_is_blocked_alone(policy: Policy) -> None:
+    screen = Screen("prompt", policy, [lambda: Broken(lambda items: [FilterError("it is torn."), []])])
+    torn, whole = screen(["a cat", "a dog"], "prompt")
+    assert (torn.action, whole.action) == ("block", "allow")
+    assert torn.reasons == ('the filter "broken" could not look at it: it is torn.',)
+    assert whole.filters["broken"].problem is None
+
+
 def test_a_filter_that_hangs_is_left_behind(write_policy: Callable[..., Path]) -> None:
     policy = Policy.load(write_policy(("timeout_s = 10", "timeout_s = 0.05")))
     screen = Screen("prompt", policy, [lambda: Broken(lambda items: time.sleep(1))])

@@ -3,6 +3,10 @@
 A filter reports what it sees, the policy decides, the guard runs both around a pipeline. Attacks and
 evaluations see a ``System``; who needs to know what is in a picture is handed a ``Judge``.
 
+A filter answers with one list of findings per item, in order, empty where nothing was seen. In place of a
+list it may give a ``FilterError`` for an item that it could not look at: that blocks this item alone, where
+raising one blocks the whole batch.
+
 Filters are built by ``registry.build(kind, name, name=instance_name, **options)``; ``name`` is the
 instance's name, so that two filters of one class stay apart.
 """
@@ -12,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from safelight.errors import FilterError
 from safelight.types import Answer, Finding
 
 if TYPE_CHECKING:
@@ -29,22 +34,22 @@ class Named(Protocol):
 
 @runtime_checkable
 class PromptFilter(Named, Protocol):
-    def find(self, prompts: Sequence[str]) -> Sequence[Sequence[Finding]]:
-        """What is in each prompt: one answer per prompt, in order; empty where nothing was seen."""
+    def find(self, prompts: Sequence[str]) -> Sequence[Sequence[Finding] | FilterError]:
+        """What is in each prompt."""
         ...
 
 
 @runtime_checkable
 class ImageFilter(Named, Protocol):
-    def find(self, images: Sequence[Image]) -> Sequence[Sequence[Finding]]:
-        """What is in each picture: one answer per picture, in order."""
+    def find(self, images: Sequence[Image]) -> Sequence[Sequence[Finding] | FilterError]:
+        """What is in each picture."""
         ...
 
 
 @runtime_checkable
 class PairFilter(Named, Protocol):
-    def find(self, pairs: Sequence[tuple[str, Image]]) -> Sequence[Sequence[Finding]]:
-        """What each prompt and its picture say together: one answer per pair, in order."""
+    def find(self, pairs: Sequence[tuple[str, Image]]) -> Sequence[Sequence[Finding] | FilterError]:
+        """What each prompt and its picture say together."""
         ...
 
 

@@ -13,7 +13,7 @@ from safelight.errors import FilterError
 from safelight.policy import Policy
 from safelight.types import Action, FilterRun, Finding, Stage, Verdict
 
-Answers = Sequence[Sequence[Finding]]
+Answers = Sequence[Sequence[Finding] | FilterError]
 
 
 @dataclass
@@ -88,9 +88,11 @@ class Screen:
         except Exception as error:  # noqa: BLE001 - whatever goes wrong, it blocks
             problem = f'the filter "{name}" failed ({type(error).__name__}: {error}), so this is blocked.'
         elapsed_ms = (time.perf_counter() - started) * 1000 / len(cases)
-        for i, case in enumerate(cases):
-            case.runs[name] = FilterRun(each.version, elapsed_ms, problem)
-            case.findings += answers[i] if answers else ()
+        for case, answer in zip(cases, answers or [()] * len(cases), strict=True):
+            failed = isinstance(answer, FilterError)
+            unseen = f'the filter "{name}" could not look at it: {answer}' if failed else None
+            case.runs[name] = FilterRun(each.version, elapsed_ms, problem or unseen)
+            case.findings += () if isinstance(answer, FilterError) else answer
 
 
 def _answers(each: Any, items: list[Any], timeout_s: float) -> Answers:
@@ -98,7 +100,8 @@ def _answers(each: Any, items: list[Any], timeout_s: float) -> Answers:
     answers: Answers = _in_time(lambda: each.find(items), timeout_s)
     if len(answers) != len(items):
         raise FilterError(f"{len(answers)} answers for {len(items)} items")
-    if not all(isinstance(finding, Finding) for answer in answers for finding in answer):
+    found = [answer for answer in answers if not isinstance(answer, FilterError)]
+    if not all(isinstance(finding, Finding) for answer in found for finding in answer):
         raise FilterError("an answer that is not a list of findings")
     return answers
 

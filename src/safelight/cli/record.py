@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from safelight.guard import Guard
 
 # Few enough photographs to fit into memory.
-_BATCH = {"prompt": 256, "picture": 16, "problem": 256}
+_BATCH = {"prompt": 64, "picture": 16, "problem": 64}
 _KEYS = ("action", "score", "categories", "findings", "policy", "elapsed_ms")
 
 
