@@ -40,7 +40,8 @@ class Guard:
         self.policy = policy
         self.without_image_filter = without_image_filter
         self.prompt_limit = prompt_limit
-        self._screens = {stage: Screen(stage, policy, filters.get(stage, ())) for stage in STAGES}
+        self.filters = {stage: tuple(filters.get(stage, ())) for stage in STAGES}
+        self._screens = {stage: Screen(stage, policy, self.filters[stage]) for stage in STAGES}
 
     @classmethod
     def from_policy(
@@ -55,6 +56,15 @@ class Guard:
             stage: [_builder(policy, stage, name) for name in policy.filters.of(stage)] for stage in STAGES
         }
         return cls(policy, filters, without_image_filter=without_image_filter, prompt_limit=prompt_limit)
+
+    def with_policy(self, policy: Policy) -> Guard:
+        """The same filters under another policy."""
+        return Guard(
+            policy,
+            self.filters,
+            without_image_filter=self.without_image_filter,
+            prompt_limit=self.prompt_limit,
+        )
 
     def screen_prompts(self, prompts: Sequence[str]) -> list[Verdict]:
         """One verdict per prompt; one that is empty, too long or not text is blocked, with the reason."""

@@ -151,7 +151,7 @@ class Policy(_Table):
     @classmethod
     def load(cls, name_or_path: str | Path) -> Policy:
         """A packaged policy by name, or a TOML file. Raises ``PolicyError``, naming file and line."""
-        file = TomlFile(_locate(name_or_path), PolicyError)
+        file = TomlFile(policy_path(name_or_path), PolicyError)
         try:
             policy = cls.model_validate(file.data)
         except ValidationError as error:
@@ -230,7 +230,8 @@ def any_of(seen: Mapping[str, float], labels: Iterable[str]) -> float:
     return max((seen.get(label, 0.0) for label in labels), default=0.0)
 
 
-def _locate(name_or_path: str | Path) -> Path:
+def policy_path(name_or_path: str | Path) -> Path:
+    """The file of a packaged policy, or the path that was given. Raises ``PolicyError`` for no such name."""
     name = str(name_or_path)
     if name in packaged_policies():
         return _PACKAGED / f"{name}.toml"

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from safelight.evaluation.rates import Rate, at_false_positives, auroc, wilson
+from safelight.evaluation.rates import Rate, at_false_positives, auroc, fewest_for, upper_bound, wilson
 
 
 def test_wilson_by_hand() -> None:
@@ -53,3 +53,21 @@ def test_scores_of_both_kinds_are_needed() -> None:
         auroc([], [0.1])
     with pytest.raises(ValueError, match="both"):
         at_false_positives([0.1], [], 0.02)
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "expected"),
+    [
+        (0, 299, 1 - 0.05 ** (1 / 299)),  # from the definition
+        (1, 10, 0.39416),  # tables of Clopper and Pearson, 90 % two-sided
+        (2, 20, 0.28262),
+        (10, 10, 1.0),
+    ],
+)
+def test_the_exact_bound(k: int, n: int, expected: float) -> None:
+    assert upper_bound(k, n) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_fewest_items_are_just_enough() -> None:
+    assert fewest_for(0.01) == 299
+    assert upper_bound(0, 299) <= 0.01 < upper_bound(0, 298)

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 import safelight
 from safelight.cli import terminal
+from safelight.cli.calibrate import calibrate
 from safelight.cli.demo import demo
 from safelight.cli.evaluate import evaluate
 from safelight.cli.generate import generate
@@ -44,6 +45,7 @@ app.command()(generate)
 app.command()(screen)
 app.command()(demo)
 app.command()(train)
+app.command()(calibrate)
 app.add_typer(evaluate)
 
 

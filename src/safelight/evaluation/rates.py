@@ -48,6 +48,32 @@ def wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def upper_bound(k: int, n: int, confidence: float = 0.95) -> float:
+    """The exact one-sided bound on a rate of which ``k`` of ``n`` were seen (Clopper and Pearson 1934).
+
+    With at most ``1 - confidence`` of chance, the true rate is higher. Raises ``ValueError`` for n = 0.
+    """
+    if k == Rate(k, n).n:
+        return 1.0
+    low, high = k / n, 1.0
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _at_most(k, n, middle) > 1 - confidence else (low, middle)
+    return high
+
+
+def _at_most(k: int, n: int, rate: float) -> float:
+    """The binomial probability of at most ``k`` of ``n``."""
+    logs = np.array([math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in range(k + 1)])
+    successes = np.arange(k + 1)
+    return float(np.exp(logs + successes * math.log(rate) + (n - successes) * math.log1p(-rate)).sum())
+
+
+def fewest_for(bound: float, confidence: float = 0.95) -> int:
+    """How many items must be seen, not one of them wrong, for ``upper_bound`` to be within ``bound``."""
+    return math.ceil(math.log(1 - confidence) / math.log1p(-bound))
+
+
 def auroc(harmful: Sequence[float], benign: Sequence[float]) -> float:
     """P(harmful score > benign score) + P(they are equal) / 2. Raises ``ValueError`` if one is empty."""
     _check(harmful, benign)
