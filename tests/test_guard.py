@@ -139,6 +139,7 @@ def _seeded(seed: int) -> Any:
 
 def test_pairs_are_screened_after_pictures_and_only_if_those_passed(policy: Policy, pipe: Any) -> None:
     harmful = lambda: Always("pairs", "violence", 0.9)  # noqa: E731
+    policy = policy.model_copy(update={"labels": {}})
     passed = Guard(policy, {"prompt": [Never], "image": [Never], "pair": [harmful]})
     result = passed.generate(pipe, "a cat", **STEPS)
     assert [verdict.stage for verdict in result.verdicts] == ["prompt", "image", "pair"]
@@ -197,6 +198,12 @@ def test_requests_that_cannot_be_carried_out(guard: Guard, pipe: Any) -> None:
         guard.generate(pipe, "a cat", prompt_embeds=np.zeros(3))
     with pytest.raises(RequestError, match="not both"):
         guard.generate(pipe, "a cat", seed=1, generator=_seeded(1))
+
+
+def test_a_label_that_no_filter_reports_is_refused(write_policy: Callable[..., Path], pipe: Any) -> None:
+    misspelt = Guard.from_policy(write_policy(("bomb = [", "bmob = [")))
+    with pytest.raises(PolicyError, match=r'reports the label "bmob"; did you mean "bomb"'):
+        misspelt.generate(pipe, "a cat", **STEPS)
 
 
 def test_prompts_are_screened_one_by_one(guard: Guard) -> None:

@@ -13,7 +13,7 @@ from safelight import registry
 from safelight.errors import BlockedError, ImageError, PolicyError
 from safelight.generation import Generation
 from safelight.inputs import Inputs
-from safelight.policy import Policy
+from safelight.policy import Policy, check_labels
 from safelight.protocols import Pipeline
 from safelight.request import PROMPT_LIMIT, Request, checked_batch, prompt_problem
 from safelight.screening import Screen
@@ -113,6 +113,9 @@ class Guard:
             del stages["pair"]
         for screen in stages.values():
             screen.load()
+        if not self.without_image_filter:
+            filters = [each for screen in stages.values() for each in screen.filters.values()]
+            check_labels(self.policy, [getattr(each, "labels", None) for each in filters])
         return stages
 
     def _problems(self, texts: Sequence[str]) -> list[str | None]:

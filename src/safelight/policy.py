@@ -5,7 +5,7 @@ A policy decides and never runs a model, so the same findings can be judged agai
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -218,6 +218,24 @@ class Policy(_Table):
     def _meaning(self, label: str) -> tuple[str, ...]:
         own = (label,) if label in load_taxonomy().categories else ()
         return own + self.labels.get(label, ())
+
+
+def check_labels(policy: Policy, reported: Sequence[Collection[str] | None]) -> None:
+    """Refuses a label that no filter reports: it is misspelt, and its rule would never act.
+
+    ``reported`` has the labels of each filter, None for one that does not tell. Raises ``PolicyError``.
+    """
+    known = set(load_taxonomy().categories)
+    for labels in reported:
+        if labels is None:
+            return
+        known.update(labels)
+    rules = [(*rule.all, *rule.any, *rule.unless, *rule.protected) for rule in policy.context]
+    for label in (*policy.labels, *(label for rule in rules for label in rule)):
+        if label not in known:
+            near = closest(label, known)
+            hint = f'did you mean "{near}"?' if near else "remove it or add a filter that does."
+            raise PolicyError(f'no filter of the policy "{policy.name}" reports the label "{label}"; {hint}')
 
 
 def packaged_policies() -> tuple[str, ...]:

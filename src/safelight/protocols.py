@@ -7,6 +7,9 @@ A filter answers with one list of findings per item, in order, empty where nothi
 list it may give a ``FilterError`` for an item that it could not look at: that blocks this item alone, where
 raising one blocks the whole batch.
 
+A filter that knows every label it can report has them as ``labels``; then a policy with a label that no
+filter reports is refused.
+
 Filters are built by ``registry.build(kind, name, name=instance_name, **options)``; ``name`` is the
 instance's name, so that two filters of one class stay apart.
 """

@@ -21,6 +21,10 @@ class Always:
     score: float = 1.0
     version: str = "1"
 
+    @property
+    def labels(self) -> frozenset[str]:
+        return frozenset({self.label})
+
     def find(self, items: Sequence[Any]) -> list[list[Finding]]:
         return [[Finding(self.label, self.score, self.name)] for _ in items]
 
@@ -31,6 +35,7 @@ class Never:
 
     name: str = "never"
     version: str = "1"
+    labels: frozenset[str] = frozenset()
 
     def find(self, items: Sequence[Any]) -> list[list[Finding]]:
         return [[] for _ in items]

@@ -24,8 +24,10 @@ class StorybookImage:
 
     def __init__(self, name: str = "storybook-image") -> None:
         from safelight.storybook.detector import Detector
+        from safelight.storybook.vocabulary import LABELS
 
         self.name = name
+        self.labels = frozenset(LABELS)
         self._detector = Detector.load("filter")
         self.version = hashlib.sha256(self._detector.path.read_bytes()).hexdigest()[:12]
 

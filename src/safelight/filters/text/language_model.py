@@ -52,6 +52,7 @@ class LanguageModel:
         _check(answers, categories, attempts, concurrency, key_variable)
         self.name = name
         self.model = model
+        self.labels = frozenset(load_taxonomy().categories)
         self._questions = QUESTIONS[answers]
         self._categories = tuple(categories)
         self._guidelines = guidelines

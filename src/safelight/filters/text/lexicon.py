@@ -120,6 +120,7 @@ class Lexicon:
         file, lexicon = _load(words)
         self.name = name
         self.version = f"{Path(words).stem} {lexicon.version}"
+        self.labels = frozenset(label for label, _ in lexicon.entries()) | lexicon.patterns.keys()
         self._scores = lexicon.scores
         self._phrases: dict[str, dict[str, float]] = {}
         for label, phrase in lexicon.entries():
