@@ -1,0 +1,71 @@
+"""Labelled prompts of public sources, from one Parquet file: what there is to train on and to hold out.
+
+A family is a source, or sources of one origin: their texts have a style in common that gives the label away,
+so that only a family that was never trained on tells how good a classifier is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safelight.errors import MissingExtraError, RequestError
+from safelight.filters.text.training.grammar import Text
+
+_COLUMNS = ("prompt", "label", "categories", "source")
+_FAMILIES: Mapping[str, str] = {
+    "coprov2_train": "coprov2",
+    "coprov2_test": "coprov2",
+    "six_cd": "six_cd",
+    "six_cd_dual": "six_cd",
+    "six_cd_benign": "six_cd",
+    "diffusiondb_harm_jdb": "diffusiondb",
+    "diffusiondb_benign_jdb": "diffusiondb",
+}
+# What the sources call their categories, in small letters; what has no counterpart is harm of no known kind.
+_CATEGORIES: Mapping[str, tuple[str, ...]] = {
+    "hate": ("hate",),
+    "hate content": ("hate",),
+    "harrasment": ("harassment",),
+    "harassment": ("harassment",),
+    "violence": ("violence",),
+    "physical harm and violence": ("violence",),
+    "shocking": ("violence.graphic",),
+    "self-harm": ("self_harm",),
+    "illegal activity": ("illegal",),
+    "sexual": ("sexual.explicit",),
+    "nudity": ("sexual.nudity",),
+    "nudity and sexual content": ("sexual.explicit", "sexual.nudity"),
+}
+
+
+def read_corpus(path: Path) -> list[Text]:
+    """Every different prompt of the file, in its order, with its categories and family.
+
+    An unsafe prompt of no known kind has the category "" alone. Raises ``RequestError`` if the file is not
+    there or has other columns than prompt, label, categories and source.
+    """
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise MissingExtraError("reading labelled prompts", "data") from error
+    try:
+        rows = parquet.read_table(path, columns=list(_COLUMNS)).to_pylist()
+    except (ArrowException, OSError, KeyError) as error:
+        raise RequestError(f"{path} cannot be read as labelled prompts: {error}.") from error
+    if rows and rows[0].keys() != set(_COLUMNS):
+        raise RequestError(f"{path} does not have the columns {', '.join(_COLUMNS)}.")
+    texts = {row["prompt"]: _text(row) for row in rows}
+    return list(texts.values())
+
+
+def _text(row: Mapping[str, object]) -> Text:
+    names = row["categories"] if isinstance(row["categories"], list) else []
+    harms = {ours for name in names for ours in _CATEGORIES.get(str(name).casefold(), ())}
+    unsafe = row["label"] == "unsafe"
+    source = str(row["source"])
+    return Text(
+        str(row["prompt"]),
+        frozenset(harms or {""}) if unsafe else frozenset(),
+        _FAMILIES.get(source, source),
+    )
