@@ -6,11 +6,12 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from safelight.cli import app
-from safelight.evaluation.calibration import calibrate, with_thresholds, without_thresholds
+from safelight.evaluation.calibration import _just_above, calibrate, with_thresholds, without_thresholds
 from safelight.evaluation.rates import upper_bound
 from safelight.guard import Guard
 from safelight.policy import Policy
@@ -151,6 +152,20 @@ def test_milder_thresholds_stay_milder(policy: Path) -> None:
         "review": 0.4,
         "block": 0.4,
     }
+
+
+def test_the_next_threshold_is_above_the_score_and_not_equal_to_it() -> None:
+    scores = np.arange(2000, 10_000) / 10_000
+    above = _just_above(scores)
+    assert (above > scores).all()
+    assert np.allclose(above - scores, 1e-4)
+
+
+def test_items_that_repeat_count_once(policy: Path, tmp_path: Path) -> None:
+    (tmp_path / "same.txt").write_text("\n".join(["a dog", "a cat", "a bird", "a fish"] * 400))
+    done = _calibrate("--policy", policy, "--benign", tmp_path / "same.txt")
+    assert done.exit_code == 2
+    assert "4 different benign items are too few" in " ".join(done.stderr.split())
 
 
 def test_child_abuse_is_blocked_without_thresholds_as_well() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,27 @@ def test_a_row_that_is_no_csv_does_not_stop_the_rest(tmp_path: Path) -> None:
     assert "row 2 is not valid CSV" in records[1]["error"]
 
 
+def test_ids_of_any_kind_and_damaged_files(tmp_path: Path) -> None:
+    from pyarrow import parquet, table
+
+    moments = [datetime(2026, 1, day) for day in (1, 2)]
+    path = tmp_path / "users.parquet"
+    parquet.write_table(table({"id": moments, "prompt": ["a dog", "a gun"]}), path)
+    assert [record["id"] for record in _records(_screen(str(path)))] == [
+        "2026-01-01 00:00:00",
+        "2026-01-02 00:00:00",
+    ]
+    parquet.write_table(table({"prompt": [f"a dog {i}" for i in range(5000)]}), path, compression="snappy")
+    data = bytearray(path.read_bytes())
+    data[60:2000] = b"\xff" * 1940
+    path.write_bytes(data)
+    damaged = _records(_screen(str(path)))
+    assert damaged[-1]["action"] == "block"
+    assert "is damaged from row" in damaged[-1]["error"]
+    (tmp_path / "users.csv").write_text('"a"b,prompt\n')
+    assert "cannot be read as CSV" in _complaint(str(tmp_path / "users.csv"))
+
+
 def test_a_table_without_the_column_names_those_it_has(tmp_path: Path) -> None:
     (tmp_path / "users.csv").write_text("promt,id\na dog,1\n")
     assert 'no column "prompt"' in _complaint(str(tmp_path / "users.csv"))
@@ -98,6 +120,11 @@ def test_the_stage_decides_what_an_item_is(tmp_path: Path, monkeypatch: pytest.M
     assert _records(_screen("gun"))[0]["path"] == str(Path("gun") / "a.png")
     assert _records(_screen("gun", "--stage", "prompt"))[0]["action"] == "block"
     assert "there is no file a dog" in _complaint("a dog", "--stage", "image")
+    assert "nothing to screen" in _complaint("--stage", "image")
+    (tmp_path / "list.tsv").write_text("a gun\na dog\n")
+    said = _records(_screen("list.tsv", "--stage", "prompt"))
+    assert [record["action"] for record in said] == ["block", "allow"]
+    assert "is a picture" in _complaint(str(tmp_path / "gun" / "a.png"), "--stage", "prompt")
 
 
 def test_a_million_lines_would_fit_into_memory() -> None:

@@ -46,10 +46,14 @@ def read_items(
     """The items of ``arguments`` in order; without any, those of the JSONL in ``stdin``.
 
     An argument that names a file or folder is that; any other is a prompt, known by its number. With the
-    stage "prompt", only files of prompts are files; with "image", everything is a file or folder of
-    pictures. ``column`` has the prompts of tables. Raises ``RequestError`` for what looks like a file and
-    is not there, for a folder without pictures and for a table without the column.
+    stage "prompt", files have prompts in them, and folders are none; with "image", everything is a picture
+    or a folder of pictures. ``column`` has the prompts of tables.
+
+    Raises ``RequestError`` for what looks like a file and is not there, for a folder without pictures and for
+    a table without the column.
     """
+    if stage == "image" and not arguments:
+        raise RequestError("there is nothing to screen; give pictures or folders of them.")
     reader = _Reader(stage, column)
     sources = [reader.source(number, argument) for number, argument in enumerate(arguments, 1)]
     if not sources:
@@ -65,9 +69,9 @@ class _Reader:
     def source(self, number: int, argument: str) -> Iterable[Item]:
         path = Path(argument)
         suffix = path.suffix.lower()
-        if self.stage == "prompt" and suffix not in _PROMPT_SUFFIXES:
-            return [Item("prompt", {"id": number}, argument)]
-        if _is(path.is_dir):
+        if self.stage == "prompt" and suffix in PICTURE_SUFFIXES and _is(path.is_file):
+            raise RequestError(f"{path} is a picture; leave --stage out to screen it.")
+        if self.stage != "prompt" and _is(path.is_dir):
             return map(_picture, _pictures_in(path))
         if _is(path.is_file):
             return self._in_file(path)
@@ -119,7 +123,10 @@ def _csv(path: Path, column: str) -> Iterator[Item]:
     with _opened(path) as file:
         text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
         rows = csv.DictReader(text, strict=True)
-        _check_column(path, column, rows.fieldnames or ())
+        try:
+            _check_column(path, column, rows.fieldnames or ())
+        except csv.Error as error:
+            raise RequestError(f"{path} cannot be read as CSV: {error}.") from error
         number = 0
         while True:
             number += 1
@@ -146,10 +153,13 @@ def _parquet(path: Path, column: str) -> Iterator[Item]:
     _check_column(path, column, file.schema_arrow.names)
     named = "id" in file.schema_arrow.names
     number = 0
-    for part in file.iter_batches(columns=[column, "id"] if named else [column]):
-        for row in part.to_pylist():
-            number += 1
-            yield Item("prompt", {"id": row.get("id", number)}, row[column])
+    try:
+        for part in file.iter_batches(columns=[column, "id"] if named else [column]):
+            for row in part.to_pylist():
+                number += 1
+                yield Item("prompt", {"id": row.get("id", number)}, row[column])
+    except (ArrowException, OSError) as error:
+        yield Item("problem", {"id": number + 1}, f"{path} is damaged from row {number + 1} on: {error}.")
 
 
 def _check_column(path: Path, column: str, there: Sequence[str]) -> None:

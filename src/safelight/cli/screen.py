@@ -48,7 +48,7 @@ def screen(
     way to screen what other people wrote.
 
     Prints one JSON object a line, in the order of the input; a table on a terminal, unless --json is given.
-    Prompts appear as hashes only, unless --explain asks for the words that were found.
+    The lines name prompts by their hash only, unless --explain asks for the words that were found.
     Exits with 2 if something could not be read or screened, with 3 if something was blocked. With --json
     it is 0 whatever the verdicts.
 

@@ -58,8 +58,8 @@ def print_line(line: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One line; letters beyond ASCII are escaped, so that it prints anywhere."""
-    typer.echo(json.dumps(value))
+    """One line; letters beyond ASCII are escaped, so that it prints anywhere. Dates and the like are text."""
+    typer.echo(json.dumps(value, default=str))
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -109,17 +109,18 @@ def with_thresholds(policy: Policy, stage: Stage, blocks: Mapping[str, float]) -
 
 
 def _halves(items: Sequence[str], max_block_rate: float) -> tuple[list[str], list[str]]:
-    """Two parts, always the same for the same items; equal items never in both."""
+    """Two parts of the different items, always the same for the same ones."""
     if not 0 < max_block_rate < 1:
         raise RequestError(f"the block rate must lie between 0 and 1, not at {max_block_rate}.")
     parts: tuple[list[str], list[str]] = [], []
-    for item in items:
+    for item in dict.fromkeys(items):  # the bound counts on independent ones
         parts[hashlib.sha256(item.encode("utf-8", "surrogatepass")).digest()[0] % 2].append(item)
     needed = fewest_for(max_block_rate)
     if min(map(len, parts)) < needed:
+        different = sum(map(len, parts))
         raise RequestError(
-            f"{len(items)} benign items are too few to bound a rate of {max_block_rate:g}; give at least "
-            f"{math.ceil(2.2 * needed)} different ones: each half needs {needed}."
+            f"{different} different benign items are too few to bound a rate of {max_block_rate:g}; "
+            f"give at least {math.ceil(2.2 * needed)}: each half needs {needed}."
         )
     return parts
 
@@ -142,8 +143,9 @@ def _fit(names: Sequence[str], verdicts: Sequence[Verdict], max_block_rate: floa
 
 def _just_above(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """The next threshold that these scores do not reach, as far as thresholds go."""
-    step = 10.0**-_DIGITS
-    return np.round((np.floor(scores / step) + 1) * step, _DIGITS).clip(_LOWEST, 1.0)
+    steps = np.floor(np.round(scores * 10**_DIGITS, 6)) + 1  # rounded, for 0.6 is a little less than 0.6
+    thresholds: NDArray[np.float64] = np.round(steps / 10**_DIGITS, _DIGITS).clip(_LOWEST, 1.0)
+    return thresholds
 
 
 def _judged(policy: Policy, stage: Stage, verdict: Verdict) -> Verdict:

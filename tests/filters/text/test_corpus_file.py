@@ -27,6 +27,7 @@ def test_prompts_carry_our_categories_and_their_family(tmp_path: Path) -> None:
         _row("something bad", "unsafe", ["Harm"], "six_cd_dual"),
         _row("a dog", "safe", None, "coco_captions"),
         _row("a dog", "safe", None, "coco_captions"),
+        _row("a sword fight", "safe", None, "coco_captions"),
     ]
     texts = read_corpus(_write(tmp_path / "prompts.parquet", rows))
     assert [text.family for text in texts] == ["coprov2", "coprov2", "six_cd", "coco_captions"]
@@ -38,3 +39,5 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
         read_corpus(tmp_path / "none.parquet")
     with pytest.raises(RequestError, match=r"columns|cannot be read"):
         read_corpus(_write(tmp_path / "other.parquet", [{"text": "a dog"}]))
+    with pytest.raises(RequestError, match='the label "Unsafe"'):
+        read_corpus(_write(tmp_path / "labels.parquet", [_row("a gun", "Unsafe", None, "six_cd")]))

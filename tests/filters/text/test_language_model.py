@@ -138,6 +138,20 @@ def test_prompts_are_asked_side_by_side_and_answered_in_order(chat: Any) -> None
     assert most <= 3
 
 
+def test_what_a_slow_server_does_not_reach_is_blocked_alone(chat: Any) -> None:
+    good = _answering({"violence": 0, "weapons": 0})
+
+    def slow(body: dict[str, Any]) -> Any:
+        choice = {"message": {"content": good(body)}}
+        return 200, json.dumps({"choices": [choice]}).encode(), 0.1
+
+    chat.answer = slow
+    answers = _judge(chat, concurrency=1, deadline_s=0.15).find(["a", "b", "c", "d"])
+    assert not isinstance(answers[0], FilterError)
+    assert "not through after 0.15 s" in str(answers[-1])
+    assert "logprobs" not in chat.bodies[0]
+
+
 @pytest.mark.parametrize(
     ("text", "labels"),
     [("safe", set()), ("unsafe\nS9", {"weapons"}), (" unsafe \nS1, S10", {"violence", "hate"})],
@@ -171,7 +185,7 @@ def test_yes_and_no_become_a_probability(chat: Any) -> None:
         "weapons": pytest.approx(0.86989, abs=1e-5),
     }
     assert len(chat.bodies) == 2
-    assert chat.bodies[0]["logprobs"] is True
+    assert (chat.bodies[0]["logprobs"], chat.bodies[0]["top_logprobs"]) == (True, 5)
 
 
 @pytest.mark.parametrize(("text", "score"), [("Yes", 1.0), ("no.", 0.0)])

@@ -19,61 +19,85 @@ _KEPT_CODES = 1 << 16
 # Look-alikes that Unicode's list of confusables (TR39) has only as capitals, or not at all.
 _SMALL_CAPITALS = dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnopqrstuvwyz", strict=True))
 _TURNED = dict(zip("ɐɔǝɟƃɓɥᴉıɾʞʅɯɹʇʌʍʎ", "acefgghiijklmrtvwy", strict=True))
-_ALIKE = {**dict(zip("кмтвнпїєκεητωβ", "kmtbhniekentwb", strict=True)), **_SMALL_CAPITALS, **_TURNED}
+_ALIKE = {
+    "¢": "c",
+    **dict(zip("кмтвнпїєκεητωβ", "kmtbhniekentwb", strict=True)),
+    **_SMALL_CAPITALS,
+    **_TURNED,
+}
 # Letters of these directions belong to scripts that nobody mistakes for Latin.
 _APART = frozenset({"R", "AL", "AN"})
 # Voicing marks, nuktas and viramas change which letter it is; all other marks only adorn one.
 _SPEAKING_MARKS = frozenset({0, 7, 8, 9})
-_SILENT = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
+_SILENT = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\u0640\U0001d159"
+)
 _BREAKS = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85")
 # What Unicode calls a few pictures is not what people call them.
 _PICTURES = {"\U0001f52a": "knife", "\U0001f5e1": "dagger", "\U0001f489": "syringe", "\U0001fa78": "blood"}
+
+# What any other sign folds to, and the signs that pass for letters.
+_SIGN = "*"
+_MONEY = "€£¥"
 
 TURNED = frozenset(_TURNED) - {"ı", "ɓ"}
 
 
 class Folded:
-    """``text``, folded from ``original``, in time linear in its length."""
+    """``text``, folded from ``original``, in time linear in its length.
 
-    def __init__(self, original: str) -> None:
+    With ``pictures``, emoji become their names; without, they are as good as any other sign between letters.
+    """
+
+    def __init__(self, original: str, pictures: bool = True) -> None:
         self.original = original
-        self.text = original.translate(_letters)
+        self._letters = _WITH_PICTURES if pictures else _WITHOUT_PICTURES
+        self.text = original.translate(self._letters)
         self._ends: list[int] | None = None
 
     def span(self, start: int, end: int) -> Span:
         """The part of the original that became ``text[start:end]``."""
         if self._ends is None:  # only prompts in which something was found pay for it
-            self._ends = list(accumulate(len(_letters[ord(character)]) for character in self.original))
+            lengths = (len(self._letters[ord(character)]) for character in self.original)
+            self._ends = list(accumulate(lengths))
         left, right = bisect_right(self._ends, start), bisect_right(self._ends, end - 1) + 1
         return Span(left, right, self.original[left:right])
 
 
 def fold(text: str) -> str:
     """``text`` as :class:`Folded` has it."""
-    return text.translate(_letters)
+    return text.translate(_WITH_PICTURES)
+
+
+def has_pictures(text: str) -> bool:
+    return not text.isascii() and any(map(_is_picture, text))
 
 
 class _Letters(dict[int, str]):
     """Code point -> what it folds to, worked out when first met."""
 
+    def __init__(self, pictures: bool) -> None:
+        super().__init__()
+        self._pictures = pictures
+
     def __missing__(self, code: int) -> str:
         if len(self) > _KEPT_CODES:
             self.clear()
-        folded = self[code] = _fold(chr(code))
+        folded = self[code] = _fold(chr(code), self._pictures)
         return folded
 
 
-_letters = _Letters()
+_WITH_PICTURES, _WITHOUT_PICTURES = _Letters(True), _Letters(False)
 
 
-def _fold(character: str) -> str:
+def _fold(character: str, pictures: bool) -> str:
     """NFKD keeps no memory of neighbours once marks are gone, so characters can be folded one by one."""
     if character in _BREAKS:
         return " "
     if _is_itself(character):
         return character
-    if character in _PICTURES or _is_picture(character):
-        return f" {_PICTURES.get(character) or unicodedata.name(character).casefold()} "
+    if _is_picture(character):
+        return _picture(character) if pictures else _SIGN
     plain = _plain(character)
     if plain.isascii():
         return plain
@@ -82,7 +106,19 @@ def _fold(character: str) -> str:
     look = _lookalike(character)
     if look and look != "l":
         return look
-    return "".join(_lookalike(letter) or _lookalike(letter.upper()) or letter for letter in plain)
+    return "".join(map(_seen_as, plain))
+
+
+def _picture(character: str) -> str:
+    return f" {_PICTURES.get(character) or unicodedata.name(character).casefold()} "
+
+
+def _seen_as(letter: str) -> str:
+    """The ASCII letter that it looks like, or a sign, or itself."""
+    if look := _lookalike(letter) or _lookalike(letter.upper()):
+        return look
+    signs = unicodedata.category(letter)[0] in "PS" and letter not in _MONEY
+    return _SIGN if signs or "\u02b9" <= letter <= "\u02ff" else letter
 
 
 def _is_itself(character: str) -> bool:
@@ -92,6 +128,7 @@ def _is_itself(character: str) -> bool:
         and not unicodedata.decomposition(character)
         and character not in confusables_data
         and character not in _SILENT
+        and not "\uac00" <= character <= "\ud7a3"  # syllables of Hangul decompose, though by rule
     )
 
 
@@ -113,7 +150,7 @@ def _is_variation_selector(letter: str) -> bool:
 
 
 def _is_picture(character: str) -> bool:
-    return (
+    return character in _PICTURES or (
         character > "\u2300"
         and unicodedata.category(character) == "So"
         and unicodedata.normalize("NFKD", character) == character
@@ -124,9 +161,11 @@ def _is_picture(character: str) -> bool:
 
 def _lookalike(character: str) -> str:
     """The ASCII letters that ``character`` looks like; empty if it looks like none."""
+    if look := _ALIKE.get(character) or _boxed().get(character):
+        return look
     if character.isascii() or unicodedata.bidirectional(character) in _APART:
         return ""
-    return _ALIKE.get(character) or _boxed().get(character) or _confusable(character)
+    return _confusable(character) if unicodedata.category(character)[0] == "L" else ""
 
 
 def _confusable(character: str) -> str:

@@ -28,7 +28,9 @@ class LanguageModel:
     ``url`` ends before ``/chat/completions``. ``answers`` is how the model answers: "json" (any model that
     follows instructions), "llama-guard", or "yes-no" (ShieldGemma; one request a category). ``guidelines``
     is added to what the model is told. The key is read from the environment variable ``key_variable``.
-    A prompt whose answer cannot be had or read, after ``attempts`` with growing pauses, is blocked.
+    A prompt whose answer cannot be had or read, after ``attempts`` with growing pauses, is blocked; so is
+    one of a batch that has not been asked about after ``deadline_s``, which should be less than the policy's
+    ``timeout_s`` by one request's ``timeout_s``.
 
     Raises ``FilterError`` for options that make no sense and ``MissingExtraError`` without httpx.
     """
@@ -47,6 +49,7 @@ class LanguageModel:
         attempts: int = 3,
         concurrency: int = 4,
         pause_s: float = 0.5,
+        deadline_s: float = 25.0,
         name: str = "language-model",
     ) -> None:
         _check(answers, categories, attempts, concurrency, key_variable)
@@ -59,15 +62,20 @@ class LanguageModel:
         self._attempts = attempts
         self._pause_s = pause_s
         self._client = _client(url, key_variable, timeout_s)
-        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix=name)
+        self._concurrency = concurrency
+        self._deadline_s = deadline_s
 
     def find(self, prompts: Sequence[str]) -> list[list[Finding] | FilterError]:
-        return list(self._pool.map(self._judge, prompts))
+        ends = time.monotonic() + self._deadline_s
+        with ThreadPoolExecutor(self._concurrency, thread_name_prefix=self.name) as pool:
+            return list(pool.map(lambda prompt: self._judge(prompt, ends), prompts))
 
-    def _judge(self, prompt: str) -> list[Finding] | FilterError:
+    def _judge(self, prompt: str, ends: float) -> list[Finding] | FilterError:
         scores: dict[str, float] = {}
         try:
             for question in self._questions(prompt, self._categories, self._guidelines):
+                if time.monotonic() > ends:
+                    raise FilterError(f"its batch was not through after {self._deadline_s:g} s.")
                 scores.update(self._ask(question))
         except FilterError as error:
             return error
@@ -81,7 +89,7 @@ class LanguageModel:
             "model": self.model,
             "messages": list(question.messages),
             "temperature": 0.0,
-            "logprobs": True,
+            **question.options,
         }
         trouble = ""
         for attempt in range(self._attempts):

@@ -19,15 +19,16 @@ from ahocorasick_rs import AhoCorasick
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from safelight.errors import FilterError, no_such
-from safelight.filters.text.folding import Folded, fold
+from safelight.filters.text.folding import Folded, fold, has_pictures
 from safelight.filters.text.restoration import Restorer
 from safelight.registry import register
 from safelight.toml_file import TomlFile
 from safelight.types import Finding, Span
 
 _PACKAGED = Path(__file__).with_name("lexicons")
-# Letters with their marks, or digits: what remains when blanks and punctuation are taken away.
-_WORD = re.compile(r"\d+|[^\s\d!-/:-@\[-`{-~¡¿«»،؛؟।॥\u2000-\u206f\u3000-\u303f]+")
+# Letters with their marks, or digits. Folding has left no sign but those of ASCII, and of money.
+_WORD = re.compile(r"\d+|[^\s\d!-/:-@\[-`{-~€£¥]+")
+_BREAK = re.compile(r"[^\w\s'’-]|\n")
 # Scripts that put no blanks between words: Thai to Myanmar, kana, ideographs.
 _UNSPACED = re.compile(r"[\u0e00-\u0fff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 _SHORTEST_WORD = 3
@@ -108,6 +109,22 @@ class _Words:
         return list(accumulate(lengths, initial=0))[:-1], [match.start() for match in matches]
 
 
+class _Excuses:
+    """Where allowed phrases stand."""
+
+    def __init__(self, spans: Iterable[tuple[int, int]]) -> None:
+        longest: dict[int, int] = {}
+        for start, end in spans:
+            longest[start] = max(end, longest.get(start, 0))
+        self._starts = sorted(longest)
+        self._ends = list(accumulate((longest[start] for start in self._starts), max))
+
+    def cover(self, start: int, end: int) -> bool:
+        """Whether one that begins at or before ``start`` reaches ``end``."""
+        before = bisect_right(self._starts, start)
+        return before > 0 and self._ends[before - 1] >= end
+
+
 @register("prompt_filter", "lexicon")
 class Lexicon:
     """Reports the label of every listed word, phrase or pattern, with its place in the original prompt.
@@ -141,11 +158,16 @@ class Lexicon:
         return [self._findings(prompt) for prompt in prompts]
 
     def _findings(self, prompt: str) -> list[Finding]:
-        folded = Folded(prompt)
-        restored = self._restorer.restore(folded)
-        readings: list[_Reading] = [folded, restored] if restored.edits else [folded]
+        readings = list(self._readings(prompt))
         found = {finding: None for reading in readings for finding in self._in(reading)}
         return list(found)
+
+    def _readings(self, prompt: str) -> Iterator[_Reading]:
+        """The prompt folded and, where that differs, restored; the same again with pictures as signs."""
+        for pictures in (True, False) if has_pictures(prompt) else (True,):
+            yield (folded := Folded(prompt, pictures))
+            if (restored := self._restorer.restore(folded)).edits:
+                yield restored
 
     def _in(self, reading: _Reading) -> Iterator[Finding]:
         words = _Words(reading.text)
@@ -154,11 +176,15 @@ class Lexicon:
             for number, start, end in self._automaton.find_matches_as_indexes(words.text, overlapping=True)
             if words.is_whole(start, end)
         ]
-        harmless = [(start, end) for phrase, start, end in matches if phrase in self._allowed]
+        allowed = _Excuses(
+            (start, end)
+            for phrase, start, end in matches
+            if phrase in self._allowed and not _BREAK.search(reading.span(*words.places(start, end)).text)
+        )
         for phrase, start, end in matches:
-            if not any(left <= start and end <= right for left, right in harmless):
+            if phrase in self._phrases and not allowed.cover(start, end):
                 span = reading.span(*words.places(start, end))
-                for label, score in self._phrases.get(phrase, {}).items():
+                for label, score in self._phrases[phrase].items():
                     yield Finding(label, score, self.name, span)
         for label, pattern in self._patterns:
             for match in pattern.finditer(reading.text):
@@ -169,12 +195,14 @@ class Lexicon:
     @cached_property
     def _restorer(self) -> Restorer:
         """It prefers the words of this list."""
-        return Restorer(_latin_words(self._phrases), _latin_words(self._allowed))
+        return Restorer(_single_words(self._phrases), _single_words(self._allowed))
 
 
-def _latin_words(phrases: Iterable[str]) -> set[str]:
+def _single_words(phrases: Iterable[str]) -> set[str]:
     words = {word for phrase in phrases for word in phrase.split()}
-    return {word for word in words if word.isascii() and word.isalpha() and len(word) >= _SHORTEST_WORD}
+    return {
+        word for word in words if not word.isdecimal() and len(word) >= _SHORTEST_WORD - (not word.isascii())
+    }
 
 
 def _forms(phrase: str, file: TomlFile) -> set[str]:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from safelight.filters.text.folding import TURNED, Folded
 from safelight.types import Span
 
-_LONGEST = 24
+_SHORTEST, _LONGEST = 3, 24
 _SPELLINGS = 16
 _REMEMBERED = 1 << 14
 _UNKNOWN_LETTER = 15.0
@@ -31,13 +31,19 @@ _LEET = {
 _UPSIDE_DOWN = str.maketrans("nubqdp", "unqbpd")
 _CLOSING = ".,;:?)]}>\"'*_~`"
 _NOT_LETTERS = re.compile(r"[\W_]+")
+_GAPS = re.compile(r"[^\w!@$]+|_+")
 _TRIPLE = re.compile(r"(.)\1\1")
 _REPEATED = re.compile(r"(.)\1+")
-_GAP = r"(?:[^\w\n]|_){1,3}"
+_OPENING = "([{<\"'*_~`#"
+_PART = re.compile(r"[^,/|:;()\[\]<>{}=\"#*+~^&.\-]+")
+_GAP = r"(?:[^\w\n]|_){1,8}?"
+_ONE = r"(?:[^\W_]|(?<=\s)[!@$](?=\s))"
 # At least three single characters with something between them.
-_SPACED = re.compile(rf"(?<!\w)[^\W_]{_GAP}[^\W_](?:{_GAP}[^\W_])+(?![^\W_])")
-_WIDE_GAP = re.compile(r"\s{2,}")
+_SPACED = re.compile(rf"(?<![^\W_]){_ONE}{_GAP}{_ONE}(?:{_GAP}{_ONE})+(?![^\W_])")
 _TOKEN = re.compile(r"\S+")
+_MOST_PIECES = 6
+# Letters that look like others in some typefaces.
+_SHAPES = (("i", "l"), ("l", "i"), ("vv", "w"), ("rn", "m"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +87,11 @@ class Restored:
 
 
 class _Token(NamedTuple):
-    """Characters ``[start, end)``, the word they spell, and whether that is known."""
+    """Characters ``[start, end)``, their letters, the word they spell, and whether that is known."""
 
     start: int
     end: int
+    letters: str
     word: str
     changed: bool
     known: bool
@@ -108,41 +115,65 @@ class Restorer:
         return Restored(folded, self._edits(list(self._tokens(folded.text, turned))))
 
     def _edits(self, tokens: Sequence[_Token]) -> Iterator[Edit]:
-        """Two tokens become one if only together they are a word that matters."""
+        """Some tokens become one if only together they are a word that matters."""
         i = 0
         while i < len(tokens):
-            pair = tokens[i : i + 2]
-            if len(pair) == 2 and (joined := self._joined(*pair)):
-                yield Edit(pair[0].start, pair[1].end, joined)
-                i += 2
+            joined = next(filter(None, map(self._joined, self._runs(tokens, i))), None)
+            if joined:
+                count, word = joined
+                yield Edit(tokens[i].start, tokens[i + count - 1].end, word)
+                i += count
                 continue
-            if pair[0].changed:
-                yield Edit(pair[0].start, pair[0].end, pair[0].word)
+            if tokens[i].changed:
+                yield Edit(tokens[i].start, tokens[i].end, tokens[i].word)
             i += 1
 
-    def _joined(self, left: _Token, right: _Token) -> str:
-        """The sensitive word that two tokens are halves of; short ones only if neither half is a word."""
-        whole = left.word + right.word
-        known = left.known + right.known
-        return whole if whole in self._sensitive and (not known or (known == 1 and len(whole) > 5)) else ""
+    def _runs(self, tokens: Sequence[_Token], start: int) -> Iterator[Sequence[_Token]]:
+        """Tokens from ``start`` on that may be pieces of one word, the most first."""
+        last = start + 1
+        while last < min(len(tokens), start + _MOST_PIECES) and not (
+            tokens[last - 1].known and tokens[last].known
+        ):
+            last += 1
+        return (tokens[start:end] for end in range(last, start + 1, -1))
+
+    def _joined(self, pieces: Sequence[_Token]) -> tuple[int, str] | None:
+        """How many pieces there are, and the sensitive word they make; a short one only if none is a word."""
+        known = sum(piece.known and len(piece.word) > 1 for piece in pieces)
+        for whole in ("".join(p.letters for p in pieces), "".join(p.word for p in pieces)):
+            if whole in self._sensitive and (not known or (known == 1 and len(whole) > 5)):
+                return len(pieces), whole
+        return None
 
     def _tokens(self, text: str, turned: bool) -> Iterator[_Token]:
         done = 0
         for spaced in _SPACED.finditer(text):
             yield from self._written(text, done, spaced.start(), turned)
-            yield _Token(spaced.start(), spaced.end(), self._despaced(spaced[0]), True, True)
+            letters = _GAPS.sub("", spaced[0])
+            word = self._divided(letters)
+            known = len(letters) > 3 and self._is_plain(word)
+            yield _Token(spaced.start(), spaced.end(), letters, word, True, known)
             done = spaced.end()
         yield from self._written(text, done, len(text), turned)
 
     def _written(self, text: str, start: int, end: int, turned: bool) -> Iterator[_Token]:
+        """The tokens between blanks; those that are no word as a whole, by their parts."""
         for match in _TOKEN.finditer(text, start, end):
-            token = match[0]
-            if self._is_plain(token):
-                yield _Token(match.start(), match.end(), token, False, True)
+            whole = self._token(match[0], match.start(), turned)
+            parts = list(_PART.finditer(match[0])) if not whole.known else []
+            if not parts or parts[0][0] == match[0]:
+                yield whole
                 continue
-            word = self._word(token, turned)
-            end = match.start() + len(token.rstrip(_CLOSING))
-            yield _Token(match.start(), end, word or _NOT_LETTERS.sub("", token), bool(word), bool(word))
+            yield from (self._token(part[0], match.start() + part.start(), turned) for part in parts)
+
+    def _token(self, token: str, start: int, turned: bool) -> _Token:
+        end = start + len(token.rstrip(_CLOSING))
+        start += len(token) - len(token.lstrip(_OPENING))
+        letters = token if token.isalpha() else _NOT_LETTERS.sub("", token)
+        if self._is_plain(token):
+            return _Token(start, end, letters, letters, False, True)
+        word = self._word(token, turned) if _SHORTEST <= len(token) <= 2 * _LONGEST else ""
+        return _Token(start, end, letters, word or letters, bool(word), bool(word))
 
     def _is_plain(self, token: str) -> bool:
         """Whether every part is a known word, or a number."""
@@ -152,21 +183,24 @@ class Restorer:
 
     def _read(self, token: str, turned: bool) -> str:
         """The known word that ``token`` stands for; empty if there is none."""
-        if len(token) > 2 * _LONGEST:
-            return ""
         known = [word for word in self._readings(token, turned) if word in self._costs]
         return min(known, key=lambda word: (word not in self._sensitive, self._costs[word]), default="")
 
     def _readings(self, token: str, turned: bool) -> Iterator[str]:
-        letters = _NOT_LETTERS.sub("", token)
-        yield letters
-        for spelling in {token.rstrip(_CLOSING), letters}:
-            yield from _without_leet(spelling)
+        letters = token
+        if not token.isalpha():
+            letters = _NOT_LETTERS.sub("", token)
+            yield letters
+            for spelling in {token.rstrip(_CLOSING), letters}:
+                yield from _without_leet(spelling)
         untripled = self._untripled.get(_single(letters), "") if _REPEATED.search(letters) else ""
         if untripled in self._sensitive or _TRIPLE.search(letters):
             yield untripled
         if 4 <= len(letters) <= _LONGEST:
             yield from _swapped(letters)
+        for seen, meant in _SHAPES:
+            if seen in letters and (word := letters.replace(seen, meant)) in self._sensitive:
+                yield word
         if turned:
             yield letters[::-1].translate(_UPSIDE_DOWN)
 
@@ -176,16 +210,11 @@ class Restorer:
         by_cost = sorted(self._costs, key=lambda word: -self._costs[word])
         return {_single(word): word for word in by_cost}
 
-    def _despaced(self, spaced: str) -> str:
-        """Letters with something between them, as words; gaps wider than others divide words."""
-        chunks = [_NOT_LETTERS.sub("", chunk) for chunk in _WIDE_GAP.split(spaced)]
-        if all(len(chunk) < 2 for chunk in chunks):
-            chunks = ["".join(chunks)]
-        return " ".join(self._divided(chunk) for chunk in chunks)
-
     def _divided(self, letters: str) -> str:
         """Words from letters without blanks."""
-        if word := self._word(letters, False):
+        if letters in self._costs:
+            return letters
+        if len(letters) <= _LONGEST and (word := self._word(letters, False)):
             return word
         if letters.isdecimal():
             return letters

@@ -7,6 +7,7 @@ so that only a family that was never trained on tells how good a classifier is.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from safelight.errors import MissingExtraError, RequestError
@@ -42,8 +43,9 @@ _CATEGORIES: Mapping[str, tuple[str, ...]] = {
 def read_corpus(path: Path) -> list[Text]:
     """Every different prompt of the file, in its order, with its categories and family.
 
-    An unsafe prompt of no known kind has the category "" alone. Raises ``RequestError`` if the file is not
-    there or has other columns than prompt, label, categories and source.
+    An unsafe prompt of no known kind has the category "" alone; one that is listed as safe as well is unsafe.
+    Raises ``RequestError`` if the file is not there, or lacks one of the columns prompt, label ("safe" or
+    "unsafe"), categories and source.
     """
     try:
         from pyarrow import ArrowException, parquet
@@ -55,7 +57,12 @@ def read_corpus(path: Path) -> list[Text]:
         raise RequestError(f"{path} cannot be read as labelled prompts: {error}.") from error
     if rows and rows[0].keys() != set(_COLUMNS):
         raise RequestError(f"{path} does not have the columns {', '.join(_COLUMNS)}.")
-    texts = {row["prompt"]: _text(row) for row in rows}
+    if wrong := {row["label"] for row in rows} - {"safe", "unsafe"}:
+        raise RequestError(f'{path} has the label "{wrong.pop()}"; labels are safe and unsafe.')
+    texts: dict[str, Text] = {}
+    for text in map(_text, rows):
+        known = texts.setdefault(text.prompt, text)
+        texts[text.prompt] = replace(known, categories=known.categories | text.categories)
     return list(texts.values())
 
 
