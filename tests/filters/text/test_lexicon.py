@@ -178,3 +178,10 @@ def test_patterns_of_users_are_found_and_cannot_hang(tmp_path: Path) -> None:
     path.write_text('version = "1"\n[patterns]\nweapons = ["(a)\\\\1"]\n')
     with pytest.raises(FilterError, match="not valid for RE2"):
         Lexicon(path)
+
+
+@pytest.mark.parametrize(
+    "word", ["ogre", "stupor", "taunt", "rapping", "coon", "penne", "gnus", "jest", "overdoes"]
+)
+def test_rare_words_that_nearly_are_listed_are_left_alone(word: str) -> None:
+    assert _labels(GENERAL, f"an {word}, painted") == []

@@ -172,7 +172,8 @@ class Restorer:
         letters = token if token.isalpha() else _NOT_LETTERS.sub("", token)
         if self._is_plain(token):
             return _Token(start, end, letters, letters, False, True)
-        word = self._word(token, turned) if _SHORTEST <= len(token) <= 2 * _LONGEST else ""
+        shortest = _SHORTEST if token.isalpha() else _SHORTEST - 1
+        word = self._word(token, turned) if shortest <= len(token) <= 2 * _LONGEST else ""
         return _Token(start, end, letters, word or letters, bool(word), bool(word))
 
     def _is_plain(self, token: str) -> bool:
@@ -242,7 +243,10 @@ class Restorer:
 
 @cache
 def _common() -> dict[str, float]:
-    """Common words, each with minus the logarithm of how often it is used, by Zipf's law."""
+    """Common words, each with minus the logarithm of how often it is used, by Zipf's law.
+
+    The last ones are rare, and there because a slip would make a listed word of them: ogre, rapping.
+    """
     words = Path(__file__).with_name("words.txt").read_text("utf-8").split()
     return {word: math.log(rank + 10) for rank, word in enumerate(words)}
 
