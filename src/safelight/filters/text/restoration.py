@@ -207,9 +207,9 @@ class Restorer:
 
     @cached_property
     def _untripled(self) -> dict[str, str]:
-        """Words by what is left of them when repeated letters are written once; the likeliest stays."""
-        by_cost = sorted(self._costs, key=lambda word: -self._costs[word])
-        return {_single(word): word for word in by_cost}
+        """Words by what is left of them when repeated letters are written once; the one that matters stays."""
+        last = sorted(self._costs, key=lambda word: (word in self._sensitive, -self._costs[word]))
+        return {_single(word): word for word in last}
 
     def _divided(self, letters: str) -> str:
         """Words from letters without blanks."""
