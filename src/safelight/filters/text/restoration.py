@@ -207,7 +207,7 @@ class Restorer:
 
     @cached_property
     def _untripled(self) -> dict[str, str]:
-        """Words by what is left of them when repeated letters are written once; the one that matters stays."""
+        """Words by what is left of them when repeated letters are written once; those that matter stay."""
         last = sorted(self._costs, key=lambda word: (word in self._sensitive, -self._costs[word]))
         return {_single(word): word for word in last}
 
