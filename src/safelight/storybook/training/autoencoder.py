@@ -29,7 +29,7 @@ def new_autoencoder() -> AutoencoderTiny:
         encoder_block_out_channels=(32, 32, 32),
         decoder_block_out_channels=(32, 32, 32),
         num_encoder_blocks=(0, 1, 3),
-        num_decoder_blocks=(5, 2, 0),
+        num_decoder_blocks=(5, 2, 1),
         latent_channels=LATENT_CHANNELS,
         upsampling_scaling_factor=2,
     )

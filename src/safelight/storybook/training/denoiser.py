@@ -47,7 +47,7 @@ _NOISE = {
 }
 # How often scenes with these relations are drawn, where those of single objects are drawn once.
 _RELATIONS = {"holding": 2, "next to": 4, "on": 6, "in front of": 8}
-_BARE_SETTING = 3
+_BARE_SETTING = 2
 _TARGETS = len(LABELS) + len(PLACES) + len(STYLES)
 
 

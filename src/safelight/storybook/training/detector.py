@@ -45,14 +45,14 @@ class _Residual(nn.Module):
 
 
 class _Separable(nn.Module):
-    """A wide 5x5 depthwise convolution between two pointwise ones, around a shortcut."""
+    """A wide depthwise convolution between two pointwise ones, around a shortcut."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         wide = 3 * width
         self.body = nn.Sequential(
             _block(width, wide, kernel=1),
-            _block(wide, wide, groups=wide, kernel=5),
+            _block(wide, wide, groups=wide),
             _block(wide, width, kernel=1),
         )
 
@@ -79,10 +79,10 @@ class Architecture:
 
 ARCHITECTURES = {
     "judge": Architecture(
-        _Residual, (32, 80, 128), (1, 3, 3), 101, storybook=11, scenes=60_000, images=72_000
+        _Residual, (32, 80, 128), (1, 3, 3), 101, storybook=11, scenes=200_000, images=450_000
     ),
     "filter": Architecture(
-        _Separable, (32, 64, 112), (1, 3, 4), 202, storybook=1, scenes=160_000, images=90_000
+        _Separable, (32, 80, 128), (1, 4, 6), 202, storybook=1, scenes=240_000, images=150_000
     ),
 }
 
