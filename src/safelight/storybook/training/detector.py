@@ -82,7 +82,7 @@ ARCHITECTURES = {
         _Residual, (32, 80, 128), (1, 3, 3), 101, storybook=11, scenes=200_000, images=450_000
     ),
     "filter": Architecture(
-        _Separable, (32, 80, 128), (1, 4, 6), 202, storybook=1, scenes=240_000, images=400_000
+        _Separable, (32, 80, 128), (1, 4, 6), 202, storybook=1, scenes=84_000, images=140_000
     ),
 }
 
