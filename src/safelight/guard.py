@@ -40,8 +40,7 @@ class Guard:
         self.policy = policy
         self.without_image_filter = without_image_filter
         self.prompt_limit = prompt_limit
-        self.filters = {stage: tuple(filters.get(stage, ())) for stage in STAGES}
-        self._screens = {stage: Screen(stage, policy, self.filters[stage]) for stage in STAGES}
+        self._screens = {stage: Screen(stage, policy, filters.get(stage, ())) for stage in STAGES}
 
     @classmethod
     def from_policy(
@@ -61,7 +60,7 @@ class Guard:
         """The same filters under another policy."""
         return Guard(
             policy,
-            self.filters,
+            {stage: screen.builders for stage, screen in self._screens.items()},
             without_image_filter=self.without_image_filter,
             prompt_limit=self.prompt_limit,
         )

@@ -114,13 +114,12 @@ def _write(name_or_path: str, out: Path, stage: str, result: Calibration) -> Non
 
 
 def _show(result: Calibration, out: Path, as_json: bool) -> None:
-    rows = [*result.categories]
     if as_json:
         terminal.print_json(_plain(result, out))
         return
     cells = [
         (row.category, f"{row.before:.2f}", f"{row.threshold:.4f}", _share(row.benign), _share(row.recall))
-        for row in rows
+        for row in result.categories
     ]
     total = ("any category", "", "", _share(result.benign), _share(result.recall))
     terminal.print_table(

@@ -69,10 +69,6 @@ def fold(text: str) -> str:
     return text.translate(_WITH_PICTURES)
 
 
-def has_pictures(text: str) -> bool:
-    return not text.isascii() and any(map(_is_picture, text))
-
-
 class _Letters(dict[int, str]):
     """Code point -> what it folds to, worked out when first met."""
 

@@ -19,7 +19,7 @@ from ahocorasick_rs import AhoCorasick
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from safelight.errors import FilterError, no_such
-from safelight.filters.text.folding import Folded, fold, has_pictures
+from safelight.filters.text.folding import Folded, fold
 from safelight.filters.text.restoration import Restorer
 from safelight.registry import register
 from safelight.toml_file import TomlFile
@@ -164,8 +164,9 @@ class Lexicon:
 
     def _readings(self, prompt: str) -> Iterator[_Reading]:
         """The prompt folded and, where that differs, restored; the same again with pictures as signs."""
-        for pictures in (True, False) if has_pictures(prompt) else (True,):
-            yield (folded := Folded(prompt, pictures))
+        named, signs = Folded(prompt), Folded(prompt, pictures=False)
+        for folded in (named, signs) if signs.text != named.text else (named,):
+            yield folded
             if (restored := self._restorer.restore(folded)).edits:
                 yield restored
 
