@@ -19,8 +19,8 @@ from safelight.storybook.training.autoencoder import (
     signal_to_noise_db,
     to_tensor,
 )
-from safelight.storybook.training.loop import bfloat16_pays, device
 from safelight.storybook.training.renders import Renders
+from safelight.training.loop import bfloat16_pays, device
 
 SECONDS, BATCH, RATE = 600.0, 16, 2e-3
 _TRAINED, _FRESH = 15_000, 500

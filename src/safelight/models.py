@@ -15,6 +15,7 @@ from safelight.errors import MissingExtraError, ModelError, no_such
 _HASHES = "hashes.json"
 _INDEX = "model_index.json"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_WEIGHTS = (".safetensors", ".onnx")
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 # Libraries a model's index may name; anything else would be code that came with the model.
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
@@ -81,7 +82,7 @@ def best_device() -> str:
 
 def check_hashes(folder: Path, pinned: Mapping[str, str]) -> None:
     """Raises ``ModelError`` unless every weights file in ``folder`` is pinned, there and unchanged."""
-    weights = {path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors")}
+    weights = {path.relative_to(folder).as_posix() for kind in _WEIGHTS for path in folder.rglob(f"*{kind}")}
     for name in sorted(weights | pinned.keys()):
         if name not in pinned:
             raise ModelError(
@@ -99,7 +100,7 @@ def _from_package(ref: ModelRef, arguments: Mapping[str, Any]) -> Any:
             f'the model "{ref.name}" is not in this copy of safelight; train it with '
             f"`safelight train {ref.name} --out {ref.name}` and name that folder."
         )
-    check_hashes(ref.path, ref.sha256 or _read_json(ref.path / _HASHES))
+    check_hashes(ref.path, ref.sha256 or read_json(ref.path / _HASHES))
     pipe = _from_pretrained(str(ref.path), {"local_files_only": True, **arguments})
     pipe.register_to_config(_name_or_path=ref.name)
     return pipe
@@ -108,7 +109,7 @@ def _from_package(ref: ModelRef, arguments: Mapping[str, Any]) -> Any:
 def _from_folder(folder: Path, arguments: Mapping[str, Any]) -> Any:
     _check_index(folder)
     if (folder / _HASHES).is_file():
-        check_hashes(folder, _read_json(folder / _HASHES))
+        check_hashes(folder, read_json(folder / _HASHES))
     return _from_pretrained(str(folder), {"local_files_only": True, **arguments})
 
 
@@ -148,7 +149,7 @@ def _check_index(folder: Path) -> None:
     """Raises ``ModelError`` unless ``folder`` is a diffusers model with all its parts, as safetensors."""
     if not (folder / _INDEX).is_file():
         raise ModelError(f"{folder} is not a diffusers model (no {_INDEX}); give the folder that has one.")
-    index = _read_json(folder / _INDEX)
+    index = read_json(folder / _INDEX)
     if not isinstance(index.get("_class_name"), str):
         raise ModelError(f"{folder} brings its own pipeline code, which is never run; use a stock pipeline.")
     for part, value in index.items():
@@ -169,7 +170,8 @@ def _check_part(folder: Path, part: str, library: str) -> None:
         raise ModelError(f"{pickles[0]} could run code; convert the model to safetensors.")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a model's JSON file. Raises ``ModelError`` if it is missing or something else."""
     try:
         data = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:

@@ -10,10 +10,11 @@ import pytest
 import safelight
 from safelight.storybook.detector import Detector
 from safelight.storybook.scene import Storybook
-from safelight.storybook.training import loop, renders
+from safelight.storybook.training import renders
 from safelight.storybook.training.detector import train_detector
 from safelight.storybook.training.storybook import train_storybook
 from safelight.storybook.vocabulary import LABELS
+from safelight.training import loop
 
 
 @pytest.fixture

@@ -9,17 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from safelight.errors import ModelError
+from safelight.onnx_session import open_session
 from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 INPUT_PX = 64
 _FOLDER = Path(__file__).parent / "detectors"
@@ -44,11 +41,11 @@ class Sighting:
 
 
 class Detector:
-    """Raises :class:`ModelError` when the weights are missing."""
+    """Raises ``ModelError`` when the weights are missing or damaged."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._session = _session(path)
+        self._session = open_session(path)
 
     @classmethod
     def load(cls, name: str) -> Self:
@@ -75,20 +72,6 @@ class Judge(Detector):
     def objects(self, images: Sequence[Image.Image]) -> list[Scores]:
         """For each picture the probability of every label."""
         return [sighting.objects for sighting in self.detect(images)]
-
-
-def _session(path: Path) -> onnxruntime.InferenceSession:
-    import onnxruntime
-
-    if not path.is_file():
-        raise ModelError(
-            f"the detector {path.name} is missing; install safelight again, "
-            f"or train it with `safelight train {path.stem}`."
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def _pixels(image: Image.Image) -> NDArray[np.float32]:

@@ -14,8 +14,8 @@ from diffusers import AutoencoderTiny
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from safelight.storybook.training.loop import Fit, bfloat16_pays, device, fit, launch, rank, workers
 from safelight.storybook.training.renders import Renders, render
+from safelight.training.loop import Fit, bfloat16_pays, device, fit, launch, rank, workers
 
 LATENT_CHANNELS = 8
 LATENT_PX = 16

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from safelight.storybook.training.autoencoder import to_tensor
-from safelight.storybook.training.loop import Fit, device, fit, launch, rank, workers
 from safelight.storybook.training.renders import Renders, Truth, render
 from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
+from safelight.training.loop import Fit, device, fit, launch, rank, workers
 
 GRID = 16
 _BATCH = 32

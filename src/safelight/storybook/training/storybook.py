@@ -14,10 +14,10 @@ from diffusers import AutoencoderTiny, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from safelight.storybook.training.autoencoder import encode, train_autoencoder, train_decoder
-from safelight.storybook.training.curves import draw_curves
 from safelight.storybook.training.denoiser import assemble, train_denoiser
 from safelight.storybook.training.renders import Renders
 from safelight.storybook.training.tokenizer import train_tokenizer
+from safelight.training.curves import draw_curves
 
 _SEED = 1
 _CAPTIONED = 20_000

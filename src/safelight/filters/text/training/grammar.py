@@ -13,6 +13,9 @@ from typing import Any
 
 _SLOT = re.compile(r"\{(@?)([^{}]*)\}")
 _WISH = "what"
+# How many prompts ask for harmless things too, and which: nobody is in them, so that they suit any wish.
+_LONG = 0.2
+_COMPANY = "nature_and_places"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,21 @@ def write(seed: int) -> Iterator[Text]:
         harmful = rng.random() < 0.5
         kinds = grammar["harmful" if harmful else "harmless"]
         kind = rng.choice(list(kinds))
-        wish = _expanded(rng.choice(kinds[kind]), rng)
+        wish = _wish(rng.choice(kinds[kind]), rng)
         manner = rng.choice(grammar["manners"][rng.choice(list(grammar["manners"]))])
         prompt = _expanded(manner, rng, wish)
         yield Text(prompt, frozenset({kind}) if harmful else frozenset(), f"grammar {kind}")
+
+
+def _wish(template: str, rng: random.Random) -> str:
+    """One thing, or several in sentences of which only one may be harmful."""
+    wish = _expanded(template, rng)
+    if rng.random() >= _LONG:
+        return wish
+    others: list[str] = _grammar()["harmless"][_COMPANY]
+    wishes = [wish, *(_expanded(other, rng) for other in rng.sample(others, rng.randint(1, 5)))]
+    rng.shuffle(wishes)
+    return rng.choice((". ", ", ", "; ", " and ")).join(wishes)
 
 
 def _expanded(template: str, rng: random.Random, wish: str = "") -> str:

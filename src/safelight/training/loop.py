@@ -25,7 +25,7 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from safelight.storybook.training.progress import Curve, Progress
+from safelight.training.progress import Curve, Progress
 
 Loss = Callable[[np.random.Generator], Tensor]
 

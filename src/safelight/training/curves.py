@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from safelight.storybook.training.progress import Curve
+from safelight.training.progress import Curve
 
 _WIDTH, _HEIGHT, _MARGIN = 480, 300, 48
 _INK, _LINE, _GRID = (60, 56, 64), (190, 60, 50), (226, 222, 216)

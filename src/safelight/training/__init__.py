@@ -1,0 +1,1 @@
+"""The one training loop, its progress and its curves; every training of Safelight runs on it."""

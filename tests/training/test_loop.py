@@ -1,0 +1,65 @@
+"""The training loop fits, and resumes as if it had not stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from safelight.training import loop
+from safelight.training.loop import Fit, fit, load_averaged
+
+
+def line(seed: int = 0) -> tuple[nn.Linear, list[float]]:
+    """A model of y = 2x - 1 and a place for what its losses were."""
+    torch.manual_seed(seed)
+    return nn.Linear(1, 1), []
+
+
+def loss_of(model: nn.Linear) -> object:
+    def loss(rng: np.random.Generator) -> Tensor:
+        x = torch.from_numpy(rng.uniform(-1, 1, (32, 1)).astype(np.float32))
+        return (model(x) - (2 * x - 1)).pow(2).mean()
+
+    return loss
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_the_loop_fits_a_line(bfloat16: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "bfloat16_pays", lambda: bfloat16)
+    model, _ = line()
+    averaged = fit(model, loss_of(model), Fit("line", 400, 0.05, seed=1, average=0.9, warm_up=10), tmp_path)
+    assert averaged.weight.item() == pytest.approx(2, abs=0.05)
+    assert averaged.bias.item() == pytest.approx(-1, abs=0.05)
+    assert averaged.weight.dtype == torch.float32
+
+
+def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    plan = Fit("line", 60, 0.05, seed=1, average=0.9, warm_up=10, checkpoint_every=20)
+    whole, _ = line()
+    fit(whole, loss_of(whole), plan, tmp_path / "whole")
+
+    broken, _ = line()
+
+    class KilledError(Exception):
+        pass
+
+    steps = 0
+
+    def dies(rng: np.random.Generator) -> Tensor:
+        nonlocal steps
+        steps += 1
+        if steps == 50:
+            raise KilledError
+        return loss_of(broken)(rng)
+
+    with pytest.raises(KilledError):
+        fit(broken, dies, plan, tmp_path / "broken")
+    resumed, _ = line(seed=7)
+    fit(resumed, loss_of(resumed), plan, tmp_path / "broken")
+    assert resumed.weight.item() == pytest.approx(whole.weight.item(), abs=1e-6)
+    restored = load_averaged(line(seed=9)[0], tmp_path / "broken" / "line.safetensors")
+    assert restored.weight.item() != pytest.approx(line(seed=9)[0].weight.item(), abs=1e-3)
