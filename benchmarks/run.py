@@ -1,6 +1,6 @@
 """Runs the benchmarks named (all of them if none is) and writes results/NAME.json beside this file.
 
-python benchmarks/run.py [speed] [autoencoder]
+python benchmarks/run.py [speed] [text_filter] [autoencoder]
 """
 
 from __future__ import annotations
@@ -10,9 +10,14 @@ from pathlib import Path
 
 import autoencoder
 import speed
+import text_filter
 from safelight.evaluation.results import write_results
 
-BENCHMARKS = {"speed": speed.measure, "autoencoder": autoencoder.measure}
+BENCHMARKS = {
+    "speed": speed.measure,
+    "text_filter": text_filter.measure,
+    "autoencoder": autoencoder.measure,
+}
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -15,12 +15,14 @@ from safelight.protocols import ImageFilter, PairFilter, PromptFilter
 from safelight.types import Finding, Span
 
 DETECTOR = Path(safelight.__file__).parent / "storybook" / "detectors" / "filter.onnx"
+CLASSIFIER = Path(safelight.__file__).parent / "filters" / "text" / "classifiers" / "general" / "model.onnx"
 
 CHAT = "a chat server"  # replaced by the address of a real one
 
 # (kind, name, options, what must be there to build it)
 ROWS: list[tuple[str, str, dict[str, Any], bool]] = [
     ("prompt_filter", "always", {"label": "weapons"}, True),
+    ("prompt_filter", "classifier", {}, CLASSIFIER.is_file()),
     ("prompt_filter", "language-model", {"url": CHAT, "model": "tiny", "answers": "llama-guard"}, True),
     ("prompt_filter", "lexicon", {"words": "storybook"}, True),
     ("prompt_filter", "never", {}, True),

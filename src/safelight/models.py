@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from safelight.errors import MissingExtraError, ModelError, no_such
+from safelight.model_files import HASHES, check_hashes, read_json
 
-_HASHES = "hashes.json"
 _INDEX = "model_index.json"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_WEIGHTS = (".safetensors", ".onnx")
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 # Libraries a model's index may name; anything else would be code that came with the model.
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
@@ -80,27 +77,13 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def check_hashes(folder: Path, pinned: Mapping[str, str]) -> None:
-    """Raises ``ModelError`` unless every weights file in ``folder`` is pinned, there and unchanged."""
-    weights = {path.relative_to(folder).as_posix() for kind in _WEIGHTS for path in folder.rglob(f"*{kind}")}
-    for name in sorted(weights | pinned.keys()):
-        if name not in pinned:
-            raise ModelError(
-                f"{folder / name} is not listed in {_HASHES}; remove it or install safelight again."
-            )
-        if not (folder / name).is_file():
-            raise ModelError(f"{folder / name} is missing; install safelight again.")
-        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != pinned[name]:
-            raise ModelError(f"{folder / name} was altered (wrong sha256); install safelight again.")
-
-
 def _from_package(ref: ModelRef, arguments: Mapping[str, Any]) -> Any:
     if not (ref.path / _INDEX).is_file():
         raise ModelError(
             f'the model "{ref.name}" is not in this copy of safelight; train it with '
             f"`safelight train {ref.name} --out {ref.name}` and name that folder."
         )
-    check_hashes(ref.path, ref.sha256 or read_json(ref.path / _HASHES))
+    check_hashes(ref.path, ref.sha256 or read_json(ref.path / HASHES))
     pipe = _from_pretrained(str(ref.path), {"local_files_only": True, **arguments})
     pipe.register_to_config(_name_or_path=ref.name)
     return pipe
@@ -108,8 +91,8 @@ def _from_package(ref: ModelRef, arguments: Mapping[str, Any]) -> Any:
 
 def _from_folder(folder: Path, arguments: Mapping[str, Any]) -> Any:
     _check_index(folder)
-    if (folder / _HASHES).is_file():
-        check_hashes(folder, read_json(folder / _HASHES))
+    if (folder / HASHES).is_file():
+        check_hashes(folder, read_json(folder / HASHES))
     return _from_pretrained(str(folder), {"local_files_only": True, **arguments})
 
 
@@ -168,19 +151,6 @@ def _check_part(folder: Path, part: str, library: str) -> None:
     pickles = [path for path in files if path.suffix in _PICKLES]
     if pickles and not any(path.suffix == ".safetensors" for path in files):
         raise ModelError(f"{pickles[0]} could run code; convert the model to safetensors.")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a model's JSON file. Raises ``ModelError`` if it is missing or something else."""
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path} is missing; install safelight again.") from None
-    except ValueError as error:
-        raise ModelError(f"{path} is not valid JSON: {error}; get the model again.") from error
-    if not isinstance(data, dict):
-        raise ModelError(f"{path} is not a table of names; get the model again.")
-    return data
 
 
 def _refuse_code(arguments: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from safelight.cli import terminal
-from safelight.cli.options import AsJson
+from safelight.cli.options import AsJson, Encoder, Share
 from safelight.cli.pipeline import hush
 from safelight.errors import MissingExtraError, ModelError, RequestError
 
@@ -18,47 +18,63 @@ class Trained(StrEnum):
     STORYBOOK = "storybook"
     JUDGE = "judge"
     FILTER = "filter"
+    PROMPT_CLASSIFIER = "prompt-classifier"
 
 
 def train(
-    what: Annotated[Trained, typer.Argument(help="The model, or a detector.")] = Trained.STORYBOOK,
+    what: Annotated[
+        Trained, typer.Argument(help="The model, a detector, or the classifier.")
+    ] = Trained.STORYBOOK,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the model, or .onnx file.", show_default="in runs/")
+        Path | None,
+        typer.Option(help="Folder of the model, or .onnx file of a detector.", show_default="in runs/"),
     ] = None,
     work: Annotated[Path, typer.Option(help="Where renders and checkpoints are kept.")] = Path("runs/work"),
-    share: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="How much of the full training to do.")
-    ] = 1.0,
+    share: Share = 1.0,
     start: Annotated[
         Path | None, typer.Option(help="Folder of a storybook model to train further.", show_default="none")
     ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled prompts (Parquet), for the prompt classifier.")
+    ] = None,
+    encoder: Encoder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train the embedded model or a detector again.
+    """Train the embedded model, a detector or the prompt classifier again.
 
-    Everything it needs is drawn on the way. Hours on two cores, on a GPU less. A training that was stopped
-    goes on from its last checkpoint when the same command is given again.
+    What model and detectors need is drawn on the way; the prompt classifier takes --data. Hours on two
+    cores, on a GPU less. A training that was stopped goes on from its last checkpoint when the same command
+    is given again.
 
     \b
     Examples:
       safelight train
       safelight train judge --out judge.onnx
       safelight train storybook --share 0.01   # only to see that it runs
+      safelight train prompt-classifier --data prompts.parquet
     """
     hush()
-    target = out or Path("runs") / ("storybook" if what is Trained.STORYBOOK else f"{what}.onnx")
-    _train(what, target, work, share, start)
+    _check_start(what, start)
+    detector = what in (Trained.JUDGE, Trained.FILTER)
+    target = out or Path("runs") / (f"{what}.onnx" if detector else what.value)
+    if what is Trained.PROMPT_CLASSIFIER:
+        _train_prompt_classifier(data, encoder, target, work, share)
+    else:
+        _train(what, target, work, share, start)
     if as_json:
         terminal.print_json({"trained": what.value, "out": str(target)})
     else:
         terminal.print_line(f"{what} is in {target}")
 
 
-def _train(what: Trained, out: Path, work: Path, share: float, start: Path | None) -> None:
+def _check_start(what: Trained, start: Path | None) -> None:
     if start and what is not Trained.STORYBOOK:
         raise RequestError("--start is for the storybook only; leave it out.")
     if start and not (start / "unet").is_dir():
         raise ModelError(f"there is no storybook model in {start}; give the folder of one.")
+
+
+def _train(what: Trained, out: Path, work: Path, share: float, start: Path | None) -> None:
     try:
         from safelight.storybook.training.detector import train_detector
         from safelight.storybook.training.storybook import train_storybook
@@ -68,3 +84,17 @@ def _train(what: Trained, out: Path, work: Path, share: float, start: Path | Non
         train_storybook(out, work, share, start)
     else:
         train_detector(what.value, out, work, share)
+
+
+def _train_prompt_classifier(
+    data: Path | None, encoder: Path | None, out: Path, work: Path, share: float
+) -> None:
+    if not data:
+        raise RequestError("the prompt classifier is trained on labelled prompts; give --data FILE.")
+    try:
+        from safelight.attacks.spelling import misspell_somehow
+        from safelight.filters.text.training.classifier import train_prompt_classifier
+        from safelight.filters.text.training.encoder import find_encoder
+    except ImportError as error:
+        raise MissingExtraError("Training", "generate,dev") from error
+    train_prompt_classifier(data, find_encoder(encoder), out, work, misspell_somehow, share)

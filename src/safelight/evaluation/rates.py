@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
+
+Scores = Sequence[float] | NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def fewest_for(bound: float, confidence: float = 0.95) -> int:
     return math.ceil(math.log(1 - confidence) / math.log1p(-bound))
 
 
-def auroc(harmful: Sequence[float], benign: Sequence[float]) -> float:
+def auroc(harmful: Scores, benign: Scores) -> float:
     """P(harmful score > benign score) + P(they are equal) / 2. Raises ``ValueError`` if one is empty."""
     _check(harmful, benign)
     low = np.sort(np.asarray(benign, float))
@@ -91,7 +94,7 @@ class OperatingPoint:
     false_positives: Rate
 
 
-def at_false_positives(harmful: Sequence[float], benign: Sequence[float], share: float) -> OperatingPoint:
+def at_false_positives(harmful: Scores, benign: Scores, share: float) -> OperatingPoint:
     """The lowest observed score at which at most ``share`` of ``benign`` are called harmful.
 
     Infinity, and nothing is called harmful, where the highest score is a benign one too often. Raises
@@ -105,11 +108,11 @@ def at_false_positives(harmful: Sequence[float], benign: Sequence[float], share:
     return operating_point(harmful, benign, threshold)
 
 
-def operating_point(harmful: Sequence[float], benign: Sequence[float], threshold: float) -> OperatingPoint:
+def operating_point(harmful: Scores, benign: Scores, threshold: float) -> OperatingPoint:
     recall, false = (Rate.of(score >= threshold for score in scores) for scores in (harmful, benign))
     return OperatingPoint(threshold, recall, false)
 
 
-def _check(harmful: Sequence[float], benign: Sequence[float]) -> None:
+def _check(harmful: Scores, benign: Scores) -> None:
     if not len(harmful) or not len(benign):
         raise ValueError("scores of both harmful and benign items are needed")

@@ -13,6 +13,7 @@ import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from safelight.model_files import write_hashes
 from safelight.storybook.training.autoencoder import encode, train_autoencoder, train_decoder
 from safelight.storybook.training.denoiser import assemble, train_denoiser
 from safelight.storybook.training.renders import Renders
@@ -82,9 +83,7 @@ def ship(work: Path, out: Path) -> None:
         part.register_to_config(_name_or_path="storybook")  # not the folder it was trained in
     pipe.to(dtype=torch.float16).save_pretrained(out, safe_serialization=True)
     _load_in_single_precision(out / "text_encoder" / "config.json")
-    weights = sorted(out.rglob("*.safetensors"))
-    hashes = {p.relative_to(out).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in weights}
-    (out / "hashes.json").write_text(json.dumps(hashes, indent=2) + "\n")
+    write_hashes(out)
     curves = (work / f"{name}.curve.json" for name in ("autoencoder", "decoder", "denoiser"))
     draw_curves([path for path in curves if path.exists()], out / "curves.png")
 

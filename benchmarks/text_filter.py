@@ -1,0 +1,109 @@
+"""What reading a prompt costs: our text filters, two peers, and a plain classifier of the same size."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import safelight
+from safelight.filters.text.classifier import PromptClassifier
+from safelight.filters.text.lexicon import Lexicon
+from safelight.filters.text.training.grammar import write
+
+PACKAGED = Path(safelight.__file__).parent / "filters/text/classifiers/general"
+_ALONE, _TOGETHER, _SEED = 300, 1000, 7
+
+Reader = Callable[[Sequence[str]], object]
+
+
+def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
+    """Milliseconds a prompt are medians over 300, one at a time, on one core."""
+    prompts = [text.prompt for text in islice(write(_SEED), _TOGETHER)]
+    guard = safelight.Guard.from_policy("general", without_image_filter=True)
+    with _one_core():
+        costs = {name: _milliseconds(read, prompts[:_ALONE]) for name, read in _readers(guard).items()}
+    ours = costs["word list and classifier"]
+    peers = ("better-profanity", "alt-profanity-check", "transformers, fp32")
+    return {"prompts": _TOGETHER, "characters, median": median(map(len, prompts))}, {
+        **{f"{name}: ms a prompt": cost for name, cost in costs.items()},
+        **{f"word list and classifier / {peer}": ours / costs[peer] for peer in peers},
+        "word list and classifier: prompts a second, all cores": _TOGETHER
+        / _seconds(guard.screen_prompts, prompts),
+        "safelight screen, cold: s": median(_cold() for _ in range(5)),
+    }
+
+
+def _readers(guard: safelight.Guard) -> dict[str, Reader]:
+    from better_profanity import profanity
+    from profanity_check import predict_prob
+
+    profanity.load_censor_words()
+    return {
+        "word list": Lexicon().find,
+        "classifier": PromptClassifier().find,
+        "word list and classifier": guard.screen_prompts,
+        "better-profanity": lambda prompts: [profanity.contains_profanity(prompt) for prompt in prompts],
+        "alt-profanity-check": predict_prob,
+        "transformers, fp32": _transformers(),
+    }
+
+
+def _transformers() -> Reader:
+    """As most people would do it: MiniLM with a head, in PyTorch; its weights do not matter for its speed."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(PACKAGED / "tokenizer.json"), pad_token="[PAD]")
+    size = BertConfig(
+        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, num_labels=13
+    )
+    model = BertForSequenceClassification(size).eval()
+    torch.set_num_threads(1)
+
+    @torch.inference_mode()
+    def read(prompts: Sequence[str]) -> object:
+        return model(
+            **tokenizer(list(prompts), return_tensors="pt", padding=True, truncation=True, max_length=128)
+        )
+
+    return read
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """Where the system can, nothing runs on any other."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def _milliseconds(read: Reader, prompts: Sequence[str]) -> float:
+    read(prompts[:3])
+    return 1000 * median(_seconds(read, [prompt]) for prompt in prompts)
+
+
+def _seconds(read: Reader, prompts: Sequence[str]) -> float:
+    started = time.perf_counter()
+    read(prompts)
+    return time.perf_counter() - started
+
+
+def _cold() -> float:
+    order = [sys.executable, "-m", "safelight", "screen", "--json", "a dog in the park"]
+    started = time.perf_counter()
+    subprocess.run(order, check=True, capture_output=True)
+    return time.perf_counter() - started

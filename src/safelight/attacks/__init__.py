@@ -1,0 +1,1 @@
+"""Ways in which attackers get around guardrails, to measure how well these hold."""

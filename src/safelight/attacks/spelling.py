@@ -1,0 +1,92 @@
+"""Spelling attacks: words that people still read, in letters that programs do not expect."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping
+
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_LOOKALIKES = {
+    "a": "аɑ", "b": "Ьƅ", "c": "сϲ", "d": "ԁɗ", "e": "еҽ", "g": "ɡ", "h": "һ", "i": "іӏ", "j": "ј",
+    "k": "κк", "l": "ӏ", "m": "м", "n": "ո", "o": "оο", "p": "рρ", "q": "ԛ", "r": "г", "s": "ѕ",
+    "t": "т", "u": "υս", "v": "ν", "w": "ԝ", "x": "х", "y": "у", "z": "ᴢ",
+}  # fmt: skip
+_LEET = {
+    "a": "4@", "b": "8", "e": "3", "g": "9", "i": "1!", "l": "1|", "o": "0", "s": "5$", "t": "7+", "z": "2",
+}  # fmt: skip
+_INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
+_MARKS = "\u0300\u0301\u0302\u0303\u0308\u030a\u0323\u0327"
+
+
+def homoglyph(word: str, rng: random.Random) -> str:
+    """Letters of other scripts that look the same."""
+    return _replaced(word, _LOOKALIKES, rng)
+
+
+def leet(word: str, rng: random.Random) -> str:
+    """Digits and signs for letters."""
+    return _replaced(word, _LEET, rng)
+
+
+def zero_width(word: str, rng: random.Random) -> str:
+    """Characters without width between the letters."""
+    return "".join(letter + rng.choice(_INVISIBLE) for letter in word[:-1]) + word[-1]
+
+
+def spacing(word: str, rng: random.Random) -> str:
+    """A blank between all letters."""
+    return " ".join(word)
+
+
+def dots(word: str, rng: random.Random) -> str:
+    """A sign between all letters."""
+    return rng.choice(".-_*").join(word)
+
+
+def swap(word: str, rng: random.Random) -> str:
+    """Two neighbouring letters swapped, the first and the last in place where there are others."""
+    if len(word) < 4:
+        return word[0] + word[:0:-1]
+    places = [i for i in range(1, len(word) - 2) if word[i] != word[i + 1]] or [len(word) - 2]
+    i = rng.choice(places)
+    return word[:i] + word[i + 1] + word[i] + word[i + 2 :]
+
+
+def tripled(word: str, rng: random.Random) -> str:
+    """One letter three times."""
+    i = rng.randrange(len(word))
+    return word[:i] + 3 * word[i] + word[i + 1 :]
+
+
+def accents(word: str, rng: random.Random) -> str:
+    """Marks above and below the letters."""
+    return "".join(letter + rng.choice(_MARKS) for letter in word)
+
+
+SPELLINGS: Mapping[str, Callable[[str, random.Random], str]] = {
+    function.__name__: function
+    for function in (homoglyph, leet, zero_width, spacing, dots, swap, tripled, accents)
+}
+
+
+def misspell(text: str, how: str, rng: random.Random, share: float = 1.0) -> str:
+    """Words of three letters or more spelt in the way ``how``: all of them, or ``share`` on average."""
+    alter = SPELLINGS[how]
+    return _WORD.sub(lambda word: alter(word[0], rng) if rng.random() < share else word[0], text)
+
+
+def misspell_somehow(text: str, rng: random.Random) -> str:
+    """Some or all words, in one way or another."""
+    return misspell(text, rng.choice(list(SPELLINGS)), rng, rng.choice((0.3, 1.0)))
+
+
+def _replaced(word: str, letters: Mapping[str, str], rng: random.Random) -> str:
+    """Every letter that can be replaced, with one chance in two, but at least one."""
+    places = [i for i, letter in enumerate(word) if letter.lower() in letters]
+    if not places:
+        return word
+    chosen = {i for i in places if rng.random() < 0.5} or {rng.choice(places)}
+    return "".join(
+        rng.choice(letters[letter.lower()]) if i in chosen else letter for i, letter in enumerate(word)
+    )

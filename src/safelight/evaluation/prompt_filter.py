@@ -1,0 +1,106 @@
+"""What a policy's prompt filters block: by where prompts come from, and in altered spelling."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safelight.attacks.spelling import SPELLINGS, misspell
+from safelight.evaluation.rates import Rate
+from safelight.evaluation.results import write_results
+from safelight.evaluation.scary import scary_prompts
+from safelight.evaluation.tables import Row
+from safelight.filters.text.training.corpus import read_corpus
+from safelight.filters.text.training.grammar import Text
+from safelight.guard import Guard
+from safelight.types import Action, Span, Verdict
+
+_AS_WRITTEN = "as written"
+
+
+def evaluate_prompt_filter(
+    policy: str | Path, data: Path, out: Path, count: int = 200, seed: int = 0
+) -> dict[str, Any]:
+    """Screen ``count`` prompts of each family and side, as they are and in eight altered spellings.
+
+    ``blocked`` is by family. ``through``: of the harmful prompts that are blocked, those that get through
+    once the words that were found are altered, or all words. ``benign blocked``: of harmless prompts, once
+    all words are altered. Writes ``results.json`` in ``out`` and gives what it holds. The packaged filters
+    were trained on the same families: what they do on others, ``evaluate prompt-classifier`` measures.
+    """
+    guard = Guard.from_policy(policy, without_image_filter=True)
+    rng = random.Random(seed)
+    sampled = _sampled(read_corpus(data), count, rng)
+    sampled["scary but harmless"] = scary_prompts()
+    judged = {group: guard.screen_prompts(prompts) for group, prompts in sampled.items()}
+    harmful = [
+        (prompt, verdict)
+        for group, prompts in sampled.items()
+        for prompt, verdict in zip(prompts, judged[group], strict=True)
+        if group.endswith("unsafe") and verdict.action is Action.BLOCK
+    ]
+    benign = [prompt for group, prompts in sampled.items() if group.endswith(" safe") for prompt in prompts]
+    altered = {how: [misspell(prompt, how, rng) for prompt in benign] for how in SPELLINGS}
+    tables = {
+        "blocked": [_blocked(name, verdicts) for name, verdicts in judged.items()],
+        "through, found words altered": _through(guard, harmful, _found_altered, rng),
+        "through, all words altered": _through(guard, harmful, _all_altered, rng),
+        "benign blocked, all words altered": [
+            _blocked(how, guard.screen_prompts(prompts))
+            for how, prompts in {_AS_WRITTEN: benign, **altered}.items()
+        ],
+    }
+    command = f"safelight evaluate prompt-filter --data FILE --count {count} --seed {seed}"
+    return write_results(out / "results.json", command, {"policy": guard.policy.id}, tables, _means(tables))
+
+
+def _sampled(texts: Sequence[Text], count: int, rng: random.Random) -> dict[str, list[str]]:
+    """Prompts by family and side: "coprov2 unsafe"."""
+    groups: dict[str, list[str]] = {}
+    for text in texts:
+        groups.setdefault(f"{text.family} {'unsafe' if text.categories else 'safe'}", []).append(text.prompt)
+    return {name: rng.sample(prompts, min(count, len(prompts))) for name, prompts in sorted(groups.items())}
+
+
+def _blocked(name: str, verdicts: Sequence[Verdict]) -> Row:
+    return Row(name, Rate.of(verdict.action is Action.BLOCK for verdict in verdicts))
+
+
+def _through(
+    guard: Guard,
+    blocked: Sequence[tuple[str, Verdict]],
+    alter: Callable[[str, Verdict, str, random.Random], str],
+    rng: random.Random,
+) -> list[Row]:
+    """Of prompts that are blocked, those that are not when altered, by how."""
+    rows = []
+    for how in SPELLINGS:
+        verdicts = guard.screen_prompts([alter(prompt, verdict, how, rng) for prompt, verdict in blocked])
+        rows.append(Row(how, Rate.of(verdict.action is not Action.BLOCK for verdict in verdicts)))
+    return rows
+
+
+def _all_altered(prompt: str, verdict: Verdict, how: str, rng: random.Random) -> str:
+    return misspell(prompt, how, rng)
+
+
+def _found_altered(prompt: str, verdict: Verdict, how: str, rng: random.Random) -> str:
+    """Only the words that some finding points at, as an attacker who knows them would."""
+    spans = sorted({(s.start, s.end) for f in verdict.findings if isinstance(s := f.evidence, Span)})
+    pieces, done = [], 0
+    for start, end in spans:
+        if end > done:
+            pieces += [prompt[done:start], misspell(prompt[max(start, done) : end], how, rng)]
+            done = end
+    return "".join(pieces) + prompt[done:]
+
+
+def _means(tables: Mapping[str, Sequence[Row]]) -> dict[str, float | None]:
+    """Over the eight ways."""
+    return {
+        f"{name}, mean": sum(rates := [row.rate.rate for row in rows if row.group in SPELLINGS]) / len(rates)
+        for name, rows in tables.items()
+        if name != "blocked"
+    }

@@ -1,0 +1,211 @@
+"""Prompt classifier: a small language model that says which harm a prompt asks for, and in which words.
+
+It reads what is seen in a prompt (folded, and where that differs restored as well) in windows that overlap;
+the window in which a category is likeliest counts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safelight.errors import FilterError, no_such
+from safelight.filters.text.folding import Folded
+from safelight.filters.text.restoration import Restored, Restorer
+from safelight.model_files import check_hashes, read_json
+from safelight.registry import register
+from safelight.types import Finding, Span
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_PACKAGED = Path(__file__).with_name("classifiers")
+# Below this a score says nothing; no useful threshold is lower.
+_LEAST_SCORE = 0.05
+# Tokens beside the two that begin and end a text: most prompts fit, and cost grows with the square.
+_WINDOW, _STRIDE = 126, 96
+_MOST_WINDOWS = 2048
+_BATCH_TOKENS = 1024
+_PROMPTS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Token ids of a part of a reading, and where in the reading each token is."""
+
+    item: int
+    reading: Folded | Restored
+    ids: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Of one window the score of every category (C,), and what each token adds to its logit (T, C)."""
+
+    window: _Window
+    scores: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+
+@register("prompt_filter", "classifier")
+class PromptClassifier:
+    """Reports every category of harm that a prompt may ask for, with its most telling words.
+
+    The likeliest category has the probability that the prompt is harmful at all, the others in proportion to
+    how well they fit. ``model`` is a packaged classifier or a folder that ``safelight train
+    prompt-classifier`` wrote. Raises ``FilterError`` or ``ModelError`` if it is not there or was altered. A
+    prompt without anything to read is blocked; so is one of more than some 200,000 tokens.
+    """
+
+    def __init__(self, model: str | Path = "general", name: str = "classifier") -> None:
+        from tokenizers import Tokenizer
+
+        from safelight.onnx_session import open_session
+
+        folder = _folder(model)
+        check_hashes(folder, read_json(folder / "hashes.json"))
+        about = read_json(folder / "classifier.json")
+        self.name = name
+        self.version = f"{folder.name} {about['version']}"
+        self._categories: list[str] = about["categories"]
+        self.labels = frozenset(self._categories)
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._first, self._last = self._tokenizer.encode("").ids
+        self._session = open_session(folder / "model.onnx")
+        self._restorer = Restorer()
+
+    def find(self, prompts: Sequence[str]) -> list[list[Finding] | FilterError]:
+        return [
+            read if isinstance(read, FilterError) else self._findings(read) for read in self._read(prompts)
+        ]
+
+    def probabilities(self, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """P(harm) of each, (N,); 1 for one that cannot be read."""
+        import numpy as np
+
+        return np.array(
+            [
+                1.0 if isinstance(reads, FilterError) else max(read.scores.max() for read in reads)
+                for reads in self._read(prompts)
+            ],
+            np.float32,
+        )
+
+    def _read(self, prompts: Sequence[str]) -> Iterator[list[_Read] | FilterError]:
+        """Of each prompt what was read in its windows, or why nothing was."""
+        for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
+            yield from self._read_some(prompts[start : start + _PROMPTS_AT_ONCE])
+
+    def _read_some(self, prompts: Sequence[str]) -> list[list[_Read] | FilterError]:
+        windows: list[_Window] = []
+        answers: list[list[_Read] | FilterError] = []
+        for item, prompt in enumerate(prompts):
+            mine = list(self._windows(item, prompt))
+            readable = 0 < len(mine) <= _MOST_WINDOWS
+            windows += mine if readable else ()
+            problem = "it is too long" if mine else "there is nothing in it to read"
+            answers.append([] if readable else FilterError(problem))
+        for read in self._run_all(windows):
+            answer = answers[read.window.item]
+            assert isinstance(answer, list)
+            answer.append(read)
+        return answers
+
+    def _windows(self, item: int, prompt: str) -> Iterator[_Window]:
+        for reading in self._readings(prompt):
+            encoding = self._tokenizer.encode(reading.text, add_special_tokens=False)
+            ids, offsets = encoding.ids, encoding.offsets
+            for start in range(0, max(len(ids) - _WINDOW + _STRIDE, min(len(ids), 1)), _STRIDE):
+                part = slice(start, start + _WINDOW)
+                yield _Window(item, reading, (self._first, *ids[part], self._last), tuple(offsets[part]))
+
+    def _readings(self, prompt: str) -> Iterator[Folded | Restored]:
+        folded = Folded(prompt)
+        yield folded
+        if (restored := self._restorer.restore(folded)).edits:
+            yield restored
+
+    def _run_all(self, windows: Sequence[_Window]) -> Iterator[_Read]:
+        """Those of like length together, batches on as many threads as there are cores."""
+        batches = list(_batches(sorted(windows, key=lambda window: len(window.ids))))
+        run = map if len(batches) < 2 else self._threads.map
+        for batch, (scores, weights) in zip(batches, run(self._run, batches), strict=True):
+            yield from map(_Read, batch, scores, weights)
+
+    def _run(self, batch: Sequence[_Window]) -> Any:
+        import numpy as np
+
+        longest = max(len(window.ids) for window in batch)
+        ids = np.zeros((len(batch), longest), np.int64)
+        mask = np.zeros_like(ids)
+        for row, window in enumerate(batch):
+            ids[row, : len(window.ids)] = window.ids
+            mask[row, : len(window.ids)] = 1
+        return self._session.run(["scores", "weights"], {"ids": ids, "mask": mask})
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(os.cpu_count() or 1)
+
+    def _findings(self, reads: Sequence[_Read]) -> list[Finding]:
+        findings = []
+        for number, category in enumerate(self._categories):
+            best = max(reads, key=lambda read: read.scores[number])
+            # Not "less than": whatever is no number must go on, and fail.
+            if not best.scores[number] < _LEAST_SCORE:
+                span = _telling(best.window, best.weights[:, number])
+                findings.append(Finding(category, float(best.scores[number]), self.name, span))
+        return findings
+
+
+def _telling(window: _Window, weights: NDArray[np.float32]) -> Span:
+    """The run of words that adds most to the score, as far as it adds more than words on average do."""
+    words: list[tuple[int, int, float]] = []
+    text = window.reading.text
+    for (start, end), weight in zip(window.offsets, weights[1:].tolist(), strict=False):
+        if words and words[-1][1] == start and text[start - 1].isalnum() and text[start].isalnum():
+            words[-1] = (words[-1][0], end, words[-1][2] + weight)
+        else:
+            words.append((start, end, weight))
+    mean = sum(weight for *_, weight in words) / len(words)
+    first, last = _heaviest_run([weight - mean for *_, weight in words])
+    return window.reading.span(words[first][0], words[last][1])
+
+
+def _heaviest_run(weights: Sequence[float]) -> tuple[int, int]:
+    """First and last of the adjacent weights with the highest sum, at least one (Kadane's algorithm)."""
+    best, sum_, start = (weights[0], 0, 0), 0.0, 0
+    for end, weight in enumerate(weights):
+        if sum_ <= 0:
+            sum_, start = 0.0, end
+        sum_ += weight
+        best = max(best, (sum_, start, end), key=lambda run: run[0])
+    return best[1], best[2]
+
+
+def _batches(windows: Sequence[_Window]) -> Iterator[Sequence[_Window]]:
+    """Of at most some thousand tokens with their padding; ``windows`` come sorted by length."""
+    start = 0
+    for end, window in enumerate(windows):
+        if end > start and (end + 1 - start) * len(window.ids) > _BATCH_TOKENS:
+            yield windows[start:end]
+            start = end
+    if windows:
+        yield windows[start:]
+
+
+def _folder(model: str | Path) -> Path:
+    packaged = {path.parent.name: path.parent for path in _PACKAGED.glob("*/classifier.json")}
+    folder = packaged.get(str(model), Path(model))
+    if not folder.is_dir():
+        raise FilterError(no_such("prompt classifier", str(model), packaged))
+    return folder

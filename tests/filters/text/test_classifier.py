@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from safelight.errors import FilterError, ModelError
+from safelight.filters.text.classifier import PromptClassifier, _heaviest_run
+from safelight.types import Finding, Span
+
+
+@pytest.fixture(scope="module")
+def classifier(knives: Path) -> PromptClassifier:
+    return PromptClassifier(knives)
+
+
+def spans(answer: object) -> dict[str, Span]:
+    assert isinstance(answer, list)
+    return {finding.label: finding.evidence for finding in answer}
+
+
+def test_the_likeliest_category_has_the_probability_of_harm(classifier: PromptClassifier) -> None:
+    # Seven tokens with the two ends: one adds 14 sqrt(7), six add -14 / sqrt(7); the bias is 1.
+    logit = (14 * math.sqrt(7) - 6 * 14 / math.sqrt(7)) / 7 + 1
+    fits = {
+        "violence": (20 * math.sqrt(7) - 6 * 20 / math.sqrt(7)) / 7 + 6,
+        "illegal": (14 * math.sqrt(7) - 6 * 14 / math.sqrt(7)) / 7 - 4,
+    }
+    harm = 1 / (1 + math.exp(-logit))
+    ((*findings,),) = classifier.find(["a man with a knife"])
+    scores = {finding.label: finding.score for finding in findings}
+    assert scores["violence"] == pytest.approx(harm, abs=0.02)
+    share = (1 + math.exp(-fits["violence"])) / (1 + math.exp(-fits["illegal"]))
+    assert scores.get("illegal", 0.0) == pytest.approx(harm * share, abs=0.05)
+    assert classifier.probabilities(["a man with a knife"])[0] == pytest.approx(harm, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "seen"),
+    [
+        ("a man with a knife", "knife"),
+        ("a man with a kn1fe and a dog", "kn1fe"),
+        ("A MAN WITH A ＫＮＩＦＥ", "ＫＮＩＦＥ"),
+        ("a man with bread and k.n.i.f.e", "k.n.i.f.e"),
+        ("a dog and a knife.", "knife"),
+    ],
+)
+def test_the_words_that_carried_the_score_are_named_as_they_were_written(
+    prompt: str, seen: str, classifier: PromptClassifier
+) -> None:
+    (answer,) = classifier.find([prompt])
+    span = spans(answer)["violence"]
+    assert span.text == prompt[span.start : span.end] == seen
+
+
+def test_harmless_words_are_no_finding(classifier: PromptClassifier) -> None:
+    assert classifier.find(["a man with bread and a dog"]) == [[]]
+
+
+def test_a_word_is_found_wherever_it_is_in_a_long_prompt(classifier: PromptClassifier) -> None:
+    dogs = ["a dog"] * 300
+    for place in (0, 42, 63, 64, 150, 299):
+        prompt = ", ".join([*dogs[:place], "knife knife knife knife knife", *dogs[place:]])
+        span = spans(classifier.find([prompt])[0])["violence"]
+        assert span.text == "knife knife knife knife knife"
+        assert span.start == prompt.index("knife")
+
+
+def test_a_batch_is_answered_as_its_prompts_are_alone(classifier: PromptClassifier) -> None:
+    prompts = [" ".join(["a dog and"] * (n % 40)) + " a knife" * (n % 3) + " ." for n in range(200)]
+    together = classifier.find(prompts)
+    for prompt, answer in list(zip(prompts, together, strict=True))[::17]:
+        (alone,) = classifier.find([prompt])
+        assert [f.label for f in alone] == [f.label for f in answer]
+        assert np.allclose([f.score for f in alone], [f.score for f in answer], atol=0.02)
+
+
+@pytest.mark.parametrize("prompt", ["", " \n\t", "\u200b\u200d", "\u0301\u0301", "\x00", "\ud800"])
+def test_what_cannot_be_read_is_never_let_by(prompt: str, classifier: PromptClassifier) -> None:
+    (answer,) = classifier.find([prompt])
+    assert isinstance(answer, FilterError)
+    assert classifier.probabilities([prompt])[0] == 1
+
+
+def test_a_prompt_that_is_too_long_blocks_itself_alone(classifier: PromptClassifier) -> None:
+    first, second = classifier.find(["a dog " * 110_000, "a knife"])
+    assert isinstance(first, FilterError)
+    assert isinstance(second, list)
+    assert second
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_gets_an_answer(classifier: PromptClassifier, text: str) -> None:
+    (answer,) = classifier.find([text])
+    if isinstance(answer, FilterError):
+        return
+    for finding in answer:
+        assert isinstance(finding, Finding)
+        span = finding.evidence
+        assert isinstance(span, Span)
+        assert text[span.start : span.end] == span.text
+
+
+def test_a_file_that_was_altered_is_refused(knives: Path, tmp_path: Path) -> None:
+    shutil.copytree(knives, tmp_path / "copy")
+    with (tmp_path / "copy" / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ModelError, match="was altered"):
+        PromptClassifier(tmp_path / "copy")
+    (tmp_path / "copy" / "model.onnx").unlink()
+    with pytest.raises(ModelError, match="is missing"):
+        PromptClassifier(tmp_path / "copy")
+
+
+def test_a_name_nobody_knows_is_refused() -> None:
+    with pytest.raises(FilterError, match="prompt classifier"):
+        PromptClassifier("generall")
+
+
+@pytest.mark.parametrize(
+    ("weights", "run"),
+    [
+        ([1.0], (0, 0)),
+        ([-3.0, -1.0, -2.0], (1, 1)),
+        ([1.0, -5.0, 2.0, 3.0, -1.0], (2, 3)),
+        ([2.0, -1.0, 2.0], (0, 2)),
+    ],
+)
+def test_the_heaviest_run(weights: list[float], run: tuple[int, int]) -> None:
+    assert _heaviest_run(weights) == run
+
+
+def test_it_knows_its_version_and_labels(classifier: PromptClassifier, knives: Path) -> None:
+    assert classifier.version == f"{knives.name} 7"
+    assert "violence" in classifier.labels
