@@ -152,3 +152,19 @@ def test_evaluating_a_model_gives_its_results(model_folder: Path, tmp_path: Path
     results = json.loads(_run("evaluate", "model", *arguments, "--json").stdout)
     assert results["run"]["pictures"] == 2
     assert len((tmp_path / "records.jsonl").read_text().splitlines()) >= 2
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        (["train", "prompt-classifier"], "give --data FILE"),
+        (["train", "judge", "--data", "prompts.parquet"], "for the prompt classifier only"),
+        (["train", "prompt-classifier", "--data", "none.parquet", "--encoder", "nowhere"], "nowhere has no"),
+        (["evaluate", "prompt-classifier", "--data", "x.parquet", "--encoder", "nowhere"], "nowhere has no"),
+        (["evaluate", "prompt-filter", "--data", "none.parquet"], "cannot be read"),
+    ],
+)
+def test_trainings_and_evaluations_say_what_they_need(order: list[str], said: str) -> None:
+    done = _run(*order)
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())

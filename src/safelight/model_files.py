@@ -14,14 +14,14 @@ HASHES = "hashes.json"
 _WEIGHTS = (".safetensors", ".onnx")
 
 
-def write_hashes(folder: Path) -> None:
-    """Pin every weights file in ``folder``, in its ``hashes.json``."""
-    hashes = {name: _sha256(folder / name) for name in sorted(_weights(folder))}
+def write_hashes(folder: Path, *others: str) -> None:
+    """Pin every weights file in ``folder``, and ``others``, in its ``hashes.json``."""
+    hashes = {name: _sha256(folder / name) for name in sorted({*_weights(folder), *others})}
     (folder / HASHES).write_text(json.dumps(hashes, indent=2) + "\n", "utf-8")
 
 
 def check_hashes(folder: Path, pinned: Mapping[str, str]) -> None:
-    """Raises ``ModelError`` unless every weights file in ``folder`` is pinned, there and unchanged."""
+    """Raises ``ModelError`` unless all weights in ``folder`` are pinned and nothing pinned has changed."""
     for name in sorted(_weights(folder) | pinned.keys()):
         if name not in pinned:
             raise ModelError(

@@ -16,7 +16,8 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     if not path.is_file():
-        raise ModelError(f"{path.name} is missing; install safelight again, or train it (`safelight train`).")
+        again = f"install safelight again, or train it with `safelight train {path.stem}`"
+        raise ModelError(f"{path.name} is missing; {again}.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

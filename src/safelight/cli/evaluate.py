@@ -90,12 +90,11 @@ def prompt_classifier(
     """
     hush()
     try:
-        from safelight.attacks.spelling import misspell_somehow
         from safelight.evaluation.prompt_classifier import evaluate_prompt_classifier
         from safelight.filters.text.training.encoder import find_encoder
     except ImportError as error:
         raise MissingExtraError("Evaluating the prompt classifier", "generate,dev") from error
-    results = evaluate_prompt_classifier(data, find_encoder(encoder), out, work, misspell_somehow, share)
+    results = evaluate_prompt_classifier(data, find_encoder(encoder), out, work, share)
     _show(results, out, as_json)
 
 

@@ -1,4 +1,4 @@
-"""``safelight train``: everything that ships with the storybook, trained again."""
+"""``safelight train``: everything that ships, trained again."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def train(
       safelight train prompt-classifier --data prompts.parquet
     """
     hush()
-    _check_start(what, start)
+    _check_options(what, start, data, encoder)
     detector = what in (Trained.JUDGE, Trained.FILTER)
     target = out or Path("runs") / (f"{what}.onnx" if detector else what.value)
     if what is Trained.PROMPT_CLASSIFIER:
@@ -67,11 +67,13 @@ def train(
         terminal.print_line(f"{what} is in {target}")
 
 
-def _check_start(what: Trained, start: Path | None) -> None:
+def _check_options(what: Trained, start: Path | None, data: Path | None, encoder: Path | None) -> None:
     if start and what is not Trained.STORYBOOK:
         raise RequestError("--start is for the storybook only; leave it out.")
     if start and not (start / "unet").is_dir():
         raise ModelError(f"there is no storybook model in {start}; give the folder of one.")
+    if (data or encoder) and what is not Trained.PROMPT_CLASSIFIER:
+        raise RequestError("--data and --encoder are for the prompt classifier only; leave them out.")
 
 
 def _train(what: Trained, out: Path, work: Path, share: float, start: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from statistics import mean
@@ -11,15 +12,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from safelight.attacks.spelling import misspell_somehow
 from safelight.errors import MissingExtraError
 from safelight.evaluation.rates import at_false_positives, auroc
 from safelight.evaluation.results import write_results
 from safelight.evaluation.scary import scary_prompts
 from safelight.evaluation.tables import Row
 from safelight.filters.text.lexicon import Lexicon
-from safelight.filters.text.training.classifier import HeldOut, calibration, embeddings, leave_out, logit
+from safelight.filters.text.training.classifier import (
+    HeldOut,
+    calibration,
+    embeddings,
+    leave_out,
+    logit,
+    own_work,
+)
 from safelight.filters.text.training.corpus import read_corpus
-from safelight.filters.text.training.examples import WEAK, Misspell
+from safelight.filters.text.training.folds import WEAK
 from safelight.filters.text.training.grammar import Text
 
 _SCARY = "scary but harmless"
@@ -33,7 +42,7 @@ _Cell = tuple[_Scores, _Scores]
 
 
 def evaluate_prompt_classifier(
-    data: Path, encoder: Path, out: Path, work: Path, misspell: Misspell, share: float = 1.0
+    data: Path, encoder: Path, out: Path, work: Path, share: float = 1.0
 ) -> dict[str, Any]:
     """Leave every family out in turn; write ``out / "results.json"`` and give what it holds.
 
@@ -42,27 +51,30 @@ def evaluate_prompt_classifier(
     that is ours: character n-grams, and the mean embedding of the frozen encoder, both with a penalised
     logistic regression. Families with weak labels count in no mean.
     """
-    held_out = leave_out(data, encoder, work, misspell, share)
+    held_out = leave_out(data, encoder, work, misspell_somehow, share)
     line = calibration(held_out)
     texts = read_corpus(data)
-    embedded = _embedded(texts, encoder, work)
+    embedded = _embedded(texts, encoder, own_work(work, data, encoder, share))
+    lexicon = Lexicon()
     cells: dict[str, dict[str, _Cell]] = {}
     for each in held_out:
-        for system, scored in _systems(each, texts, embedded, line):
+        for system, scored in _systems(each, texts, embedded, lexicon, line):
             cells.setdefault(system, {}).update(_cells(each, *scored))
     tables = {system: [_recall(name, cell) for name, cell in of.items()] for system, of in cells.items()}
     figures: dict[str, float | None] = {}
     for system, of in cells.items():
         figures |= _means(system, of)
         figures |= {f"{system}: AUROC {name}": auroc(*cell) for name, cell in of.items()}
-    command = "safelight evaluate prompt-classifier --data FILE"
-    return write_results(out / "results.json", command, {"texts": len(texts)}, tables, figures)
+    command = f"safelight evaluate prompt-classifier --data FILE --share {share:g}"
+    run = {"data sha256": sha256(data.read_bytes()).hexdigest(), "texts": len(texts), "calibration": line}
+    return write_results(out / "results.json", command, run, tables, figures)
 
 
 def _systems(
     held: HeldOut,
     texts: Sequence[Text],
     embedded: Mapping[str, _Scores],
+    lexicon: Lexicon,
     line: tuple[float, float],
 ) -> Iterator[tuple[str, _Scored]]:
     """Every system's scores; what it learns from is all that the fold does not hold out."""
@@ -76,7 +88,7 @@ def _systems(
 
     logits = np.concatenate([held.logits, logit(held.classifier.probabilities(scary_prompts()))])
     harm = 1 / (1 + np.exp(-line[0] * logits - line[1]))
-    listed = np.array([max((f.score for f in found), default=0.0) for found in Lexicon().find(prompts)])
+    listed = np.array([max((f.score for f in found), default=0.0) for found in lexicon.find(prompts)])
     yield "classifier", split(harm)
     yield "word list", split(listed)
     yield "classifier and word list", split(np.maximum(harm, listed))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from safelight.attacks.spelling import SPELLINGS, misspell
+from safelight.errors import FilterError
 from safelight.evaluation.rates import Rate
 from safelight.evaluation.results import write_results
 from safelight.evaluation.scary import scary_prompts
@@ -18,6 +20,7 @@ from safelight.guard import Guard
 from safelight.types import Action, Span, Verdict
 
 _AS_WRITTEN = "as written"
+_AT_ONCE = 100
 
 
 def evaluate_prompt_filter(
@@ -34,7 +37,7 @@ def evaluate_prompt_filter(
     rng = random.Random(seed)
     sampled = _sampled(read_corpus(data), count, rng)
     sampled["scary but harmless"] = scary_prompts()
-    judged = {group: guard.screen_prompts(prompts) for group, prompts in sampled.items()}
+    judged = {group: _screened(guard, prompts) for group, prompts in sampled.items()}
     harmful = [
         (prompt, verdict)
         for group, prompts in sampled.items()
@@ -48,11 +51,12 @@ def evaluate_prompt_filter(
         "through, found words altered": _through(guard, harmful, _found_altered, rng),
         "through, all words altered": _through(guard, harmful, _all_altered, rng),
         "benign blocked, all words altered": [
-            _blocked(how, guard.screen_prompts(prompts))
+            _blocked(how, _screened(guard, prompts))
             for how, prompts in {_AS_WRITTEN: benign, **altered}.items()
+            if prompts
         ],
     }
-    command = f"safelight evaluate prompt-filter --data FILE --count {count} --seed {seed}"
+    command = f"safelight evaluate prompt-filter --policy {guard.policy.name} --count {count} --seed {seed}"
     return write_results(out / "results.json", command, {"policy": guard.policy.id}, tables, _means(tables))
 
 
@@ -62,6 +66,17 @@ def _sampled(texts: Sequence[Text], count: int, rng: random.Random) -> dict[str,
     for text in texts:
         groups.setdefault(f"{text.family} {'unsafe' if text.categories else 'safe'}", []).append(text.prompt)
     return {name: rng.sample(prompts, min(count, len(prompts))) for name, prompts in sorted(groups.items())}
+
+
+def _screened(guard: Guard, prompts: Sequence[str]) -> list[Verdict]:
+    """Some at a time, since a policy's timeout is for all. Raises ``FilterError`` for a filter that fails."""
+    verdicts: list[Verdict] = []
+    for start in range(0, len(prompts), _AT_ONCE):
+        some = guard.screen_prompts(prompts[start : start + _AT_ONCE])
+        if all(verdict.reasons for verdict in some):
+            raise FilterError(f"no prompt could be screened: {some[0].reasons[0]}")
+        verdicts += some
+    return verdicts
 
 
 def _blocked(name: str, verdicts: Sequence[Verdict]) -> Row:
@@ -76,8 +91,8 @@ def _through(
 ) -> list[Row]:
     """Of prompts that are blocked, those that are not when altered, by how."""
     rows = []
-    for how in SPELLINGS:
-        verdicts = guard.screen_prompts([alter(prompt, verdict, how, rng) for prompt, verdict in blocked])
+    for how in SPELLINGS if blocked else ():
+        verdicts = _screened(guard, [alter(prompt, verdict, how, rng) for prompt, verdict in blocked])
         rows.append(Row(how, Rate.of(verdict.action is not Action.BLOCK for verdict in verdicts)))
     return rows
 
@@ -100,7 +115,7 @@ def _found_altered(prompt: str, verdict: Verdict, how: str, rng: random.Random) 
 def _means(tables: Mapping[str, Sequence[Row]]) -> dict[str, float | None]:
     """Over the eight ways."""
     return {
-        f"{name}, mean": sum(rates := [row.rate.rate for row in rows if row.group in SPELLINGS]) / len(rates)
+        f"{name}, mean": mean(row.rate.rate for row in rows if row.group in SPELLINGS)
         for name, rows in tables.items()
-        if name != "blocked"
+        if name != "blocked" and rows
     }

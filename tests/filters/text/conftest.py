@@ -62,5 +62,5 @@ def knives(tmp_path_factory: pytest.TempPathFactory) -> Path:
     export(network, 1.0, 0.0, folder / "model.onnx")
     tokenizer(WORDS).save(str(folder / "tokenizer.json"))
     (folder / "classifier.json").write_text(json.dumps({"version": "7", "categories": CATEGORIES}))
-    write_hashes(folder)
+    write_hashes(folder, "tokenizer.json", "classifier.json")
     return folder

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -107,15 +108,42 @@ def test_any_text_gets_an_answer(classifier: PromptClassifier, text: str) -> Non
         assert text[span.start : span.end] == span.text
 
 
-def test_a_file_that_was_altered_is_refused(knives: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "classifier.json"])
+def test_a_file_that_was_altered_is_refused(name: str, knives: Path, tmp_path: Path) -> None:
     shutil.copytree(knives, tmp_path / "copy")
-    with (tmp_path / "copy" / "model.onnx").open("ab") as file:
-        file.write(b"\0")
+    with (tmp_path / "copy" / name).open("ab") as file:
+        file.write(b" ")
     with pytest.raises(ModelError, match="was altered"):
         PromptClassifier(tmp_path / "copy")
-    (tmp_path / "copy" / "model.onnx").unlink()
+    (tmp_path / "copy" / name).unlink()
     with pytest.raises(ModelError, match="is missing"):
         PromptClassifier(tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["a knife\u12a0", "a \u12a0knife\u12a0 \u12a0", "刀knife刀", "a man with a knife" + "\u0e01" * 200],
+)
+def test_letters_it_does_not_know_hide_no_word(prompt: str, classifier: PromptClassifier) -> None:
+    (answer,) = classifier.find([prompt])
+    assert isinstance(answer, list)
+    (alone,) = classifier.find([prompt.replace("knife", "dog")])
+    assert "violence" in spans(answer)
+    assert alone == []
+
+
+def test_a_window_whose_score_is_no_number_blocks(knives: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier, run = PromptClassifier(knives), PromptClassifier._run
+
+    def spoilt(self: PromptClassifier, batch: Sequence[object]) -> object:
+        scores, weights = run(self, batch)
+        scores[-1] = np.nan
+        return scores, weights
+
+    monkeypatch.setattr(PromptClassifier, "_run", spoilt)
+    with pytest.raises(ValueError, match="nan"):
+        classifier.find(["a dog and " * 100])
+    assert np.isnan(classifier.probabilities(["a dog and " * 100])[0])
 
 
 def test_a_name_nobody_knows_is_refused() -> None:

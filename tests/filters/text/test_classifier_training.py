@@ -23,7 +23,7 @@ from safelight.evaluation.scary import scary_prompts
 from safelight.filters.text.classifier import PromptClassifier
 from safelight.filters.text.training import classifier as training
 from safelight.filters.text.training.encoder import find_encoder
-from safelight.filters.text.training.examples import Examples
+from safelight.filters.text.training.examples import Examples, Reader
 from safelight.filters.text.training.folds import Fold, folds
 from safelight.filters.text.training.grammar import Text, write
 from safelight.filters.text.training.network import CATEGORIES, PromptNetwork, export
@@ -91,7 +91,7 @@ def test_a_trained_classifier_is_calibrated_and_goes_on_where_it_was_stopped(
     classifier = PromptClassifier(tmp_path / "out")
     assert classifier.labels == set(CATEGORIES)
     again = classifier.probabilities(["a man with a knife"])
-    results = evaluate_prompt_classifier(data, encoder, tmp_path / "results", *order[3:])
+    results = evaluate_prompt_classifier(data, encoder, tmp_path / "results", tmp_path / "work", 0.004)
     assert json.loads((tmp_path / "results" / "results.json").read_text())["tables"] == results["tables"]
     cells = {row["group"] for row in results["tables"]["classifier"]}
     assert "six_cd / scary but harmless" in cells
@@ -113,7 +113,7 @@ def test_every_family_with_harm_is_left_out_once() -> None:
         Text("c", frozenset({"hate"}), "two"),
         Text("d", frozenset(), "captions"),
     ]
-    assert list(folds(texts)) == [Fold("one", "captions"), Fold("two", "captions")]
+    assert list(folds(texts)) == [Fold(0, "one", "captions"), Fold(1, "two", "captions")]
     assert [fold.holds_out(text) for fold in folds(texts) for text in texts] == [
         True,
         True,
@@ -123,6 +123,12 @@ def test_every_family_with_harm_is_left_out_once() -> None:
         False,
         True,
         True,
+    ]
+    weak = [Text("e", frozenset({""}), "i2p"), Text("f", frozenset(), "more/captions")]
+    assert [fold.name for fold in folds([*texts, *weak])] == [
+        "0-without-one-captions",
+        "1-without-two-more-captions",
+        "2-without-i2p-captions",
     ]
     with pytest.raises(RequestError, match="two sources"):
         list(folds(texts[:2]))
@@ -138,14 +144,17 @@ def test_calibration_is_right_for_one_harmful_prompt_in_ten() -> None:
     assert shift == pytest.approx(-math.log(81) / 2, abs=1e-3)
 
 
-def test_sides_are_drawn_alike_and_weak_labels_half_as_often(make_tokenizer: MakeTokenizer) -> None:
+def test_sides_are_drawn_alike_and_weak_labels_half_as_often(
+    make_tokenizer: MakeTokenizer, tmp_path: Path
+) -> None:
+    make_tokenizer(["bad", "good", "0"]).save(str(tmp_path / "tokenizer.json"))
     harmful = [
         Text(f"bad {n}", frozenset({"hate"}), family)
         for family, count in (("big", 400), ("i2p", 400))
         for n in range(count)
     ]
     benign = [Text(f"good {n}", frozenset(), "big") for n in range(100)]
-    examples = Examples(harmful + benign, make_tokenizer(["bad", "good", "0"]), lambda text, _: text)
+    examples = Examples(harmful + benign, Reader(tmp_path), lambda text, _: text)
     assert examples._share == pytest.approx({("big", True): 1 / 3, ("i2p", True): 1 / 6, ("big", False): 0.5})
     _, mask, targets = examples.draw(64, np.random.default_rng(0))
     assert mask.shape[0] == 64

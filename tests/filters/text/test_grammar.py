@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import re
+import tomllib
 from collections import Counter
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
+from safelight.filters.text.training import grammar as module
 from safelight.filters.text.training.grammar import Text, write
 from safelight.taxonomy import load_taxonomy
 
@@ -32,11 +37,38 @@ def test_manners_are_shared_by_both_sides() -> None:
         assert abs(share(harmful, mark) - share(harmless, mark)) < 0.02
 
 
+YOUNG = re.compile(
+    r"\b(child|kid|girl|boy|teen|school|baby|pupil|minor|young|student|toddler|infant|daughter|son)"
+)
+BARE = re.compile(r"\b(bath|naked|nude|undress|sexy|topless|bare|lingerie|shower|bikini|swimsuit|underwear)")
+
+
+def grammar() -> dict[str, Any]:
+    return tomllib.loads(Path(module.__file__).with_name("grammar.toml").read_text("utf-8"))
+
+
+def whole(template: str) -> str:
+    """The template, and all that the lists in it may put there."""
+    return " | ".join(
+        [
+            template,
+            *(whole(o) for name in re.findall(r"{@(\w+)}", template) for o in grammar()["lists"][name]),
+        ]
+    )
+
+
 def test_nobody_young_is_near_anything_sexual() -> None:
-    young = ("child", "kid", "girl", "boy", "teen", "school", "baby", "pupil", "minor")
-    for text in TEXTS:
-        if any(category.startswith("sexual") for category in text.categories):
-            wish = (
-                text.prompt.lower().replace("children's book illustrator", "").replace("school project", "")
-            )
-            assert not any(word in wish for word in young), text.prompt
+    written = grammar()
+    sexual = [t for kind, ts in written["harmful"].items() if kind.startswith("sexual") for t in ts]
+    company = written["harmless"]["nature_and_places"]
+    manners = [t for ts in written["manners"].values() for t in ts]
+    assert len(sexual) > 50
+    for template in (*sexual, *company, *manners):
+        assert not YOUNG.search(whole(template)), template
+
+
+def test_nobody_who_may_be_young_is_bare() -> None:
+    written = grammar()
+    templates = [t for side in ("harmful", "harmless") for ts in written[side].values() for t in ts]
+    for template in templates:
+        assert not (BARE.search(template) and "{@person}" in template), template

@@ -17,19 +17,21 @@ from typing import TYPE_CHECKING, Any
 from safelight.errors import FilterError, no_such
 from safelight.filters.text.folding import Folded
 from safelight.filters.text.restoration import Restored, Restorer
-from safelight.model_files import check_hashes, read_json
+from safelight.model_files import HASHES, check_hashes, read_json
 from safelight.registry import register
 from safelight.types import Finding, Span
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from tokenizers import Tokenizer
 
 _PACKAGED = Path(__file__).with_name("classifiers")
 # Below this a score says nothing; no useful threshold is lower.
 _LEAST_SCORE = 0.05
 # Tokens beside the two that begin and end a text: most prompts fit, and cost grows with the square.
 _WINDOW, _STRIDE = 126, 96
+# Of both readings together.
 _MOST_WINDOWS = 2048
 _BATCH_TOKENS = 1024
 _PROMPTS_AT_ONCE = 1000
@@ -61,24 +63,21 @@ class PromptClassifier:
     The likeliest category has the probability that the prompt is harmful at all, the others in proportion to
     how well they fit. ``model`` is a packaged classifier or a folder that ``safelight train
     prompt-classifier`` wrote. Raises ``FilterError`` or ``ModelError`` if it is not there or was altered. A
-    prompt without anything to read is blocked; so is one of more than some 200,000 tokens.
+    prompt without anything to read is blocked; so is one of more than some 100,000 tokens. Words in scripts
+    that its tokenizer does not know say nothing to it.
     """
 
     def __init__(self, model: str | Path = "general", name: str = "classifier") -> None:
-        from tokenizers import Tokenizer
-
         from safelight.onnx_session import open_session
 
         folder = _folder(model)
-        check_hashes(folder, read_json(folder / "hashes.json"))
+        check_hashes(folder, read_json(folder / HASHES))
         about = read_json(folder / "classifier.json")
         self.name = name
         self.version = f"{folder.name} {about['version']}"
         self._categories: list[str] = about["categories"]
         self.labels = frozenset(self._categories)
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
+        self._tokenizer = load_tokenizer(folder)
         self._first, self._last = self._tokenizer.encode("").ids
         self._session = open_session(folder / "model.onnx")
         self._restorer = Restorer()
@@ -92,13 +91,9 @@ class PromptClassifier:
         """P(harm) of each, (N,); 1 for one that cannot be read."""
         import numpy as np
 
-        return np.array(
-            [
-                1.0 if isinstance(reads, FilterError) else max(read.scores.max() for read in reads)
-                for reads in self._read(prompts)
-            ],
-            np.float32,
-        )
+        reads = self._read(prompts)
+        harm = [1.0 if isinstance(read, FilterError) else _scores(read).max() for read in reads]
+        return np.array(harm, np.float32)
 
     def _read(self, prompts: Sequence[str]) -> Iterator[list[_Read] | FilterError]:
         """Of each prompt what was read in its windows, or why nothing was."""
@@ -158,13 +153,39 @@ class PromptClassifier:
 
     def _findings(self, reads: Sequence[_Read]) -> list[Finding]:
         findings = []
-        for number, category in enumerate(self._categories):
-            best = max(reads, key=lambda read: read.scores[number])
-            # Not "less than": whatever is no number must go on, and fail.
-            if not best.scores[number] < _LEAST_SCORE:
-                span = _telling(best.window, best.weights[:, number])
-                findings.append(Finding(category, float(best.scores[number]), self.name, span))
+        scores = _scores(reads)
+        for number, best in enumerate(scores.argmax(0)):
+            score = float(scores[best, number])
+            # Not "at least": whatever is no number must go on, and fail.
+            if not score < _LEAST_SCORE:
+                span = _telling(reads[best].window, reads[best].weights[:, number])
+                findings.append(Finding(self._categories[number], score, self.name, span))
         return findings
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer in ``folder``, without padding or truncation, for texts that were folded.
+
+    WordPiece knows nothing of a word with one letter that it does not know, or with a hundred letters. So
+    letters of other scripts part words, and so do ninety letters: nobody hides a word by adding to it.
+    """
+    from tokenizers import Regex, Tokenizer
+    from tokenizers.pre_tokenizers import Sequence as Both
+    from tokenizers.pre_tokenizers import Split
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    apart = [Split(Regex(pattern), "isolated") for pattern in (r"[^\x00-\x7f]+", r"[a-z]{90}")]
+    tokenizer.pre_tokenizer = Both([*apart, tokenizer.pre_tokenizer])
+    return tokenizer
+
+
+def _scores(reads: Sequence[_Read]) -> NDArray[np.float32]:
+    """(windows, categories); the highest of several is no number if one of them is not."""
+    import numpy as np
+
+    return np.stack([read.scores for read in reads])
 
 
 def _telling(window: _Window, weights: NDArray[np.float32]) -> Span:
@@ -206,6 +227,6 @@ def _batches(windows: Sequence[_Window]) -> Iterator[Sequence[_Window]]:
 def _folder(model: str | Path) -> Path:
     packaged = {path.parent.name: path.parent for path in _PACKAGED.glob("*/classifier.json")}
     folder = packaged.get(str(model), Path(model))
-    if not folder.is_dir():
+    if not (folder / HASHES).is_file():
         raise FilterError(no_such("prompt classifier", str(model), packaged))
     return folder

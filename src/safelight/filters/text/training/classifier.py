@@ -1,4 +1,4 @@
-"""Training of the prompt classifier: head first, then gently, and half-way back to where it began.
+"""Training of the prompt classifier: head first, then gently, and a quarter of the way back.
 
 Fine-tuning a small encoder on few sources teaches it their styles. What counts against that: texts of many
 manners (the grammar), no source outweighing another, spelling attacks among them, a short training at a low
@@ -8,6 +8,7 @@ models", eq. 1).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -20,14 +21,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
 from safelight.filters.text.classifier import PromptClassifier
 from safelight.filters.text.training.corpus import read_corpus
-from safelight.filters.text.training.examples import WEAK, Examples, Misspell, padded, target
-from safelight.filters.text.training.folds import Fold, folds
+from safelight.filters.text.training.examples import Examples, Misspell, Reader, padded, target
+from safelight.filters.text.training.folds import WEAK, Fold, folds
 from safelight.filters.text.training.grammar import Text, write
 from safelight.filters.text.training.network import CATEGORIES, PromptNetwork, export
 from safelight.model_files import HASHES, write_hashes
@@ -71,6 +71,7 @@ def train_prompt_classifier(
     done: called again with the same ``work``, training goes on where it stopped.
     """
     scale, shift = calibration(leave_out(data, encoder, work, misspell, share))
+    work = own_work(work, data, encoder, share)
     _classifier(None, data, encoder, work, misspell, Budget().scaled(share))
     _ship(work / "whole", encoder, out, scale, shift)
 
@@ -88,6 +89,7 @@ class HeldOut:
 def leave_out(data: Path, encoder: Path, work: Path, misspell: Misspell, share: float = 1.0) -> list[HeldOut]:
     """For every fold, what a classifier trained without it says of it."""
     texts, held_out = read_corpus(data), []
+    work = own_work(work, data, encoder, share)
     for fold in folds(texts):
         folder = work / fold.name
         if not (folder / "classifier" / HASHES).exists():
@@ -99,6 +101,13 @@ def leave_out(data: Path, encoder: Path, work: Path, misspell: Misspell, share: 
             np.save(folder / "scores.npy", classifier.probabilities([text.prompt for text in mine]))
         held_out.append(HeldOut(fold, classifier, mine, logit(np.load(folder / "scores.npy"))))
     return held_out
+
+
+def own_work(work: Path, data: Path, encoder: Path, share: float) -> Path:
+    """The folder in ``work`` for what comes of this data, encoder and share, and of no other."""
+    read_from = (data, encoder / "model.safetensors", encoder / "tokenizer.json")
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in read_from]
+    return work / hashlib.sha256(repr((digests, Budget().scaled(share))).encode()).hexdigest()[:12]
 
 
 def logit(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -132,9 +141,9 @@ def _logistic(
     logits: NDArray[np.float64], harmful: NDArray[np.bool_], weights: NDArray[np.float64]
 ) -> tuple[float, float]:
     """The scale and shift that are likeliest, with the harmful weighing ``_PRIOR`` of all."""
-    for side, share in ((True, _PRIOR), (False, 1 - _PRIOR)):
-        weights[harmful == side] *= share / weights[harmful == side].sum()
-    x, y, w = (torch.tensor(values, dtype=torch.float64) for values in (logits, harmful, weights))
+    sums = np.where(harmful, weights[harmful].sum(), weights[~harmful].sum())
+    shares = np.where(harmful, _PRIOR, 1 - _PRIOR) * weights / sums
+    x, y, w = (torch.tensor(values, dtype=torch.float64) for values in (logits, harmful, shares))
     line = torch.tensor([1.0, 0.0], dtype=torch.float64)
     _minimise(
         [line],
@@ -156,7 +165,7 @@ def _classifier(
 def _examples(fold: Fold | None, data: Path, encoder: Path, misspell: Misspell, budget: Budget) -> Examples:
     texts = [*read_corpus(data), *islice(write(_SEED), budget.written)]
     left = [text for text in texts if not (fold and fold.holds_out(text))]
-    return Examples(left, Tokenizer.from_file(str(encoder / "tokenizer.json")), misspell)
+    return Examples(left, Reader(encoder), misspell)
 
 
 def _train_head(examples: Examples, encoder: Path, budget: Budget, folder: Path) -> None:
@@ -164,7 +173,7 @@ def _train_head(examples: Examples, encoder: Path, budget: Budget, folder: Path)
     rng = np.random.default_rng(_SEED)
     rows = np.concatenate([rng.permutation(group)[: budget.embedded] for group in examples.groups.values()])
     network = PromptNetwork.on(encoder).eval().to(device())
-    embedded = _embed(network, [examples.ids(examples.texts[row].prompt) for row in rows]).clone()
+    embedded = _embed(network, [examples.reader.ids(examples.texts[row].prompt) for row in rows]).clone()
     targets = torch.tensor(np.stack([target(examples.texts[row]) for row in rows]))
     weights = torch.tensor(examples.weights(rows), dtype=torch.float32)
     head = nn.Linear(embedded.shape[1], targets.shape[1])
@@ -182,8 +191,8 @@ def _train_head(examples: Examples, encoder: Path, budget: Budget, folder: Path)
 
 def embeddings(encoder: Path, prompts: Sequence[str]) -> NDArray[np.float32]:
     """The mean embedding (N, width) of each prompt, by the encoder as it was given."""
-    examples = Examples([], Tokenizer.from_file(str(encoder / "tokenizer.json")), lambda text, _: text)
-    embedded = _embed(PromptNetwork.on(encoder).eval().to(device()), [examples.ids(p) for p in prompts])
+    reader = Reader(encoder)
+    embedded = _embed(PromptNetwork.on(encoder).eval().to(device()), [reader.ids(p) for p in prompts])
     array: NDArray[np.float32] = embedded.numpy()
     return array
 
@@ -228,7 +237,6 @@ def _fine_tune(
     fold: Fold | None, data: Path, encoder: Path, folder: Path, misspell: Misspell, budget: Budget
 ) -> None:
     examples = _examples(fold, data, encoder, misspell, budget)
-    torch.manual_seed(_SEED)
     network = _with_head(encoder, folder).to(device())
     network.encoder.embeddings.requires_grad_(False)
 
@@ -236,7 +244,7 @@ def _fine_tune(
         ids, mask, targets = (t.to(device()) for t in examples.draw(_BATCH, rng))
         return _loss(network(ids, mask), targets).mean()
 
-    steps = budget.seen // (_BATCH * workers())
+    steps = max(1, budget.seen // (_BATCH * workers()))
     fit(
         network.train(),
         loss,
@@ -262,4 +270,4 @@ def _ship(work: Path, encoder: Path, out: Path, scale: float, shift: float) -> N
     shutil.copy(encoder / "tokenizer.json", out)
     about = {"version": _VERSION, "categories": CATEGORIES}
     (out / "classifier.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
-    write_hashes(out)
+    write_hashes(out, "tokenizer.json", "classifier.json")

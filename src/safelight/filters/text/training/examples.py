@@ -4,48 +4,61 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from torch import Tensor
 
+from safelight.filters.text.classifier import load_tokenizer
 from safelight.filters.text.folding import Folded
 from safelight.filters.text.restoration import Restorer
+from safelight.filters.text.training.folds import WEAK
 from safelight.filters.text.training.grammar import Text
 from safelight.filters.text.training.network import CATEGORIES
 
 # Misspells a text in a random way.
 Misspell = Callable[[str, random.Random], str]
 
-# Sources whose labels are weak count half: many texts of I2P read benign, only their pictures were not.
-WEAK = {"i2p": 0.5}
+_WEAK_SHARE = 0.5
 # A source counts by the square root of its size, up to so many texts.
 _COUNTED = 6000
 _MISSPELT = 0.15
+# Tokens: few prompts are longer, and cost grows with the longest of a batch.
 _LONGEST = 98
+# A batch is one of so many parts of a larger one, sorted by length: little of it is padding.
 _LENGTHS = 4
 
 
-class Examples:
-    """``texts`` grouped by source and side, read as the filter reads them: folded, and restored."""
+class Reader:
+    """Token ids of a text, folded and restored as the filter reads it, but only its beginning."""
 
-    def __init__(self, texts: Sequence[Text], tokenizer: Tokenizer, misspell: Misspell) -> None:
-        self.texts = texts
-        self._tokenizer, self._misspell = tokenizer, misspell
-        tokenizer.enable_truncation(_LONGEST)
-        tokenizer.no_padding()
+    def __init__(self, encoder: Path) -> None:
+        self._tokenizer = load_tokenizer(encoder)
+        self._tokenizer.enable_truncation(_LONGEST)
         self._restorer = Restorer()
+
+    def ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(self._restorer.restore(Folded(text)).text).ids
+        return ids
+
+
+class Examples:
+    """``texts`` grouped by family and side."""
+
+    def __init__(self, texts: Sequence[Text], reader: Reader, misspell: Misspell) -> None:
+        self.texts, self.reader = texts, reader
+        self._misspell = misspell
         self.groups: dict[tuple[str, bool], list[int]] = {}
         for row, text in enumerate(texts):
-            self.groups.setdefault((source(text), bool(text.categories)), []).append(row)
+            self.groups.setdefault((text.family, bool(text.categories)), []).append(row)
         self._share = self._shares()
 
     def _shares(self) -> dict[tuple[str, bool], float]:
         """How often each group is drawn: both sides alike."""
         size = {
-            group: min(len(rows), _COUNTED) ** 0.5 * WEAK.get(group[0], 1.0)
+            group: min(len(rows), _COUNTED) ** 0.5 * (_WEAK_SHARE if group[0] in WEAK else 1)
             for group, rows in self.groups.items()
         }
         side = {harmful: sum(size[g] for g in size if g[1] == harmful) for harmful in (True, False)}
@@ -53,7 +66,7 @@ class Examples:
 
     def weights(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """For each of ``rows``, how much it counts if every group counts as often as it is drawn; mean 1."""
-        groups = [(source(self.texts[row]), bool(self.texts[row].categories)) for row in rows]
+        groups = [(self.texts[row].family, bool(self.texts[row].categories)) for row in rows]
         present = {group: groups.count(group) for group in set(groups)}
         weights: NDArray[np.float64] = np.array([self._share[group] / present[group] for group in groups])
         weights /= weights.mean()
@@ -74,17 +87,7 @@ class Examples:
         text = self.texts[row].prompt
         if rng.random() < _MISSPELT:
             text = self._misspell(text, rng)
-        return self.ids(text)
-
-    def ids(self, text: str) -> list[int]:
-        """Token ids of a text as the filter reads it."""
-        ids: list[int] = self._tokenizer.encode(self._restorer.restore(Folded(text)).text).ids
-        return ids
-
-
-def source(text: Text) -> str:
-    """Its family; what the grammar writes is one source."""
-    return text.family.split(" ")[0]
+        return self.reader.ids(text)
 
 
 def padded(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

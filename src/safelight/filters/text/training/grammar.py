@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _SLOT = re.compile(r"\{(@?)([^{}]*)\}")
+FAMILY = "our grammar"
 _WISH = "what"
 # How many prompts ask for harmless things too, and which: nobody is in them, so that they suit any wish.
 _LONG = 0.2
@@ -40,7 +41,7 @@ def write(seed: int) -> Iterator[Text]:
         wish = _wish(rng.choice(kinds[kind]), rng)
         manner = rng.choice(grammar["manners"][rng.choice(list(grammar["manners"]))])
         prompt = _expanded(manner, rng, wish)
-        yield Text(prompt, frozenset({kind}) if harmful else frozenset(), f"grammar {kind}")
+        yield Text(prompt, frozenset({kind}) if harmful else frozenset(), FAMILY)
 
 
 def _wish(template: str, rng: random.Random) -> str:
