@@ -134,14 +134,14 @@ def test_every_family_with_harm_is_left_out_once() -> None:
         list(folds(texts[:2]))
 
 
-def test_calibration_is_right_for_one_harmful_prompt_in_ten() -> None:
-    # At logit -1, 1 of 10 is harmful and 9 of 10 benign; at +1 the other way round. With a tenth harmful,
-    # odds are 0.1 / 0.9 times 1/9 and 9: a line through ln(1/81) and 0.
+def test_calibration_is_right_where_15_percent_are_harmful() -> None:
+    # At logit -1, 1 of 10 is harmful and 9 of 10 benign; at +1 the other way round. With 15 % harmful, log
+    # odds are ln(0.15 / 0.85) less or more ln 9.
     logits = np.repeat([-1.0, 1.0], 10)
     harmful = np.array([True] + [False] * 9 + [True] * 9 + [False])
     scale, shift = training._logistic(logits, harmful, np.ones(20))
-    assert scale == pytest.approx(math.log(81) / 2, abs=1e-3)
-    assert shift == pytest.approx(-math.log(81) / 2, abs=1e-3)
+    assert scale == pytest.approx(math.log(9), abs=1e-3)
+    assert shift == pytest.approx(math.log(0.15 / 0.85), abs=1e-3)
 
 
 def test_sides_are_drawn_alike_and_weak_labels_half_as_often(

@@ -46,7 +46,7 @@ _KEPT = 0.75
 _SMOOTHING = 0.05
 _CATEGORY_WEIGHT = 0.3
 # The share of harmful prompts for which scores are probabilities.
-_PRIOR = 0.1
+_PRIOR = 0.15
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def logit(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
 
 def calibration(held_out: Sequence[HeldOut]) -> tuple[float, float]:
-    """Scale and shift of the logit, such that P(harm) is right where a tenth of all prompts is harmful.
+    """Scale and shift of the logit, such that P(harm) is right where 15 % of all prompts are harmful.
 
     A logistic fit (Platt 1999) to families that were not trained on, every family of a side alike; those
     whose labels are weak are left out.
