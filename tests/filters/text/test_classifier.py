@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from safelight.errors import FilterError, ModelError
-from safelight.filters.text.classifier import PromptClassifier, _heaviest_run
+from safelight.filters.text.classifier import PromptClassifier, _heaviest_run, _Read, _Window
 from safelight.types import Finding, Span
 
 
@@ -28,17 +28,23 @@ def spans(answer: object) -> dict[str, Span]:
 def test_the_likeliest_category_has_the_probability_of_harm(classifier: PromptClassifier) -> None:
     # Seven tokens with the two ends: one adds 14 sqrt(7), six add -14 / sqrt(7); the bias is 1.
     logit = (14 * math.sqrt(7) - 6 * 14 / math.sqrt(7)) / 7 + 1
-    fits = {
-        "violence": (20 * math.sqrt(7) - 6 * 20 / math.sqrt(7)) / 7 + 6,
-        "illegal": (14 * math.sqrt(7) - 6 * 14 / math.sqrt(7)) / 7 - 4,
-    }
+    illegal = (14 * math.sqrt(7) - 6 * 14 / math.sqrt(7)) / 7 + 1
     harm = 1 / (1 + math.exp(-logit))
     ((*findings,),) = classifier.find(["a man with a knife"])
     scores = {finding.label: finding.score for finding in findings}
     assert scores["violence"] == pytest.approx(harm, abs=0.02)
-    share = (1 + math.exp(-fits["violence"])) / (1 + math.exp(-fits["illegal"]))
-    assert scores.get("illegal", 0.0) == pytest.approx(harm * share, abs=0.05)
+    assert scores["illegal"] == pytest.approx(harm / (1 + math.exp(-illegal)), abs=0.02)
+    assert set(scores) == {"violence", "illegal"}
     assert classifier.probabilities(["a man with a knife"])[0] == pytest.approx(harm, abs=0.02)
+
+
+def test_hidden_words_raise_the_odds_five_times(classifier: PromptClassifier) -> None:
+    plain, hidden = classifier.probabilities(["a man with a knife", "a man with a kn1fe"]).tolist()
+    assert hidden / (1 - hidden) == pytest.approx(5 * plain / (1 - plain), rel=1e-3)
+    looks_alike, unseen = classifier.probabilities(
+        ["a man with a knіfe", "a man with a kn\u200bife"]
+    ).tolist()
+    assert looks_alike == unseen == plain
 
 
 @pytest.mark.parametrize(
@@ -77,8 +83,7 @@ def test_a_batch_is_answered_as_its_prompts_are_alone(classifier: PromptClassifi
     together = classifier.find(prompts)
     for prompt, answer in list(zip(prompts, together, strict=True))[::17]:
         (alone,) = classifier.find([prompt])
-        assert [f.label for f in alone] == [f.label for f in answer]
-        assert np.allclose([f.score for f in alone], [f.score for f in answer], atol=0.02)
+        assert alone == answer
 
 
 @pytest.mark.parametrize("prompt", ["", " \n\t", "\u200b\u200d", "\u0301\u0301", "\x00", "\ud800"])
@@ -135,10 +140,9 @@ def test_letters_it_does_not_know_hide_no_word(prompt: str, classifier: PromptCl
 def test_a_window_whose_score_is_no_number_blocks(knives: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     classifier, run = PromptClassifier(knives), PromptClassifier._run
 
-    def spoilt(self: PromptClassifier, batch: Sequence[object]) -> object:
-        scores, weights = run(self, batch)
-        scores[-1] = np.nan
-        return scores, weights
+    def spoilt(self: PromptClassifier, window: _Window) -> _Read:
+        read = run(self, window)
+        return replace(read, scores=read.scores * np.nan) if len(window.ids) < 128 else read
 
     monkeypatch.setattr(PromptClassifier, "_run", spoilt)
     with pytest.raises(ValueError, match="nan"):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safelight.filters.text.folding import Folded
-from safelight.filters.text.restoration import Restorer
+from safelight.filters.text.restoration import Restorer, rare_words
 
 RESTORER = Restorer({"knife", "bomb", "murder", "nude", "glass"}, {"scunthorpe"})
 
@@ -88,3 +88,18 @@ def test_spans_of_restored_words_are_as_the_user_wrote_them() -> None:
     assert restored.span(start, start + 5).text == "K.N.I.F.E"
     after = restored.text.index("here")
     assert restored.span(after, after + 4).text == "here"
+
+
+def test_rare_words_are_known_but_common_ones_come_first() -> None:
+    restorer = Restorer(rare=rare_words())
+    assert restorer.restore(Folded("tw1tch3s and c0w3rs")).text == "twitches and cowers"
+    assert not restorer.restore(Folded("twitches and cowers")).edits
+    assert len(rare_words()) > 90_000
+    assert not any(word.startswith("#") for word in rare_words())
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("sklrmish", "skirmish"), ("chiidren", "children"), ("trumpetlng", "trumpeting")]
+)
+def test_an_i_may_be_an_l(written: str, meant: str) -> None:
+    assert Restorer(rare=rare_words()).restore(Folded(written)).text == meant

@@ -21,6 +21,7 @@ _SMALL_CAPITALS = dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱ�
 _TURNED = dict(zip("ɐɔǝɟƃɓɥᴉıɾʞʅɯɹʇʌʍʎ", "acefgghiijklmrtvwy", strict=True))
 _ALIKE = {
     "¢": "c",
+    "ӏ": "l",
     **dict(zip("кмтвнпїєκεητωβ", "kmtbhniekentwb", strict=True)),
     **_SMALL_CAPITALS,
     **_TURNED,

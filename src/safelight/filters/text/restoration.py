@@ -24,6 +24,8 @@ _SHORTEST, _LONGEST = 3, 24
 _SPELLINGS = 16
 _REMEMBERED = 1 << 14
 _UNKNOWN_LETTER = 15.0
+# Costs of words that have no rank among the common ones.
+_LISTED, _RARE = 6.0, 11.0
 _LEET = {
     "0": "o", "1": "il", "2": "z", "3": "e", "4": "a", "5": "s", "6": "gb", "7": "t", "8": "b", "9": "g",
     "@": "a", "$": "s", "!": "il", "|": "il", "+": "t", "(": "c", "<": "c", "€": "e", "£": "l", "¥": "y",
@@ -98,12 +100,14 @@ class _Token(NamedTuple):
 
 
 class Restorer:
-    """Knows common English words, the ``sensitive`` ones, which it prefers, and ``harmless`` ones."""
+    """Knows common English words, ``sensitive`` ones, which it prefers, ``harmless`` and ``rare`` ones."""
 
-    def __init__(self, sensitive: Collection[str] = (), harmless: Collection[str] = ()) -> None:
+    def __init__(
+        self, sensitive: Collection[str] = (), harmless: Collection[str] = (), rare: Iterable[str] = ()
+    ) -> None:
         self._sensitive = frozenset(sensitive)
-        listed = dict.fromkeys((*harmless, *sensitive), 6.0)
-        self._costs = {**_common(), **listed}
+        listed = dict.fromkeys((*harmless, *sensitive), _LISTED)
+        self._costs = {**dict.fromkeys(rare, _RARE), **_common(), **listed}
         self._longest = min(_LONGEST, max(map(len, self._costs)))
         self._word = lru_cache(_REMEMBERED)(self._read)
 
@@ -202,6 +206,8 @@ class Restorer:
         for seen, meant in _SHAPES:
             if seen in letters and (word := letters.replace(seen, meant)) in self._sensitive:
                 yield word
+        if len(letters) > 4:
+            yield from _one_slim_letter(letters)
         if turned:
             yield letters[::-1].translate(_UPSIDE_DOWN)
 
@@ -251,6 +257,12 @@ def _common() -> dict[str, float]:
     return {word: math.log(rank + 10) for rank, word in enumerate(words)}
 
 
+def rare_words() -> list[str]:
+    """Other English words, of four letters or more, inflected forms included."""
+    lines = Path(__file__).with_name("rare_words.txt").read_text("utf-8").splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
 def _single(word: str) -> str:
     return _REPEATED.sub(r"\1", word)
 
@@ -262,6 +274,13 @@ def _without_leet(token: str) -> Iterator[str]:
         return
     if not all(map(str.isalpha, token)):
         yield from map("".join, product(*choices))
+
+
+def _one_slim_letter(word: str) -> Iterator[str]:
+    """The word with one i for an l, or one l for an i, or all of them."""
+    for slim, other in (("i", "l"), ("l", "i")):
+        yield from (word[:i] + other + word[i + 1 :] for i, letter in enumerate(word) if letter == slim)
+        yield word.replace(slim, other)
 
 
 def _swapped(word: str) -> Iterator[str]:

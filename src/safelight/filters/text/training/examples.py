@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from safelight.filters.text.classifier import load_tokenizer
+from safelight.filters.text.classifier import load_restorer, load_tokenizer
 from safelight.filters.text.folding import Folded
-from safelight.filters.text.restoration import Restorer
 from safelight.filters.text.training.folds import WEAK
 from safelight.filters.text.training.grammar import Text
 from safelight.filters.text.training.network import CATEGORIES
@@ -37,7 +36,7 @@ class Reader:
     def __init__(self, encoder: Path) -> None:
         self._tokenizer = load_tokenizer(encoder)
         self._tokenizer.enable_truncation(_LONGEST)
-        self._restorer = Restorer()
+        self._restorer = load_restorer(self._tokenizer)
 
     def ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(self._restorer.restore(Folded(text)).text).ids

@@ -68,14 +68,18 @@ class _Exported(nn.Module):
         self.network, self.scale, self.shift = network, scale, shift
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (N, categories), the highest of which is P(harm), and weights (N, T, categories)."""
+        """Scores (N, categories) and weights (N, T, categories).
+
+        The likeliest category scores P(harm), every other one P(harm) · P(category | harm).
+        """
         hidden = self.network.encoder(ids, attention_mask=mask).last_hidden_state
         tokens = self.network.head(hidden)
         seen = mask[..., None].to(tokens.dtype)
         logits = (tokens * seen).sum(1) / seen.sum(1)
         harm = torch.sigmoid(self.scale * logits[:, :1] + self.shift)
         fit = torch.sigmoid(logits[:, 1:])
-        return harm * fit / fit.amax(1, keepdim=True), tokens[..., :1] + tokens[..., 1:]
+        likeliest = fit == fit.amax(1, keepdim=True)
+        return harm * torch.where(likeliest, 1.0, fit), tokens[..., :1] + tokens[..., 1:]
 
 
 def export(network: PromptNetwork, scale: float, shift: float, out: Path) -> None:
