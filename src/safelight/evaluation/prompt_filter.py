@@ -56,7 +56,8 @@ def evaluate_prompt_filter(
             if prompts
         ],
     }
-    command = f"safelight evaluate prompt-filter --data FILE --policy {guard.policy.name} --count {count} --seed {seed}"
+    options = f"--policy {guard.policy.name} --count {count} --seed {seed}"
+    command = f"safelight evaluate prompt-filter --data FILE {options}"
     return write_results(out / "results.json", command, {"policy": guard.policy.id}, tables, _means(tables))
 
 
