@@ -106,6 +106,11 @@ def workers() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def steps(samples: int, batch: int) -> int:
+    """How many it takes all workers to see so many samples, ``batch`` each a step; at least one."""
+    return max(1, samples // (batch * workers()))
+
+
 def fit(model: nn.Module, loss_of: Loss, plan: Fit, folder: Path) -> nn.Module:
     """Fit ``model`` in place, resuming from ``folder`` if it holds a checkpoint; returns the averaged copy.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from safelight.storybook.training.renders import Renders, render
-from safelight.training.loop import Fit, bfloat16_pays, device, fit, launch, rank, workers
+from safelight.training.loop import Fit, bfloat16_pays, device, fit, launch, rank, steps
 
 LATENT_CHANNELS = 8
 LATENT_PX = 16
@@ -92,7 +92,7 @@ def _train(folder: Path, seed: int, count: int, images: int, out: Path, work: Pa
     def loss(rng: np.random.Generator) -> Tensor:
         return training.loss(to_tensor(renders.pictures(rng.integers(len(renders), size=_BATCH))))
 
-    forward = Fit("autoencoder", images // (_BATCH * workers()), 2e-3, seed, average=0.998, decay=0.0)
+    forward = Fit("autoencoder", steps(images, _BATCH), 2e-3, seed, average=0.998, decay=0.0)
     averaged = fit(training, loss, forward, work)
     if rank() == 0:
         assert isinstance(averaged, _Training)
@@ -134,7 +134,7 @@ def _train_decoder(
         batch = batch.contiguous(memory_format=torch.channels_last).to(device())
         return training.loss(batch, to_tensor(renders.pictures(rows)))
 
-    forward = Fit("decoder", images // (_BATCH * workers()), 1e-3, seed, average=0.998, decay=0.0)
+    forward = Fit("decoder", steps(images, _BATCH), 1e-3, seed, average=0.998, decay=0.0)
     averaged = fit(training, loss, forward, work)
     if rank() == 0:
         assert isinstance(averaged, _Decoding)

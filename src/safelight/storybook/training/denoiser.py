@@ -29,7 +29,7 @@ from safelight.storybook.training.autoencoder import LATENT_CHANNELS, LATENT_PX
 from safelight.storybook.training.renders import Renders, Truth
 from safelight.storybook.training.tokenizer import MAX_TOKENS
 from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
-from safelight.training.loop import Fit, device, fit, launch, load_averaged, rank, workers
+from safelight.training.loop import Fit, device, fit, launch, load_averaged, rank, steps
 
 _WIDTH = 128
 _BATCH = 64
@@ -252,7 +252,7 @@ def _train(
         return training.loss(*(t.to(device()) for t in (batch, tokens, targets, asked)))
 
     rate = 7e-4 if start else 1e-3
-    plan = Fit("denoiser", images // (_BATCH * workers()), rate, seed, checkpoint_every=100)
+    plan = Fit("denoiser", steps(images, _BATCH), rate, seed, checkpoint_every=100)
     averaged = fit(training, loss, plan, work)
     if rank() == 0:
         _save(averaged, out)

@@ -17,7 +17,7 @@ from torch.nn import functional
 from safelight.storybook.training.autoencoder import to_tensor
 from safelight.storybook.training.renders import Renders, Truth, render
 from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
-from safelight.training.loop import Fit, device, fit, launch, rank, workers
+from safelight.training.loop import Fit, device, fit, launch, rank, steps
 
 GRID = 16
 _BATCH = 32
@@ -245,8 +245,12 @@ def _train(name: str, scenes: int, images: int, out: Path, work: Path) -> None:
         outputs = network(pixels.contiguous(memory_format=torch.channels_last))
         return _loss(outputs, _targets([renders.truths[i] for i in indices]))
 
-    steps = images // (_BATCH * workers())
-    averaged = fit(network, loss, Fit(name, steps, 3e-3, architecture.seed, average=0.998, clip=5.0), work)
+    averaged = fit(
+        network,
+        loss,
+        Fit(name, steps(images, _BATCH), 3e-3, architecture.seed, average=0.998, clip=5.0),
+        work,
+    )
     if rank() == 0:
         export(averaged, out)
 

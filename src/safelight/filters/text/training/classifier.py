@@ -31,7 +31,7 @@ from safelight.filters.text.training.folds import WEAK, Fold, folds
 from safelight.filters.text.training.grammar import Text, write
 from safelight.filters.text.training.network import CATEGORIES, PromptNetwork, export
 from safelight.model_files import HASHES, write_hashes
-from safelight.training.loop import Fit, bfloat16_pays, device, fit, launch, load_averaged, workers
+from safelight.training.loop import Fit, bfloat16_pays, device, fit, launch, load_averaged, steps
 
 _VERSION = "1"
 _SEED = 1
@@ -244,11 +244,10 @@ def _fine_tune(
         ids, mask, targets = (t.to(device()) for t in examples.draw(_BATCH, rng))
         return _loss(network(ids, mask), targets).mean()
 
-    steps = max(1, budget.seen // (_BATCH * workers()))
     fit(
         network.train(),
         loss,
-        Fit("fine-tuning", steps, _RATE, _SEED, average=0.99, checkpoint_every=100),
+        Fit("fine-tuning", steps(budget.seen, _BATCH), _RATE, _SEED, average=0.99, checkpoint_every=100),
         folder,
     )
 

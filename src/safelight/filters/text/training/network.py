@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -87,8 +90,7 @@ def export(network: PromptNetwork, scale: float, shift: float, out: Path) -> Non
     shipped = _Exported(network, scale, shift).eval()
     free = {0: "texts", 1: "tokens"}
     axes = {"ids": free, "mask": free, "scores": {0: "texts"}, "weights": free}
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the older exporter says that it is old
+    with tempfile.TemporaryDirectory() as folder, _without_advice():
         whole = Path(folder) / "whole.onnx"
         ids = torch.tensor([[1, 2, 3], [1, 2, 0]])
         torch.onnx.export(
@@ -104,3 +106,15 @@ def export(network: PromptNetwork, scale: float, shift: float, out: Path) -> Non
         out.parent.mkdir(parents=True, exist_ok=True)
         # Seven bits: with eight, processors without VNNI overflow.
         quantize_dynamic(whole, out, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """The older exporter says that it is old, and the quantiser that graphs could be tidied first."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
