@@ -34,10 +34,13 @@ def test_importing_safelight_is_quick_and_loads_nothing_heavy() -> None:
     assert not HEAVY & set(runs[0])
 
 
-def test_screening_text_loads_no_torch() -> None:
+@pytest.mark.parametrize(
+    ("policy", "prompt"), [("storybook", "a gun"), ("general", "a massacre in a village")]
+)
+def test_screening_text_loads_no_torch(policy: str, prompt: str) -> None:
     code = (
-        "import sys, safelight; guard = safelight.Guard.from_policy('storybook'); "
-        "print(guard.screen_prompts(['a gun'])[0].action, 'torch' in sys.modules)"
+        f"import sys, safelight; guard = safelight.Guard.from_policy('{policy}'); "
+        f"print(guard.screen_prompts(['{prompt}'])[0].action, 'torch' in sys.modules)"
     )
     assert _run(code) == "block False"
 

@@ -30,6 +30,8 @@ from safelight.filters.text.training.classifier import (
 from safelight.filters.text.training.corpus import read_corpus
 from safelight.filters.text.training.folds import WEAK
 from safelight.filters.text.training.grammar import Text
+from safelight.taxonomy import load_taxonomy
+from safelight.types import Finding
 
 _SCARY = "scary but harmless"
 _FALSE_POSITIVES = 0.01
@@ -88,13 +90,19 @@ def _systems(
 
     logits = np.concatenate([held.logits, logit(held.classifier.probabilities(scary_prompts()))])
     harm = 1 / (1 + np.exp(-line[0] * logits - line[1]))
-    listed = np.array([max((f.score for f in found), default=0.0) for found in lexicon.find(prompts)])
+    listed = np.array([_worst(findings) for findings in lexicon.find(prompts)])
     yield "classifier", split(harm)
     yield "word list", split(listed)
     yield "classifier and word list", split(np.maximum(harm, listed))
     yield "character n-grams", split(_n_grams([text.prompt for text in seen], harmful, prompts))
     known = np.stack([embedded[text.prompt] for text in seen])
     yield "frozen encoder", split(_regression(known, harmful, np.stack([embedded[p] for p in prompts])))
+
+
+def _worst(findings: Sequence[Finding]) -> float:
+    """Labels that mean no harm by themselves do not count."""
+    harms = load_taxonomy().categories
+    return max((finding.score for finding in findings if finding.label in harms), default=0.0)
 
 
 def _regression(known: Any, harmful: Sequence[bool], asked: Any, c: float = 0.3) -> _Scores:

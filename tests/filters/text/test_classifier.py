@@ -41,6 +41,13 @@ def test_the_likeliest_category_has_the_probability_of_harm(classifier: PromptCl
 def test_hidden_words_raise_the_odds_five_times(classifier: PromptClassifier) -> None:
     plain, hidden = classifier.probabilities(["a man with a knife", "a man with a kn1fe"]).tolist()
     assert hidden / (1 - hidden) == pytest.approx(5 * plain / (1 - plain), rel=1e-3)
+    possessive, technical = classifier.probabilities(
+        ["a man with a knife's", "a man with a knife f/1.4"]
+    ).tolist()
+    assert possessive <= plain
+    assert technical <= plain
+    name, harmless = classifier.probabilities(["a man with a dgo", "a man with a dog"]).tolist()
+    assert name == harmless
     looks_alike, unseen = classifier.probabilities(
         ["a man with a knіfe", "a man with a kn\u200bife"]
     ).tolist()

@@ -7,6 +7,7 @@ the window in which a category is likeliest counts.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,8 +35,16 @@ _WINDOW, _STRIDE = 126, 96
 # Of both readings together.
 _MOST_WINDOWS = 2048
 _PROMPTS_AT_ONCE = 1000
-# Shorter words are found in everything.
+# Words as short are found in everything: in "3 x 3", and in "f/1.4".
 _SHORT = 3
+_APOSTROPHES = re.compile("['*]")
+# How many times the odds of harm count in a prompt whose words were hidden: few people misspell by accident
+# in ways that restoring undoes and that hide harm, and what it fails to restore is missing from the score.
+# Names that are taken for slips are innocent: restoring them changes the odds by less than a half.
+_HIDDEN, _WORSE = 5.0, 1.5
+# Words as short are found in everything: in "3 x 3", and in "f/1.4".
+_SHORT = 3
+_APOSTROPHES = re.compile("['*]")
 # How many times as likely harm is in a prompt whose words had to be restored: few people misspell by accident
 # in ways that restoring undoes, and what it fails to restore is missing from the score.
 _HIDDEN = 5.0
@@ -149,8 +158,7 @@ class PromptClassifier:
         (scores,), (weights,) = self._session.run(
             ["scores", "weights"], {"ids": ids, "mask": np.ones_like(ids)}
         )
-        odds = _HIDDEN if isinstance(window.reading, Restored) else 1.0
-        return _Read(window, odds * scores / (1 - scores + odds * scores), weights)
+        return _Read(window, scores, weights)
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
@@ -186,6 +194,16 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def _hides_words(reading: Folded | Restored) -> bool:
+    """Whether some word was restored by more than leaving out an apostrophe."""
+    if isinstance(reading, Folded):
+        return False
+    changed = ((reading.folded.text[edit.start : edit.end], edit.text) for edit in reading.edits)
+    return any(
+        max(map(len, text.split())) > _SHORT and _APOSTROPHES.sub("", was) != text for was, text in changed
+    )
+
+
 def load_restorer(tokenizer: Tokenizer) -> Restorer:
     """One that knows most English words, and those that the network does."""
     vocabulary = (word for word in tokenizer.get_vocab() if word.isascii() and word.isalpha())
@@ -193,10 +211,22 @@ def load_restorer(tokenizer: Tokenizer) -> Restorer:
 
 
 def _scores(reads: Sequence[_Read]) -> NDArray[np.float32]:
-    """(windows, categories); the highest of several is no number if one of them is not."""
+    """(windows, categories); the highest of several is no number if one of them is not.
+
+    Where words were hidden, and restoring them told of more harm, the odds count several times.
+    """
     import numpy as np
 
-    return np.stack([read.scores for read in reads])
+    scores = np.stack([read.scores for read in reads])
+    hidden = np.array([_hides_words(read.window.reading) for read in reads])
+    if hidden.any() and _odds(scores[hidden].max()) > _WORSE * _odds(scores[~hidden].max()):
+        odds = _HIDDEN * scores[hidden]
+        scores[hidden] = odds / (1 - scores[hidden] + odds)
+    return scores
+
+
+def _odds(probability: float) -> float:
+    return probability / max(1 - probability, 1e-6)
 
 
 def _telling(window: _Window, weights: NDArray[np.float32]) -> Span:
