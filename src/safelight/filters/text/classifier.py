@@ -42,12 +42,6 @@ _APOSTROPHES = re.compile("['*]")
 # in ways that restoring undoes and that hide harm, and what it fails to restore is missing from the score.
 # Names that are taken for slips are innocent: restoring them changes the odds by less than a half.
 _HIDDEN, _WORSE = 5.0, 1.5
-# Words as short are found in everything: in "3 x 3", and in "f/1.4".
-_SHORT = 3
-_APOSTROPHES = re.compile("['*]")
-# How many times as likely harm is in a prompt whose words had to be restored: few people misspell by accident
-# in ways that restoring undoes, and what it fails to restore is missing from the score.
-_HIDDEN = 5.0
 
 
 @dataclass(frozen=True, slots=True)
