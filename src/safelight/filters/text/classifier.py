@@ -46,10 +46,11 @@ _HIDDEN, _WORSE = 5.0, 1.5
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """Token ids of a part of a reading, and where in the reading each token is."""
+    """Token ids of a part of a reading, and where each token is; ``hidden``: the reading restored words."""
 
     item: int
     reading: Folded | Restored
+    hidden: bool
     ids: tuple[int, ...]
     offsets: tuple[tuple[int, int], ...]
 
@@ -124,11 +125,13 @@ class PromptClassifier:
 
     def _windows(self, item: int, prompt: str) -> Iterator[_Window]:
         for reading in self._readings(prompt):
+            hidden = _hides_words(reading)
             encoding = self._tokenizer.encode(reading.text, add_special_tokens=False)
             ids, offsets = encoding.ids, encoding.offsets
             for start in range(0, max(len(ids) - _WINDOW + _STRIDE, min(len(ids), 1)), _STRIDE):
                 part = slice(start, start + _WINDOW)
-                yield _Window(item, reading, (self._first, *ids[part], self._last), tuple(offsets[part]))
+                tokens = (self._first, *ids[part], self._last)
+                yield _Window(item, reading, hidden, tokens, tuple(offsets[part]))
 
     def _readings(self, prompt: str) -> Iterator[Folded | Restored]:
         folded = Folded(prompt)
@@ -212,7 +215,7 @@ def _scores(reads: Sequence[_Read]) -> NDArray[np.float32]:
     import numpy as np
 
     scores = np.stack([read.scores for read in reads])
-    hidden = np.array([_hides_words(read.window.reading) for read in reads])
+    hidden = np.array([read.window.hidden for read in reads])
     if hidden.any() and _odds(scores[hidden].max()) > _WORSE * _odds(scores[~hidden].max()):
         odds = _HIDDEN * scores[hidden]
         scores[hidden] = odds / (1 - scores[hidden] + odds)
