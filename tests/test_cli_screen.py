@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -16,6 +17,7 @@ from safelight.cli import app
 from safelight.cli.items import read_items
 from safelight.cli.record import screened
 from safelight.guard import Guard
+from safelight.storybook import Storybook
 
 KEYS = ["action", "score", "categories", "findings", "policy", "elapsed_ms"]
 
@@ -120,7 +122,7 @@ def test_the_stage_decides_what_an_item_is(tmp_path: Path, monkeypatch: pytest.M
     assert _records(_screen("gun"))[0]["path"] == str(Path("gun") / "a.png")
     assert _records(_screen("gun", "--stage", "prompt"))[0]["action"] == "block"
     assert "there is no file a dog" in _complaint("a dog", "--stage", "image")
-    assert "nothing to screen" in _complaint("--stage", "image")
+    assert _records(_screen("--stage", "image", stdin='{"path": "gun/a.png"}'))[0]["action"] == "allow"
     (tmp_path / "list.tsv").write_text("a gun\na dog\n")
     said = _records(_screen("list.tsv", "--stage", "prompt"))
     assert [record["action"] for record in said] == ["block", "allow"]
@@ -205,12 +207,134 @@ def test_pictures_come_from_files_and_folders_in_order(tmp_path: Path) -> None:
     assert done.exit_code == 2
 
 
-def test_a_picture_too_large_for_the_memory_is_refused(
+def test_a_picture_too_large_for_the_memory_is_refused(tmp_path: Path) -> None:
+    Image.new("1", (9000, 9000)).save(tmp_path / "a.png")
+    assert "9000 × 9000 pixels" in _records(_screen(str(tmp_path)))[0]["error"]
+
+
+def test_patterns_stand_for_the_files_that_match(tmp_path: Path) -> None:
+    for name in ("b.png", "a.png", "deep/c.png", "deep/d.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / name)
+    paths = [record["path"] for record in _records(_screen(f"{tmp_path}/**/*.png"))]
+    assert [Path(path).name for path in paths] == ["a.png", "b.png", "c.png"]
+    assert _records(_screen(f"{tmp_path}/deep/*", "--stage", "image"))[1]["path"].endswith("d.jpg")
+    assert "no file matches" in _complaint(f"{tmp_path}/*.gif")
+    assert _records(_screen("what is this? *smiles*"))[0]["id"] == 1
+
+
+def test_folders_that_loop_or_cannot_be_read_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
-    Image.new("L", (10, 8)).save(tmp_path / "a.png")
-    assert "DecompressionBombWarning" in _records(_screen(str(tmp_path)))[0]["error"]
+    import os
+
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    (tmp_path / "round").symlink_to(tmp_path)
+    (tmp_path / "self.png").symlink_to(tmp_path / "self.png")
+    (tmp_path / "closed").mkdir()
+    scan = os.scandir
+
+    def scandir(path: str) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    done = _screen(str(tmp_path))
+    first, closed, loop = _records(done)
+    assert (first["action"], closed["action"], loop["action"]) == ("allow", "block", "block")
+    assert closed["error"] == "it cannot be read: Permission denied."
+    assert "symbolic links" in loop["error"]
+    assert done.exit_code == 2
+
+
+def test_a_picture_that_vanishes_is_blocked(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "b.png")
+    items = read_items([str(tmp_path)], io.BytesIO())
+    (tmp_path / "a.png").unlink()
+    records = list(screened(Guard.from_policy("storybook"), items))
+    assert [record.action for record in records] == ["block", "allow"]
+    assert "No such file" in records[0].why
+
+
+def test_manifests_name_pictures_from_their_folder_on(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    lines = [{"id": 1, "path": "a.png"}, {"path": "nothere.png"}, {"path": 3}, {"prompt": "a dog"}]
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    records = _records(_screen(str(tmp_path / "list.jsonl"), "--stage", "image"))
+    assert [record["action"] for record in records] == ["allow", "block", "block", "block"]
+    assert (records[0]["id"], records[0]["path"]) == (1, "a.png")
+    assert "No such file" in records[1]["error"]
+    assert records[2]["error"] == 'the "path" on line 3 is not text.'
+    assert records[3]["error"] == 'line 4 is not an object with a "path".'
+
+
+def test_pairs_are_judged_together(tmp_path: Path) -> None:
+    policy = tmp_path / "pairs.toml"
+    policy.write_text(
+        'name = "pairs"\nversion = "1"\n[filters]\npair = ["always"]\n'
+        '[filters.options.always]\nlabel = "weapons"\n[categories.weapons]\npair = { block = 0.5 }\n'
+    )
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    lines = [
+        {"id": 1, "prompt": "a dog", "path": "a.png"},
+        {"prompt": "", "path": "a.png"},
+        {"path": "a.png"},
+    ]
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    done = _screen(str(tmp_path / "list.jsonl"), "--stage", "pair", "--json", policy=policy)
+    records = _records(done)
+    assert [record["action"] for record in records] == ["block"] * 3
+    assert records[0]["prompt_sha256"] == hashlib.sha256(b"a dog").hexdigest()
+    assert "error" not in records[0]
+    assert "the prompt is empty" in records[1]["error"]
+    assert records[2]["error"] == 'line 3 is not an object with a "prompt" and a "path".'
+    assert done.exit_code == 2
+    assert 'give JSONL with a "prompt" and a "path"' in _complaint("a dog", "--stage", "pair")
+    assert "is a picture" in _complaint(str(tmp_path / "a.png"), "--stage", "pair")
+
+
+def test_the_worst_frame_counts(tmp_path: Path) -> None:
+    book = Storybook(seed=5)
+    armed = next(scene.image for scene in book.scenes(200) if "gun" in scene.objects)
+    blank = Image.new("RGB", (64, 64), "white")
+    blank.save(
+        tmp_path / "a.webp",
+        save_all=True,
+        append_images=[Image.new("RGB", (64, 64)), armed, blank],
+        lossless=True,
+    )
+    (record,) = _records(_screen(str(tmp_path / "a.webp")))
+    assert (record["action"], record["frame"]) == ("block", 2)
+
+
+def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "verdicts.jsonl"
+    (tmp_path / "prompts.txt").write_text("a gun\na dog\na cat\n")
+    assert _screen(str(tmp_path / "prompts.txt"), "--out", str(out)).exit_code == 3
+    whole = out.read_bytes()
+    first, second, _ = whole.splitlines(keepends=True)
+    out.write_bytes(first + second[:20])
+    done = _screen(str(tmp_path / "prompts.txt"), "--out", str(out), "--json")
+    assert json.loads(done.stdout)["actions"] == {"block": 1, "allow": 2}
+    again = [json.loads(line) for line in out.read_bytes().splitlines()]
+    assert [record["action"] for record in again] == ["block", "allow", "allow"]
+    assert out.read_bytes().startswith(first)
+    kept = out.read_bytes()
+    assert _screen(str(tmp_path / "prompts.txt"), "--out", str(out)).stdout.endswith("allow 2, block 1\n")
+    assert out.read_bytes() == kept
+
+
+def test_a_file_of_other_records_is_not_gone_on_with(tmp_path: Path) -> None:
+    out = tmp_path / "verdicts.jsonl"
+    _screen("a dog", "--out", str(out))
+    assert 'records of the policy "storybook' in " ".join(
+        _screen("a dog", "--out", str(out), policy="general").stderr.split()
+    )
+    out.write_text("notes\n")
+    assert "something else than records" in _complaint("a dog", "--out", str(out))
+    assert out.read_text() == "notes\n"
 
 
 def test_a_jsonl_file_is_read_as_such(tmp_path: Path) -> None:

@@ -231,13 +231,25 @@ def test_empty_and_malformed_batches_are_errors(guard: Guard, picture: Image.Ima
     for prompts in ([], "a cat", 3):
         with pytest.raises(PromptError):
             guard.screen_prompts(prompts)  # type: ignore[arg-type]
-    for images in ([], picture, ["a file"], [Image.new("RGB", (0, 4))]):
+    for images in ([], picture, "a file", b"bytes"):
         with pytest.raises(ImageError):
             guard.screen_images(images)  # type: ignore[arg-type]
     with pytest.raises(PromptError):
         guard.screen_pairs([])
     with pytest.raises(FilterError, match="no pair filter"):
         guard.screen_pairs([("a cat", picture)])
+
+
+def test_pictures_that_cannot_be_read_are_blocked_alone(
+    guard: Guard, picture: Image.Image, tmp_path: Path
+) -> None:
+    picture.save(tmp_path / "a.png")
+    asked = ["no file", tmp_path / "a.png", Image.new("RGB", (0, 4)), None, picture]
+    verdicts = guard.screen_images(asked)  # type: ignore[arg-type]
+    assert [verdict.action for verdict in verdicts] == ["block", "allow", "block", "block", "allow"]
+    assert [verdict.index for verdict in verdicts] == [0, 1, 2, 3, 4]
+    assert [verdict.score for verdict in verdicts][::2] == [1.0, 1.0, 0.0]
+    assert "No such file" in verdicts[0].reasons[0]
 
 
 def test_a_wrapped_pipeline_is_called_like_the_pipeline(guard: Guard, pipe: Any) -> None:

@@ -14,7 +14,17 @@ SOURCE = Path(safelight.__file__).parent
 
 LAYERS = [
     {"types", "errors"},
-    {"protocols", "taxonomy", "toml_file", "request", "blur", "training", "onnx_session", "model_files"},
+    {
+        "protocols",
+        "taxonomy",
+        "toml_file",
+        "request",
+        "pictures",
+        "blur",
+        "training",
+        "onnx_session",
+        "model_files",
+    },
     {"policy", "registry", "models", "inputs", "storybook"},
     {"screening", "filters", "alignment", "attacks"},
     {"generation"},

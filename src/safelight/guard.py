@@ -7,16 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL.Image import Image
-
 from safelight import registry
 from safelight.errors import BlockedError, ImageError, PolicyError
 from safelight.generation import Generation
 from safelight.inputs import Inputs
+from safelight.pictures import PictureLimits, Source
 from safelight.policy import Policy, check_labels
 from safelight.protocols import Pipeline
 from safelight.request import PROMPT_LIMIT, Request, checked_batch, prompt_problem
-from safelight.screening import Screen
+from safelight.screening import PictureScreen, Screen
 from safelight.types import STAGES, Result, Stage, Verdict
 
 Builder = Callable[[], Any]
@@ -26,7 +25,7 @@ class Guard:
     """A policy and its filters around any diffusers pipeline. It fails closed.
 
     ``filters`` has by stage the functions that make the filters, cheapest first: they are called when
-    the stage first runs. ``prompt_limit`` is in characters.
+    the stage first runs. ``prompt_limit`` is in characters; a picture beyond ``picture_limits`` is blocked.
     """
 
     def __init__(
@@ -36,15 +35,25 @@ class Guard:
         *,
         without_image_filter: bool = False,
         prompt_limit: int = PROMPT_LIMIT,
+        picture_limits: PictureLimits | None = None,
     ) -> None:
         self.policy = policy
         self.without_image_filter = without_image_filter
         self.prompt_limit = prompt_limit
-        self._screens = {stage: Screen(stage, policy, filters.get(stage, ())) for stage in STAGES}
+        self.picture_limits = picture_limits
+        self._screens: dict[Stage, Screen] = {
+            "prompt": Screen("prompt", policy, filters.get("prompt", ())),
+            "image": PictureScreen("image", policy, filters.get("image", ()), picture_limits),
+            "pair": PictureScreen("pair", policy, filters.get("pair", ()), picture_limits),
+        }
 
     @classmethod
     def from_policy(
-        cls, name_or_path: str | Path, without_image_filter: bool = False, prompt_limit: int = PROMPT_LIMIT
+        cls,
+        name_or_path: str | Path,
+        without_image_filter: bool = False,
+        prompt_limit: int = PROMPT_LIMIT,
+        picture_limits: PictureLimits | None = None,
     ) -> Guard:
         """The guard that a packaged policy or a TOML file describes.
 
@@ -54,7 +63,13 @@ class Guard:
         filters = {
             stage: [_builder(policy, stage, name) for name in policy.filters.of(stage)] for stage in STAGES
         }
-        return cls(policy, filters, without_image_filter=without_image_filter, prompt_limit=prompt_limit)
+        return cls(
+            policy,
+            filters,
+            without_image_filter=without_image_filter,
+            prompt_limit=prompt_limit,
+            picture_limits=picture_limits,
+        )
 
     def with_policy(self, policy: Policy) -> Guard:
         """The same filters under another policy."""
@@ -63,6 +78,7 @@ class Guard:
             {stage: screen.builders for stage, screen in self._screens.items()},
             without_image_filter=self.without_image_filter,
             prompt_limit=self.prompt_limit,
+            picture_limits=self.picture_limits,
         )
 
     def screen_prompts(self, prompts: Sequence[str]) -> list[Verdict]:
@@ -70,15 +86,14 @@ class Guard:
         texts = checked_batch(prompts)
         return self._screens["prompt"](texts, "prompt", problems=self._problems(texts))
 
-    def screen_images(self, images: Sequence[Image]) -> list[Verdict]:
-        """One verdict per picture."""
+    def screen_images(self, images: Sequence[Source]) -> list[Verdict]:
+        """One verdict per picture, its worst frame's; one that cannot be read is blocked, with the reason."""
         return self._screens["image"](_checked_images(images), "picture")
 
-    def screen_pairs(self, pairs: Sequence[tuple[str, Image]]) -> list[Verdict]:
+    def screen_pairs(self, pairs: Sequence[tuple[str, Source]]) -> list[Verdict]:
         """One verdict per prompt and picture, by the filters that compare the two."""
         texts = checked_batch([prompt for prompt, _ in pairs])
-        images = _checked_images([image for _, image in pairs])
-        both = list(zip(texts, images, strict=True))
+        both = list(zip(texts, (image for _, image in pairs), strict=True))
         return self._screens["pair"](both, "picture", problems=self._problems(texts))
 
     def generate(
@@ -157,11 +172,9 @@ def _builder(policy: Policy, stage: Stage, name: str) -> Builder:
     return registry.bind(f"{stage}_filter", component, name=name, **options)
 
 
-def _checked_images(images: Sequence[Image]) -> list[Image]:
-    if isinstance(images, Image) or not all(isinstance(image, Image) for image in images):
-        raise ImageError("give a list of PIL pictures.")
+def _checked_images(images: Sequence[Source]) -> list[Source]:
+    if not isinstance(images, list | tuple):
+        raise ImageError("give a list of pictures.")
     if not images:
         raise ImageError("the list of pictures is empty; give at least one.")
-    if any(0 in image.size for image in images):
-        raise ImageError("a picture has no pixels; leave it out.")
     return list(images)

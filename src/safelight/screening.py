@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from safelight.errors import FilterError
+from safelight.errors import FilterError, ImageError
+from safelight.pictures import PictureLimits, open_picture
 from safelight.policy import Policy
 from safelight.types import Action, FilterRun, Finding, Stage, Verdict
 
 Answers = Sequence[Sequence[Finding] | FilterError]
+
+# Few enough frames at a time to fit into memory, whatever their number and size.
+_FRAMES, _PIXELS = 16, 1 << 26
 
 
 @dataclass
@@ -93,6 +97,90 @@ class Screen:
             unseen = f'the filter "{name}" could not look at it: {answer}' if failed else None
             case.runs[name] = FilterRun(each.version, elapsed_ms, problem or unseen)
             case.findings += () if isinstance(answer, FilterError) else answer
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """One frame of the picture in item ``row``, or why there is none."""
+
+    row: int
+    frame: int
+    item: Any
+    pixels: int = 0
+    problem: str | None = None
+
+
+class PictureScreen(Screen):
+    """Items are pictures as ``open_picture`` takes them, or pairs of a prompt and one.
+
+    Every frame of a picture is screened up to the first that is blocked, and the worst one counts. A
+    picture that cannot be read is blocked, and no other with it.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        policy: Policy,
+        builders: Sequence[Callable[[], Any]],
+        limits: PictureLimits | None = None,
+    ) -> None:
+        super().__init__(stage, policy, builders)
+        self._limits = limits or PictureLimits()
+
+    def __call__(
+        self,
+        items: Sequence[Any],
+        subject: str,
+        indices: Sequence[int] | None = None,
+        problems: Sequence[str | None] | None = None,
+    ) -> list[Verdict]:
+        places = indices or range(len(items))
+        worst: dict[int, Verdict] = {}
+        for views in _batches(self._views(items, problems or [None] * len(items), worst)):
+            verdicts = super().__call__(
+                [view.item for view in views],
+                subject,
+                [places[view.row] for view in views],
+                [view.problem for view in views],
+            )
+            for view, verdict in zip(views, verdicts, strict=True):
+                if view.row not in worst or _badness(worst[view.row]) < _badness(verdict):
+                    worst[view.row] = replace(verdict, frame=view.frame)
+        return [worst[row] for row in range(len(items))]
+
+    def _views(
+        self, items: Sequence[Any], problems: Sequence[str | None], worst: Mapping[int, Verdict]
+    ) -> Iterator[_View]:
+        for row, (item, problem) in enumerate(zip(items, problems, strict=True)):
+            if problem:
+                yield _View(row, 0, None, problem=problem)
+                continue
+            prompt, source = item if self.stage == "pair" else (None, item)
+            frame = 0
+            try:
+                for picture in open_picture(source, self._limits):
+                    if row in worst and worst[row].action is Action.BLOCK:
+                        break
+                    frame = picture.info["frame"]
+                    seen = (prompt, picture) if self.stage == "pair" else picture
+                    yield _View(row, frame, seen, picture.width * picture.height)
+            except ImageError as error:
+                yield _View(row, frame, None, problem=str(error))
+
+
+def _batches(views: Iterable[_View]) -> Iterator[list[_View]]:
+    batch: list[_View] = []
+    for view in views:
+        if batch and (len(batch) == _FRAMES or sum(v.pixels for v in batch) + view.pixels > _PIXELS):
+            yield batch
+            batch = []
+        batch.append(view)
+    if batch:
+        yield batch
+
+
+def _badness(verdict: Verdict) -> tuple[int, float]:
+    return verdict.action.severity, verdict.score
 
 
 def _answers(each: Any, items: list[Any], timeout_s: float) -> Answers:

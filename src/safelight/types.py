@@ -125,8 +125,8 @@ class Verdict:
     """What the policy says about one prompt, picture or pair.
 
     ``categories`` is keyed by category id, ``filters`` by instance name. ``subject`` and ``index`` say
-    what was judged: "prompt" 0, "negative_prompt" 0, "picture" 3. ``reasons`` are sentences; every
-    verdict that failed closed has one.
+    what was judged: "prompt" 0, "negative_prompt" 0, "picture" 3; ``frame`` says which one of an animation
+    or of several pages was the worst. ``reasons`` are sentences; every verdict that failed closed has one.
     """
 
     stage: Stage
@@ -139,6 +139,7 @@ class Verdict:
     reasons: tuple[str, ...] = ()
     subject: str = "prompt"
     index: int = 0
+    frame: int = 0
 
     @property
     def score(self) -> float:

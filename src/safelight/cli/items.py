@@ -1,33 +1,32 @@
-"""What ``safelight screen`` is given: prompts and pictures, from arguments, files, folders and JSONL."""
+"""What ``safelight screen`` is given: prompts, pictures and pairs of them, from files and elsewhere."""
 
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
-import warnings
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 from safelight.errors import MissingExtraError, RequestError, no_such
+from safelight.pictures import SUFFIXES as PICTURE_SUFFIXES
+from safelight.types import Stage
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-PICTURE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _PROMPT_SUFFIXES = frozenset({".csv", ".jsonl", ".parquet", ".txt"})
 _SUFFIXES = PICTURE_SUFFIXES | _PROMPT_SUFFIXES
 _LONGEST_CELL = 1 << 24
 
-Kind = Literal["prompt", "picture", "problem"]
+Kind = Literal["prompt", "picture", "pair", "problem"]
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing to screen. ``key`` is how its record names it; ``value`` is the prompt or the picture,
-    or the sentence that says why it cannot be read.
+    """One thing to screen. ``key`` is how its record names it; ``value`` is the prompt, the path of the
+    picture, both, or the sentence that says why it cannot be read.
     """
 
     kind: Kind
@@ -40,54 +39,77 @@ class Item:
         return str(self.value) if self.kind == "prompt" else " ".join(map(str, self.key.values()))
 
 
+@dataclass(frozen=True, slots=True)
+class Items:
+    """What was asked about, in order, read as it is needed."""
+
+    sources: Sequence[Iterable[Item]]
+
+    def __iter__(self) -> Iterator[Item]:
+        return (item for source in self.sources for item in source)
+
+    @property
+    def total(self) -> int | None:
+        """None where some of them are in files that are still to be read."""
+        known = [len(source) for source in self.sources if isinstance(source, list)]
+        return sum(known) if len(known) == len(self.sources) else None
+
+
 def read_items(
-    arguments: Sequence[str], stdin: BinaryIO, stage: str | None = None, column: str = "prompt"
-) -> Iterator[Item]:
+    arguments: Sequence[str], stdin: BinaryIO, stage: Stage | None = None, column: str = "prompt"
+) -> Items:
     """The items of ``arguments`` in order; without any, those of the JSONL in ``stdin``.
 
-    An argument that names a file or folder is that; any other is a prompt, known by its number. With the
-    stage "prompt", files have prompts in them, and folders are none; with "image", everything is a picture
-    or a folder of pictures. ``column`` has the prompts of tables.
+    An argument that names a file or folder is that, one that is a pattern for picture files is all of them,
+    sorted; any other is a prompt, known by its number. With the stage "prompt", files have prompts in them,
+    and folders are none; with "image", everything is a picture or a folder of them, and JSONL has their
+    paths; with "pair", everything is JSONL with a prompt and a path on each line. Paths are from the
+    file's folder on. ``column`` has the prompts of tables.
 
     Raises ``RequestError`` for what looks like a file and is not there, for a folder without pictures and for
     a table without the column.
     """
-    if stage == "image" and not arguments:
-        raise RequestError("there is nothing to screen; give pictures or folders of them.")
     reader = _Reader(stage, column)
     sources = [reader.source(number, argument) for number, argument in enumerate(arguments, 1)]
-    if not sources:
-        sources = [_jsonl(stdin)]
-    return (item for source in sources for item in source)
+    return Items(sources or [_jsonl(stdin, stage, Path())])
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    stage: str | None
+    stage: Stage | None
     column: str
 
     def source(self, number: int, argument: str) -> Iterable[Item]:
         path = Path(argument)
         suffix = path.suffix.lower()
-        if self.stage == "prompt" and suffix in PICTURE_SUFFIXES and _is(path.is_file):
-            raise RequestError(f"{path} is a picture; leave --stage out to screen it.")
-        if self.stage != "prompt" and _is(path.is_dir):
-            return map(_picture, _pictures_in(path))
         if _is(path.is_file):
             return self._in_file(path)
+        if self.stage == "pair":
+            raise RequestError(
+                f'there is no file {argument}; give JSONL with a "prompt" and a "path" a line.'
+            )
+        if self.stage != "prompt":
+            if _is(path.is_dir):
+                return _in_folder(path)
+            if glob.has_magic(argument) and (self.stage == "image" or suffix in PICTURE_SUFFIXES):
+                return _matching(argument)
         if self.stage == "image" or (suffix in _SUFFIXES and " " not in argument):
             raise RequestError(f"there is no file {argument}; give one that exists.")
         return [Item("prompt", {"id": number}, argument)]
 
     def _in_file(self, path: Path) -> Iterator[Item]:
         suffix = path.suffix.lower()
+        if suffix in PICTURE_SUFFIXES and self.stage in ("prompt", "pair"):
+            raise RequestError(f"{path} is a picture; leave --stage out to screen it.")
+        if suffix == ".jsonl" or self.stage == "pair":
+            return _lines_of(path, lambda file: _jsonl(file, self.stage, path.parent))
         if suffix in PICTURE_SUFFIXES or self.stage == "image":
             return iter([_picture(path)])
         if suffix == ".csv":
             return _csv(path, self.column)
         if suffix == ".parquet":
             return _parquet(path, self.column)
-        return _text(path)
+        return _lines_of(path, lambda file: _lines(path, file))
 
 
 def _is(question: Callable[[], bool]) -> bool:
@@ -98,16 +120,38 @@ def _is(question: Callable[[], bool]) -> bool:
         return False
 
 
-def _pictures_in(folder: Path) -> list[Path]:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+def _picture(path: Path) -> Item:
+    return Item("picture", {"path": str(path)}, path)
+
+
+def _matching(pattern: str) -> list[Item]:
+    """Folders among them are no pictures."""
+    found = map(Path, glob.iglob(pattern, recursive=True))  # noqa: PTH207 - the pattern may be absolute
+    paths = sorted(path for path in found if not _is(path.is_dir))
     if not paths:
+        raise RequestError(f"no file matches {pattern}; give a pattern that some do.")
+    return list(map(_picture, paths))
+
+
+def _in_folder(folder: Path) -> list[Item]:
+    """The pictures in it and in its folders, and the folders that could not be read."""
+    items: list[tuple[Path, Item]] = []
+
+    def unread(error: OSError) -> None:
+        path = Path(str(error.filename))
+        items.append((path, Item("problem", {"path": str(path)}, f"it cannot be read: {error.strerror}.")))
+
+    for home, _, names in os.walk(folder, onerror=unread):
+        paths = [Path(home, name) for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES]
+        items += [(path, _picture(path)) for path in paths]
+    if not items:
         raise RequestError(f"{folder} has no pictures in it; give a folder that has some.")
-    return paths
+    return [item for _, item in sorted(items, key=lambda pair: pair[0])]
 
 
-def _text(path: Path) -> Iterator[Item]:
+def _lines_of(path: Path, read: Callable[[Iterable[bytes]], Iterator[Item]]) -> Iterator[Item]:
     with _opened(path) as file:
-        yield from _jsonl(file) if path.suffix.lower() == ".jsonl" else _lines(path, file)
+        yield from read(file)
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -180,40 +224,30 @@ def _lines(path: Path, file: Iterable[bytes]) -> Iterator[Item]:
             yield Item("prompt", key, prompt)
 
 
-def _jsonl(file: Iterable[bytes]) -> Iterator[Item]:
-    """One ``{"id": …, "prompt": …}`` a line; without an id it is the line's number."""
+def _jsonl(file: Iterable[bytes], stage: Stage | None, folder: Path) -> Iterator[Item]:
+    """One object a line; without an "id" it is the line's number, or the path."""
     for number, line in enumerate(file, 1):
         if line.strip():
-            yield _row(number, line)
+            yield _row(number, line, stage, folder)
 
 
-def _row(number: int, line: bytes) -> Item:
+def _row(number: int, line: bytes, stage: Stage | None, folder: Path) -> Item:
     try:
         row = json.loads(line, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return Item("problem", {"id": number}, f"line {number} is not valid JSON.")
-    if not isinstance(row, dict) or "prompt" not in row:
-        return Item("problem", {"id": number}, f'line {number} is not an object with a "prompt".')
-    return Item("prompt", {"id": row.get("id", number)}, row["prompt"])
+    needed = {"image": ("path",), "pair": ("prompt", "path")}.get(stage or "prompt", ("prompt",))
+    if not isinstance(row, dict) or not all(name in row for name in needed):
+        wanted = " and a ".join(f'"{name}"' for name in needed)
+        return Item("problem", {"id": number}, f"line {number} is not an object with a {wanted}.")
+    if "path" not in needed:
+        return Item("prompt", {"id": row.get("id", number)}, row["prompt"])
+    key = {name: row[name] for name in ("id", "path") if name in row}
+    if not isinstance(row["path"], str):
+        return Item("problem", key, f'the "path" on line {number} is not text.')
+    path = folder / row["path"]
+    return Item("picture", key, path) if stage == "image" else Item("pair", key, (row["prompt"], path))
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(constant)
-
-
-def _picture(path: Path) -> Item:
-    key = {"path": str(path)}
-    try:
-        return Item("picture", key, _pixels(path))
-    except Exception as error:  # noqa: BLE001 - a damaged picture can fail in any way, and is reported
-        return Item("problem", key, f"it cannot be read as a picture ({type(error).__name__}: {error}).")
-
-
-def _pixels(path: Path) -> Image:
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        # A picture large enough to exhaust the memory.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
-            return image.convert("RGB")

@@ -14,8 +14,7 @@ from safelight.types import Action, Verdict
 if TYPE_CHECKING:
     from safelight.guard import Guard
 
-# Few enough photographs to fit into memory.
-_BATCH = {"prompt": 64, "picture": 16, "problem": 64}
+_BATCH = {"prompt": 64, "picture": 16, "pair": 16, "problem": 64}
 _KEYS = ("action", "score", "categories", "findings", "policy", "elapsed_ms")
 
 
@@ -34,7 +33,9 @@ class Record:
     @property
     def failed(self) -> bool:
         """Whether it could not be read, or a filter could not look at it."""
-        return self.verdict is None or any(run.problem for run in self.verdict.filters.values())
+        if self.verdict is None or any(run.problem for run in self.verdict.filters.values()):
+            return True
+        return self.item.kind != "prompt" and bool(self.verdict.reasons)
 
     @property
     def why(self) -> str:
@@ -50,13 +51,15 @@ class Record:
             said["findings"] = [_without_words(finding) for finding in said["findings"]]
         reasons = self.verdict.reasons if self.verdict else (str(self.item.value),)
         error = {"error": " ".join(reasons)} if reasons else {}
-        return {**self.item.key, **self._hash, **{key: said[key] for key in _KEYS}, **error}
+        frame = {"frame": said["frame"]} if said["frame"] else {}
+        return {**self.item.key, **self._hash, **{key: said[key] for key in _KEYS}, **frame, **error}
 
     @property
     def _hash(self) -> dict[str, str]:
-        if self.item.kind != "prompt" or not isinstance(self.item.value, str):
+        prompt = self.item.value[0] if self.item.kind == "pair" else self.item.value
+        if self.item.kind not in ("prompt", "pair") or not isinstance(prompt, str):
             return {}
-        return {"prompt_sha256": sha256(self.item.value.encode("utf-8", "surrogatepass")).hexdigest()}
+        return {"prompt_sha256": sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()}
 
 
 def _without_words(finding: dict[str, Any]) -> dict[str, Any]:
@@ -69,6 +72,7 @@ def screened(guard: Guard, items: Iterable[Item]) -> Iterator[Record]:
     screens: dict[Kind, Callable[[list[Any]], list[Verdict]]] = {
         "prompt": guard.screen_prompts,
         "picture": guard.screen_images,
+        "pair": guard.screen_pairs,
     }
     for kind, group in groupby(items, key=lambda item: item.kind):
         while batch := list(islice(group, _BATCH[kind])):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
@@ -12,40 +11,44 @@ import typer
 from safelight.cli import terminal
 from safelight.cli.options import AsJson
 from safelight.errors import RequestError
+from safelight.types import Stage
 
 if TYPE_CHECKING:
+    from safelight.cli.items import Items
     from safelight.cli.record import Record
+    from safelight.guard import Guard
 
 _WRONG, _BLOCKED = 2, 3
 # What could not be looked at matters more than what was refused.
 _PRECEDENCE = (0, _BLOCKED, _WRONG)
 
 
-class _Stage(StrEnum):
-    PROMPT = "prompt"
-    IMAGE = "image"
-
-
 def screen(
-    items: Annotated[
+    arguments: Annotated[
         list[str] | None, typer.Argument(metavar="ITEM", help="Prompts, files and folders.")
     ] = None,
     policy: Annotated[str, typer.Option(help="A packaged policy or a TOML file.")] = "general",
     stage: Annotated[
-        _Stage | None, typer.Option(help="Take every item for a prompt, or for a picture.")
+        Stage | None, typer.Option(help="Take every item for a prompt, a picture, or both together.")
     ] = None,
     column: Annotated[str, typer.Option(help="Where CSV and Parquet files have the prompts.")] = "prompt",
     explain: Annotated[
         bool, typer.Option("--explain", help="Say which words of a prompt were found.")
     ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="A file for the lines; a run that was stopped goes on with it.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge prompts and pictures that are there already.
 
-    An item that names a folder stands for the pictures in it, a picture file for itself, a .jsonl file for
-    its {"id", "prompt"} lines, a .csv or .parquet file for a column of prompts, any other file for the
-    prompts on its lines. Everything else is a prompt. Without items, JSONL is read from standard input: the
-    way to screen what other people wrote.
+    An item that names a folder stands for the pictures in it, a picture file for itself, a pattern for the
+    picture files that match, a .jsonl file for its {"id", "prompt"} lines, a .csv or .parquet file for a
+    column of prompts, any other file for the prompts on its lines. Everything else is a prompt. Without
+    items, JSONL is read from standard input: the way to screen what other people wrote.
+
+    With --stage image the lines of JSONL are {"id", "path"}. With --stage pair, where a prompt and its
+    picture are judged together, they are {"id", "prompt", "path"}. Paths start at the file's folder.
 
     Prints one JSON object a line, in the order of the input; a table on a terminal, unless --json is given.
     The lines name prompts by their hash only, unless --explain asks for the words that were found.
@@ -56,42 +59,68 @@ def screen(
     Examples:
       safelight screen --policy storybook "a child with a knife"
       safelight screen prompts.txt pictures/ --json > verdicts.jsonl
+      safelight screen "pictures/**/*.png" --out verdicts.jsonl
       safelight screen --stage prompt users.csv --column text --explain
       echo '{"id": 1, "prompt": "a gun"}' | safelight screen --policy storybook
     """
     from safelight.cli.items import read_items
-    from safelight.cli.record import screened
     from safelight.guard import Guard
 
     guard = Guard.from_policy(policy)
-    chosen = stage.value if stage else None
-    records = screened(guard, read_items(items or [], _standard_input(items), chosen, column))
-    table = terminal.is_terminal() and not as_json
-    code = _show_table(records) if table else _show_lines(records, explain)
+    items = read_items(arguments or [], _standard_input(arguments), stage, column)
+    if out:
+        code = _keep(guard, items, out, explain, as_json)
+    elif terminal.is_terminal() and not as_json:
+        code = _show_table(guard, items)
+    else:
+        code = _show_lines(guard, items, explain)
     if code == _WRONG or (code == _BLOCKED and not as_json):
         raise typer.Exit(code)
 
 
-def _standard_input(items: list[str] | None) -> BinaryIO:
-    if not items and sys.stdin.isatty():
+def _standard_input(arguments: list[str] | None) -> BinaryIO:
+    if not arguments and sys.stdin.isatty():
         raise RequestError("there is nothing to screen; give prompts, files or folders, or pipe JSONL in.")
     return sys.stdin.buffer
 
 
-def _show_lines(records: Iterable[Record], explain: bool) -> int:
+def _keep(guard: Guard, items: Items, out: Path, explain: bool, as_json: bool) -> int:
+    """Adds to the file what it does not have yet; prints what it has then."""
+    from safelight.cli.ledger import Ledger
+    from safelight.cli.record import screened
+
+    with Ledger(out, guard.policy.id) as ledger, terminal.counting("Screening", items.total) as tell:
+        worst = 0
+        for record in screened(guard, ledger.missing(items)):
+            ledger.add(record.to_dict(explain))
+            worst = max(worst, _code(record), key=_PRECEDENCE.index)
+            tell(len(ledger))
+    if as_json:
+        terminal.print_json({"out": str(out), "policy": guard.policy.id, "actions": dict(ledger.actions)})
+    else:
+        counts = ", ".join(f"{action} {count}" for action, count in sorted(ledger.actions.items()))
+        terminal.print_line(f"{out}: {counts or 'nothing'}")
+    return worst
+
+
+def _show_lines(guard: Guard, items: Items, explain: bool) -> int:
     """Prints each record as it comes; gives the exit code."""
+    from safelight.cli.record import screened
+
     worst = 0
-    with terminal.counting("Screening") as tell:
-        for number, record in enumerate(records, 1):
+    with terminal.counting("Screening", items.total, terminal.is_terminal()) as tell:
+        for number, record in enumerate(screened(guard, items), 1):
             terminal.print_json(record.to_dict(explain))
             worst = max(worst, _code(record), key=_PRECEDENCE.index)
             tell(number)
     return worst
 
 
-def _show_table(records: Iterable[Record]) -> int:
+def _show_table(guard: Guard, items: Items) -> int:
+    from safelight.cli.record import screened
+
     rows, worst = [], 0
-    for record in records:
+    for record in screened(guard, items):
         rows.append((record.action.value, record.item.name, record.why))
         worst = max(worst, _code(record), key=_PRECEDENCE.index)
     terminal.print_table(("", "item", "why"), rows)

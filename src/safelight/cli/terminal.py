@@ -127,16 +127,21 @@ def progress(doing: str) -> Iterator[Tell]:
 
 
 @contextmanager
-def counting(doing: str) -> Iterator[Callable[[int], None]]:
-    """A function to be told how much is done of nobody knows how much; shown where results go elsewhere."""
-    if is_terminal() or not messages().is_terminal:
+def counting(doing: str, total: int | None = None, silent: bool = False) -> Iterator[Callable[[int], None]]:
+    """A function to be told how much is done, of ``total`` where that is known."""
+    if silent or not messages().is_terminal:
         yield lambda _: None
         return
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:.0f}"), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        *Progress.get_default_columns()[:2],
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=messages(), transient=True) as bar:
-        task = bar.add_task(doing, total=None)
+        task = bar.add_task(doing, total=total)
         yield lambda done: bar.update(task, completed=done)
 
 
