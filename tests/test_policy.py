@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from safelight.errors import PolicyError
 from safelight.policy import ContextRule, Policy, Thresholds, packaged_policies
-from safelight.types import Action, FilterRun, Finding
+from safelight.types import Action, Box, FilterRun, Finding
 
 scores = st.floats(0, 1)
 
@@ -160,10 +160,49 @@ def test_a_context_rule_never_exceeds_its_weakest_label(knife: float, child: flo
     rule = ContextRule(
         category="violence", all=("knife",), any=("child", "man"), unless=("bread",), score=0.9
     )
-    score, _ = rule.apply({"knife": knife, "child": child, "bread": bread})
+    score, _ = rule.apply({"knife": knife, "child": child, "bread": bread}, {})
     assert score == (0.0 if bread >= 0.5 else 0.9 * min(knife, child))
     protected = rule.model_copy(update={"protected": ("child",)})
-    assert protected.apply({"knife": knife, "child": child, "bread": bread})[0] == 0.9 * min(knife, child)
+    assert protected.apply({"knife": knife, "child": child, "bread": bread}, {})[0] == 0.9 * min(knife, child)
+
+
+KNIFE = Box(0.0, 0.0, 0.2, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("man", "score"),
+    [
+        (Box(0.1, 0.0, 0.5, 1.0), 0.9),  # half of the knife
+        (Box(0.15, 0.0, 0.5, 1.0), 0.9),  # a quarter
+        (Box(0.16, 0.0, 0.5, 1.0), 0.0),  # a fifth
+        (Box(0.6, 0.0, 0.9, 1.0), 0.0),
+        (None, 0.9),  # who knows where
+    ],
+)
+def test_company_can_be_asked_to_be_close(man: Box | None, score: float) -> None:
+    rule = ContextRule(
+        category="violence", all=("knife",), any=("man", "child"), protected=("child",), overlap=0.249
+    )
+    seen = {"knife": 1.0, "man": 0.9}
+    boxes = {"knife": [KNIFE], **({"man": [man]} if man else {})}
+    assert rule.apply(seen, boxes)[0] == score
+    far = {"knife": [KNIFE], "child": [Box(0.6, 0.6, 0.9, 0.9)]}
+    assert rule.apply({"knife": 1.0, "child": 0.9}, far)[0] == 0.9
+
+
+def test_a_box_without_area_is_close_to_nothing() -> None:
+    rule = ContextRule(category="violence", all=("knife",), any=("man",), overlap=0.1)
+    boxes = {"knife": [Box(0.1, 0.1, 0.1, 0.1)], "man": [Box(0.0, 0.0, 1.0, 1.0)]}
+    assert rule.apply({"knife": 1.0, "man": 1.0}, boxes)[0] == 0.0
+
+
+def test_boxes_of_findings_decide() -> None:
+    policy = Policy.load("storybook")
+    held, apart = Box(0.1, 0.0, 0.5, 1.0), Box(0.6, 0.0, 0.9, 1.0)
+    for box, action in ((held, "block"), (apart, "allow")):
+        findings = [Finding("sword", 1.0, "f", KNIFE), Finding("man", 1.0, "f", box)]
+        assert policy.judge("image", findings).action == action
+    assert policy.judge("prompt", _seen(sword=1.0, man=1.0)).action == "block"
 
 
 @given(thresholds=st.lists(scores, min_size=4, max_size=4).map(sorted), low=scores, high=scores)

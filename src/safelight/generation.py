@@ -8,17 +8,19 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from PIL.Image import Image
 
 from safelight.blur import blurred, boxes_of
+from safelight.early_stop import Peeks, unwatchable
 from safelight.errors import ModelError, RequestError
 from safelight.inputs import Inputs
 from safelight.protocols import Pipeline
 from safelight.request import Request
 from safelight.screening import Screen
-from safelight.types import Action, Result, Stage, Verdict, severest
+from safelight.types import Action, Result, Stage, Stop, Verdict, severest
 
 _RANDOM_SEEDS = 2**31
 _NO_STEERING = "the policy asks to steer and this guard has no way to, so this is blocked."
@@ -43,6 +45,7 @@ class Generation:
         self.arguments = dict(arguments)
         self.verdicts: list[Verdict] = []
         self.elapsed_ms: dict[str, float] = {}
+        self.stopped: dict[int, Stop] = {}
         self.seed = _seed(request, self.arguments.get("generator"))
 
     def run(self) -> Result:
@@ -67,6 +70,7 @@ class Generation:
             pictures_per_prompt=self.request.n,
             truncated_tokens=truncated,
             elapsed_ms=self.elapsed_ms,
+            stopped=self.stopped,
             notes=self._notes(truncated),
         )
 
@@ -81,17 +85,36 @@ class Generation:
         return [verdict.index for verdict in prompts if verdict.action < Action.BLOCK]
 
     def _draw(self, kept: Sequence[int]) -> dict[int, Image]:
-        """Picture number -> picture."""
+        """Picture number -> picture, without those that were stopped on the way."""
         n = self.request.n
         numbers = [prompt * n + i for prompt in kept for i in range(n)]
         arguments = self.inputs.only(kept, len(self.request.prompts), self.arguments)
         arguments["generator"] = self._generators(numbers)
         prompts = [self.request.prompts[prompt] for prompt in kept]
-        answer = self.pipe(prompt=prompts, num_images_per_prompt=n, **arguments)
+        arguments |= {"prompt": prompts, "num_images_per_prompt": n}
+        answer = self._call(arguments, numbers)
+        if answer is None:
+            return {}
         images = getattr(answer, "images", None) or []
         if len(images) != len(numbers) or not all(isinstance(image, Image) for image in images):
             raise ModelError(f"the pipeline did not give {len(numbers)} PIL pictures; use one that does.")
-        return dict(zip(numbers, images, strict=True))
+        drawn = dict(zip(numbers, images, strict=True))
+        return {number: image for number, image in drawn.items() if number not in self.stopped}
+
+    def _call(self, arguments: Mapping[str, Any], numbers: Sequence[int]) -> Any:
+        """What the pipeline answers; None if all of it was stopped."""
+        screen = self.screens.get("image")
+        rule = screen.policy.early_stop if screen else None
+        if not screen or not rule or self._unwatchable:
+            return self.pipe(**arguments)
+        peeks = Peeks(rule, screen, numbers)
+        answer = peeks.call(self.pipe, arguments)
+        self.stopped, self.verdicts = peeks.stopped, [*self.verdicts, *peeks.verdicts]
+        return answer
+
+    @cached_property
+    def _unwatchable(self) -> str | None:
+        return unwatchable(self.pipe)
 
     def _generators(self, numbers: Sequence[int]) -> Any:
         given = self.arguments.get("generator")
@@ -142,7 +165,11 @@ class Generation:
             for i, tokens in enumerate(truncated)
             if tokens
         ]
-        return (*cut, *(() if "image" in self.screens else (_UNSEEN,)))
+        if "image" not in self.screens:
+            return (*cut, _UNSEEN)
+        if self.screens["image"].policy.early_stop and self._unwatchable:
+            return (*cut, f"no picture could be stopped early: {self._unwatchable}")
+        return tuple(cut)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

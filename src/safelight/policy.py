@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safelight.errors import PolicyError, closest, no_such
 from safelight.taxonomy import load_taxonomy
 from safelight.toml_file import TomlFile
-from safelight.types import STAGES, Action, CategoryScore, FilterRun, Finding, Stage, Verdict
+from safelight.types import STAGES, Action, Box, CategoryScore, FilterRun, Finding, Stage, Verdict
 
 _PACKAGED = Path(__file__).with_name("policies")
 
@@ -22,6 +22,7 @@ Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]
 Stages = Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
 
+Boxes = Mapping[str, Sequence[Box]]
 _Evidence = tuple[float, tuple[str, ...]]
 _Claim = tuple[str, float, tuple[str, ...]]
 
@@ -79,7 +80,9 @@ class ContextRule(_Table):
     """Labels that are harmless apart and harmful together.
 
     Every label of ``all`` and one of ``any`` must be seen. A label of ``unless``, seen with confidence,
-    excuses the company, but never a label of ``protected``.
+    excuses the company, but never a label of ``protected``. With ``overlap``, only such company counts as has
+    at least this share of a box of every label of ``all`` inside a box of its own, as a hand has of what it
+    holds; ``protected`` company counts at any distance, and so does what has no box.
     """
 
     category: str
@@ -88,6 +91,7 @@ class ContextRule(_Table):
     any: Names = ()
     unless: Names = ()
     protected: Names = ()
+    overlap: Score = 0.0
     score: Score = 1.0
 
     @model_validator(mode="after")
@@ -96,17 +100,28 @@ class ContextRule(_Table):
             raise ValueError("the rule names no label; list some under all or any")
         return self
 
-    def apply(self, seen: Mapping[str, float]) -> tuple[float, tuple[str, ...]]:
+    def apply(self, seen: Mapping[str, float], boxes: Boxes) -> tuple[float, tuple[str, ...]]:
         """The rule's score, ``score`` times the weakest label it needs, and the labels that made it."""
         excused = any_of(seen, self.unless) >= _CONFIDENT
-        company = self.protected if excused else self.any
-        if excused and not company:
+        company = self.protected if excused else self._company(boxes)
+        if not company and (excused or self.any):
             return 0.0, ()
         needed = [seen.get(label, 0.0) for label in self.all]
         if company:
             needed.append(any_of(seen, company))
         labels = tuple(label for label in (*self.all, *company) if seen.get(label))
         return self.score * min(needed), labels
+
+    def _company(self, boxes: Boxes) -> tuple[str, ...]:
+        """Those of ``any`` that are close enough."""
+        return tuple(label for label in self.any if label in self.protected or self._close(label, boxes))
+
+    def _close(self, label: str, boxes: Boxes) -> bool:
+        pairs = [(boxes.get(thing, ()), boxes.get(label, ())) for thing in self.all]
+        return all(
+            not things or not around or max(_inside(a, b) for a in things for b in around) >= self.overlap
+            for things, around in pairs
+        )
 
 
 class Filters(_Table):
@@ -132,6 +147,19 @@ class Filters(_Table):
         return names
 
 
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class EarlyStop(_Table):
+    """After which shares of its steps a picture is looked at before it is finished, and how sure it takes.
+
+    A picture that the policy would block is given up if its score is at least ``score``.
+    """
+
+    at: Annotated[tuple[Share, ...], Field(strict=False, min_length=1)]
+    score: Score
+
+
 # Pictures of child abuse are never a matter of configuration.
 _CSAE = "csae"
 _CSAE_RULE = CategoryRule(**dict.fromkeys(STAGES, Thresholds(block=0.2)))
@@ -147,6 +175,7 @@ class Policy(_Table):
     categories: dict[str, CategoryRule] = {}
     labels: dict[str, Names] = {}
     context: Annotated[tuple[ContextRule, ...], Field(strict=False)] = ()
+    early_stop: EarlyStop | None = None
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Policy:
@@ -203,12 +232,15 @@ class Policy(_Table):
     def _categories(self, stage: Stage, findings: Iterable[Finding]) -> dict[str, _Evidence]:
         """Category -> its highest score and the labels that gave it."""
         seen: dict[str, float] = {}
+        boxes: dict[str, list[Box]] = {}
         for finding in findings:
             seen[finding.label] = max(finding.score, seen.get(finding.label, 0.0))
+            if isinstance(finding.evidence, Box):
+                boxes.setdefault(finding.label, []).append(finding.evidence)
         claims: list[_Claim] = [
             (c, score, (label,)) for label, score in seen.items() for c in self._meaning(label)
         ]
-        claims += [(rule.category, *rule.apply(seen)) for rule in self.context if stage in rule.stages]
+        claims += [(rule.category, *rule.apply(seen, boxes)) for rule in self.context if stage in rule.stages]
         scores: dict[str, _Evidence] = {}
         for category, score, labels in claims:
             if score > scores.get(category, (0.0, ()))[0]:
@@ -246,6 +278,14 @@ def packaged_policies() -> tuple[str, ...]:
 def any_of(seen: Mapping[str, float], labels: Iterable[str]) -> float:
     """The highest score among ``labels``; 0 if none was seen."""
     return max((seen.get(label, 0.0) for label in labels), default=0.0)
+
+
+def _inside(thing: Box, around: Box) -> float:
+    """The share of ``thing`` that lies in ``around``."""
+    width = min(thing.right, around.right) - max(thing.left, around.left)
+    height = min(thing.bottom, around.bottom) - max(thing.top, around.top)
+    area = (thing.right - thing.left) * (thing.bottom - thing.top)
+    return max(0.0, width) * max(0.0, height) / area if area > 0 else 0.0
 
 
 def policy_path(name_or_path: str | Path) -> Path:
@@ -297,6 +337,6 @@ def _problem(first: Any) -> str:
         return "this key is missing; add it"
     if first["type"] != "extra_forbidden":
         return f"{first['msg']}, not {first['input']!r}"
-    tables = (Policy, Filters, CategoryRule, Thresholds, ContextRule)
+    tables = (Policy, Filters, CategoryRule, Thresholds, ContextRule, EarlyStop)
     near = closest(str(first["loc"][-1]), {key for table in tables for key in table.model_fields})
     return "unknown key" + (f'; did you mean "{near}"?' if near else "; remove it")

@@ -163,12 +163,22 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """A picture that was given up after ``step`` of ``steps``; ``saved`` steps were never computed."""
+
+    step: int
+    steps: int
+    saved: int
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What became of a request. ``images`` holds released pictures only.
 
     ``images[k]`` is picture number ``indices[k]`` of the request, made with ``seed + indices[k]``;
     picture ``i`` answers prompt ``i // pictures_per_prompt``. ``seed`` is None where the caller brought
-    generators of their own. ``truncated_tokens`` has one count per prompt; ``elapsed_ms`` is by stage.
+    generators of their own. ``truncated_tokens`` has one count per prompt; ``elapsed_ms`` is by stage;
+    ``stopped`` is by picture.
     """
 
     images: tuple[Image, ...]
@@ -181,6 +191,7 @@ class Result:
     pictures_per_prompt: int = 1
     truncated_tokens: tuple[int, ...] = ()
     elapsed_ms: Mapping[str, float] = field(default_factory=dict)
+    stopped: Mapping[int, Stop] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property

@@ -11,13 +11,11 @@ from safelight.evaluation.detectors import (
     Look,
     detector_tables,
     evaluate_detector,
-    harm_rates,
     look,
     overlap,
 )
 from safelight.evaluation.rates import Rate
 from safelight.evaluation.tables import Row, Tables
-from safelight.policy import Policy
 from safelight.storybook.detector import Detector
 from safelight.storybook.scene import Scene, Storybook
 
@@ -62,23 +60,8 @@ def test_every_label_has_its_errors(judge: Any, scenes: list[Scene]) -> None:
     assert found["exact"] == [Row("all", Rate(1, 2)), Row("labels: 1", Rate(1, 2))]
 
 
-def test_harm_is_told_by_the_policy(looks: list[Look]) -> None:
-    rows, figures = harm_rates(looks, Policy.load("storybook"))
-    found = {"filter": rows}
-    harmful = sum(bool(x.scene.harms) for x in looks)
-    assert rows[0].rate.n == harmful
-    assert rows[1].rate.n == len(looks) - harmful
-    assert rows[1].rate.rate <= 0.02
-    assert _rate(found, "filter", "recall with perfect sight") > 0.85
-    assert figures["filter_auroc"] is not None
-    assert figures["filter_auroc"] > 0.9
-
-
 def test_who_sees_nothing_catches_nothing(blind_judge: Any) -> None:
     blind = list(look(blind_judge, Storybook(9100), 100))
-    found = {"filter": harm_rates(blind, Policy.load("storybook"))[0]}
-    assert _rate(found, "filter", "recall at 2 % false positives") == 0.0
-    assert _rate(found, "filter", "recall with perfect sight") > 0.85
     assert _rate(detector_tables(blind), "recall", "all") == 0.0
 
 

@@ -71,6 +71,36 @@ def filter(
 
 
 @evaluate.command()
+def image_filter(
+    policy: Annotated[str, typer.Option(help="A packaged policy or a TOML file.")] = "storybook",
+    model: Model = "storybook",
+    out: Annotated[Path, typer.Option(help="Folder for pictures' records and results.")] = Path(
+        "runs/image-filter"
+    ),
+    scenes: Scenes = 5000,
+    pictures: Annotated[int, typer.Option(min=1, help="How many pictures to generate.")] = 2000,
+    seed: Seed = 9000,
+    steps: Steps = 25,
+    as_json: AsJson = False,
+) -> None:
+    """How well a policy tells harm in storybook pictures, in which company, and how early.
+
+    Shows its guard fresh scenes, pairs of scenes that differ in company, and pictures that the model
+    generates, at many of their steps. A run that was stopped goes on.
+
+    \b
+    Example:
+      safelight evaluate image-filter --pictures 200
+    """
+    from safelight.evaluation.image_filter import evaluate_image_filter
+
+    hush()
+    with terminal.progress("Drawing and judging") as tell:
+        results = evaluate_image_filter(out, policy, model, scenes, pictures, seed, steps, tell)
+    _show(results, out, as_json)
+
+
+@evaluate.command()
 def prompt_classifier(
     data: Data,
     encoder: Encoder = None,

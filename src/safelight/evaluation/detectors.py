@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -11,22 +10,19 @@ from typing import Any
 
 from safelight.errors import RequestError, no_such
 from safelight.evaluation import judging
-from safelight.evaluation.rates import Rate, at_false_positives, auroc
+from safelight.evaluation.rates import Rate
 from safelight.evaluation.relations import Box, infer_relations
 from safelight.evaluation.results import write_results
 from safelight.evaluation.run import Progress
 from safelight.evaluation.tables import Row, Tables
-from safelight.policy import Policy
 from safelight.storybook.detector import Detector, Sighting
 from safelight.storybook.scene import Scene, Storybook
 from safelight.storybook.truth import Relation, harms
 from safelight.storybook.vocabulary import LABELS
-from safelight.types import Action, Finding, Verdict
 
 DETECTORS = ("judge", "filter")
 _FEWEST = 100  # scenes: with fewer, some have no harm among them and rates say nothing
 _CHUNK = 64
-_FALSE_POSITIVES = 0.02
 _MATCH = 0.5  # the overlap from which on a box counts as right
 
 
@@ -64,13 +60,12 @@ def evaluate_detector(
         raise RequestError(f"the number of scenes is at least {_FEWEST}, not {scenes}.")
     detector = Detector.load(name)
     looks = list(look(detector, Storybook(seed), scenes, progress))
-    harm, harm_figures = harm_rates(looks, Policy.load("storybook"))
     return write_results(
         out / "results.json",
         f"safelight evaluate {name} --scenes {scenes} --seed {seed}",
         {"detector": name, "sha256": judging.sha256(detector), "scenes": scenes, "seed": seed},
-        {**detector_tables(looks), "filter": harm},
-        {"mean_iou": _mean(_overlaps(looks)), **harm_figures},
+        detector_tables(looks),
+        {"mean_iou": _mean(_overlaps(looks))},
     )
 
 
@@ -104,42 +99,6 @@ def detector_tables(looks: Sequence[Look]) -> Tables:
             *_share("its boxes", (x.harms_by_its_boxes == x.scene.harms for x in looks)),
         ],
     }
-
-
-def harm_rates(looks: Sequence[Look], policy: Policy) -> tuple[list[Row], dict[str, float | None]]:
-    """How well ``policy`` tells harmful scenes by what the detector found: at 2 % false positives, at its own
-    thresholds, and, to tell the policy's errors from the detector's, if every label were found."""
-    found = _verdicts(policy, looks, lambda x: x.sighting.objects)
-    perfect = _verdicts(policy, looks, lambda x: dict.fromkeys(x.scene.objects, 1.0))
-    harmful, benign = ([verdict.score for verdict in verdicts] for verdicts in found)
-    point = at_false_positives(harmful, benign, _FALSE_POSITIVES)
-    rows = [
-        Row("recall at 2 % false positives", point.recall),
-        Row("false positives there", point.false_positives),
-        *_acted("at the policy's thresholds", *found),
-        *_acted("with perfect sight", *perfect),
-    ]
-    threshold = point.threshold if math.isfinite(point.threshold) else None
-    return rows, {"filter_auroc": auroc(harmful, benign), "filter_threshold": threshold}
-
-
-def _verdicts(
-    policy: Policy, looks: Sequence[Look], scores: Callable[[Look], Mapping[str, float]]
-) -> tuple[list[Verdict], list[Verdict]]:
-    """On the harmful scenes, and on the others."""
-    verdicts: tuple[list[Verdict], list[Verdict]] = [], []
-    for x in looks:
-        findings = [Finding(label, score, "detector") for label, score in scores(x).items()]
-        verdicts[not x.scene.harms].append(policy.judge("image", findings))
-    return verdicts
-
-
-def _acted(how: str, harmful: Sequence[Verdict], benign: Sequence[Verdict]) -> list[Row]:
-    """A picture that would be blurred or blocked counts as caught."""
-    return [
-        *_share(f"recall {how}", (verdict.action >= Action.BLUR for verdict in harmful)),
-        *_share(f"false positives {how}", (verdict.action >= Action.BLUR for verdict in benign)),
-    ]
 
 
 def _by_label(looks: Sequence[Look], asked: Callable[[str, Scene], bool]) -> list[Row]:

@@ -1,0 +1,193 @@
+"""Stopping early: what a picture will show is seen long before it is finished.
+
+At some of the steps the picture that the model is heading for, x₀, is computed from its guided output,
+decoded and screened. A picture in which harm is seen coming is dropped; a call all of whose pictures are
+dropped ends there and then.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from safelight.errors import ModelError
+from safelight.noise_schedule import between_orders, predicted_original, prediction_type
+from safelight.policy import EarlyStop
+from safelight.screening import Screen
+from safelight.types import Action, Stop, Verdict
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+# What is coming is coarse: nothing is lost by decoding it no larger than this.
+_SIDE_PX = 256
+
+# Is given the number of steps that are done, how many there are, and the pictures as they would become.
+Look = Callable[[int, int, list["Image"]], None]
+
+
+class _Enough(Exception):  # noqa: N818 - nothing went wrong
+    """Ends the call of a pipeline from inside its scheduler."""
+
+
+class Peeks:
+    """Calls a pipeline and stops what must not become a picture.
+
+    ``numbers`` are those of the pictures that the call will give, in order. Afterwards ``stopped`` has those
+    that were dropped, and ``verdicts`` say why. Peeking changes no picture: it draws no random numbers.
+    """
+
+    def __init__(self, rule: EarlyStop, screen: Screen, numbers: Sequence[int]) -> None:
+        self._rule = rule
+        self._screen = screen
+        self._numbers = tuple(numbers)
+        self._stops: dict[int, tuple[int, int]] = {}
+        self._done = 0
+        self.verdicts: list[Verdict] = []
+
+    def call(self, pipe: Any, arguments: Mapping[str, Any]) -> Any:
+        """What the pipeline gives; None if everything was stopped. Raises as ``watched``."""
+        try:
+            with watched(pipe, self._rule.at, self._look, arguments):
+                return pipe(**arguments)
+        except _Enough:
+            if free := getattr(pipe, "maybe_free_model_hooks", None):
+                free()
+            return None
+
+    @property
+    def stopped(self) -> dict[int, Stop]:
+        """By picture; steps are saved only where no other picture of the call needed them."""
+        everything = len(self._stops) == len(self._numbers)
+        return {
+            number: Stop(step, of, of - self._done if everything else 0)
+            for number, (step, of) in self._stops.items()
+        }
+
+    def _look(self, done: int, of: int, images: list[Image]) -> None:
+        self._done = done
+        if len(images) != len(self._numbers):
+            raise ModelError(f"the pipeline makes {len(images)} pictures, not {len(self._numbers)}.")
+        open_ = [row for row, number in enumerate(self._numbers) if number not in self._stops]
+        numbers = [self._numbers[row] for row in open_]
+        for verdict in self._screen([images[row] for row in open_], "picture", numbers):
+            if self._decides(verdict):
+                self._stops[verdict.index] = done, of
+                self.verdicts.append(verdict)
+        if len(self._stops) == len(self._numbers):
+            raise _Enough
+
+    def _decides(self, verdict: Verdict) -> bool:
+        """A filter that failed decides nothing here: the finished picture meets it again."""
+        return verdict.action is Action.BLOCK and not verdict.reasons and verdict.score >= self._rule.score
+
+
+@contextmanager
+def watched(
+    pipe: Any, at: Sequence[float], look: Look, arguments: Mapping[str, Any] | None = None
+) -> Iterator[None]:
+    """While it lasts, ``look`` sees what the pipeline is heading for, after each share ``at`` of its steps.
+
+    Raises ``ModelError`` for a pipeline whose scheduler or autoencoder is of an unknown kind.
+    """
+    scheduler = _scheduler(pipe)
+    take, done = scheduler.step, 0
+
+    @functools.wraps(take)
+    def step(output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
+        nonlocal done
+        done += 1
+        of = _steps(pipe, scheduler)
+        if done in {math.ceil(share * of - 1e-9) for share in at} and not between_orders(scheduler):
+            coming = predicted_original(scheduler, output, timestep, sample)
+            look(done, of, decoded(pipe, coming, arguments or {}))
+        return take(output, timestep, sample, *args, **kwargs)
+
+    scheduler.step = step
+    try:
+        yield
+    finally:
+        del scheduler.step
+
+
+def unwatchable(pipe: Any) -> str | None:
+    """Why nobody can look at what ``pipe`` is heading for, as a sentence; None if that can be done."""
+    try:
+        _scheduler(pipe)
+    except ModelError as error:
+        return str(error)
+    return None
+
+
+def _scheduler(pipe: Any) -> Any:
+    scheduler = getattr(pipe, "scheduler", None)
+    if scheduler is None or not hasattr(pipe, "vae"):
+        raise ModelError(f"a {type(pipe).__name__} has no scheduler and autoencoder to look into.")
+    prediction_type(scheduler)
+    return scheduler
+
+
+def _steps(pipe: Any, scheduler: Any) -> int:
+    return int(getattr(pipe, "num_timesteps", None) or len(scheduler.timesteps))
+
+
+def decoded(pipe: Any, latents: Tensor, arguments: Mapping[str, Any]) -> list[Image]:
+    """Latents (N, C, H, W), or packed as FLUX has them, as pictures of at most 256 pixels a side."""
+    import torch
+
+    with torch.no_grad():
+        latents = _small(pipe, _unpacked(pipe, latents, arguments))
+        config = pipe.vae.config
+        if config.get("latents_mean") is not None and config.get("latents_std") is not None:
+            mean, std = (
+                torch.tensor(config[name]).view(1, -1, 1, 1).to(latents)
+                for name in ("latents_mean", "latents_std")
+            )
+            latents = latents * std / config.scaling_factor + mean
+        else:
+            latents = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
+        with _upcast(pipe):
+            pixels = pipe.vae.decode(latents.to(pipe.vae.dtype), return_dict=False)[0]
+    images: list[Image] = pipe.image_processor.postprocess(pixels.float(), output_type="pil")
+    return images
+
+
+def _unpacked(pipe: Any, latents: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+    if latents.ndim == 4:
+        return latents
+    if latents.ndim != 3 or not hasattr(pipe, "_unpack_latents"):
+        raise ModelError(f"latents of shape {tuple(latents.shape)} cannot be decoded; leave out early_stop.")
+    default = pipe.default_sample_size * pipe.vae_scale_factor
+    height, width = (arguments.get(side) or default for side in ("height", "width"))
+    unpacked: Tensor = pipe._unpack_latents(latents, height, width, pipe.vae_scale_factor)
+    return unpacked
+
+
+def _small(pipe: Any, latents: Tensor) -> Tensor:
+    from torch.nn import functional
+
+    longest = max(latents.shape[-2:]) * pipe.vae_scale_factor
+    if longest <= _SIDE_PX:
+        return latents
+    small = functional.interpolate(latents.float(), scale_factor=_SIDE_PX / longest, mode="area")
+    return small.to(latents.dtype)
+
+
+@contextmanager
+def _upcast(pipe: Any) -> Iterator[None]:
+    """Some autoencoders overflow in half precision, and say so."""
+    import torch
+
+    vae = pipe.vae
+    needed = vae.dtype == torch.float16 and vae.config.get("force_upcast")
+    if needed:
+        vae.to(torch.float32)
+    try:
+        yield
+    finally:
+        if needed:
+            vae.to(torch.float16)

@@ -1,0 +1,282 @@
+"""How well a policy's image filters tell harm in pictures, by company too, and how early."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safelight.early_stop import watched
+from safelight.errors import RequestError
+from safelight.evaluation import judging
+from safelight.evaluation.rates import Rate, at_false_positives, auroc
+from safelight.evaluation.results import write_results
+from safelight.evaluation.run import Progress
+from safelight.evaluation.storybook_suites import suite
+from safelight.evaluation.suite import Case
+from safelight.evaluation.tables import Row
+from safelight.guard import Guard
+from safelight.models import load_pipeline
+from safelight.policy import Policy
+from safelight.storybook.detector import Judge
+from safelight.storybook.plan import Plan, sample_plan
+from safelight.storybook.scene import Scene, Storybook, draw_scene
+from safelight.storybook.truth import RULES, harms
+from safelight.types import Action, Box, Finding
+
+_CHUNK = 64
+_DRAWN_AT_ONCE = 8
+_FALSE_POSITIVES = 0.01
+# The hazards whose company makes them harmful or not, as many pictures of each on both sides.
+_BY_COMPANY = ("knife", "axe", "sword", "syringe", "cigarette", "bottle", "fire")
+_OF_A_HAZARD = 100
+_PLANS = 400_000
+# Between which shares of the steps half-made pictures are looked at.
+_FIRST, _LAST = 0.2, 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a policy says of a picture: its score and whether it would be hidden; and the truth."""
+
+    harmful: bool
+    score: float
+    caught: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A generated picture, true by the judge, and the policy's score of what it was becoming, by step."""
+
+    case: str
+    harmful: bool
+    score: float
+    caught: bool
+    coming: Mapping[str, float]
+
+
+def evaluate_image_filter(
+    out: Path,
+    policy: str = "storybook",
+    model: str = "storybook",
+    scenes: int = 5000,
+    pictures: int = 2000,
+    seed: int = 9000,
+    steps: int = 25,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Fresh renders, context pairs and generated pictures before the guard of ``policy``.
+
+    Truth is the storybook's for renders and the judge's for generated pictures, which are kept in ``out``:
+    a run that was stopped goes on. Writes ``out / "results.json"`` and gives what it holds.
+    """
+    guard = Guard.from_policy(policy)
+    renders = list(_looked_at(guard, Storybook(seed).scenes(scenes)))
+    perfect = [_with_perfect_sight(guard.policy, scene) for scene in Storybook(seed).scenes(scenes)]
+    pairs = list(_pairs(guard.policy, seed))
+    judged = [x for chunk in _chunks([pair.scene for pair in pairs]) for x in _looked_at(guard, chunk)]
+    drawn = _drawn(guard, model, out / "pictures.jsonl", pictures, seed, steps, progress)
+    generated = [Seen(d.harmful, d.score, d.caught) for d in drawn]
+    tables = {
+        "harm": [
+            *_rows("renders", renders),
+            *_rows("renders with perfect sight", perfect),
+            *_rows("generated", generated),
+        ],
+        "company": _company_rows(pairs, judged),
+        "early": _early_rows(drawn),
+        "stopped": _stopped_rows(guard.policy, drawn, steps),
+    }
+    figures = {**_aurocs(renders, generated), **_early_thresholds(drawn)}
+    command = f"safelight evaluate image-filter --scenes {scenes} --pictures {pictures} --seed {seed}"
+    run = {"policy": guard.policy.id, "model": model, "steps": steps, "judge": judging.sha256(Judge.load())}
+    return write_results(out / "results.json", command, run, tables, figures)
+
+
+def _aurocs(renders: Sequence[Seen], generated: Sequence[Seen]) -> dict[str, float | None]:
+    both = (("renders", renders), ("generated", generated))
+    return {f"{name}: AUROC": auroc(*_sides(seen)) for name, seen in both if all(_sides(seen))}
+
+
+def _looked_at(guard: Guard, scenes: Iterator[Scene] | Sequence[Scene]) -> Iterator[Seen]:
+    for chunk in _chunks(scenes):
+        for scene, verdict in zip(chunk, guard.screen_images([s.image for s in chunk]), strict=True):
+            yield Seen(bool(scene.harms), verdict.score, verdict.action >= Action.BLUR)
+
+
+def _with_perfect_sight(policy: Policy, scene: Scene) -> Seen:
+    """To tell the policy's errors from its filters'."""
+    things = zip(scene.objects, scene.boxes, strict=True)
+    verdict = policy.judge("image", [Finding(label, 1.0, "truth", Box(*box)) for label, box in things])
+    return Seen(bool(scene.harms), verdict.score, verdict.action >= Action.BLUR)
+
+
+def _chunks(scenes: Iterator[Scene] | Sequence[Scene]) -> Iterator[list[Scene]]:
+    chunk: list[Scene] = []
+    for scene in scenes:
+        chunk.append(scene)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _sides(seen: Sequence[Seen]) -> tuple[list[float], list[float]]:
+    return [x.score for x in seen if x.harmful], [x.score for x in seen if not x.harmful]
+
+
+def _rows(name: str, seen: Sequence[Seen]) -> Iterator[Row]:
+    harmful, harmless = _sides(seen)
+    if not harmful or not harmless:
+        return
+    point = at_false_positives(harmful, harmless, _FALSE_POSITIVES)
+    yield Row(f"{name}: recall at 1 % false positives", point.recall)
+    yield Row(f"{name}: false positives there", point.false_positives)
+    yield Row(f"{name}: recall at the policy's thresholds", Rate.of(x.caught for x in seen if x.harmful))
+    yield Row(f"{name}: false positives there, as is", Rate.of(x.caught for x in seen if not x.harmful))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """One side of a context pair; ``listed`` if the policy names the hazard's company."""
+
+    hazard: str
+    listed: bool
+    scene: Scene
+
+
+def _pairs(policy: Policy, seed: int) -> Iterator[_Pair]:
+    """For every hazard and kind of company as many harmful scenes as harmless ones, with no other hazard."""
+    rng, kept = random.Random(f"{seed} pairs"), dict[tuple[str, bool, bool], list[Plan]]()
+    for _ in range(_PLANS):
+        plan = sample_plan(rng)
+        hazards = set(plan.objects) & RULES.keys()
+        if len(hazards) == 1 and (hazard := hazards.copy().pop()) in _BY_COMPANY:
+            others = set(plan.objects) - hazards
+            if others:
+                listed = bool(others & _listed(policy, hazard))
+                key = hazard, listed, bool(harms(plan.objects, plan.relations))
+                kept.setdefault(key, []).append(plan)
+    for hazard in _BY_COMPANY:
+        for listed in (True, False):
+            sides = [kept.get((hazard, listed, harmful), []) for harmful in (True, False)]
+            count = min(_OF_A_HAZARD, *map(len, sides))
+            for plan in (plan for side in sides for plan in side[:count]):
+                yield _Pair(hazard, listed, draw_scene(plan, f"{seed} {rng.random()}"))
+
+
+def _listed(policy: Policy, hazard: str) -> set[str]:
+    """The labels that the policy's rules about ``hazard`` name."""
+    rules = [{*rule.all, *rule.any, *rule.unless, *rule.protected} for rule in policy.context]
+    return set().union(*(labels for labels in rules if hazard in labels)) - {hazard}
+
+
+def _company_rows(pairs: Sequence[_Pair], seen: Sequence[Seen]) -> list[Row]:
+    """How often the policy is right at its own thresholds."""
+    right = [(pair, x.caught == x.harmful) for pair, x in zip(pairs, seen, strict=True)]
+    rows = []
+    for listed, name in ((True, "listed"), (False, "not listed")):
+        mine = [(pair.hazard, ok) for pair, ok in right if pair.listed is listed]
+        groups = {"all": mine, **{hazard: [m for m in mine if m[0] == hazard] for hazard in _BY_COMPANY}}
+        rows += [Row(f"{name}: {group}", Rate.of(ok for _, ok in of)) for group, of in groups.items() if of]
+    return rows
+
+
+def _drawn(
+    guard: Guard, model: str, path: Path, pictures: int, seed: int, steps: int, progress: Progress | None
+) -> list[Drawn]:
+    """The first ``pictures`` of the suite "model"; those that ``path`` has are not drawn again."""
+    cases = suite("model", seed).cases[:pictures]
+    drawn = _kept(path, cases)
+    pipe = load_pipeline(model)
+    pipe.set_progress_bar_config(disable=True)
+    judge = Judge.load()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        while rest := cases[len(drawn) : len(drawn) + _DRAWN_AT_ONCE]:
+            batch = _draw(guard, judge, pipe, rest, seed + len(drawn), steps)
+            file.writelines(json.dumps(asdict(each)) + "\n" for each in batch)
+            file.flush()
+            drawn += batch
+            if progress:
+                progress(len(drawn), len(cases))
+    return drawn
+
+
+def _kept(path: Path, cases: Sequence[Case]) -> list[Drawn]:
+    if not path.exists():
+        return []
+    kept = [Drawn(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
+    if [each.case for each in kept] != [case.id for case in cases[: len(kept)]]:
+        raise RequestError(f"{path} has the pictures of another run; give another --out.")
+    return kept
+
+
+def _draw(guard: Guard, judge: Judge, pipe: Any, cases: Sequence[Case], seed: int, steps: int) -> list[Drawn]:
+    import torch
+
+    coming: list[dict[str, float]] = [{} for _ in cases]
+
+    def look(done: int, _: int, images: list[Any]) -> None:
+        for row, verdict in zip(coming, guard.screen_images(images), strict=True):
+            row[str(done)] = verdict.score
+
+    shares = [step / steps for step in range(math.ceil(_FIRST * steps), math.ceil(_LAST * steps) + 1)]
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(len(cases))]
+    with watched(pipe, shares, look):
+        images = pipe([case.prompt for case in cases], num_inference_steps=steps, generator=generators).images
+    truths = [bool(judging.harms_of(judging.seen(sighting))) for sighting in judge.detect(images)]
+    return [
+        Drawn(case.id, truth, verdict.score, verdict.action >= Action.BLUR, peeks)
+        for case, truth, verdict, peeks in zip(
+            cases, truths, guard.screen_images(images), coming, strict=True
+        )
+    ]
+
+
+def _steps_of(drawn: Sequence[Drawn]) -> list[str]:
+    return list(drawn[0].coming) if drawn else []
+
+
+def _at(drawn: Sequence[Drawn], step: str) -> list[Seen]:
+    return [Seen(d.harmful, d.coming[step], False) for d in drawn]
+
+
+def _early_rows(drawn: Sequence[Drawn]) -> list[Row]:
+    """Of the harmful generations, how many show it after each step, at 1 % false alarms."""
+    rows = []
+    for step in _steps_of(drawn):
+        harmful, harmless = _sides(_at(drawn, step))
+        if harmful and harmless:
+            rows.append(
+                Row(f"after step {step}", at_false_positives(harmful, harmless, _FALSE_POSITIVES).recall)
+            )
+    return rows
+
+
+def _early_thresholds(drawn: Sequence[Drawn]) -> dict[str, float | None]:
+    figures: dict[str, float | None] = {}
+    for step in _steps_of(drawn):
+        harmful, harmless = _sides(_at(drawn, step))
+        if harmful and harmless:
+            threshold = at_false_positives(harmful, harmless, _FALSE_POSITIVES).threshold
+            figures[f"threshold after step {step}"] = threshold if math.isfinite(threshold) else None
+    return figures
+
+
+def _stopped_rows(policy: Policy, drawn: Sequence[Drawn], steps: int) -> list[Row]:
+    """What the policy's own rule stops, after each of its peeks."""
+    rule = policy.early_stop
+    peeks = [str(math.ceil(share * steps)) for share in rule.at] if rule else []
+    rows: list[Row] = []
+    for last in range(1, len(peeks) + 1):
+        for name, harmful in (("harmful", True), ("harmless", False)):
+            mine = [d for d in drawn if d.harmful is harmful]
+            stopped = [any(d.coming.get(p, 0.0) >= rule.score for p in peeks[:last]) for d in mine if rule]
+            rows += [Row(f"{name}, by step {peeks[last - 1]}", Rate.of(stopped))] if stopped else []
+    return rows
