@@ -23,6 +23,16 @@ def test_without_boxes_the_whole_picture_changes(picture: Image.Image) -> None:
     assert np.asarray(blurred(picture)).std() < 0.1 * np.asarray(picture).std()
 
 
+def test_a_mosaic_has_tiles(picture: Image.Image) -> None:
+    picture.paste("red", (0, 0, 8, 32))
+    after = np.asarray(blurred(picture, style="mosaic"))
+    tiles = after.reshape(4, 8, 4, 8, 3)
+    assert np.array_equal(tiles, np.broadcast_to(tiles[:, :1, :, :1], tiles.shape))
+    assert len(np.unique(after.reshape(-1, 3), axis=0)) == 2
+    part = np.asarray(blurred(picture, [Box(0.25, 0.25, 0.5, 0.5)], "mosaic"))
+    assert np.array_equal(part[20:], np.asarray(picture)[20:])
+
+
 def test_boxes_beyond_the_edge_or_without_area_are_drawn(picture: Image.Image) -> None:
     for box in (Box(-1, -1, 2, 2), Box(1, 1, 1, 1), Box(0.5, 0.5, 0.5, 0.5)):
         assert blurred(picture, [box]).size == picture.size

@@ -21,6 +21,7 @@ LAYERS = [
         "request",
         "pictures",
         "blur",
+        "placeholder",
         "training",
         "onnx_session",
         "model_files",

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from PIL.Image import Image, Resampling
 
 from safelight.types import Action, Box, Verdict
 
+Style = Literal["blur", "mosaic"]
+
 # A region keeps this many blocks along each side, too few to recognise anything by.
-_BLOCKS = 2
+_BLOCKS = {"blur": 2, "mosaic": 4}
 # Boxes are drawn tight; this share of their size is added on every side.
 _MARGIN = 0.15
 
 _WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 
 
-def blurred(image: Image, boxes: Iterable[Box] = (_WHOLE,)) -> Image:
+def blurred(image: Image, boxes: Iterable[Box] = (_WHOLE,), style: Style = "blur") -> Image:
     """A copy of ``image`` with every box, by default the whole of it, made unrecognisable."""
+    smooth = Resampling.BICUBIC if style == "blur" else Resampling.NEAREST
     copy = image.convert("RGB")
     for box in boxes:
         sides = _pixels(box, copy.width, copy.height)
         region = copy.crop(sides)
-        coarse = region.resize((_BLOCKS, _BLOCKS), Resampling.BOX)
-        copy.paste(coarse.resize(region.size, Resampling.BICUBIC), sides)
+        coarse = region.resize((_BLOCKS[style],) * 2, Resampling.BOX)
+        copy.paste(coarse.resize(region.size, smooth), sides)
     return copy
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from safelight.blur import Style
 from safelight.errors import PolicyError, closest, no_such
 from safelight.taxonomy import load_taxonomy
 from safelight.toml_file import TomlFile
@@ -160,6 +161,13 @@ class EarlyStop(_Table):
     score: Score
 
 
+class Hiding(_Table):
+    """How pictures under ``blur`` are hidden: where something was found, or with ``whole`` everywhere."""
+
+    style: Style = "blur"
+    whole: bool = False
+
+
 # Pictures of child abuse are never a matter of configuration.
 _CSAE = "csae"
 _CSAE_RULE = CategoryRule(**dict.fromkeys(STAGES, Thresholds(block=0.2)))
@@ -176,6 +184,7 @@ class Policy(_Table):
     labels: dict[str, Names] = {}
     context: Annotated[tuple[ContextRule, ...], Field(strict=False)] = ()
     early_stop: EarlyStop | None = None
+    hiding: Hiding = Hiding()
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Policy:
@@ -337,6 +346,6 @@ def _problem(first: Any) -> str:
         return "this key is missing; add it"
     if first["type"] != "extra_forbidden":
         return f"{first['msg']}, not {first['input']!r}"
-    tables = (Policy, Filters, CategoryRule, Thresholds, ContextRule, EarlyStop)
+    tables = (Policy, Filters, CategoryRule, Thresholds, ContextRule, EarlyStop, Hiding)
     near = closest(str(first["loc"][-1]), {key for table in tables for key in table.model_fields})
     return "unknown key" + (f'; did you mean "{near}"?' if near else "; remove it")
