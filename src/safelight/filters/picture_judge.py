@@ -20,7 +20,7 @@ _ENCODINGS = {"jpeg": {"quality": 95}, "png": {}}
 class PictureJudge(ChatJudge[Item]):
     """Sends pictures in the request, no longer than ``longest_side`` pixels and without their metadata.
 
-    ``encoding`` is "jpeg" (quality 95) or "png", which loses nothing and is some five times as large.
+    ``encoding`` is "jpeg" (quality 95) or "png", which loses nothing and is larger.
     """
 
     longest_side: int = 1024

@@ -82,7 +82,7 @@ def _scores(choice: Choice, rules: Rules) -> Scores:
     rating = str(answer.get("rating")).strip(" .").casefold()
     if rating not in ("safe", "unsafe"):
         raise FilterError("the answer has no rating")
-    ours = _categories(str(answer.get("category")), rules)
+    ours = _categories(answer.get("category"), rules)
     if rating == "unsafe" and not ours:
         raise FilterError("the answer is unsafe for a reason that is no category of ours")
     chance = _chance_of_unsafe(choice)
@@ -107,8 +107,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _categories(said: str, rules: Rules) -> list[str]:
+def _categories(said: object, rules: Rules) -> list[str]:
     """Ours, of those that the model was asked about if it kept to them."""
+    if not isinstance(said, str):
+        raise FilterError("the answer has no category")
     codes = _CODE.findall(said)
     if not codes and not _NONE.match(said.strip()):
         raise FilterError("the answer has no category")
