@@ -96,7 +96,7 @@ class ChatJudge(ABC, Generic[Item]):
         }
         trouble = ""
         for attempt in range(self.attempts):
-            self._wait(attempt, ends)
+            self._wait(attempt, ends, trouble)
             response, trouble = self._post(body)
             if response is not None:
                 return question.read(_choice(response))
@@ -118,13 +118,14 @@ class ChatJudge(ABC, Generic[Item]):
             raise FilterError(f"{trouble}.")
         return response, ""
 
-    def _wait(self, attempt: int, ends: float) -> None:
+    def _wait(self, attempt: int, ends: float, trouble: str) -> None:
         """Before another attempt: twice as long each time, and not the same for everybody."""
         if attempt:
             longest = min(_LONGEST_WAIT_S, self.pause_s * 2.0 ** (attempt - 1))
             time.sleep(longest * random.uniform(0.5, 1.5))
         if time.monotonic() > ends:
-            raise FilterError(f"its batch was not through after {self.deadline_s:g} s.")
+            why = f" ({trouble})" if trouble else ""
+            raise FilterError(f"its batch was not through after {self.deadline_s:g} s{why}.")
 
 
 def _rules(categories: Sequence[str], guidelines: str | Mapping[str, str]) -> Rules:
