@@ -13,7 +13,10 @@ from safelight.filters.chat import ChatJudge, Item
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_ENCODINGS = {"jpeg": {"quality": 95}, "png": {}}
+_ENCODINGS = {
+    "jpeg": {"quality": 95},
+    "png": {"compress_level": 1},
+}  # a seventh more bytes, in a sixth of the time
 
 
 @dataclass(eq=False)
