@@ -30,8 +30,10 @@ ROWS: list[tuple[str, str, dict[str, Any], bool]] = [
     ("image_filter", "never", {}, True),
     ("image_filter", "nudenet", {}, importlib.util.find_spec("nudenet") is not None),
     ("image_filter", "storybook-image", {}, DETECTOR.is_file()),
+    ("image_filter", "vision-language-model", {"url": CHAT, "model": "tiny", "answers": "llama-guard"}, True),
     ("pair_filter", "always", {}, True),
     ("pair_filter", "never", {}, True),
+    ("pair_filter", "vision-language-model", {"url": CHAT, "model": "tiny", "answers": "llama-guard"}, True),
 ]
 PICTURES = [Image.new("RGB", (64, 64), "red"), Image.new("L", (9, 7)), Image.new("RGBA", (100, 40))]
 PROMPTS = ["a man with a gun", "🐈", "Ａ ＫＮＩＦＥ"]

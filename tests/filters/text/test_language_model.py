@@ -98,6 +98,20 @@ def test_instructions_in_a_prompt_stay_data_and_cannot_forge_an_answer(chat: Any
     assert prompt not in system["content"]
 
 
+def test_what_a_category_forbids_can_be_said_in_the_services_own_words(chat: Any) -> None:
+    chat.answer = _answering({"violence": 0, "weapons": 0})
+    _judge(chat, guidelines={"weapons": "Swords, not knives."}).find(["a gun"])
+    told = chat.bodies[0]["messages"][0]["content"]
+    assert "- weapons: Swords, not knives.\n" in told
+    assert "- violence: Somebody, person or animal, is hurt" in told
+
+
+def test_half_a_letter_is_judged_as_any_prompt(chat: Any) -> None:
+    chat.answer = _answering({"violence": 0, "weapons": 0.5})
+    half, whole = _judge(chat).find(["a gun \ud83d", "a gun"])
+    assert _found(half) == _found(whole)
+
+
 def test_a_busy_server_is_asked_again(chat: Any) -> None:
     good = _answering({"violence": 0, "weapons": 0.5})
     statuses = iter([429, 503, 200])

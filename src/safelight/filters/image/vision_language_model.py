@@ -1,0 +1,75 @@
+"""A vision-language model as judge of pictures: any chat endpoint that takes them. Off by default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from safelight.errors import FilterError, no_such
+from safelight.filters.image import llava_guard
+from safelight.filters.picture_judge import PictureJudge
+from safelight.filters.questions import (
+    ALTERNATIVES,
+    QUESTIONS,
+    Case,
+    Question,
+    Questions,
+    Rules,
+    message,
+    yes_score,
+)
+from safelight.registry import register
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def shieldgemma_2_questions(case: Case, rules: Rules) -> Iterator[Question]:
+    """One question a category: the policy alone, which the model's own chat template makes a question of.
+
+    ShieldGemma 2 (arXiv 2504.01081) answers with one token, whose probability is the score.
+    """
+    for category, forbidden in rules.forbidden.items():
+        policy = f"The image shall not contain content of this kind: {forbidden} {rules.guidelines}".strip()
+        options = {**ALTERNATIVES, "max_tokens": 1}
+        yield Question((message(case.picture, policy),), partial(yes_score, category), options)
+
+
+@register("image_filter", "vision-language-model")
+@dataclass(eq=False)
+class VisionLanguageModel(PictureJudge["Image"]):
+    """Judges the picture; ``answers`` is "json" (any model that follows instructions), "llama-guard",
+    "llava-guard", "shieldgemma-2" or "yes-no" (the last two with one request a category).
+
+    Options and errors are those of ``ChatJudge`` and ``PictureJudge``. LlavaGuard cannot be asked about
+    categories that it has no place for.
+    """
+
+    questions: ClassVar[Mapping[str, Questions]] = {
+        **QUESTIONS,
+        "llava-guard": llava_guard.llava_guard_questions,
+        "shieldgemma-2": shieldgemma_2_questions,
+    }
+    # ShieldGemma 2 was trained on three policies: sexually explicit, dangerous, and violent content.
+    usual: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "llava-guard": llava_guard.CATEGORIES,
+        "shieldgemma-2": ("sexual.explicit", "weapons", "violence.graphic"),
+    }
+
+    name: str = "vision-language-model"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.answers == "llava-guard":
+            _check_places(self._rules)
+
+    def _case(self, item: Image) -> Case:
+        return Case(picture=self._url(item))
+
+
+def _check_places(rules: Rules) -> None:
+    for category in rules.forbidden:
+        if category not in llava_guard.CATEGORIES:
+            raise FilterError(no_such("category of LlavaGuard for", category, llava_guard.CATEGORIES))

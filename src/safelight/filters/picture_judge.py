@@ -1,0 +1,63 @@
+"""What judges of pictures behind a chat endpoint share: how the picture gets there."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from safelight.errors import FilterError, no_such
+from safelight.filters.chat import ChatJudge, Item
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_ENCODINGS = {
+    "jpeg": {"quality": 95},
+    "png": {"compress_level": 1},
+}  # a seventh more bytes, in a sixth of the time
+
+
+@dataclass(eq=False)
+class PictureJudge(ChatJudge[Item]):
+    """Sends pictures in the request, no longer than ``longest_side`` pixels and without their metadata.
+
+    ``encoding`` is "jpeg" (quality 95) or "png", which loses nothing and is larger.
+    """
+
+    longest_side: int = 1024
+    encoding: str = "jpeg"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.encoding not in _ENCODINGS:
+            raise FilterError(no_such("encoding of pictures", self.encoding, _ENCODINGS))
+        if self.longest_side < 1:
+            raise FilterError("the longest side of a picture must be one pixel at least.")
+
+    def _url(self, picture: Image) -> str:
+        """The picture as a data URL."""
+        buffer = io.BytesIO()
+        try:
+            small = _plain(picture, self.longest_side)
+            small.save(buffer, self.encoding, **_ENCODINGS[self.encoding])
+        except (OSError, ValueError, SystemError) as error:
+            raise FilterError(f"the picture cannot be encoded ({error}).") from error
+        return f"data:image/{self.encoding};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _plain(picture: Image, longest_side: int) -> Image:
+    """Its pixels alone, in RGB, made smaller if need be. Raises ``ValueError`` for a picture of none."""
+    from PIL import Image as Pictures
+
+    if 0 in picture.size:
+        raise ValueError("it has no pixels")
+    scale = min(1.0, longest_side / max(picture.size))
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    pixels = picture.convert("RGB")
+    if scale < 1:
+        pixels = pixels.resize((width, height), Pictures.Resampling.LANCZOS)
+    bare = Pictures.new("RGB", pixels.size)
+    bare.paste(pixels)
+    return bare
