@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safelight.errors import RequestError
+from safelight.evaluation.image_filter import _listed, _pairs, evaluate_image_filter
+from safelight.policy import Policy
+from safelight.storybook.truth import RULES
+
+
+def _rates(results: dict[str, Any], table: str) -> dict[str, dict[str, Any]]:
+    return {row["group"]: row for row in results["tables"][table]}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("run")
+    return out, evaluate_image_filter(out, scenes=200, pictures=3, seed=9300, steps=10)
+
+
+def test_renders_and_company_are_told(run: tuple[Path, dict[str, Any]]) -> None:
+    out, results = run
+    assert json.loads((out / "results.json").read_text("utf-8")) == results
+    harm = _rates(results, "harm")
+    assert harm["renders: recall at the policy's thresholds"]["rate"] > 0.9
+    assert harm["renders: false positives there, as is"]["rate"] < 0.05
+    assert harm["renders with perfect sight: false positives there, as is"]["rate"] < 0.01
+    assert (
+        sum(
+            harm[f"renders: {name}"]["n"]
+            for name in ("recall at 1 % false positives", "false positives there")
+        )
+        == 200
+    )
+    company = _rates(results, "company")
+    assert company["listed: all"]["rate"] > 0.9
+    assert company["not listed: all"]["n"] > 0
+    assert company["listed: sword"]["n"] == 200
+    assert results["figures"]["renders: AUROC"] > 0.98
+
+
+def test_generated_pictures_are_looked_at_on_their_way(run: tuple[Path, dict[str, Any]]) -> None:
+    out, _ = run
+    lines = [json.loads(line) for line in (out / "pictures.jsonl").read_text("utf-8").splitlines()]
+    assert len(lines) == 3
+    assert list(lines[0]["coming"]) == ["2", "3", "4", "5", "6", "7"]
+    assert all(0 <= score <= 1 for line in lines for score in line["coming"].values())
+
+
+def test_a_run_that_was_stopped_goes_on(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    out, results = run
+    kept = (out / "pictures.jsonl").read_text("utf-8")
+    (tmp_path / "pictures.jsonl").write_text(kept, "utf-8")
+    again = evaluate_image_filter(tmp_path, scenes=200, pictures=3, seed=9300, steps=10)
+    assert again["tables"] == results["tables"]
+    (tmp_path / "pictures.jsonl").write_text(kept.replace('"case": "', '"case": "other-'), "utf-8")
+    with pytest.raises(RequestError, match="another run"):
+        evaluate_image_filter(tmp_path, scenes=200, pictures=3, seed=9300, steps=10)
+
+
+def test_pairs_differ_in_company_alone() -> None:
+    policy = Policy.load("storybook")
+    sides: dict[tuple[str, bool], list[bool]] = {}
+    for side in _pairs(policy, 5):
+        assert set(side.scene.objects) & RULES.keys() == {side.hazard}
+        sides.setdefault((side.hazard, side.listed), []).append(bool(side.scene.harms))
+        company = set(side.scene.objects) & _listed(policy, side.hazard)
+        assert not company or side.listed
+    assert all(sum(harmful) * 2 == len(harmful) for harmful in sides.values())
+    assert {"knife", "axe", "sword", "syringe", "cigarette", "bottle", "fire"} == {
+        hazard for hazard, listed in sides if listed
+    }
+
+
+def test_what_a_policy_lists() -> None:
+    assert _listed(Policy.load("storybook"), "bottle") == {"child", "cigarette"}
+    assert _listed(Policy.load("storybook"), "gun") == set()
