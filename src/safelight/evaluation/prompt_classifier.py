@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -18,20 +19,18 @@ from safelight.evaluation.rates import at_false_positives, auroc
 from safelight.evaluation.results import write_results
 from safelight.evaluation.scary import scary_prompts
 from safelight.evaluation.tables import Row
+from safelight.filters.text.calibration import Calibration, logit
 from safelight.filters.text.lexicon import Lexicon
 from safelight.filters.text.training.classifier import (
     HeldOut,
     calibration,
     embeddings,
     leave_out,
-    logit,
     own_work,
 )
 from safelight.filters.text.training.corpus import read_corpus
 from safelight.filters.text.training.folds import WEAK
 from safelight.filters.text.training.grammar import Text
-from safelight.taxonomy import load_taxonomy
-from safelight.types import Finding
 
 _SCARY = "scary but harmless"
 _FALSE_POSITIVES = 0.01
@@ -54,13 +53,13 @@ def evaluate_prompt_classifier(
     logistic regression. Families with weak labels count in no mean.
     """
     held_out = leave_out(data, encoder, work, misspell_somehow, share)
-    line = calibration(held_out)
+    calibrated = calibration(held_out)
     texts = read_corpus(data)
     embedded = _embedded(texts, encoder, own_work(work, data, encoder, share))
     lexicon = Lexicon()
     cells: dict[str, dict[str, _Cell]] = {}
     for each in held_out:
-        for system, scored in _systems(each, texts, embedded, lexicon, line):
+        for system, scored in _systems(each, texts, embedded, lexicon, calibrated):
             cells.setdefault(system, {}).update(_cells(each, *scored))
     tables = {system: [_recall(name, cell) for name, cell in of.items()] for system, of in cells.items()}
     figures: dict[str, float | None] = {}
@@ -68,7 +67,11 @@ def evaluate_prompt_classifier(
         figures |= _means(system, of)
         figures |= {f"{system}: AUROC {name}": auroc(*cell) for name, cell in of.items()}
     command = f"safelight evaluate prompt-classifier --data FILE --share {share:g}"
-    run = {"data sha256": sha256(data.read_bytes()).hexdigest(), "texts": len(texts), "calibration": line}
+    run = {
+        "data sha256": sha256(data.read_bytes()).hexdigest(),
+        "texts": len(texts),
+        "calibration": asdict(calibrated),
+    }
     return write_results(out / "results.json", command, run, tables, figures)
 
 
@@ -77,7 +80,7 @@ def _systems(
     texts: Sequence[Text],
     embedded: Mapping[str, _Scores],
     lexicon: Lexicon,
-    line: tuple[float, float],
+    calibrated: Calibration,
 ) -> Iterator[tuple[str, _Scored]]:
     """Every system's scores; what it learns from is all that the fold does not hold out."""
     seen = [text for text in texts if not held.fold.holds_out(text)]
@@ -89,20 +92,13 @@ def _systems(
         return scores[: len(asked)], scores[len(asked) :]
 
     logits = np.concatenate([held.logits, logit(held.classifier.probabilities(scary_prompts()))])
-    harm = 1 / (1 + np.exp(-line[0] * logits - line[1]))
-    listed = np.array([_worst(findings) for findings in lexicon.find(prompts)])
-    yield "classifier", split(harm)
+    listed = np.concatenate([held.listed, lexicon.worst(scary_prompts())])
+    yield "classifier", split(calibrated.probability(logits, listed))
+    yield "its network alone", split(logits)
     yield "word list", split(listed)
-    yield "classifier and word list", split(np.maximum(harm, listed))
     yield "character n-grams", split(_n_grams([text.prompt for text in seen], harmful, prompts))
     known = np.stack([embedded[text.prompt] for text in seen])
     yield "frozen encoder", split(_regression(known, harmful, np.stack([embedded[p] for p in prompts])))
-
-
-def _worst(findings: Sequence[Finding]) -> float:
-    """Labels that mean no harm by themselves do not count."""
-    harms = load_taxonomy().categories
-    return max((finding.score for finding in findings if finding.label in harms), default=0.0)
 
 
 def _regression(known: Any, harmful: Sequence[bool], asked: Any, c: float = 0.3) -> _Scores:

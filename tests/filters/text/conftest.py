@@ -60,7 +60,7 @@ def knives(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network.head.bias[0] = 1
         network.head.bias[1 + CATEGORIES.index("violence")] = 6
         network.head.bias[1 + CATEGORIES.index("illegal")] = 1
-    export(network, 1.0, 0.0, folder / "model.onnx")
+    export(network, folder / "model.onnx")
     tokenizer(WORDS).save(str(folder / "tokenizer.json"))
     (folder / "classifier.json").write_text(json.dumps({"version": "7", "categories": CATEGORIES}))
     write_hashes(folder, "tokenizer.json", "classifier.json")

@@ -139,9 +139,12 @@ def test_calibration_is_right_where_15_percent_are_harmful() -> None:
     # odds are ln(0.15 / 0.85) less or more ln 9.
     logits = np.repeat([-1.0, 1.0], 10)
     harmful = np.array([True] + [False] * 9 + [True] * 9 + [False])
-    scale, shift = training._logistic(logits, harmful, np.ones(20))
-    assert scale == pytest.approx(math.log(9), abs=1e-3)
-    assert shift == pytest.approx(math.log(0.15 / 0.85), abs=1e-3)
+    found = training._logistic(np.stack([logits, np.zeros(20)], 1), harmful, np.ones(20))
+    assert found.slope == pytest.approx(math.log(9), abs=1e-3)
+    assert found.shift == pytest.approx(math.log(0.15 / 0.85), abs=1e-3)
+    by_words = training._logistic(np.stack([np.zeros(20), (logits + 1) / 2], 1), harmful, np.ones(20))
+    assert by_words.words == pytest.approx(2 * math.log(9), abs=1e-3)
+    assert by_words.shift == pytest.approx(math.log(0.15 / 0.85) - math.log(9), abs=1e-3)
 
 
 def test_sides_are_drawn_alike_and_weak_labels_half_as_often(
@@ -173,9 +176,9 @@ def test_what_is_exported_says_what_the_network_says(encoder: Path, tmp_path: Pa
     mask = (ids > 0).long()
     with torch.no_grad():
         logits = network(ids, mask)
-    harm, fit = torch.sigmoid(2 * logits[:, :1] - 1), torch.sigmoid(logits[:, 1:])
+    harm, fit = torch.sigmoid(logits[:, :1]), torch.sigmoid(logits[:, 1:])
     expected = harm * torch.where(fit == fit.amax(1, keepdim=True), 1.0, fit)
-    export(network, 2.0, -1.0, tmp_path / "model.onnx")
+    export(network, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     scores, weights = session.run(None, {"ids": ids.numpy(), "mask": mask.numpy()})
     assert np.allclose(scores, expected.numpy(), atol=0.02)

@@ -1,7 +1,7 @@
 """Prompt classifier: a small language model that says which harm a prompt asks for, and in which words.
 
 It reads what is seen in a prompt (folded, and where that differs restored as well) in windows that overlap;
-the window in which a category is likeliest counts.
+the window in which a category is likeliest counts. What a word list finds is further evidence.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safelight.errors import FilterError, no_such
+from safelight.filters.text.calibration import Calibration
 from safelight.filters.text.folding import Folded
+from safelight.filters.text.lexicon import Lexicon
 from safelight.filters.text.restoration import Restored, Restorer, rare_words
 from safelight.model_files import HASHES, check_hashes, read_json
 from safelight.registry import register
@@ -64,6 +66,14 @@ class _Read:
     weights: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A prompt's windows, and the calibrated score of every category in each of them, (windows, C)."""
+
+    reads: list[_Read]
+    scores: NDArray[np.float32]
+
+
 @register("prompt_filter", "classifier")
 class PromptClassifier:
     """Reports every category of harm that a prompt may ask for, with its most telling words.
@@ -89,26 +99,34 @@ class PromptClassifier:
         self._first, self._last = self._tokenizer.encode("").ids
         self._session = open_session(folder / "model.onnx")
         self._restorer = load_restorer(self._tokenizer)
+        self._lexicon = Lexicon(about["words"]) if "words" in about else None
+        self._calibration = Calibration(**about.get("calibration", {}))
 
     def find(self, prompts: Sequence[str]) -> list[list[Finding] | FilterError]:
         return [
-            read if isinstance(read, FilterError) else self._findings(read) for read in self._read(prompts)
+            judged if isinstance(judged, FilterError) else self._findings(judged)
+            for judged in self._judge(prompts)
         ]
 
     def probabilities(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         """P(harm) of each, (N,); 1 for one that cannot be read."""
         import numpy as np
 
-        reads = self._read(prompts)
-        harm = [1.0 if isinstance(read, FilterError) else _scores(read).max() for read in reads]
-        return np.array(harm, np.float32)
+        judged = self._judge(prompts)
+        return np.array([1.0 if isinstance(j, FilterError) else j.scores.max() for j in judged], np.float32)
 
-    def _read(self, prompts: Sequence[str]) -> Iterator[list[_Read] | FilterError]:
-        """Of each prompt what was read in its windows, or why nothing was."""
+    def _judge(self, prompts: Sequence[str]) -> Iterator[_Judged | FilterError]:
         for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
-            yield from self._read_some(prompts[start : start + _PROMPTS_AT_ONCE])
+            some = prompts[start : start + _PROMPTS_AT_ONCE]
+            listed = self._lexicon.worst(some) if self._lexicon else [0.0] * len(some)
+            for reads, score in zip(self._read_some(some), listed, strict=True):
+                if isinstance(reads, FilterError):
+                    yield reads
+                else:
+                    yield _Judged(reads, self._calibration.of(_scores(reads), score))
 
     def _read_some(self, prompts: Sequence[str]) -> list[list[_Read] | FilterError]:
+        """Of each prompt what was read in its windows, or why nothing was."""
         windows: list[_Window] = []
         answers: list[list[_Read] | FilterError] = []
         for item, prompt in enumerate(prompts):
@@ -161,14 +179,14 @@ class PromptClassifier:
     def _threads(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(os.cpu_count() or 1)
 
-    def _findings(self, reads: Sequence[_Read]) -> list[Finding]:
+    def _findings(self, judged: _Judged) -> list[Finding]:
         findings = []
-        scores = _scores(reads)
-        for number, best in enumerate(scores.argmax(0)):
-            score = float(scores[best, number])
+        for number, best in enumerate(judged.scores.argmax(0)):
+            score = float(judged.scores[best, number])
             # Not "at least": whatever is no number must go on, and fail.
             if not score < _LEAST_SCORE:
-                span = _telling(reads[best].window, reads[best].weights[:, number])
+                read = judged.reads[best]
+                span = _telling(read.window, read.weights[:, number])
                 findings.append(Finding(self._categories[number], score, self.name, span))
         return findings
 

@@ -22,6 +22,7 @@ from safelight.errors import FilterError, no_such
 from safelight.filters.text.folding import Folded, fold
 from safelight.filters.text.restoration import Restorer
 from safelight.registry import register
+from safelight.taxonomy import load_taxonomy
 from safelight.toml_file import TomlFile
 from safelight.types import Finding, Span
 
@@ -156,6 +157,14 @@ class Lexicon:
 
     def find(self, prompts: Sequence[str]) -> list[list[Finding]]:
         return [self._findings(prompt) for prompt in prompts]
+
+    def worst(self, prompts: Sequence[str]) -> list[float]:
+        """For each prompt the highest score of what is harm by itself; 0 where nothing of that is listed."""
+        harms = load_taxonomy().categories
+        return [
+            max((finding.score for finding in findings if finding.label in harms), default=0.0)
+            for findings in self.find(prompts)
+        ]
 
     def _findings(self, prompt: str) -> list[Finding]:
         readings = list(self._readings(prompt))

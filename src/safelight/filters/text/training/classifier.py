@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from safelight.filters.text.calibration import Calibration, logit
 from safelight.filters.text.classifier import PromptClassifier
+from safelight.filters.text.lexicon import Lexicon
 from safelight.filters.text.training.corpus import read_corpus
 from safelight.filters.text.training.examples import Examples, Misspell, Reader, padded, target
 from safelight.filters.text.training.folds import WEAK, Fold, folds
@@ -33,7 +35,7 @@ from safelight.filters.text.training.network import CATEGORIES, PromptNetwork, e
 from safelight.model_files import HASHES, write_hashes
 from safelight.training.loop import Fit, bfloat16_pays, device, fit, launch, load_averaged, steps
 
-_VERSION = "1"
+_VERSION = "2"
 _SEED = 1
 _WRITTEN = 16_000
 _EMBEDDED_OF_A_GROUP = 1_200
@@ -45,6 +47,8 @@ _RATE = 3e-5
 _KEPT = 0.75
 _SMOOTHING = 0.05
 _CATEGORY_WEIGHT = 0.3
+# The word list that is further evidence.
+_WORDS = "general"
 # The share of harmful prompts for which scores are probabilities.
 _PRIOR = 0.15
 
@@ -70,36 +74,41 @@ def train_prompt_classifier(
     first left out once, to calibrate on prompts of sources that were not trained on. ``work`` keeps what is
     done: called again with the same ``work``, training goes on where it stopped.
     """
-    scale, shift = calibration(leave_out(data, encoder, work, misspell, share))
+    calibrated = calibration(leave_out(data, encoder, work, misspell, share))
     work = own_work(work, data, encoder, share)
     _classifier(None, data, encoder, work, misspell, Budget().scaled(share))
-    _ship(work / "whole", encoder, out, scale, shift)
+    _ship(work / "whole", encoder, out, {"words": _WORDS, "calibration": asdict(calibrated)})
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """A fold, its texts, and the logit of harm that a classifier trained without them gave each."""
+    """A fold, its texts, and for each of them the logit of harm by a network trained without them and the
+    score of the worst listed word."""
 
     fold: Fold
     classifier: PromptClassifier
     texts: list[Text]
     logits: NDArray[np.float64]
+    listed: NDArray[np.float64]
 
 
 def leave_out(data: Path, encoder: Path, work: Path, misspell: Misspell, share: float = 1.0) -> list[HeldOut]:
-    """For every fold, what a classifier trained without it says of it."""
+    """For every fold, what a network trained without it says of it, and what the word list does."""
     texts, held_out = read_corpus(data), []
+    lexicon = Lexicon(_WORDS)
     work = own_work(work, data, encoder, share)
     for fold in folds(texts):
         folder = work / fold.name
         if not (folder / "classifier" / HASHES).exists():
             _classifier(fold, data, encoder, work, misspell, Budget().scaled(share))
-            _ship(folder, encoder, folder / "classifier", 1.0, 0.0)
+            _ship(folder, encoder, folder / "classifier", {})
         classifier = PromptClassifier(folder / "classifier")
         mine = [text for text in texts if fold.holds_out(text)]
         if not (folder / "scores.npy").exists():
             np.save(folder / "scores.npy", classifier.probabilities([text.prompt for text in mine]))
-        held_out.append(HeldOut(fold, classifier, mine, logit(np.load(folder / "scores.npy"))))
+        logits = logit(np.load(folder / "scores.npy"))
+        listed = np.array(lexicon.worst([text.prompt for text in mine]))
+        held_out.append(HeldOut(fold, classifier, mine, logits, listed))
     return held_out
 
 
@@ -110,20 +119,13 @@ def own_work(work: Path, data: Path, encoder: Path, share: float) -> Path:
     return work / hashlib.sha256(repr((digests, Budget().scaled(share))).encode()).hexdigest()[:12]
 
 
-def logit(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """ln p / (1 - p), with p kept a millionth from 0 and 1."""
-    p: NDArray[np.float64] = np.clip(probabilities.astype(np.float64), 1e-6, 1 - 1e-6)
-    odds: NDArray[np.float64] = np.log(p / (1 - p))
-    return odds
+def calibration(held_out: Sequence[HeldOut]) -> Calibration:
+    """What makes P(harm) right where 15 % of all prompts are harmful.
 
-
-def calibration(held_out: Sequence[HeldOut]) -> tuple[float, float]:
-    """Scale and shift of the logit, such that P(harm) is right where 15 % of all prompts are harmful.
-
-    A logistic fit (Platt 1999) to families that were not trained on, every family of a side alike; those
-    whose labels are weak are left out.
+    A logistic fit to families that were not trained on, every family of a side alike; those whose labels
+    are weak are left out.
     """
-    logits, harmful, weights = [], [], []
+    features, harmful, weights = [], [], []
     for each in held_out:
         if each.fold.harmful in WEAK:
             continue
@@ -131,25 +133,25 @@ def calibration(held_out: Sequence[HeldOut]) -> tuple[float, float]:
         is_harmful = np.array([bool(text.categories) for text in each.texts])
         for side in sorted(set(sides)):
             mine = sides == side
-            logits.append(each.logits[mine])
+            features.append(np.stack([each.logits[mine], each.listed[mine]], 1))
             harmful.append(is_harmful[mine])
             weights.append(np.full(mine.sum(), 1 / mine.sum()))
-    return _logistic(*map(np.concatenate, (logits, harmful, weights)))
+    return _logistic(*map(np.concatenate, (features, harmful, weights)))
 
 
 def _logistic(
-    logits: NDArray[np.float64], harmful: NDArray[np.bool_], weights: NDArray[np.float64]
-) -> tuple[float, float]:
-    """The scale and shift that are likeliest, with the harmful weighing ``_PRIOR`` of all."""
+    features: NDArray[np.float64], harmful: NDArray[np.bool_], weights: NDArray[np.float64]
+) -> Calibration:
+    """The likeliest, with the harmful weighing ``_PRIOR`` of all, for logits and listed words (N, 2)."""
     sums = np.where(harmful, weights[harmful].sum(), weights[~harmful].sum())
     shares = np.where(harmful, _PRIOR, 1 - _PRIOR) * weights / sums
-    x, y, w = (torch.tensor(values, dtype=torch.float64) for values in (logits, harmful, shares))
-    line = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    x, y, w = (torch.tensor(values, dtype=torch.float64) for values in (features, harmful, shares))
+    line = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
     _minimise(
         [line],
-        lambda: functional.binary_cross_entropy_with_logits(line[0] * x + line[1], y, w, reduction="sum"),
+        lambda: functional.binary_cross_entropy_with_logits(x @ line[:2] + line[2], y, w, reduction="sum"),
     )
-    return line[0].item(), line[1].item()
+    return Calibration(*line.tolist())
 
 
 def _classifier(
@@ -258,15 +260,15 @@ def _with_head(encoder: Path, folder: Path) -> PromptNetwork:
     return network
 
 
-def _ship(work: Path, encoder: Path, out: Path, scale: float, shift: float) -> None:
+def _ship(work: Path, encoder: Path, out: Path, calibrated: Mapping[str, Any]) -> None:
     """The average of both networks, with what the filter needs beside it."""
     network = _with_head(encoder, work)
     tuned = load_averaged(_with_head(encoder, work), work / "fine-tuning.safetensors").state_dict()
     first = network.state_dict()
     network.load_state_dict({name: torch.lerp(first[name], tuned[name], _KEPT) for name in first})
     out.mkdir(parents=True, exist_ok=True)
-    export(network.eval(), scale, shift, out / "model.onnx")
+    export(network.eval(), out / "model.onnx")
     shutil.copy(encoder / "tokenizer.json", out)
-    about = {"version": _VERSION, "categories": CATEGORIES}
+    about = {"version": _VERSION, "categories": CATEGORIES, **calibrated}
     (out / "classifier.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
     write_hashes(out, "tokenizer.json", "classifier.json")

@@ -66,9 +66,9 @@ class PromptNetwork(nn.Module):
 class _Exported(nn.Module):
     """What ships: probabilities of harm by category, and what every token adds."""
 
-    def __init__(self, network: PromptNetwork, scale: float, shift: float) -> None:
+    def __init__(self, network: PromptNetwork) -> None:
         super().__init__()
-        self.network, self.scale, self.shift = network, scale, shift
+        self.network = network
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (N, categories) and weights (N, T, categories).
@@ -79,15 +79,15 @@ class _Exported(nn.Module):
         tokens = self.network.head(hidden)
         seen = mask[..., None].to(tokens.dtype)
         logits = (tokens * seen).sum(1) / seen.sum(1)
-        harm = torch.sigmoid(self.scale * logits[:, :1] + self.shift)
+        harm = torch.sigmoid(logits[:, :1])
         fit = torch.sigmoid(logits[:, 1:])
         likeliest = fit == fit.amax(1, keepdim=True)
         return harm * torch.where(likeliest, 1.0, fit), tokens[..., :1] + tokens[..., 1:]
 
 
-def export(network: PromptNetwork, scale: float, shift: float, out: Path) -> None:
-    """Write it as ONNX with int8 weights, calibrated by P(harm) = sigmoid(scale · logit + shift)."""
-    shipped = _Exported(network, scale, shift).eval()
+def export(network: PromptNetwork, out: Path) -> None:
+    """Write it as ONNX with int8 weights."""
+    shipped = _Exported(network).eval()
     free = {0: "texts", 1: "tokens"}
     axes = {"ids": free, "mask": free, "scores": {0: "texts"}, "weights": free}
     with tempfile.TemporaryDirectory() as folder, _without_advice():
