@@ -24,10 +24,10 @@ _HASHED = re.compile(r"[0-9a-fA-F]{64}|[0-9a-fA-F]{32}")
 _TYPES = {name: kind for kind in _BYTES for name in (kind, f"hash_{kind}")}
 
 # What ThreatExchange's command line, its interface for programs and its web pages call the columns.
-_HASH = ("signal_str", "raw_indicator", "td_raw_indicator", "indicator", "hash")
-_TYPE = ("signal_type", "type")
+_HASH = ("hash", "signal_str", "raw_indicator", "td_raw_indicator", "indicator")
+_TYPE = ("type", "signal_type")
 _ID = ("id", "path")
-_OPINION = ("category", "status", "td_status")
+_OPINION = frozenset({"category", "status", "td_status"})
 _HARMLESS = frozenset({"NEGATIVE_CLASS", "NON_MALICIOUS"})
 
 _Record = Mapping[str, Any]
@@ -85,7 +85,7 @@ def read_entries(path: Path, data: bytes) -> Iterator[Entry]:
     place = "line"
     try:
         for place, record in records(text):
-            if not _HARMLESS.intersection(str(record.get(key)).upper() for key in _OPINION):
+            if _OPINION.isdisjoint(record) or not _is_harmless(record):
                 yield from _entries(record, place)
     except _BadEntryError as error:
         raise FilterError(f"{path}, {error.place or place}: {error}") from error
@@ -160,20 +160,31 @@ def _object(record: Any, place: str) -> _Record:
     return record
 
 
+def _is_harmless(record: _Record) -> bool:
+    return any(str(record.get(key)).upper() in _HARMLESS for key in _OPINION)
+
+
 def _entries(record: _Record, place: str) -> Iterator[Entry]:
     """One entry for each hash of the record; what has no id is called after its place."""
     name = str(_first(record, _ID) or place)
     hashed = _first(record, _HASH)
-    given = {kind: record[kind] for kind in _BYTES if record.get(kind)} if hashed is None else {}
-    if hashed is None and not given:
+    if hashed is not None:
+        given = [(_first(record, _TYPE), hashed)]
+    else:
+        given = [(kind, record[kind]) for kind in _BYTES if record.get(kind)]
+    if not given:
         raise _BadEntryError("there is no hash; add one or remove the line.")
-    for named, digits in given.items() if given else [(_first(record, _TYPE), hashed)]:
+    for named, digits in given:
         digest = _digest(digits)
-        yield from (Entry(kind, digest, name) for kind in _kinds(named, digest))
+        for kind in _kinds(named, digest):
+            yield Entry(kind, digest, name)
 
 
 def _first(record: _Record, keys: Sequence[str]) -> Any:
-    return next((record[key] for key in keys if record.get(key) not in (None, "")), None)
+    for key in keys:
+        if (value := record.get(key)) not in (None, ""):
+            return value
+    return None
 
 
 def _digest(digits: Any) -> bytes:
