@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,13 +44,21 @@ class Entry(NamedTuple):
 class HashList:
     """The hashes of one file; never changes. ``fingerprint`` tells its contents from others'."""
 
-    def __init__(self, entries: Sequence[Entry], fingerprint: str = "") -> None:
-        alike = [entry for entry in entries if entry.kind == "pdq"]
-        digests = np.frombuffer(b"".join(entry.digest for entry in alike), np.uint8)
+    def __init__(self, entries: Iterable[Entry], fingerprint: str = "") -> None:
+        hashes = bytearray()
         self.fingerprint = fingerprint
-        self._ids = [entry.id for entry in alike]
-        self._index = HashIndex(digests.reshape(-1, _BYTES["pdq"]))
-        self._exact = {entry.digest: entry.id for entry in reversed(entries) if entry.kind != "pdq"}
+        self._ids: list[str] = []
+        self._exact: dict[bytes, str] = {}
+        for kind, digest, name in entries:
+            if kind == "pdq":
+                hashes += digest
+                self._ids.append(name)
+            else:
+                self._exact.setdefault(digest, name)
+        self._index = HashIndex(np.frombuffer(hashes, np.uint8).reshape(-1, _BYTES["pdq"]))
+
+    def __len__(self) -> int:
+        return len(self._ids) + len(self._exact)
 
     @classmethod
     def read(cls, path: Path) -> HashList:
@@ -59,10 +67,10 @@ class HashList:
             data = path.read_bytes()
         except OSError as error:
             raise FilterError(f"{path} cannot be read: {error.strerror}; give a list of hashes.") from error
-        entries = list(read_entries(path, data))
-        if not entries:
+        hashes = cls(read_entries(path, data), hashlib.sha256(data).hexdigest())
+        if not hashes:
             raise FilterError(f"{path} has no hash of a known picture; add some or remove the list.")
-        return cls(entries, hashlib.sha256(data).hexdigest())
+        return hashes
 
     def exact(self, digests: Sequence[bytes]) -> str | None:
         """The id of the entry with one of these SHA-256 or MD5 digests of a file."""
