@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
@@ -223,3 +224,19 @@ def test_a_policy_blocks_known_pictures_and_its_verdict_names_list_and_entry(tmp
         "id": "a",
         "distance": 7,
     }
+
+
+@pytest.mark.parametrize("name", ["sha256", "md5"])
+def test_a_guard_knows_the_digests_of_the_files_it_is_given(tmp_path: Path, name: str) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "blank.png")
+    encoded = (tmp_path / "blank.png").read_bytes()
+    path = _write(tmp_path / "ours.txt", f"{name} {hashlib.new(name, encoded).hexdigest()} blank")
+    policy = tmp_path / "policy.toml"
+    policy.write_text(
+        'name = "test"\nversion = "1"\n[filters]\nimage = ["known-image"]\n'
+        f"[filters.options.known-image]\nlists = ['{path}']\n"
+    )
+    given = [encoded, tmp_path / "blank.png", Image.new("RGB", (64, 64))]
+    verdicts = Guard.from_policy(policy).screen_images(given)
+    assert [verdict.action for verdict in verdicts] == ["block", "block", "allow"]
+    assert verdicts[0].findings == (_finding("ours", "blank"),)
