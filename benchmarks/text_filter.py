@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import safelight
+from one_core import one_core
 from safelight.filters.text.classifier import PromptClassifier
 from safelight.filters.text.lexicon import Lexicon
 from safelight.filters.text.training.grammar import write
@@ -29,7 +28,7 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     prompts = [text.prompt for text in islice(write(_SEED), _TOGETHER)]
     guard = safelight.Guard.from_policy("general", without_image_filter=True)
     assert guard.policy.filters.prompt == ("lexicon", "classifier")
-    with _one_core():
+    with one_core():
         costs = {name: _milliseconds(read, prompts[:_ALONE]) for name, read in _readers(guard).items()}
     ours = costs["word list and classifier"]
     peers = ("better-profanity", "alt-profanity-check", "transformers, fp32")
@@ -76,20 +75,6 @@ def _transformers() -> Reader:
         )
 
     return read
-
-
-@contextmanager
-def _one_core() -> Iterator[None]:
-    """Where the system can, nothing runs on any other."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
 
 
 def _milliseconds(read: Reader, prompts: Sequence[str]) -> float:

@@ -16,6 +16,7 @@ from safelight.types import Finding, Span
 
 DETECTOR = Path(safelight.__file__).parent / "storybook" / "detectors" / "filter.onnx"
 CLASSIFIER = Path(safelight.__file__).parent / "filters" / "text" / "classifiers" / "general" / "model.onnx"
+KNOWN = Path(__file__).parent / "filters" / "image" / "known.txt"
 
 CHAT = "a chat server"  # replaced by the address of a real one
 
@@ -27,6 +28,7 @@ ROWS: list[tuple[str, str, dict[str, Any], bool]] = [
     ("prompt_filter", "lexicon", {"words": "storybook"}, True),
     ("prompt_filter", "never", {}, True),
     ("image_filter", "always", {}, True),
+    ("image_filter", "known-image", {"lists": [str(KNOWN)]}, True),
     ("image_filter", "never", {}, True),
     ("image_filter", "nudenet", {}, importlib.util.find_spec("nudenet") is not None),
     ("image_filter", "storybook-image", {}, DETECTOR.is_file()),

@@ -13,6 +13,7 @@ from safelight.cli.calibrate import calibrate
 from safelight.cli.demo import demo
 from safelight.cli.evaluate import evaluate
 from safelight.cli.generate import generate
+from safelight.cli.hash import hash_pictures
 from safelight.cli.screen import screen
 from safelight.cli.train import train
 from safelight.errors import SafelightError
@@ -46,6 +47,7 @@ app.command()(screen)
 app.command()(demo)
 app.command()(train)
 app.command()(calibrate)
+app.command("hash")(hash_pictures)
 app.add_typer(evaluate)
 
 

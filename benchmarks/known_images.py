@@ -1,0 +1,145 @@
+"""What it costs to look a picture up among a million known ones, and which copies of it are found."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import faiss
+import numpy as np
+import pdqhash
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.Image import Resampling, Transpose
+
+from one_core import one_core
+from safelight.filters.image.hash_index import MOST_BITS, HashIndex
+from safelight.filters.image.hash_lists import HashList
+from safelight.filters.image.known_image import KnownImage
+from safelight.filters.image.pdq import PdqHasher
+from safelight.storybook import Storybook
+
+_KNOWN, _SCENES, _TEXTURES, _SEED = 1_000_000, 40, 16, 7
+_REFERENCE_SIDE = 512
+
+Hashes = NDArray[np.uint8]
+
+
+def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
+    """Milliseconds are of processor time, one core, medians over 50."""
+    rng = np.random.default_rng(_SEED)
+    run = {"known pictures": _KNOWN, "storybook scenes": _SCENES, "textures of a kind": _TEXTURES}
+    with one_core():
+        return run, {**_costs(rng), **_copies(rng)}
+
+
+def _costs(rng: np.random.Generator) -> dict[str, float | None]:
+    hashes = rng.integers(0, 256, (_KNOWN, 32), dtype=np.uint8)
+    queries = rng.integers(0, 256, (8, 32), dtype=np.uint8)
+    index, flat = HashIndex(hashes), faiss.IndexBinaryFlat(256)
+    flat.add(hashes)
+    faiss.omp_set_num_threads(1)
+    picture = _texture(rng, 512, 512, 1.0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "known.txt"
+        path.write_text("".join(f"pdq {bytes(hashed).hex()}\n" for hashed in hashes))
+        reading = _milliseconds(lambda: HashList.read(path), times=1)
+        known = KnownImage(path)
+        whole = _milliseconds(lambda: known.find([picture]))
+    return {
+        "search, 8 orientations: ms": _milliseconds(lambda: index.closest(queries, MOST_BITS)),
+        "search, faiss IndexBinaryFlat: ms": _milliseconds(lambda: flat.range_search(queries, MOST_BITS + 1)),
+        "PDQ of a picture of 512 x 512, 8 orientations: ms": _milliseconds(lambda: PdqHasher()(picture)),
+        "known-image, whole: ms a picture": whole,
+        "reading the list: s": reading / 1000,
+    }
+
+
+def _copies(rng: np.random.Generator) -> dict[str, float | None]:
+    """Shares of copies that are found on lists that others made of the unspoilt pictures."""
+    sizes = ((640, 480), (1024, 768), (1024, 1024), (500, 400))
+    kinds: dict[str, list[Image.Image]] = {
+        "storybook": [scene.image for scene in Storybook(_SEED).scenes(_SCENES)]
+    }
+    for name, slope in (("soft textures", 1.4), ("textures", 1.0), ("harsh textures", 0.6)):
+        kinds[name] = [_texture(rng, *sizes[i % len(sizes)], slope) for i in range(_TEXTURES)]
+    figures: dict[str, float | None] = {}
+    for name, pictures in kinds.items():
+        lists = {"pdqhash": map(_native, pictures), "the reference": map(_reference, pictures)}
+        listed = {author: list(hashes) for author, hashes in lists.items()}
+        for copied, turns in (("scaled and JPEG 60", (None,)), ("turned as well", tuple(Transpose))):
+            copies = [list(_spoilt(picture, turns)) for picture in pictures]
+            for path, hashes in (("ours", _ours), ("at 512", _at_512)):
+                found = [[hashes(copy) for copy in some] for some in copies]
+                for author, known in listed.items():
+                    figures[f"{name}, {copied}, list of {author}, {path}"] = _share(found, known)
+    return figures
+
+
+def _share(found: list[list[Hashes]], listed: list[Hashes]) -> float:
+    """How many of the copies have a hash near that of their picture."""
+    pairs = [(hashes, known) for some, known in zip(found, listed, strict=True) for hashes in some]
+    return float(np.mean([_bits(hashes, known).min() <= MOST_BITS for hashes, known in pairs]))
+
+
+def _bits(hashes: Hashes, known: Hashes) -> NDArray[Any]:
+    counts: NDArray[Any] = np.bitwise_count(hashes ^ known).sum(axis=1)
+    return counts
+
+
+def _spoilt(picture: Image.Image, turns: tuple[Any, ...]) -> Iterator[Image.Image]:
+    for turn in turns:
+        turned = picture if turn is None else picture.transpose(turn)
+        for scale in (0.75, 1.5):
+            size = (round(turned.width * scale), round(turned.height * scale))
+            file = io.BytesIO()
+            turned.resize(size, Resampling.BICUBIC).save(file, "JPEG", quality=60)
+            yield Image.open(file)
+
+
+def _reference(picture: Image.Image) -> Hashes:
+    """As PDQ's reference in C++ has it, which scales what is larger by leaving pixels out."""
+    side = (_REFERENCE_SIDE, _REFERENCE_SIDE)
+    larger = max(picture.size) > _REFERENCE_SIDE
+    return _native(picture.resize(side, Resampling.NEAREST) if larger else picture)
+
+
+def _native(picture: Image.Image) -> Hashes:
+    return np.packbits(pdqhash.compute(np.asarray(picture))[0].astype(np.uint8))
+
+
+def _ours(picture: Image.Image) -> Hashes:
+    return PdqHasher()(picture).orientations
+
+
+def _at_512(picture: Image.Image) -> Hashes:
+    """In the size that PDQ's reference scales to."""
+    side = (_REFERENCE_SIDE, _REFERENCE_SIDE)
+    bits, _ = pdqhash.compute_dihedral(np.asarray(picture.convert("RGB").resize(side, Resampling.BILINEAR)))
+    return np.packbits(np.stack(bits).astype(np.uint8), axis=1)
+
+
+def _texture(rng: np.random.Generator, width: int, height: int, slope: float) -> Image.Image:
+    """Noise whose amplitude falls with the frequency to the power of ``slope``; 1 is that of photographs."""
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    frequency[0, 0] = np.inf
+    shape = (3, *frequency.shape)
+    waves = (rng.normal(size=shape) + 1j * rng.normal(size=shape)) / frequency**slope
+    pixels = np.fft.irfft2(waves, (height, width))
+    scaled = np.clip(128 + 50 * pixels / pixels.std(), 0, 255).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(scaled.transpose(1, 2, 0)))
+
+
+def _milliseconds(do: Callable[[], object], times: int = 50) -> float:
+    return 1000 * median(_seconds(do) for _ in range(times))
+
+
+def _seconds(do: Callable[[], object]) -> float:
+    started = time.process_time()
+    do()
+    return time.process_time() - started

@@ -1,0 +1,67 @@
+"""Which of a million hashes are near to one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_CHUNKS = 16
+_KEYS = 1 << 16
+# A chunk as it is, and with each of its bits flipped.
+_FLIPS = np.array([0, *(1 << bit for bit in range(16))], np.uint16)
+MOST_BITS = 2 * _CHUNKS - 1
+
+
+class HashIndex:
+    """Finds every hash of 256 bits within 31 bits of a query, by multi-index hashing.
+
+    Hashes that differ in at most 31 bits differ in at most one bit in some of their 16 chunks of 16, so
+    looking up each chunk of the query, and its 16 neighbours, finds them all (Norouzi, Punjani & Fleet,
+    "Fast Search in Hamming Space with Multi-Index Hashing", CVPR 2012, proposition 1).
+
+    ``hashes`` is uint8, [n, 32].
+    """
+
+    def __init__(self, hashes: NDArray[np.uint8]) -> None:
+        self._words = np.ascontiguousarray(hashes).view(np.uint64)
+        chunks = self._words.view(np.uint16).T
+        sizes = np.stack([np.bincount(chunk, minlength=_KEYS) for chunk in chunks])
+        self._starts = np.pad(sizes.cumsum(axis=1), ((0, 0), (1, 0)))
+        self._rows = np.stack([chunk.argsort(kind="stable").astype(np.uint32) for chunk in chunks])
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+    def closest(self, queries: NDArray[np.uint8], distance: int) -> tuple[int, int] | None:
+        """The first row of those closest to any of ``queries``, and its distance in bits.
+
+        None if nothing is within ``distance`` (at most 31) bits. ``queries`` is uint8, [m, 32].
+        """
+        words = np.ascontiguousarray(queries).view(np.uint64)
+        found = []
+        for query, rows in self._candidates(words):
+            bits = np.bitwise_count(self._words[rows] ^ words[query]) @ np.ones(4, np.uint16)
+            if len(bits) and (least := int(bits.min())) <= distance:
+                found.append((least, int(np.arange(len(self))[rows][bits == least].min())))
+        if not found:
+            return None
+        least, row = min(found)
+        return row, least
+
+    def _candidates(self, words: NDArray[np.uint64]) -> Iterator[tuple[Any, Any]]:
+        """Queries and the rows to compare them with: both arrays, or one query and all rows."""
+        keys = (words.view(np.uint16)[:, :, None] ^ _FLIPS).astype(np.intp)
+        chunks = np.arange(_CHUNKS)[:, None]
+        starts = self._starts[chunks, keys]
+        counts = (self._starts[chunks, keys + 1] - starts).ravel()
+        total = int(counts.sum())
+        if total >= len(self):  # few hashes, or hashes much alike: comparing with all of them costs less
+            yield from ((query, slice(None)) for query in range(len(words)))
+            return
+        firsts = (starts + chunks * len(self)).ravel()
+        places = np.arange(total) + np.repeat(firsts - (counts.cumsum() - counts), counts)
+        queries = np.arange(len(words)).repeat(counts.reshape(len(words), -1).sum(axis=1))
+        yield queries, self._rows.ravel()[places]
