@@ -44,8 +44,8 @@ class NudeNet:
     """Reports the parts of a body as NudeNet calls them (``FACE_FEMALE`` …), each with its box.
 
     A label is reported wherever its score reaches ``threshold``, or the label's own in ``thresholds``; of
-    boxes of one label that overlap by more than ``iou`` only the best. With ``class_agnostic`` every place has
-    its likeliest label alone, as in the package, and a part can hide behind another.
+    boxes of one label that overlap by more than ``iou`` only the best. With ``class_agnostic`` every place
+    has its likeliest label alone, as in the package, and a part can hide behind another.
 
     ``model`` is another network of NudeNet's, say 640m, and ``sha256`` its hash. ``side`` is that of the
     square it looks at, in pixels; by default what the network was trained for. ``providers`` are ONNX
@@ -151,7 +151,7 @@ def _boxes_and_scores(output: Floats, labels: int, side: int, size: tuple[int, i
     """
     if output.ndim != 3 or output.shape[:2] != (1, 4 + labels):
         raise FilterError(f"the network answers {output.shape}, which is no NudeNet; give another model")
-    (centres_and_sizes, scores) = np.split(output[0], [4])
+    centres_and_sizes, scores = np.split(output[0], [4])
     if not (np.isfinite(centres_and_sizes).all() and ((scores >= 0) & (scores <= 1)).all()):
         raise FilterError("the network answers something that is no number or no probability")
     centres, sizes = centres_and_sizes.reshape(2, 2, -1)
@@ -176,7 +176,8 @@ def _overlaps(box: Floats, others: Floats) -> Floats:
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     both = sides.clip(0).prod(1)
     either = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1) - both
-    return both / np.maximum(either, np.finfo(np.float32).tiny)
+    share: Floats = both / np.maximum(either, np.finfo(np.float32).tiny)
+    return share
 
 
 def _network(model: str | Path | None) -> Path:
