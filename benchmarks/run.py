@@ -1,6 +1,6 @@
 """Runs the benchmarks named (all of them if none is) and writes results/NAME.json beside this file.
 
-python benchmarks/run.py [speed] [text_filter] [autoencoder]
+python benchmarks/run.py [speed] [text_filter] [image_filter] [autoencoder]
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import autoencoder
+import image_filter
 import speed
 import text_filter
 from safelight.evaluation.results import write_results
@@ -16,6 +17,7 @@ from safelight.evaluation.results import write_results
 BENCHMARKS = {
     "speed": speed.measure,
     "text_filter": text_filter.measure,
+    "image_filter": image_filter.measure,
     "autoencoder": autoencoder.measure,
 }
 RESULTS = Path(__file__).parent / "results"

@@ -147,8 +147,9 @@ def _preparation(folder: Path) -> Callable[[Image.Image], NDArray[np.float32]]:
     factor = config.get("rescale_factor", 1 / 255)
 
     def pixels(image: Image.Image) -> NDArray[np.float32]:
-        values = np.asarray(image.resize(size, resample)) * factor
-        return ((values - mean) / deviation).astype(np.float32).transpose(2, 0, 1)
+        values = (np.asarray(image.resize(size, resample)) * factor - mean) / deviation
+        channels: NDArray[np.float32] = values.astype(np.float32).transpose(2, 0, 1)
+        return channels
 
     return pixels
 
@@ -170,7 +171,9 @@ def _exclusive(source: Source, config: Mapping[str, Any]) -> bool:
 
 def _probabilities(logits: NDArray[np.float32], exclusive: bool) -> Floats:
     """Softmax of the logits where classes exclude each other, else the sigmoid of each."""
-    if not exclusive:
-        return 1 / (1 + np.exp(-logits.astype(float).clip(-500, 500)))
-    exponentials: Floats = np.exp(logits.astype(float) - logits.max())
-    return exponentials / exponentials.sum()
+    if exclusive:
+        exponentials = np.exp(logits.astype(float) - logits.max())
+        probabilities: Floats = exponentials / exponentials.sum()
+    else:
+        probabilities = 1 / (1 + np.exp(-logits.astype(float).clip(-500, 500)))
+    return probabilities
