@@ -116,8 +116,8 @@ def _pixels(image: Image.Image, side: int) -> Floats:
     Bilinear between the four nearest pixels, whatever the scale, with the rounding of OpenCV's
     ``INTER_LINEAR``: the network tells even that apart, and was never used with another.
     """
-    if not image.width or not image.height:
-        raise FilterError("it has no pixels")
+    if min(image.size) * side <= max(image.size):  # less than a pixel would be left of it
+        raise FilterError("it is empty, or too long and thin to be seen")
     columns, across = _neighbours(image.width, max(image.size), side)
     rows, down = _neighbours(image.height, max(image.size), side)
     square = np.zeros((1, 3, side, side), np.float32)
@@ -136,7 +136,7 @@ def _neighbours(length: int, whole: int, side: int) -> tuple[NDArray[np.intp], N
     Both are (2, n): only the first ``length`` pixels are there, what is beyond is black and left out.
     """
     places = ((np.arange(side) + 0.5) * (whole / side) - 0.5).clip(0, whole - 1)
-    places = places[: max(1, np.count_nonzero(places < length))]
+    places = places[places < length]
     pixels = places.astype(np.intp) + np.array([[0], [1]])
     second = np.rint((places % 1) * 2048)
     weights = np.stack([2048 - second, second]) * (pixels < length)
