@@ -38,7 +38,7 @@ train-storybook: $(DEV_STAMP)  ## train the embedded model again, from nothing; 
 	$(BIN)/python -m safelight train
 
 bench: $(DEV_STAMP)  ## measure, and write benchmarks/results/
-	$(PIP) -e '.[generate,dev,bench]'
+	$(PIP) -e '.[generate,dev,nudenet,bench]'
 	$(BIN)/python benchmarks/run.py
 
 clean:  ## remove .venv and everything that was made

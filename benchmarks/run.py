@@ -1,6 +1,6 @@
 """Runs the benchmarks named (all of them if none is) and writes results/NAME.json beside this file.
 
-python benchmarks/run.py [speed] [text_filter] [known_images] [autoencoder]
+python benchmarks/run.py [speed] [text_filter] [image_filter] [known_images] [autoencoder]
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import autoencoder
+import image_filter
 import known_images
 import speed
 import text_filter
@@ -18,6 +19,7 @@ BENCHMARKS = {
     "speed": speed.measure,
     "text_filter": text_filter.measure,
     "known_images": known_images.measure,
+    "image_filter": image_filter.measure,
     "autoencoder": autoencoder.measure,
 }
 RESULTS = Path(__file__).parent / "results"

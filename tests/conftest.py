@@ -1,4 +1,4 @@
-"""A tiny real pipeline with random weights, and policies made of packaged filters."""
+"""Tiny real models with random weights, and policies made of packaged filters."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from safelight.guard import Guard
 from safelight.policy import Policy
 
 TOKENS = 16
+
+SaveModel = Callable[..., Path]
 
 POLICY = """
 name = "test"
@@ -194,3 +196,54 @@ def pipe(model_folder: Path) -> Any:
     pipe = load_pipeline(model_folder)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def _network_size() -> dict[str, int]:
+    return {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+
+
+@pytest.fixture
+def save_classifier(tmp_path: Path) -> SaveModel:
+    """Writes a ViT with these labels; ``scale`` makes its answers differ from each other."""
+
+    def save(*labels: str, scale: float = 40.0, name: str = "vit", **config: Any) -> Path:
+        import torch
+        from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+
+        torch.manual_seed(0)
+        table = {"id2label": dict(enumerate(labels)), "label2id": {k: i for i, k in enumerate(labels)}}
+        model = ViTForImageClassification(
+            ViTConfig(image_size=32, patch_size=16, **_network_size(), **table, **config)
+        )
+        model.classifier.weight.data *= scale
+        folder = tmp_path / name
+        model.save_pretrained(folder)
+        ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture
+def save_detector(tmp_path: Path) -> SaveModel:
+    """Writes a YOLOS with these labels."""
+
+    def save(*labels: str, name: str = "yolos") -> Path:
+        import torch
+        from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessorPil
+
+        torch.manual_seed(0)
+        table = {"id2label": dict(enumerate(labels)), "label2id": {k: i for i, k in enumerate(labels)}}
+        config = YolosConfig(
+            image_size=[32, 48], patch_size=16, num_detection_tokens=5, **_network_size(), **table
+        )
+        model = YolosForObjectDetection(config)
+        for head in (model.class_labels_classifier, model.bbox_predictor):
+            for layer in head.layers:
+                torch.nn.init.normal_(layer.weight)
+        folder = tmp_path / name
+        model.save_pretrained(folder)
+        YolosImageProcessorPil(size={"shortest_edge": 32, "longest_edge": 48}).save_pretrained(folder)
+        return folder
+
+    return save

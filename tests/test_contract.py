@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ DETECTOR = Path(safelight.__file__).parent / "storybook" / "detectors" / "filter
 CLASSIFIER = Path(safelight.__file__).parent / "filters" / "text" / "classifiers" / "general" / "model.onnx"
 KNOWN = Path(__file__).parent / "filters" / "image" / "known.txt"
 
-CHAT = "a chat server"  # replaced by the address of a real one
+# Replaced by the address of a real server, and by the folders of tiny real models.
+CHAT, IMAGE_CLASSIFIER, OBJECT_DETECTOR = "a chat server", "an image classifier", "an object detector"
 
 # (kind, name, options, what must be there to build it)
 ROWS: list[tuple[str, str, dict[str, Any], bool]] = [
@@ -29,8 +31,10 @@ ROWS: list[tuple[str, str, dict[str, Any], bool]] = [
     ("prompt_filter", "never", {}, True),
     ("image_filter", "always", {}, True),
     ("image_filter", "known-image", {"lists": [str(KNOWN)]}, True),
+    ("image_filter", "image-classifier", {"model": IMAGE_CLASSIFIER}, True),
     ("image_filter", "never", {}, True),
     ("image_filter", "nudenet", {}, importlib.util.find_spec("nudenet") is not None),
+    ("image_filter", "object-detector", {"model": OBJECT_DETECTOR}, True),
     ("image_filter", "storybook-image", {}, DETECTOR.is_file()),
     ("image_filter", "vision-language-model", {"url": CHAT, "model": "tiny", "answers": "llama-guard"}, True),
     ("pair_filter", "always", {}, True),
@@ -61,8 +65,10 @@ def test_every_component_has_a_row() -> None:
 
 
 @pytest.mark.parametrize(("kind", "name", "options"), _filters())
-def test_filters_keep_the_contract(kind: str, name: str, options: dict[str, Any], chat: Any) -> None:
-    built = registry.build(kind, name, name="mine", **_with_server(options, chat))
+def test_filters_keep_the_contract(
+    kind: str, name: str, options: dict[str, Any], real: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    built = registry.build(kind, name, name="mine", **real(options))
     assert isinstance(built, PROTOCOLS[kind])
     assert built.name == "mine"
     assert built.version
@@ -81,10 +87,21 @@ def test_filters_keep_the_contract(kind: str, name: str, options: dict[str, Any]
 
 @pytest.mark.parametrize(("kind", "name", "options"), _filters())
 def test_components_are_named_by_default_as_they_are_registered(
-    kind: str, name: str, options: dict[str, Any], chat: Any
+    kind: str, name: str, options: dict[str, Any], real: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
-    assert registry.build(kind, name, **_with_server(options, chat)).name == name
+    assert registry.build(kind, name, **real(options)).name == name
 
 
-def _with_server(options: dict[str, Any], chat: Any) -> dict[str, Any]:
-    return {key: chat.url if value == CHAT else value for key, value in options.items()}
+@pytest.fixture
+def real(chat: Any, save_classifier: Any, save_detector: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Puts real servers and models in the place of their names."""
+    makers = {
+        CHAT: lambda: chat.url,
+        IMAGE_CLASSIFIER: lambda: str(save_classifier("harmless", "harmful")),
+        OBJECT_DETECTOR: lambda: str(save_detector("knife", "gun")),
+    }
+
+    def replace(options: dict[str, Any]) -> dict[str, Any]:
+        return {key: makers.get(str(value), lambda value=value: value)() for key, value in options.items()}
+
+    return replace

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,10 @@ def test_a_broken_filter_lets_nothing_out(policy: Policy, pipe: Any) -> None:
     assert "MemoryError" in result.verdicts[-1].reasons[0]
 
 
-def test_general_without_its_image_filter_refuses_and_names_the_extra(pipe: Any) -> None:
+def test_general_without_its_image_filter_refuses_and_names_the_extra(
+    pipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nudenet", None)
     with pytest.raises(MissingExtraError, match=r"safelight\[nudenet\]"):
         Guard.from_policy("general").generate(pipe, "a cat", **STEPS)
     result = Guard.from_policy("general", without_image_filter=True).generate(pipe, "a cat", **STEPS)

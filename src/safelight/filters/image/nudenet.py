@@ -1,52 +1,234 @@
-"""NudeNet: finds the parts of a body. Its code and weights are AGPL-3.0, so it is an extra."""
+"""NudeNet: finds the parts of a body. Its code and its weights are AGPL-3.0, so it is an extra.
+
+Of the package only the network is used, an ONNX file; its code is never imported. What it gets wrong around
+the network is done otherwise here: a network made for RGB is shown BGR, a place can have one label only,
+boxes are moved where they are cut, scores are searched one by one, and the batch is slower than the single
+picture.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib.metadata import version
+import ast
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-from safelight.errors import MissingExtraError
+from safelight.errors import FilterError, MissingExtraError, ModelError, no_such
+from safelight.onnx_session import open_session
 from safelight.registry import register
 from safelight.types import Box, Finding
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    import onnxruntime
+
+    Floats = NDArray[np.float32]
+
+_NETWORK = "320n.onnx"
+# Of the network that comes with nudenet 3.4.2.
+_SHA256 = "c15d8273adad2d0a92f014cc69ab2d6c311a06777a55545f2c4eb46f51911f0f"
+# Every size of a YOLO's input must be a multiple of it.
+_STRIDE = 32
 
 
 @register("image_filter", "nudenet")
 class NudeNet:
-    """Reports NudeNet's classes as they are called there (``FACE_FEMALE`` …), each with its box.
+    """Reports the parts of a body as NudeNet calls them (``FACE_FEMALE`` …), each with its box.
 
-    Raises ``MissingExtraError`` where NudeNet is not installed. https://github.com/notAI-tech/NudeNet
+    A label is reported wherever its score reaches ``threshold``, or the label's own in ``thresholds``; of
+    boxes of one label that overlap by more than ``iou`` only the best. With ``class_agnostic`` every place
+    has its likeliest label alone, as in the package, and a part can hide behind another.
+
+    ``model`` is another network of NudeNet's, say 640m, and ``sha256`` its hash. ``side`` is that of the
+    square it looks at, in pixels; by default what the network was trained for. ``providers`` are ONNX
+    Runtime's; pictures are looked at on so many ``threads``, by default one a core.
+
+    Raises ``MissingExtraError`` where NudeNet is not installed, ``ModelError`` for a network that was altered
+    or is no NudeNet, and for an unknown provider, ``FilterError`` for options that make no sense. A picture
+    that cannot be read is blocked. https://github.com/notAI-tech/NudeNet
     """
 
-    def __init__(self, name: str = "nudenet") -> None:
-        try:
-            from nudenet import NudeDetector
-        except ImportError as error:
-            raise MissingExtraError('the image filter "nudenet"', "nudenet") from error
+    def __init__(
+        self,
+        threshold: float = 0.25,
+        thresholds: Mapping[str, float] | None = None,
+        iou: float = 0.45,
+        class_agnostic: bool = False,
+        model: str | Path | None = None,
+        sha256: str = "",
+        side: int | None = None,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+        threads: int | None = None,
+        name: str = "nudenet",
+    ) -> None:
+        _check(iou, side, threads)
+        path = _network(model)
+        found = _check_hash(path, sha256 or ("" if model else _SHA256))
         self.name = name
-        self.version = version("nudenet")
-        self._detector = NudeDetector()
+        self.version = f"{path.stem} {found[:12]}"
+        self._session = open_session(path, providers)
+        self._input = self._session.get_inputs()[0].name
+        self._labels, trained_side = _about(path, self._session)
+        self.labels = frozenset(self._labels)
+        self._thresholds = _thresholds(self._labels, threshold, thresholds or {})
+        self._side = side or trained_side
+        self._iou = iou
+        self._class_agnostic = class_agnostic
+        self._thread_count = threads or os.cpu_count() or 1
 
-    def find(self, images: Sequence[Image]) -> list[list[Finding]]:
-        return [self._findings(image) for image in images]
+    def find(self, images: Sequence[Image.Image]) -> list[list[Finding] | FilterError]:
+        """One picture at a time on every thread: on a CPU a batch of pictures is slower than its pictures."""
+        run = map if min(len(images), self._thread_count) < 2 else self._threads.map
+        return list(run(self._findings, images))
 
-    def _findings(self, image: Image) -> list[Finding]:
-        # An array, not a file: with files NudeNet hands the network the colours in the wrong order.
-        seen = self._detector.detect(np.asarray(image.convert("RGB")))
-        return [Finding(d["class"], d["score"], self.name, _box(d["box"], image)) for d in seen]
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._thread_count)
+
+    def _findings(self, image: Image.Image) -> list[Finding] | FilterError:
+        try:
+            (output,) = self._session.run(None, {self._input: _pixels(image, self._side)})
+            boxes, scores = _boxes_and_scores(output, len(self._labels), self._side, image.size)
+        except (FilterError, OSError, SyntaxError, ValueError) as error:  # SyntaxError: Pillow's, for PNGs
+            return FilterError(str(error))
+        if self._class_agnostic:
+            scores *= scores.argmax(0) == np.arange(len(scores))[:, None]
+        labels, places = np.nonzero(scores >= self._thresholds[:, None])
+        boxes, scores = boxes[places], scores[labels, places]
+        groups = np.zeros_like(labels) if self._class_agnostic else labels
+        return [
+            Finding(self._labels[labels[i]], scores[i].item(), self.name, Box(*boxes[i].tolist()))
+            for i in _best(boxes, scores, groups, self._iou)
+        ]
 
 
-def _box(sides: Any, image: Image) -> Box:
-    """NudeNet's (left, top, width, height) in pixels."""
-    left, top, width, height = sides
-    return Box(
-        left / image.width,
-        top / image.height,
-        (left + width) / image.width,
-        (top + height) / image.height,
-    )
+def _pixels(image: Image.Image, side: int) -> Floats:
+    """(1, 3, side, side), RGB in [0, 1]: the picture in the upper left, as large as fits, the rest black.
+
+    Bilinear between the four nearest pixels, whatever the scale, with the rounding of OpenCV's
+    ``INTER_LINEAR``: the network tells even that apart, and was never used with another.
+    """
+    if min(image.size) * side <= max(image.size):  # less than a pixel would be left of it
+        raise FilterError("it is empty, or too long and thin to be seen")
+    columns, across = _neighbours(image.width, max(image.size), side)
+    rows, down = _neighbours(image.height, max(image.size), side)
+    square = np.zeros((1, 3, side, side), np.float32)
+    shown = square[0, :, : rows.shape[1], : columns.shape[1]]
+    for values, colour in zip(shown, image.convert("RGB").split(), strict=True):
+        lines = np.asarray(colour).take(rows, 0)
+        upper, lower = (lines.take(columns[0], 2) * across[0] + lines.take(columns[1], 2) * across[1]) >> 4
+        values[:] = ((upper * down[0][:, None] >> 16) + (lower * down[1][:, None] >> 16) + 2) >> 2
+    square /= 255
+    return square
+
+
+def _neighbours(length: int, whole: int, side: int) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+    """Of each of ``side`` samples of ``whole`` pixels the two pixels beside it, and their weights in 1/2048.
+
+    Both are (2, n): only the first ``length`` pixels are there, what is beyond is black and left out.
+    """
+    places = ((np.arange(side) + 0.5) * (whole / side) - 0.5).clip(0, whole - 1)
+    places = places[places < length]
+    pixels = places.astype(np.intp) + np.array([[0], [1]])
+    second = np.rint((places % 1) * 2048)
+    weights = np.stack([2048 - second, second]) * (pixels < length)
+    return pixels.clip(0, length - 1), weights.astype(np.int32)
+
+
+def _boxes_and_scores(output: Floats, labels: int, side: int, size: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Boxes (places, 4) as shares of the picture, cut at its edges, and scores (labels, places).
+
+    ``output`` is (1, 4 + labels, places): the centre, width and height of each place in pixels of the input,
+    then a score for each label. Raises ``FilterError`` for anything else.
+    """
+    if output.ndim != 3 or output.shape[:2] != (1, 4 + labels):
+        raise FilterError(f"the network answers {output.shape}, which is no NudeNet; give another model")
+    centres_and_sizes, scores = np.split(output[0], [4])
+    if not (np.isfinite(centres_and_sizes).all() and ((scores >= 0) & (scores <= 1)).all()):
+        raise FilterError("the network answers something that is no number or no probability")
+    centres, sizes = centres_and_sizes.reshape(2, 2, -1)
+    shares = np.float32(max(size) / side) / np.array(size, np.float32)[:, None]
+    corners = np.concatenate([(centres - sizes / 2) * shares, (centres + sizes / 2) * shares])
+    return corners.T.clip(0, 1), scores
+
+
+def _best(boxes: Floats, scores: Floats, groups: NDArray[np.intp], iou: float) -> list[int]:
+    """Which boxes are left, best first, once none overlaps a better one of its group by more than ``iou``."""
+    kept = []
+    rest = np.argsort(-scores, kind="stable")
+    while rest.size:
+        best, rest = int(rest[0]), rest[1:]
+        kept.append(best)
+        rest = rest[(groups[rest] != groups[best]) | (_overlaps(boxes[best], boxes[rest]) <= iou)]
+    return kept
+
+
+def _overlaps(box: Floats, others: Floats) -> Floats:
+    """Of ``box`` (4,) with each of ``others`` (n, 4): what both cover by what either covers, in [0, 1]."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    both = sides.clip(0).prod(1)
+    either = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1) - both
+    share: Floats = both / np.maximum(either, np.finfo(np.float32).tiny)
+    return share
+
+
+def _network(model: str | Path | None) -> Path:
+    """The file of the network. The package is found without importing it, and OpenCV with it."""
+    if model:
+        return Path(model)
+    package = find_spec("nudenet")
+    if package is None or not package.submodule_search_locations:
+        raise MissingExtraError('the image filter "nudenet"', "nudenet")
+    return Path(package.submodule_search_locations[0]) / _NETWORK
+
+
+def _check_hash(path: Path, pinned: str) -> str:
+    """The sha256 of the file. Raises ``ModelError`` if it is not the one that was ``pinned``."""
+    if not path.is_file():
+        raise ModelError(f"there is no network at {path}; give the ONNX file of a NudeNet.")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != pinned:
+        why = "is not the network that was pinned" if pinned else "is pinned by no hash"
+        raise ModelError(f'{path} {why}; if you trust it, set the option sha256 to "{found}".')
+    return found
+
+
+def _about(path: Path, session: onnxruntime.InferenceSession) -> tuple[tuple[str, ...], int]:
+    """The labels in order and the side in pixels, as the network itself says."""
+    about: dict[str, Any] = session.get_modelmeta().custom_metadata_map
+    try:
+        names, sides = ast.literal_eval(about["names"]), ast.literal_eval(about["imgsz"])
+        return tuple(str(names[number]) for number in range(len(names))), int(sides[0])
+    except (KeyError, IndexError, SyntaxError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} names no labels as NudeNet's networks do; give another model.") from error
+
+
+def _thresholds(labels: Sequence[str], threshold: float, own: Mapping[str, float]) -> Floats:
+    for label in own:
+        if label not in labels:
+            raise FilterError(no_such("label", label, labels))
+    given = {"threshold": threshold, **own}
+    for name, value in given.items():
+        _check_unit(name, value)
+    return np.array([own.get(label, threshold) for label in labels], np.float32)
+
+
+def _check(iou: float, side: int | None, threads: int | None) -> None:
+    _check_unit("iou", iou)
+    if side is not None and (side < _STRIDE or side % _STRIDE):
+        raise FilterError(f"side is {side}; it must be a multiple of {_STRIDE}.")
+    if threads is not None and threads < 1:
+        raise FilterError(f"threads is {threads}; give at least 1, or leave it out for one a core.")
+
+
+def _check_unit(name: str, value: float) -> None:
+    if not 0 < value <= 1:
+        raise FilterError(f"{name} is {value}; it must be above 0 and at most 1.")

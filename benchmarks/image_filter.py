@@ -1,0 +1,121 @@
+"""What looking at a picture costs: NudeNet here and in its own package, and the storybook's filter.
+
+Pictures a second are of the median round; rounds of all readers take turns, so that neighbours on the machine
+slow them alike. Each reader starts from the same JPEG files.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from statistics import median
+from typing import Any
+
+from PIL import Image
+
+from safelight.filters.image.nudenet import NudeNet
+from safelight.filters.image.storybook import StorybookImage
+from safelight.storybook import Storybook
+
+_PICTURES, _SIZE, _ROUNDS, _CORES, _ALONE = 100, (640, 480), 7, 2, 51
+
+Reader = Callable[[Sequence[str]], object]
+
+
+def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
+    """Pictures a second of many JPEGs, then milliseconds of one picture in memory (medians)."""
+    with _few_cores(), tempfile.TemporaryDirectory() as folder:
+        paths = _write_pictures(Path(folder))
+        seconds = _take_turns(_readers(), paths)
+        alone = _alone(paths)
+    ours = seconds["NudeNet"]
+    run = {"pictures": _PICTURES, "size": _SIZE, "rounds": _ROUNDS, "cores": _CORES, "alone": _ALONE}
+    return run, {
+        **{f"{name}: pictures a second": _PICTURES / median(times) for name, times in seconds.items()},
+        **{
+            f"NudeNet / {name}": median(theirs / mine for theirs, mine in zip(times, ours, strict=True))
+            for name, times in seconds.items()
+            if name != "NudeNet"
+        },
+        **alone,
+    }
+
+
+def _readers() -> dict[str, Reader]:
+    from nudenet import NudeDetector
+
+    nudenet, package = NudeNet(), NudeDetector()
+    return {
+        "NudeNet": lambda paths: nudenet.find([Image.open(path) for path in paths]),
+        "the package's detect": lambda paths: [package.detect(path) for path in paths],
+        "the package's detect_batch": package.detect_batch,
+    }
+
+
+def _take_turns(readers: Mapping[str, Reader], paths: Sequence[str]) -> dict[str, list[float]]:
+    """Seconds of each round of each reader."""
+    seconds: dict[str, list[float]] = {name: [] for name in readers}
+    for reader in readers.values():
+        reader(paths[:4])
+    for _ in range(_ROUNDS):
+        for name, reader in readers.items():
+            seconds[name].append(_seconds(lambda reader=reader: reader(paths)))  # type: ignore[misc]
+    return seconds
+
+
+def _alone(paths: Sequence[str]) -> dict[str, float]:
+    nudenet, storybook = NudeNet(), StorybookImage()
+    photographs = [Image.open(path).resize((512, 512)) for path in paths[:_ALONE]]
+    scenes = [scene.image for scene in Storybook(seed=0).scenes(_ALONE)]
+    return {
+        "NudeNet, one picture of 512 × 512: ms": _milliseconds(nudenet.find, photographs),
+        "storybook-image, one picture of 64 × 64: ms": _milliseconds(storybook.find, scenes),
+    }
+
+
+def _write_pictures(folder: Path) -> list[str]:
+    """Parts of the photographs that come with Matplotlib and scikit-learn."""
+    from matplotlib import get_data_path
+    from sklearn.datasets import load_sample_images
+
+    photographs = [Image.fromarray(array) for array in load_sample_images().images]
+    photographs.append(Image.open(Path(get_data_path()) / "sample_data" / "grace_hopper.jpg").convert("RGB"))
+    random = Random(0)
+    for number in range(_PICTURES):
+        whole = photographs[number % len(photographs)]
+        width = random.randint(whole.width // 2, whole.width)
+        height = min(width * 3 // 4, whole.height)
+        left, top = random.randint(0, whole.width - width), random.randint(0, whole.height - height)
+        part = whole.crop((left, top, left + width, top + height)).resize(_SIZE, Image.Resampling.LANCZOS)
+        part.save(folder / f"{number:03}.jpg", quality=90)
+    return sorted(map(str, folder.iterdir()))
+
+
+def _milliseconds(find: Callable[[Sequence[Image.Image]], object], images: Sequence[Image.Image]) -> float:
+    find(images[:1])
+    return 1000 * median(_seconds(lambda image=image: find([image])) for image in images)  # type: ignore[misc]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+@contextmanager
+def _few_cores() -> Iterator[None]:
+    """Where the system can, everything runs on two cores."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, set(sorted(cores)[:_CORES]))
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)

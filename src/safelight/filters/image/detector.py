@@ -1,0 +1,77 @@
+"""Object detectors of the transformers library, in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from safelight.errors import FilterError, ModelError
+from safelight.filters.image.transformers_model import (
+    as_rgb,
+    check_share,
+    find_source,
+    label_table,
+    load,
+    prepare,
+)
+from safelight.registry import register
+from safelight.types import Box, Finding
+
+
+@register("image_filter", "object-detector")
+class ObjectDetector:
+    """Reports the objects that a model for ``object-detection`` sees, each with its box.
+
+    ``model`` is a folder, or a hub id with its commit as ``revision``, and runs in PyTorch on ``device``.
+    ``labels`` says which objects are reported and as what; without it all are, by their own names. Scores
+    that do not exceed ``threshold`` are left out. Pictures are looked at one by one: in a batch they are
+    padded to one size, and the boxes of many models move.
+
+    Raises ``ModelError`` for a model that is not there, not pinned, not safetensors, or of another kind,
+    ``FilterError`` for options that make no sense, ``MissingExtraError`` without PyTorch.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        revision: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        threshold: float = 0.25,
+        device: str | None = None,
+        name: str = "object-detector",
+    ) -> None:
+        check_share("threshold", threshold)
+        source = find_source(model, revision)
+        self._processor, self._model = load("ObjectDetection", source, device)
+        if not hasattr(self._processor, "post_process_object_detection"):
+            raise ModelError(f"the image processor of {source.name} gives no boxes; give an object detector.")
+        self.name = name
+        self.version = source.version
+        self._reported = label_table(self._model.config.id2label, labels)
+        self.labels = frozenset(label for label in self._reported if label)
+        self._threshold = threshold
+
+    def find(self, images: Sequence[Image.Image]) -> list[list[Finding] | FilterError]:
+        return [rgb if isinstance(rgb, FilterError) else self._look(rgb) for rgb in map(as_rgb, images)]
+
+    def _look(self, image: Image.Image) -> list[Finding] | FilterError:
+        import torch
+
+        try:
+            inputs = prepare(self._processor, [image], self._model)
+        except ValueError as error:  # of a picture so long and thin that scaling leaves nothing of it
+            return FilterError(str(error))
+        with torch.inference_mode():
+            outputs = self._model(**inputs)
+        # What is no number would be left out in silence below.
+        if not (outputs.logits.isfinite().all() and outputs.pred_boxes.isfinite().all()):
+            return FilterError("the model answers something that is no number")
+        (seen,) = self._processor.post_process_object_detection(outputs, self._threshold, [(1, 1)])
+        rows = zip(*(seen[key].tolist() for key in ("labels", "scores", "boxes")), strict=True)
+        return [self._finding(*row) for row in rows if self._reported[row[0]]]
+
+    def _finding(self, number: int, score: float, sides: Sequence[float]) -> Finding:
+        box = Box(*(min(max(side, 0.0), 1.0) for side in sides))
+        return Finding(str(self._reported[number]), score, self.name, box)
