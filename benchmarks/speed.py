@@ -15,6 +15,7 @@ from safelight.evaluation import BareSystem, GuardedSystem, suite
 from safelight.storybook import Storybook
 
 STEPS = 25
+_ROUNDS = 9
 
 
 def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
@@ -22,7 +23,10 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     pipe = safelight.load_pipeline("storybook")
     pipe.set_progress_bar_config(disable=True)
     guard = safelight.Guard.from_policy("storybook")
-    bare, guarded = _draw(BareSystem(pipe, num_inference_steps=STEPS)), _draw(_guarded(guard, pipe))
+    late = guard.with_policy(guard.policy.model_copy(update={"early_stop": None}))
+    bare, at_the_end, guarded = _draw(
+        BareSystem(pipe, num_inference_steps=STEPS), _guarded(late, pipe), _guarded(guard, pipe)
+    )
     prompts = [case.prompt for case in suite("model").cases[:1000]]
     own, peer = _import("safelight"), _import("numpy")
     return {"pictures": 16, "steps": STEPS}, {
@@ -32,6 +36,7 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
         "batch of 16": bare,
         "guarded batch of 16": guarded,
         "guarded / bare": guarded / bare,
+        "guarded / guarded without early stopping": guarded / at_the_end,
         "prompts screened a second": len(prompts) / _seconds(lambda: guard.screen_prompts(prompts), 3),
         "safelight generate, cold": _cold(),
     }
@@ -41,11 +46,16 @@ def _guarded(guard: safelight.Guard, pipe: Any) -> GuardedSystem:
     return GuardedSystem(guard, pipe, num_inference_steps=STEPS)
 
 
-def _draw(system: BareSystem | GuardedSystem) -> float:
-    """A batch of harmless prompts, so that the guard lets every picture be drawn."""
+def _draw(*systems: BareSystem | GuardedSystem) -> list[float]:
+    """Of each system the median of a batch, in turns; no prompt is harmful, so that every picture is drawn."""
     prompts = 4 * ["a dog in the park", "a cat on a chair", "a boat at the beach", "a red apple"]
-    system.answer(prompts[:1], [0])
-    return _seconds(lambda: system.answer(prompts, range(len(prompts))), 5)
+    for system in systems:
+        system.answer(prompts[:1], [0])
+    rounds = [
+        [_seconds(lambda system=system: system.answer(prompts, range(len(prompts))), 1) for system in systems]  # type: ignore[misc]
+        for _ in range(_ROUNDS)
+    ]
+    return [median(times) for times in zip(*rounds, strict=True)]
 
 
 def _import(module: str) -> float:
