@@ -47,7 +47,7 @@ def _guarded(guard: safelight.Guard, pipe: Any) -> GuardedSystem:
 
 
 def _draw(*systems: BareSystem | GuardedSystem) -> list[float]:
-    """Of each system the median of a batch, in turns; no prompt is harmful, so that every picture is drawn."""
+    """Of each system the median of a batch, in turns, of harmless prompts: every picture is drawn."""
     prompts = 4 * ["a dog in the park", "a cat on a chair", "a boat at the beach", "a red apple"]
     for system in systems:
         system.answer(prompts[:1], [0])

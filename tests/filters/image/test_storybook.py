@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from safelight.filters.image.storybook import StorybookImage
-from safelight.storybook import detector
+from safelight.storybook import Storybook, detector
 from safelight.storybook.detector import Sighting
 
 
@@ -19,6 +19,17 @@ def test_sightings_become_findings_with_boxes(monkeypatch: pytest.MonkeyPatch) -
     assert found[0].evidence is not None
     assert (found[0].evidence.left, found[0].evidence.bottom) == (0.1, 0.4)  # type: ignore[union-attr]
     assert found[1].evidence is None
+
+
+def test_styles_are_reported_on_request() -> None:
+    scenes = {scene.style: scene for scene in Storybook(seed=2).scenes(40)}
+    assert len(scenes) == 3
+    plain, styled = StorybookImage(), StorybookImage(styles=True)
+    assert styled.labels - plain.labels == set(scenes)
+    for style, scene in scenes.items():
+        (found,), (without,) = styled.find([scene.image]), plain.find([scene.image])
+        assert [f.label for f in found if f.label in scenes and f.score > 0.5] == [style]
+        assert [f for f in found if f.label not in scenes] == without
 
 
 def test_a_score_that_is_no_number_is_never_dropped_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:

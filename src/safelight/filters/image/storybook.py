@@ -20,14 +20,18 @@ _LEAST_SCORE = 0.05
 
 @register("image_filter", "storybook-image")
 class StorybookImage:
-    """Reports every object of a storybook picture that the filter's own detector sees, with its box."""
+    """Reports every object of a storybook picture that the filter's own detector sees, with its box.
 
-    def __init__(self, name: str = "storybook-image") -> None:
+    With ``styles`` it reports the style as well, for policies that judge drawings otherwise.
+    """
+
+    def __init__(self, styles: bool = False, name: str = "storybook-image") -> None:
         from safelight.storybook.detector import Detector
-        from safelight.storybook.vocabulary import LABELS
+        from safelight.storybook.vocabulary import LABELS, STYLES
 
         self.name = name
-        self.labels = frozenset(LABELS)
+        self.labels = frozenset((*LABELS, *STYLES) if styles else LABELS)
+        self._styles = styles
         self._detector = Detector.load("filter")
         self.version = hashlib.sha256(self._detector.path.read_bytes()).hexdigest()[:12]
 
@@ -35,8 +39,9 @@ class StorybookImage:
         return [self._findings(sighting) for sighting in self._detector.detect(images)]
 
     def _findings(self, sighting: Sighting) -> list[Finding]:
+        scores = {**sighting.objects, **(sighting.styles if self._styles else {})}
         return [
             Finding(label, score, self.name, Box(*sighting.boxes[label]) if label in sighting.boxes else None)
-            for label, score in sighting.objects.items()
+            for label, score in scores.items()
             if not score < _LEAST_SCORE
         ]
