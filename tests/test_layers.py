@@ -16,6 +16,7 @@ LAYERS = [
     {"types", "errors"},
     {"protocols", "taxonomy", "toml_file", "request", "blur", "training", "onnx_session", "model_files"},
     {"policy", "registry", "models", "inputs", "storybook"},
+    {"clip"},
     {"screening", "filters", "alignment", "attacks"},
     {"generation"},
     {"guard"},
