@@ -1,6 +1,6 @@
 """Runs the benchmarks named (all of them if none is) and writes results/NAME.json beside this file.
 
-python benchmarks/run.py [speed] [text_filter] [autoencoder]
+python benchmarks/run.py [speed] [text_filter] [autoencoder] [concept_filter]
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import autoencoder
+import concept_filter
 import speed
 import text_filter
 from safelight.evaluation.results import write_results
@@ -17,6 +18,7 @@ BENCHMARKS = {
     "speed": speed.measure,
     "text_filter": text_filter.measure,
     "autoencoder": autoencoder.measure,
+    "concept_filter": concept_filter.measure,
 }
 RESULTS = Path(__file__).parent / "results"
 

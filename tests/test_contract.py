@@ -16,6 +16,7 @@ from safelight.types import Finding, Span
 
 DETECTOR = Path(safelight.__file__).parent / "storybook" / "detectors" / "filter.onnx"
 CLASSIFIER = Path(safelight.__file__).parent / "filters" / "text" / "classifiers" / "general" / "model.onnx"
+CLIP = Path(safelight.__file__).parent / "storybook" / "clip" / "image.onnx"
 
 CHAT = "a chat server"  # replaced by the address of a real one
 
@@ -27,10 +28,12 @@ ROWS: list[tuple[str, str, dict[str, Any], bool]] = [
     ("prompt_filter", "lexicon", {"words": "storybook"}, True),
     ("prompt_filter", "never", {}, True),
     ("image_filter", "always", {}, True),
+    ("image_filter", "clip", {"concepts": {"gun": ["a gun"]}}, CLIP.is_file()),
     ("image_filter", "never", {}, True),
     ("image_filter", "nudenet", {}, importlib.util.find_spec("nudenet") is not None),
     ("image_filter", "storybook-image", {}, DETECTOR.is_file()),
     ("pair_filter", "always", {}, True),
+    ("pair_filter", "consistency", {"concepts": {"gun": ["a gun"]}}, CLIP.is_file()),
     ("pair_filter", "never", {}, True),
 ]
 PICTURES = [Image.new("RGB", (64, 64), "red"), Image.new("L", (9, 7)), Image.new("RGBA", (100, 40))]

@@ -198,8 +198,10 @@ def test_log_odds_are_worked_out_by_hand(colour_clip: Path) -> None:
     concepts = Concepts(model, {"red": ["red"], "any": ["red", "green"]}, ["white"])
     red = model.embed_images([RED])
     mean = np.log((np.exp(3) + np.exp(-1)) / 2)
-    assert concepts.log_odds(red)[0] == pytest.approx([4, mean + 1], abs=1e-5)
-    assert concepts.nearest(red[0], 1) == ("red", pytest.approx(1, abs=1e-6))
+    seen = concepts.compare(red)
+    assert seen.log_odds[0] == pytest.approx([4, mean + 1], abs=1e-5)
+    assert seen.cosines[0] == pytest.approx([1, 1], abs=1e-6)
+    assert concepts.description(1, seen.nearest[0, 1]) == "red"
 
 
 @pytest.mark.parametrize("wrong", [{"red": []}, {"red": "red"}, {"red": [""]}])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from safelight.clip.model import ClipModel
 from safelight.clip.preprocessing import Floats
@@ -22,6 +24,15 @@ NEUTRAL = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Of N embeddings with K labels: log odds, cosine and number of the nearest description, all (N, K)."""
+
+    log_odds: Floats
+    cosines: Floats
+    nearest: NDArray[np.intp]
+
+
 class Concepts:
     """What is described in words: each label's descriptions against neutral ones.
 
@@ -31,32 +42,35 @@ class Concepts:
     def __init__(
         self, model: ClipModel, concepts: Mapping[str, Sequence[str]], neutral: Sequence[str] = NEUTRAL
     ) -> None:
-        texts = [neutral, *concepts.values()]
-        if any(isinstance(each, str) or not all(each) or not len(each) for each in texts):
+        groups = [*concepts.values(), neutral]
+        if any(isinstance(each, str) or not len(each) or not all(each) for each in groups):
             raise FilterError("every concept, and neutral, needs a list with at least one description.")
         self.labels = tuple(concepts)
-        self._descriptions = tuple(map(tuple, concepts.values()))
+        self._descriptions = tuple(map(tuple, groups))
         self._scale = model.scale
-        self._texts = [model.embed_texts(list(each)) for each in texts]
+        self._texts = model.embed_texts([text for each in groups for text in each])
+        self._ends = np.cumsum([len(each) for each in groups])[:-1]
 
-    def log_odds(self, embeddings: Floats) -> Floats:
-        """(N, labels): log odds of each label against the neutral descriptions, each label for itself.
+    def compare(self, embeddings: Floats) -> Comparison:
+        """With embeddings (N, d) of length one. Every label is weighed for itself, so that one picture may
+        show several.
 
-        log mean exp(scale · cos) over the label's descriptions, less the same over the neutral ones: the
-        softmax of zero-shot classification (Radford et al. 2021, section 3.1.2) in which both sides weigh
-        the same, however many descriptions they have.
+        The log odds are log mean exp(scale · cos) over the label's descriptions, less the same over the
+        neutral ones: the softmax of zero-shot classification (Radford et al. 2021, section 3.1.2) in which
+        both sides weigh the same, however many descriptions they have.
         """
-        neutral, *labels = (self._closeness(embeddings, texts) for texts in self._texts)
-        return np.stack([label - neutral for label in labels], 1) if labels else embeddings[:, :0]
+        *labels, neutral = np.split(embeddings @ self._texts.T, self._ends, axis=1)
+        nearest = np.stack([cosines.argmax(1) for cosines in labels], 1)
+        close = np.stack([self._closeness(cosines) for cosines in (*labels, neutral)], 1)
+        highest = np.stack([cosines.max(1) for cosines in labels], 1).clip(-1, 1)
+        return Comparison(close[:, :-1] - close[:, -1:], highest, nearest)
 
-    def nearest(self, embedding: Floats, label: int) -> tuple[str, float]:
-        """Of the label numbered ``label`` the description that is nearest, and its cosine."""
-        cosines = self._texts[1 + label] @ embedding
-        best = int(cosines.argmax())
-        return self._descriptions[label][best], float(np.clip(cosines[best], -1, 1))
+    def description(self, label: int, number: int) -> str:
+        """Of the label numbered ``label`` the description ``number``."""
+        return self._descriptions[label][number]
 
-    def _closeness(self, embeddings: Floats, texts: Floats) -> Floats:
-        logits = self._scale * embeddings @ texts.T
+    def _closeness(self, cosines: Floats) -> Floats:
+        logits = self._scale * cosines
         highest = logits.max(1, keepdims=True)
         close: Floats = highest[:, 0] + np.log(np.exp(logits - highest).mean(1))
         return close

@@ -64,8 +64,12 @@ class OnnxTowers:
         return embedding
 
     def texts(self, texts: Sequence[str]) -> Floats:
-        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
-        embedding: Floats = self._text.run(["embedding"], {"ids": np.array(ids, np.int64)})[0]
+        return np.concatenate([self._text_embedding(text) for text in texts])
+
+    def _text_embedding(self, text: str) -> Floats:
+        """(1, dimensions); one at a time, since filling up to one length would cost more than it saves."""
+        ids = np.array([self._tokenizer.encode(text).ids], np.int64)
+        embedding: Floats = self._text.run(["embedding"], {"ids": ids})[0]
         return embedding
 
 

@@ -23,7 +23,7 @@ COLOURS: dict[str, Any] = {"concepts": {"warm": ["red"]}, "neutral": ["white", "
 
 
 def test_concepts_become_findings(colour_clip: Path) -> None:
-    """Red: 3 to -1 for white as for blue. White: -1 to the mean of exp(3) and exp(-1), and nothing is seen."""
+    """Red: 3 to -1 for white and for blue. White: -1 to the mean of exp(3) and exp(-1): nothing is seen."""
     clip = Clip(colour_clip, **COLOURS, name="mine")
     assert clip.labels == {"warm"}
     red, white = clip.find([RED, WHITE])

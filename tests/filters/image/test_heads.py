@@ -96,7 +96,7 @@ def test_the_rule_is_that_of_diffusers_on_ten_thousand_embeddings(draw: Any, tmp
         unit = nn.functional.normalize(embeddings)
         check = ours.check(unit.numpy())
         assert check.unsafe.tolist() == _theirs(theirs, embeddings)
-        likeliest = [max(score for _, score, _ in of if _ != "special-care") for of in _concepts(ours, unit)]
+        likeliest = [max((score for _, score, _ in of), default=0.0) for of in _concepts(ours, unit)]
         assert [score >= 0.5 for score in likeliest] == check.unsafe.tolist()
         special, unsafe = special + int((check.special_scores > 0).any(1).sum()), unsafe + check.unsafe.sum()
     assert 500 < special < 9_500
@@ -220,6 +220,15 @@ def test_concepts_say_which_words_were_nearest(colour_clip: Path) -> None:
     head = ConceptHead(load_clip(colour_clip), {"warm": ["red"], "cold": ["green", "blue"]}, ["white"])
     red = np.array([[1, -1, -1]], np.float32) / np.sqrt(np.float32(3))
     ((warm, cold),) = head.signals(red)
+    assert warm[2]
+    assert cold[2]
     assert (warm[0], warm[2].name, warm[2].similarity) == ("warm", "red", pytest.approx(1, abs=1e-6))
     assert warm[1] == pytest.approx(0.98201379, abs=1e-5)
     assert (cold[1], cold[2].similarity) == (pytest.approx(0.5, abs=1e-5), pytest.approx(-1 / 3, abs=1e-6))
+
+
+def test_calibration_makes_probabilities_of_log_odds(colour_clip: Path) -> None:
+    """Of log odds 4: 0.5 · 4 - 1 = 1."""
+    head = ConceptHead(load_clip(colour_clip), {"warm": ["red"]}, ["white"], (0.5, -1.0))
+    red = np.array([[1, -1, -1]], np.float32) / np.sqrt(np.float32(3))
+    assert head.signals(red)[0][0][1] == pytest.approx(1 / (1 + np.exp(-1)), abs=1e-5)

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from safelight.filters.image.heads import Head, Signal
 
-# Below this a score says nothing; no useful threshold is lower.
-_LEAST_SCORE = 0.05
 _MOST_SQUARES = 17
 
 
@@ -25,12 +23,16 @@ _MOST_SQUARES = 17
 class Clip:
     """Reports what its heads see in a picture's embedding.
 
-    ``model``, ``revision`` and ``device`` are those of :func:`safelight.clip.load_clip`. Heads: ``concepts``
-    has for each label descriptions in words, weighed against ``neutral`` ones; ``safety_checker`` is the
-    folder of a Stable Diffusion safety checker, whose concepts are reported as ``safety_checker_label``;
-    ``heads`` are safetensors files of trained layers, or tables of ``file`` and ``sha256``. The model sees
-    the middle square of a picture; with ``whole`` it sees as many squares as it takes to cover it, and the
-    one in which a label is likeliest counts (one that is too narrow to be covered is blocked).
+    ``model``, ``revision`` and ``device`` are those of :func:`safelight.clip.load_clip`. Heads:
+
+    - ``concepts`` has for each label descriptions in words, weighed against ``neutral`` ones; ``calibration``
+      has the slope and the offset that make probabilities of log odds.
+    - ``safety_checker`` is the folder of a Stable Diffusion safety checker, whose concepts are reported as
+      ``safety_checker_label``.
+    - ``heads`` are safetensors files of trained layers, or tables of ``file`` and ``sha256``.
+
+    The model sees the middle square of a picture; with ``whole`` it sees as many squares as it takes to cover
+    it, and the one in which a label is likeliest counts (what is too narrow to be covered is blocked).
 
     Raises ``FilterError`` without any head, ``ModelError`` or ``MissingExtraError`` if a model or a head
     cannot be loaded.
@@ -43,6 +45,7 @@ class Clip:
         device: str | None = None,
         concepts: Mapping[str, Sequence[str]] | None = None,
         neutral: Sequence[str] | None = None,
+        calibration: Sequence[float] = (1.0, 0.0),
         safety_checker: str | Path | None = None,
         safety_checker_label: str = "sexual.explicit",
         heads: Sequence[str | Mapping[str, Any]] = (),
@@ -52,6 +55,8 @@ class Clip:
         from safelight.clip import NEUTRAL, load_clip
         from safelight.filters.image.heads import ConceptHead, SafetyChecker, head_of
 
+        if len(calibration) != 2:
+            raise FilterError("calibration has two numbers, a slope and an offset.")
         if not (concepts or safety_checker or heads):
             raise FilterError("a clip filter needs concepts, heads or a safety_checker to look for anything.")
         self.name = name
@@ -59,7 +64,7 @@ class Clip:
         self._whole = whole
         self._heads: list[Head] = []
         if concepts:
-            self._heads.append(ConceptHead(self._model, concepts, neutral or NEUTRAL))
+            self._heads.append(ConceptHead(self._model, concepts, neutral or NEUTRAL, calibration))
         if safety_checker:
             self._heads.append(SafetyChecker(safety_checker, self._model.dimensions, safety_checker_label))
         self._heads += [head_of(self._model, entry) for entry in heads]
@@ -86,13 +91,13 @@ class Clip:
             return FilterError("it is too long and narrow to be looked at as a whole")
         if not all(finite for finite, _ in squares):
             return FilterError("the model gave no embedding of it")
+        if len(squares) == 1:
+            return [Finding(label, score, self.name, evidence) for label, score, evidence in squares[0][1]]
         likeliest: dict[tuple[str, str], Finding] = {}
         for label, score, evidence in (signal for _, signals in squares for signal in signals):
-            # Not "at least": whatever is no number must go on, and fail.
-            if not score < _LEAST_SCORE:
-                finding = Finding(label, score, self.name, evidence)
-                key = label, evidence.name if evidence else ""
-                likeliest[key] = max(finding, likeliest.get(key, finding), key=lambda one: one.score)
+            finding = Finding(label, score, self.name, evidence)
+            key = label, evidence.name if evidence else ""
+            likeliest[key] = max(finding, likeliest.get(key, finding), key=lambda one: one.score)
         return list(likeliest.values())
 
 

@@ -18,6 +18,8 @@ from safelight.types import Concept
 
 Floats = NDArray[np.float32]
 Signal = tuple[str, float, Concept | None]
+# Below this a score says nothing; no useful threshold is lower.
+_LEAST_SCORE = 0.05
 _CHECKER_SHARPNESS = 100.0
 # A rounded score of 0.001 is the least that counts: the middle between it and 0.
 _CHECKER_BORDER = 0.0005
@@ -30,29 +32,50 @@ class Head(Protocol):
     version: str
 
     def signals(self, embeddings: Floats) -> list[list[Signal]]:
-        """Label, score and evidence, for each of the embeddings (N, d) of length one."""
+        """Label, score and evidence, for each of the embeddings (N, d) of length one.
+
+        Scores below 0.05 are left out; what is no number never is.
+        """
         ...
 
 
+def _telling(scores: Floats) -> list[int]:
+    """The numbers of those that say something. Not "at least": whatever is no number must go on, and fail."""
+    numbers: list[int] = np.flatnonzero(~(scores < _LEAST_SCORE)).tolist()
+    return numbers
+
+
 class ConceptHead:
-    """Labels described in words, each against neutral descriptions: see :class:`safelight.clip.Concepts`."""
+    """Labels described in words, each against neutral descriptions: see :class:`safelight.clip.Concepts`.
+
+    The score is sigmoid(slope · log odds + offset), where ``calibration`` is (slope, offset): Platt 1999.
+    """
 
     def __init__(
-        self, model: ClipModel, concepts: Mapping[str, Sequence[str]], neutral: Sequence[str]
+        self,
+        model: ClipModel,
+        concepts: Mapping[str, Sequence[str]],
+        neutral: Sequence[str],
+        calibration: Sequence[float] = (1.0, 0.0),
     ) -> None:
         self.labels = frozenset(concepts)
-        self.version = _hash(json.dumps([{k: list(v) for k, v in concepts.items()}, list(neutral)]).encode())
+        asked = [{label: list(texts) for label, texts in concepts.items()}, list(neutral), list(calibration)]
+        self.version = _hash(json.dumps(asked).encode())
         self._concepts = Concepts(model, concepts, neutral)
+        self._slope, self._offset = calibration
 
     def signals(self, embeddings: Floats) -> list[list[Signal]]:
-        scores = sigmoid(self._concepts.log_odds(embeddings))
-        return [self._of(embedding, row) for embedding, row in zip(embeddings, scores, strict=True)]
-
-    def _of(self, embedding: Floats, scores: Floats) -> list[Signal]:
+        seen = self._concepts.compare(embeddings)
+        scores = sigmoid(self._slope * seen.log_odds + self._offset)
+        rows = zip(scores, seen.nearest, seen.cosines, strict=True)
         return [
-            (label, float(scores[i]), Concept(*self._concepts.nearest(embedding, i)))
-            for i, label in enumerate(self._concepts.labels)
+            [self._signal(i, row[i], numbers[i], cosines[i]) for i in _telling(row)]
+            for row, numbers, cosines in rows
         ]
+
+    def _signal(self, label: int, score: float, number: int, cosine: float) -> Signal:
+        nearest = Concept(self._concepts.description(label, number), float(cosine))
+        return self._concepts.labels[label], float(score), nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +142,10 @@ class SafetyChecker:
 def _numbered(label: str, kind: str, scores: Floats, cosines: Floats) -> list[list[Signal]]:
     """A sigmoid around the border: 0.51 for the least score that counts, 0.99 for one of 0.05."""
     odds = sigmoid(_CHECKER_SHARPNESS * (scores - np.float32(_CHECKER_BORDER)))
+    bounded = cosines.clip(-1, 1)
     return [
-        [
-            (label, float(score), Concept(f"{kind} {i}", float(np.clip(cosine, -1, 1))))
-            for i, (score, cosine) in enumerate(zip(row, of, strict=True))
-        ]
-        for row, of in zip(odds, cosines, strict=True)
+        [(label, float(row[i]), Concept(f"{kind} {i}", float(of[i]))) for i in _telling(row)]
+        for row, of in zip(odds, bounded, strict=True)
     ]
 
 
@@ -173,9 +194,7 @@ class TrainedHead:
         x = embeddings
         for number, (weight, bias) in enumerate(self._layers):
             x = (self._activation(x) if number else x) @ weight.T + bias
-        return [
-            [(n, float(p), None) for n, p in zip(self._labels, row, strict=True)] for row in self._output(x)
-        ]
+        return [[(self._labels[i], float(row[i]), None) for i in _telling(row)] for row in self._output(x)]
 
 
 def _is_weight(name: str) -> bool:

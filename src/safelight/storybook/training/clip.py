@@ -216,7 +216,7 @@ def _train(scenes: int, images: int, out: Path, work: Path) -> None:
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         return training.loss(pixels, ids.to(device()), match.to(device()))
 
-    plan = Fit("clip", steps(images, _BATCH), 2e-3, _SEED, average=0.998, clip=5.0, checkpoint_every=100)
+    plan = Fit("clip", steps(images, _BATCH), 2e-3, _SEED, average=0.99, clip=5.0, checkpoint_every=100)
     averaged = fit(training, loss, plan, work)
     if rank() == 0:
         export(averaged, tokenizer, out)
