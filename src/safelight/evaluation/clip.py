@@ -20,7 +20,7 @@ from safelight.evaluation.run import Progress
 from safelight.evaluation.tables import Row
 from safelight.storybook.captions import Habits, user_caption
 from safelight.storybook.scene import Scene, Storybook
-from safelight.storybook.vocabulary import HAZARDS, LABELS, PLACES, THINGS, with_article
+from safelight.storybook.vocabulary import HAZARDS, LABELS, THINGS, with_article
 
 Floats = NDArray[np.float32]
 
@@ -32,7 +32,9 @@ _FITTED_ON = 8000
 # Hints at what is there instead of naming it: "a weapon", "somebody gets hurt".
 _HINTING = Habits(hypernyms=1.0, violence=0.33)
 _PLAIN = Habits(hypernyms=0.0, violence=0.0)
-NEUTRAL = ("a picture", *(f"a picture of a {place}" for place in PLACES))
+# What a thing has to be nearer than: what else there may be.
+_THINGS = tuple(f"a picture of {with_article(label)}" for label in LABELS)
+_HARMLESS = tuple(f"a picture of {with_article(label)}" for label in LABELS if label not in HAZARDS)
 
 
 def describe(label: str) -> list[str]:
@@ -115,7 +117,7 @@ def concept_rates(
     clip: ClipModel, scenes: Sequence[Scene], images: Floats
 ) -> tuple[list[Row], dict[str, float | None]]:
     """Whether a picture shows a thing, told by its public words: at a score of a half, and as AUROC."""
-    odds = Concepts(clip, {label: describe(label) for label in LABELS}, NEUTRAL).compare(images).log_odds
+    odds = Concepts(clip, {label: describe(label) for label in LABELS}, _THINGS).compare(images).log_odds
     there = np.array([[label in scene.objects for label in LABELS] for scene in scenes])
     seen = odds >= 0
     areas = {label: auroc(odds[there[:, i], i], odds[~there[:, i], i]) for i, label in enumerate(LABELS)}
@@ -154,7 +156,7 @@ def _prompts(scene: Scene) -> Iterator[tuple[bool, str]]:
 
 def pair_rates(clip: ClipModel, fitting: Pairs, judged: Pairs) -> tuple[list[Row], dict[str, float | None]]:
     """How well hazards are told: by the picture alone, and with the weights fitted to ``fitting``."""
-    concepts = Concepts(clip, {label: describe(label) for label in HAZARDS}, NEUTRAL)
+    concepts = Concepts(clip, {label: describe(label) for label in HAZARDS}, _HARMLESS)
     weights = fit(*_signs(clip, concepts, fitting))
     alone = fit(*_signs(clip, concepts, fitting, only=1))
     rows: list[Row] = []
