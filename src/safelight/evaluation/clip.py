@@ -31,6 +31,9 @@ _FALSE_POSITIVES = 0.02
 _FITTED_ON = 8000
 # Hints at what is there instead of naming it: "a weapon", "somebody gets hurt".
 _HINTING = Habits(hypernyms=1.0, violence=0.33)
+# Log odds in the picture and in the prompt, how close the two are, and 1: what the filter adds up.
+_SIGNS = ("picture", "prompt", "both", "bias")
+_ALONE = [0, 3]
 _PLAIN = Habits(hypernyms=0.0, violence=0.0)
 # What a thing has to be nearer than: what else there may be.
 _THINGS = tuple(f"a picture of {with_article(label)}" for label in LABELS)
@@ -53,6 +56,10 @@ class Pairs:
     prompts: Floats
     there: NDArray[np.bool_]
     hinted: NDArray[np.bool_]
+
+    def only(self, hinted: bool) -> Pairs:
+        chosen = self.hinted == hinted
+        return Pairs(self.images[chosen], self.prompts[chosen], self.there[chosen], self.hinted[chosen])
 
 
 def evaluate_clip(
@@ -155,25 +162,20 @@ def _prompts(scene: Scene) -> Iterator[tuple[bool, str]]:
 
 
 def pair_rates(clip: ClipModel, fitting: Pairs, judged: Pairs) -> tuple[list[Row], dict[str, float | None]]:
-    """How well hazards are told: by the picture alone, and with the weights fitted to ``fitting``."""
+    """How well hazards are told: by the picture alone, and with its prompt.
+
+    Both with weights fitted to those of ``fitting`` whose prompts hint.
+    """
     concepts = Concepts(clip, {label: describe(label) for label in HAZARDS}, _HARMLESS)
-    weights = fit(*_signs(clip, concepts, fitting))
-    alone = fit(*_signs(clip, concepts, fitting, only=1))
+    signs, there = _signs(clip, concepts, fitting.only(hinted=True))
+    weights, alone = fit(signs, there), fit(signs[:, _ALONE], there)
+    named = [*zip(_SIGNS, weights, strict=True), *zip(("alone", "bias alone"), alone, strict=True)]
+    figures: dict[str, float | None] = {f"weight: {name}": float(weight) for name, weight in named}
     rows: list[Row] = []
-    figures: dict[str, float | None] = {
-        f"weight: {name}": float(w)
-        for name, w in zip(("picture", "prompt", "both", "bias"), weights, strict=True)
-    }
-    figures |= {f"alone, {name}": float(w) for name, w in zip(("picture", "bias"), alone, strict=True)}
-    for kind, chosen in (("left out", ~judged.hinted), ("hinted at", judged.hinted)):
-        some = Pairs(
-            judged.images[chosen], judged.prompts[chosen], judged.there[chosen], judged.hinted[chosen]
-        )
-        signs, there = _signs(clip, concepts, some)
-        for name, logits in (
-            ("picture alone", signs[:, [0, 3]] @ alone),
-            ("with its prompt", signs @ weights),
-        ):
+    for kind, hinted in (("left out", False), ("hinted at", True)):
+        signs, there = _signs(clip, concepts, judged.only(hinted))
+        told = {"picture alone": signs[:, _ALONE] @ alone, "with its prompt": signs @ weights}
+        for name, logits in told.items():
             harmful, benign = logits[there], logits[~there]
             point = at_false_positives(harmful, benign, _FALSE_POSITIVES)
             figures[f"auroc, {kind}, {name}"] = auroc(harmful, benign)
@@ -182,14 +184,11 @@ def pair_rates(clip: ClipModel, fitting: Pairs, judged: Pairs) -> tuple[list[Row
     return rows, figures
 
 
-def _signs(
-    clip: ClipModel, concepts: Concepts, of: Pairs, only: int = 3
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """For every pair and hazard the log odds in picture and prompt, how close the two are, and 1."""
+def _signs(clip: ClipModel, concepts: Concepts, of: Pairs) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """For every pair and hazard what ``_SIGNS`` names, and whether it is there: (M, 4) and (M,)."""
     shown, asked = (concepts.compare(rows).log_odds for rows in (of.images, of.prompts))
     close = np.broadcast_to(clip.scale * (of.images * of.prompts).sum(1, keepdims=True), shown.shape)
-    columns = [shown, asked, close][:only]
-    signs = np.stack([*(c.ravel() for c in columns), np.ones(shown.size)], 1)
+    signs = np.stack([shown.ravel(), asked.ravel(), close.ravel(), np.ones(shown.size)], 1)
     return signs.astype(np.float64), of.there.ravel()
 
 
