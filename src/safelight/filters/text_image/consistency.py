@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 # Below this a score says nothing; no useful threshold is lower.
 _LEAST_SCORE = 0.05
-_WEIGHTS = (1.0, 0.25, 0.0, 0.0)
+# Fitted by `safelight evaluate clip`.
+_WEIGHTS = (0.68, 0.17, -1.81)
 
 
 @register("pair_filter", "consistency")
@@ -30,10 +31,10 @@ class Consistency:
     """Reports concepts that a picture shows, the surer the more its prompt leans to them, named or not.
 
     ``concepts`` has for each label descriptions in words, weighed against ``neutral`` ones. With the log odds
-    of a label in the picture, a, and in the prompt, b (:class:`safelight.clip.Concepts`), and the model's
-    scale times the cosine of prompt and picture, c, the score is sigmoid(w · (a, b, c, 1)): two weak signs
-    add up. ``weights`` are w; ``model``, ``revision`` and ``device`` those of
-    :func:`safelight.clip.load_clip`.
+    of a label in the picture, a, and in the prompt, b (:class:`safelight.clip.Concepts`), the score is
+    sigmoid(w₁ · a + w₂ · max(b, 0) + w₃): two weak signs add up, and no harmless words make it lower.
+    ``weights`` are w, by default fitted to storybook scenes; w₂ is not negative. ``model``, ``revision`` and
+    ``device`` are those of :func:`safelight.clip.load_clip`.
 
     Raises ``FilterError`` for options that make no sense, ``ModelError`` or ``MissingExtraError`` if the
     model cannot be loaded.
@@ -51,30 +52,36 @@ class Consistency:
     ) -> None:
         from safelight.clip import NEUTRAL, Concepts, load_clip
 
-        if not concepts or len(weights) != 4:
-            raise FilterError("a consistency filter needs concepts, and four weights or none.")
+        if not concepts or len(weights) != 3 or weights[1] < 0:
+            raise FilterError(
+                "a consistency filter needs concepts, and three weights, the second not negative."
+            )
         self.name = name
         self.labels = frozenset(concepts)
         self._model = load_clip(model, revision, device)
         self._concepts = Concepts(self._model, concepts, neutral or NEUTRAL)
         self._weights = tuple(map(float, weights))
-        asked = [{label: list(texts) for label, texts in concepts.items()}, list(neutral or NEUTRAL), weights]
+        asked = [
+            {label: list(texts) for label, texts in concepts.items()},
+            list(neutral or NEUTRAL),
+            list(weights),
+        ]
         self.version = f"{self._model.version} {hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]}"
 
     def find(self, pairs: Sequence[tuple[str, Image]]) -> list[list[Finding] | FilterError]:
-        images = self._model.embed_images([image for _, image in pairs])
-        prompts = self._model.embed_texts([prompt for prompt, _ in pairs])
-        shown = self._concepts.compare(images)
-        scores = self._scores(shown.log_odds, self._concepts.compare(prompts).log_odds, images, prompts)
+        shown = self._concepts.compare(self._model.embed_images([image for _, image in pairs]))
+        asked = self._concepts.compare(self._model.embed_texts([prompt for prompt, _ in pairs]))
+        scores = self._scores(shown.log_odds, asked.log_odds)
         return [self._findings(*row) for row in zip(scores, shown.nearest, shown.cosines, strict=True)]
 
-    def _scores(self, shown: Floats, asked: Floats, images: Floats, prompts: Floats) -> Floats:
-        """(N, labels), of log odds (N, labels) in pictures and prompts, and of both's embeddings (N, d)."""
+    def _scores(self, shown: Floats, asked: Floats) -> Floats:
+        """(N, labels), of log odds (N, labels) in pictures and prompts."""
+        import numpy as np
+
         from safelight.clip import sigmoid
 
-        image, prompt, both, bias = self._weights
-        close = self._model.scale * (images * prompts).sum(1, keepdims=True)
-        return sigmoid(image * shown + prompt * asked + both * close + bias)
+        picture, prompt, offset = self._weights
+        return sigmoid(picture * shown + prompt * np.maximum(asked, 0) + offset)
 
     def _findings(
         self, scores: Floats, nearest: NDArray[np.intp], cosines: Floats
