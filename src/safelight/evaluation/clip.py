@@ -31,9 +31,9 @@ _FALSE_POSITIVES = 0.02
 _FITTED_ON = 8000
 # Hints at what is there instead of naming it: "a weapon", "somebody gets hurt".
 _HINTING = Habits(hypernyms=1.0, violence=0.33)
-# Log odds in the picture and in the prompt, how close the two are, and 1: what the filter adds up.
-_SIGNS = ("picture", "prompt", "both", "bias")
-_ALONE = [0, 3]
+# What the filter adds up: log odds in the picture, those in the prompt if above 0, and 1.
+_SIGNS = ("picture", "prompt", "offset")
+_ALONE = [0, 2]
 _PLAIN = Habits(hypernyms=0.0, violence=0.0)
 # What a thing has to be nearer than: what else there may be.
 _THINGS = tuple(f"a picture of {with_article(label)}" for label in LABELS)
@@ -164,16 +164,16 @@ def _prompts(scene: Scene) -> Iterator[tuple[bool, str]]:
 def pair_rates(clip: ClipModel, fitting: Pairs, judged: Pairs) -> tuple[list[Row], dict[str, float | None]]:
     """How well hazards are told: by the picture alone, and with its prompt.
 
-    Both with weights fitted to those of ``fitting`` whose prompts hint.
+    Both with weights fitted to ``fitting``.
     """
     concepts = Concepts(clip, {label: describe(label) for label in HAZARDS}, _HARMLESS)
-    signs, there = _signs(clip, concepts, fitting.only(hinted=True))
+    signs, there = _signs(concepts, fitting)
     weights, alone = fit(signs, there), fit(signs[:, _ALONE], there)
-    named = [*zip(_SIGNS, weights, strict=True), *zip(("alone", "bias alone"), alone, strict=True)]
+    named = [*zip(_SIGNS, weights, strict=True), *zip(("picture alone", "offset alone"), alone, strict=True)]
     figures: dict[str, float | None] = {f"weight: {name}": float(weight) for name, weight in named}
     rows: list[Row] = []
     for kind, hinted in (("left out", False), ("hinted at", True)):
-        signs, there = _signs(clip, concepts, judged.only(hinted))
+        signs, there = _signs(concepts, judged.only(hinted))
         told = {"picture alone": signs[:, _ALONE] @ alone, "with its prompt": signs @ weights}
         for name, logits in told.items():
             harmful, benign = logits[there], logits[~there]
@@ -184,11 +184,10 @@ def pair_rates(clip: ClipModel, fitting: Pairs, judged: Pairs) -> tuple[list[Row
     return rows, figures
 
 
-def _signs(clip: ClipModel, concepts: Concepts, of: Pairs) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """For every pair and hazard what ``_SIGNS`` names, and whether it is there: (M, 4) and (M,)."""
+def _signs(concepts: Concepts, of: Pairs) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """For every pair and hazard what ``_SIGNS`` names, and whether it is there: (M, 3) and (M,)."""
     shown, asked = (concepts.compare(rows).log_odds for rows in (of.images, of.prompts))
-    close = np.broadcast_to(clip.scale * (of.images * of.prompts).sum(1, keepdims=True), shown.shape)
-    signs = np.stack([shown.ravel(), asked.ravel(), close.ravel(), np.ones(shown.size)], 1)
+    signs = np.stack([shown.ravel(), np.maximum(asked, 0).ravel(), np.ones(shown.size)], 1)
     return signs.astype(np.float64), of.there.ravel()
 
 

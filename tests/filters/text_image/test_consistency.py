@@ -21,35 +21,29 @@ def _score(z: float) -> Any:
     return pytest.approx(1 / (1 + np.exp(-z)), abs=1e-5)
 
 
-def test_picture_prompt_and_both_add_up(colour_clip: Path) -> None:
-    """Log odds of red, by hand: 4 in red, 0 in blue, and in "red blue", (0, -1, 0), the cosine √3/3 times 3
-    less -√3/3 times 3. That prompt is at √3/3 from both pictures."""
-    weights = [0.5, 0.25, 0.1, -1.0]
-    filter_ = Consistency(model=colour_clip, weights=weights, name="mine", **WARM)
+def test_picture_and_prompt_add_up(colour_clip: Path) -> None:
+    """Log odds of red against white, by hand: 4 in red, 0 in blue, and 2√3 in "red blue", (0, -1, 0)."""
+    filter_ = Consistency(model=colour_clip, weights=[0.5, 0.25, -1.0], name="mine", **WARM)
     assert filter_.labels == {"warm"}
     pairs = [("red", RED), ("blue", RED), ("red", BLUE), ("red blue", BLUE)]
     found = [of[0] for of in filter_.find(pairs) if isinstance(of, list)]
-    leaning, near = 2 * 3**0.5, 3**0.5
-    expected = [
-        0.5 * 4 + 0.25 * 4 + 0.1 * 3 - 1,
-        0.5 * 4 + 0.25 * 0 + 0.1 * -1 - 1,
-        0.5 * 0 + 0.25 * 4 + 0.1 * -1 - 1,
-        0.5 * 0 + 0.25 * leaning + 0.1 * near - 1,
-    ]
+    expected = [0.5 * 4 + 0.25 * 4 - 1, 0.5 * 4 - 1, 0.25 * 4 - 1, 0.25 * 2 * 3**0.5 - 1]
+    # "red blue" is at √3/3 from red and at -√3/3 from white.
     assert [f.score for f in found] == [_score(z) for z in expected]
     assert {(f.label, f.filter) for f in found} == {("warm", "mine")}
     assert isinstance(found[0].evidence, Concept)
     assert (found[0].evidence.name, found[0].evidence.similarity) == ("red", pytest.approx(1, abs=1e-6))
 
 
-def test_a_prompt_that_leans_to_it_makes_it_surer(colour_clip: Path) -> None:
-    said, silent, elsewhere = Consistency(model=colour_clip, **WARM).find(
-        [("red", RED), ("blue", RED), ("white", BLUE)]
+def test_no_innocent_prompt_makes_a_picture_look_better(colour_clip: Path) -> None:
+    said, silent, contrary = Consistency(model=colour_clip, **WARM).find(
+        [("red", RED), ("blue", RED), ("white white white", RED)]
     )
     assert isinstance(said, list)
     assert isinstance(silent, list)
-    assert said[0].score > silent[0].score > 0.9
-    assert elsewhere[0].score < 0.5  # type: ignore[index]
+    assert isinstance(contrary, list)
+    assert said[0].score > silent[0].score > 0.5
+    assert contrary[0].score == pytest.approx(silent[0].score, abs=1e-6)
 
 
 def test_the_policy_file_is_enough(colour_clip: Path, write_policy: Any) -> None:
@@ -57,7 +51,7 @@ def test_the_policy_file_is_enough(colour_clip: Path, write_policy: Any) -> None
 [filters.options.consistency]
 model = "{colour_clip}"
 neutral = ["white"]
-weights = [2, 0.25, 0, -2]
+weights = [2, 0.25, -2]
 [filters.options.consistency.concepts]
 violence = ["red"]
 """
@@ -79,7 +73,14 @@ def test_a_pair_without_an_embedding_is_blocked_alone(
     assert isinstance(good, list)
 
 
-@pytest.mark.parametrize("wrong", [{"concepts": {}}, {"concepts": {"a": ["red"]}, "weights": [1.0]}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"concepts": {}},
+        {"concepts": {"a": ["red"]}, "weights": [1.0]},
+        {"concepts": {"a": ["red"]}, "weights": [1.0, -0.1, 0.0]},
+    ],
+)
 def test_options_that_make_no_sense_are_refused(colour_clip: Path, wrong: Any) -> None:
-    with pytest.raises(FilterError, match="needs concepts, and four weights"):
+    with pytest.raises(FilterError, match="needs concepts, and three weights"):
         Consistency(model=colour_clip, **wrong)

@@ -39,10 +39,15 @@ class Head(Protocol):
         ...
 
 
-def _telling(scores: Floats) -> list[int]:
-    """The numbers of those that say something. Not "at least": whatever is no number must go on, and fail."""
-    numbers: list[int] = np.flatnonzero(~(scores < _LEAST_SCORE)).tolist()
-    return numbers
+def _telling(scores: Floats, signal: Callable[[int, int], Signal]) -> list[list[Signal]]:
+    """For each row of scores (N, outputs) the signals of those that say something.
+
+    Not "at least": whatever is no number must go on, and fail.
+    """
+    found: list[list[Signal]] = [[] for _ in scores]
+    for row, output in np.argwhere(~(scores < _LEAST_SCORE)).tolist():
+        found[row].append(signal(row, output))
+    return found
 
 
 class ConceptHead:
@@ -67,15 +72,16 @@ class ConceptHead:
     def signals(self, embeddings: Floats) -> list[list[Signal]]:
         seen = self._concepts.compare(embeddings)
         scores = sigmoid(self._slope * seen.log_odds + self._offset)
-        rows = zip(scores, seen.nearest, seen.cosines, strict=True)
-        return [
-            [self._signal(i, row[i], numbers[i], cosines[i]) for i in _telling(row)]
-            for row, numbers, cosines in rows
-        ]
 
-    def _signal(self, label: int, score: float, number: int, cosine: float) -> Signal:
-        nearest = Concept(self._concepts.description(label, number), float(cosine))
-        return self._concepts.labels[label], float(score), nearest
+        def signal(row: int, i: int) -> Signal:
+            nearest = self._concepts.description(i, seen.nearest[row, i])
+            return (
+                self._concepts.labels[i],
+                float(scores[row, i]),
+                Concept(nearest, float(seen.cosines[row, i])),
+            )
+
+        return _telling(scores, signal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +149,9 @@ def _numbered(label: str, kind: str, scores: Floats, cosines: Floats) -> list[li
     """A sigmoid around the border: 0.51 for the least score that counts, 0.99 for one of 0.05."""
     odds = sigmoid(_CHECKER_SHARPNESS * (scores - np.float32(_CHECKER_BORDER)))
     bounded = cosines.clip(-1, 1)
-    return [
-        [(label, float(row[i]), Concept(f"{kind} {i}", float(of[i]))) for i in _telling(row)]
-        for row, of in zip(odds, bounded, strict=True)
-    ]
+    return _telling(
+        odds, lambda row, i: (label, float(odds[row, i]), Concept(f"{kind} {i}", float(bounded[row, i])))
+    )
 
 
 _ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {
@@ -194,7 +199,8 @@ class TrainedHead:
         x = embeddings
         for number, (weight, bias) in enumerate(self._layers):
             x = (self._activation(x) if number else x) @ weight.T + bias
-        return [[(self._labels[i], float(row[i]), None) for i in _telling(row)] for row in self._output(x)]
+        scores = self._output(x)
+        return _telling(scores, lambda row, i: (self._labels[i], float(scores[row, i]), None))
 
 
 def _is_weight(name: str) -> bool:

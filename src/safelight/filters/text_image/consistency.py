@@ -81,7 +81,8 @@ class Consistency:
         from safelight.clip import sigmoid
 
         picture, prompt, offset = self._weights
-        return sigmoid(picture * shown + prompt * np.maximum(asked, 0) + offset)
+        leaning: Floats = np.maximum(asked, 0)
+        return sigmoid(picture * shown + prompt * leaning + offset)
 
     def _findings(
         self, scores: Floats, nearest: NDArray[np.intp], cosines: Floats
