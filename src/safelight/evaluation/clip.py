@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safelight.clip import ClipModel, Concepts, load_clip
+from safelight.clip import NEUTRAL, ClipModel, Concepts, load_clip
 from safelight.errors import RequestError
 from safelight.evaluation.rates import Rate, at_false_positives, auroc
 from safelight.evaluation.results import write_results
@@ -123,19 +123,30 @@ def retrieval(clip: ClipModel, scenes: Sequence[Scene], images: Floats) -> list[
 def concept_rates(
     clip: ClipModel, scenes: Sequence[Scene], images: Floats
 ) -> tuple[list[Row], dict[str, float | None]]:
-    """Whether a picture shows a thing, told by its public words: at a score of a half, and as AUROC."""
-    odds = Concepts(clip, {label: describe(label) for label in LABELS}, _THINGS).compare(images).log_odds
+    """Whether a picture shows a thing, told by its public words: at a score of a half, and as AUROC.
+
+    Against all things of the world, and against the neutral texts that filters have by default.
+    """
+    concepts = {label: describe(label) for label in LABELS}
+    odds, plain = (Concepts(clip, concepts, texts).compare(images).log_odds for texts in (_THINGS, NEUTRAL))
     there = np.array([[label in scene.objects for label in LABELS] for scene in scenes])
-    seen = odds >= 0
-    areas = {label: auroc(odds[there[:, i], i], odds[~there[:, i], i]) for i, label in enumerate(LABELS)}
-    rows = [Row("recall", Rate.of(seen[there])), Row("false positives", Rate.of(seen[~there]))]
+    rows = []
+    for name, seen in (("", odds >= 0), (" against the default texts", plain >= 0)):
+        rows.append(Row(f"recall{name}", Rate.of(seen[there])))
+        rows.append(Row(f"false positives{name}", Rate.of(seen[~there])))
     for i, label in enumerate(LABELS):
-        rows += [
-            Row(f"recall: {label}", Rate.of(seen[there[:, i], i])),
-            Row(f"false positives: {label}", Rate.of(seen[~there[:, i], i])),
-        ]
-    figures: dict[str, float | None] = {"auroc, mean": fmean(areas.values())}
+        rows.append(Row(f"recall: {label}", Rate.of(odds[there[:, i], i] >= 0)))
+        rows.append(Row(f"false positives: {label}", Rate.of(odds[~there[:, i], i] >= 0)))
+    areas, plain_areas = _areas(odds, there), _areas(plain, there)
+    figures: dict[str, float | None] = {
+        "auroc, mean": fmean(areas.values()),
+        "auroc, mean, against the default texts": fmean(plain_areas.values()),
+    }
     return rows, {**figures, **{f"auroc: {label}": area for label, area in areas.items()}}
+
+
+def _areas(odds: Floats, there: NDArray[np.bool_]) -> dict[str, float]:
+    return {label: auroc(odds[there[:, i], i], odds[~there[:, i], i]) for i, label in enumerate(LABELS)}
 
 
 def pairs(clip: ClipModel, scenes: Sequence[Scene], images: Floats) -> Pairs:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Below this a score says nothing; no useful threshold is lower.
 _LEAST_SCORE = 0.05
 # Fitted by `safelight evaluate clip`.
-_WEIGHTS = (0.68, 0.17, -1.81)
+_WEIGHTS = (0.68, 0.18, -1.83)
 
 
 @register("pair_filter", "consistency")
@@ -81,8 +81,8 @@ class Consistency:
         from safelight.clip import sigmoid
 
         picture, prompt, offset = self._weights
-        leaning: Floats = np.maximum(asked, 0)
-        return sigmoid(picture * shown + prompt * leaning + offset)
+        logits = picture * shown + prompt * np.maximum(asked, 0) + offset
+        return sigmoid(logits.astype(np.float32))
 
     def _findings(
         self, scores: Floats, nearest: NDArray[np.intp], cosines: Floats
