@@ -29,7 +29,7 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     prompts = [text.prompt for text in islice(write(_SEED), _TOGETHER)]
     guard = safelight.Guard.from_policy("general", without_image_filter=True)
     assert guard.policy.filters.prompt == ("lexicon", "classifier")
-    with _one_core():
+    with one_core():
         costs = {name: _milliseconds(read, prompts[:_ALONE]) for name, read in _readers(guard).items()}
     ours = costs["word list and classifier"]
     peers = ("better-profanity", "alt-profanity-check", "transformers, fp32")
@@ -79,7 +79,7 @@ def _transformers() -> Reader:
 
 
 @contextmanager
-def _one_core() -> Iterator[None]:
+def one_core() -> Iterator[None]:
     """Where the system can, nothing runs on any other."""
     if not hasattr(os, "sched_setaffinity"):
         yield
