@@ -1,6 +1,6 @@
 """Runs the benchmarks named (all of them if none is) and writes results/NAME.json beside this file.
 
-python benchmarks/run.py [speed] [text_filter] [image_filter] [known_images] [autoencoder]
+python benchmarks/run.py [speed] [text_filter] [image_filter] [concept_filter] [known_images] [autoencoder]
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import autoencoder
+import concept_filter
 import image_filter
 import known_images
 import speed
@@ -21,6 +22,7 @@ BENCHMARKS = {
     "known_images": known_images.measure,
     "image_filter": image_filter.measure,
     "autoencoder": autoencoder.measure,
+    "concept_filter": concept_filter.measure,
 }
 RESULTS = Path(__file__).parent / "results"
 

@@ -247,3 +247,99 @@ def save_detector(tmp_path: Path) -> SaveModel:
         return folder
 
     return save
+
+
+@pytest.fixture(scope="session")
+def colour_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP in ONNX that can be worked out by hand.
+
+    A picture is its mean colour, every channel from -1 to 1; a word is a colour as well; a text is the mean
+    of its words. The scale is 3.
+    """
+    import onnx
+    from onnx import TensorProto, helper
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    from safelight.model_files import write_hashes
+
+    folder = tmp_path_factory.mktemp("colours")
+    words = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "white": (1, 1, 1)}
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, "white"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+    def save(file: str, takes: Any, *nodes: Any, table: Any = ()) -> None:
+        gives = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", 3])
+        graph = helper.make_graph(list(nodes), file, [takes], [gives], list(table))
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        onnx.save(model, folder / file)
+
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", 3, 8, 8])
+    mean = {"keepdims": 0}
+    save("image.onnx", pixels, helper.make_node("ReduceMean", ["pixels"], ["embedding"], axes=[2, 3], **mean))
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", "length"])
+    flat = [float(x) for row in words.values() for x in row]
+    save(
+        "text.onnx",
+        ids,
+        helper.make_node("Gather", ["words", "ids"], ["each"]),
+        helper.make_node("ReduceMean", ["each"], ["embedding"], axes=[1], **mean),
+        table=[helper.make_tensor("words", TensorProto.FLOAT, [len(words), 3], flat)],
+    )
+    about = {"size": 8, "mean": [0.5] * 3, "std": [0.5] * 3, "scale": 3.0}
+    (folder / "clip.json").write_text(json.dumps(about))
+    write_hashes(folder, "clip.json", "tokenizer.json")
+    return folder
+
+
+def clip_config(tokens: int, end: int) -> Any:
+    """Of a CLIP of 12 dimensions for pictures of 32 pixels a side."""
+    from transformers import CLIPConfig
+
+    small = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {"vocab_size": tokens, "max_position_embeddings": TOKENS, "bos_token_id": end - 1}
+    return CLIPConfig(
+        text_config={**small, **text, "eos_token_id": end, "pad_token_id": end},
+        vision_config={**small, "image_size": 32, "patch_size": 16},
+        projection_dim=12,
+    )
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ``CLIPModel`` with random weights as transformers saves it, with tokenizer and preprocessing."""
+    import torch
+    from transformers import CLIPModel
+
+    folder = tmp_path_factory.mktemp("clip")
+    tokenizer = _tokenizer(folder)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(1)
+    CLIPModel(clip_config(len(tokenizer), tokenizer.eos_token_id)).eval().save_pretrained(folder)
+    _save_preprocessing(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checker_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ``StableDiffusionSafetyChecker`` with random weights as diffusers saves it, thresholds near them."""
+    import torch
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+
+    folder = tmp_path_factory.mktemp("checker")
+    torch.manual_seed(2)
+    checker = StableDiffusionSafetyChecker(clip_config(16, 15)).eval()
+    for embeds in (checker.concept_embeds, checker.special_care_embeds):
+        embeds.data = torch.randn_like(embeds)
+    for weights in (checker.concept_embeds_weights, checker.special_care_embeds_weights):
+        weights.data = torch.full_like(weights, 0.55)
+    checker.save_pretrained(folder)
+    _save_preprocessing(folder)
+    return folder
+
+
+def _save_preprocessing(folder: Path) -> None:
+    size = {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(size))

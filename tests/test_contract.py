@@ -18,6 +18,7 @@ from safelight.types import Finding, Span
 DETECTOR = Path(safelight.__file__).parent / "storybook" / "detectors" / "filter.onnx"
 CLASSIFIER = Path(safelight.__file__).parent / "filters" / "text" / "classifiers" / "general" / "model.onnx"
 KNOWN = Path(__file__).parent / "filters" / "image" / "known.txt"
+CLIP = Path(safelight.__file__).parent / "storybook" / "clip" / "image.onnx"
 
 # Replaced by the address of a real server, and by the folders of tiny real models.
 CHAT, IMAGE_CLASSIFIER, OBJECT_DETECTOR = "a chat server", "an image classifier", "an object detector"
@@ -32,12 +33,14 @@ ROWS: list[tuple[str, str, dict[str, Any], bool]] = [
     ("image_filter", "always", {}, True),
     ("image_filter", "known-image", {"lists": [str(KNOWN)]}, True),
     ("image_filter", "image-classifier", {"model": IMAGE_CLASSIFIER}, True),
+    ("image_filter", "clip", {"concepts": {"gun": ["a gun"]}}, CLIP.is_file()),
     ("image_filter", "never", {}, True),
     ("image_filter", "nudenet", {}, importlib.util.find_spec("nudenet") is not None),
     ("image_filter", "object-detector", {"model": OBJECT_DETECTOR}, True),
     ("image_filter", "storybook-image", {}, DETECTOR.is_file()),
     ("image_filter", "vision-language-model", {"url": CHAT, "model": "tiny", "answers": "llama-guard"}, True),
     ("pair_filter", "always", {}, True),
+    ("pair_filter", "consistency", {"concepts": {"gun": ["a gun"]}}, CLIP.is_file()),
     ("pair_filter", "never", {}, True),
     ("pair_filter", "vision-language-model", {"url": CHAT, "model": "tiny", "answers": "llama-guard"}, True),
 ]

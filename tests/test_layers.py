@@ -28,6 +28,7 @@ LAYERS = [
         "noise_schedule",
     },
     {"policy", "registry", "models", "inputs", "storybook"},
+    {"clip"},
     {"screening", "filters", "alignment", "attacks"},
     {"early_stop"},
     {"generation"},

@@ -12,7 +12,7 @@ from safelight.errors import MissingExtraError, ModelError, no_such
 from safelight.model_files import HASHES, check_hashes, read_json
 
 _INDEX = "model_index.json"
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 # Libraries a model's index may name; anything else would be code that came with the model.
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
@@ -59,7 +59,7 @@ def load_pipeline(name_or_path: str | Path, *, device: str | None = None, **argu
         pipe = _from_folder(path, arguments)
     elif path.is_file():
         pipe = _from_checkpoint(path, arguments)
-    elif _HUB_ID.fullmatch(name):
+    elif HUB_ID.fullmatch(name):
         pipe = _from_pretrained(name, arguments)
     elif "/" in name or path.suffix:
         raise ModelError(f"there is no model at {path}; give a folder or file that exists.")

@@ -101,6 +101,22 @@ def image_filter(
 
 
 @evaluate.command()
+def clip(
+    out: Annotated[Path, typer.Option(help="Folder for results.json.")] = Path("runs/clip"),
+    scenes: Scenes = 5000,
+    seed: Seed = 9000,
+    model: Annotated[str, typer.Option(help="A packaged CLIP or the folder of one.")] = "storybook",
+    as_json: AsJson = False,
+) -> None:
+    """How well a CLIP tells the storybook's scenes, their objects, and hazards that no prompt named."""
+    from safelight.evaluation.clip import evaluate_clip
+
+    with terminal.progress("Drawing and embedding") as tell:
+        results = evaluate_clip(out, scenes, seed, model, tell)
+    _show(results, out, as_json)
+
+
+@evaluate.command()
 def prompt_classifier(
     data: Data,
     encoder: Encoder = None,

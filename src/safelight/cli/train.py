@@ -18,12 +18,13 @@ class Trained(StrEnum):
     STORYBOOK = "storybook"
     JUDGE = "judge"
     FILTER = "filter"
+    CLIP = "clip"
     PROMPT_CLASSIFIER = "prompt-classifier"
 
 
 def train(
     what: Annotated[
-        Trained, typer.Argument(help="The model, a detector, or the classifier.")
+        Trained, typer.Argument(help="The model, a detector, the CLIP, or the classifier.")
     ] = Trained.STORYBOOK,
     out: Annotated[
         Path | None,
@@ -40,7 +41,7 @@ def train(
     encoder: Encoder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train the embedded model, a detector or the prompt classifier again.
+    """Train the embedded model, a detector, the CLIP or the prompt classifier again.
 
     What model and detectors need is drawn on the way; the prompt classifier takes --data. Hours on two
     cores, on a GPU less. A training that was stopped goes on from its last checkpoint when the same command
@@ -78,12 +79,15 @@ def _check_options(what: Trained, start: Path | None, data: Path | None, encoder
 
 def _train(what: Trained, out: Path, work: Path, share: float, start: Path | None) -> None:
     try:
+        from safelight.storybook.training.clip import train_clip
         from safelight.storybook.training.detector import train_detector
         from safelight.storybook.training.storybook import train_storybook
     except ImportError as error:
         raise MissingExtraError("Training", "generate,dev") from error
     if what is Trained.STORYBOOK:
         train_storybook(out, work, share, start)
+    elif what is Trained.CLIP:
+        train_clip(out, work, share)
     else:
         train_detector(what.value, out, work, share)
 

@@ -24,7 +24,7 @@ _BATCH = 32
 _PLACES, _STYLES = list(PLACES), list(STYLES)
 
 
-def _block(inputs: int, outputs: int, stride: int = 1, groups: int = 1, kernel: int = 3) -> nn.Sequential:
+def block(inputs: int, outputs: int, stride: int = 1, groups: int = 1, kernel: int = 3) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
@@ -32,12 +32,12 @@ def _block(inputs: int, outputs: int, stride: int = 1, groups: int = 1, kernel: 
     )
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """Two full convolutions around a shortcut."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(_block(width, width), _block(width, width))
+        self.body = nn.Sequential(block(width, width), block(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.body(x)
@@ -51,9 +51,9 @@ class _Separable(nn.Module):
         super().__init__()
         wide = 3 * width
         self.body = nn.Sequential(
-            _block(width, wide, kernel=1),
-            _block(wide, wide, groups=wide),
-            _block(wide, width, kernel=1),
+            block(width, wide, kernel=1),
+            block(wide, wide, groups=wide),
+            block(wide, width, kernel=1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class Architecture:
 
 ARCHITECTURES = {
     "judge": Architecture(
-        _Residual, (32, 80, 128), (1, 3, 3), 101, storybook=11, scenes=200_000, images=450_000
+        Residual, (32, 80, 128), (1, 3, 3), 101, storybook=11, scenes=200_000, images=450_000
     ),
     "filter": Architecture(
         _Separable, (32, 80, 128), (1, 4, 6), 202, storybook=1, scenes=84_000, images=140_000
@@ -97,12 +97,12 @@ class DetectorNetwork(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         (fine, middle, coarse), (a, b, c) = architecture.widths, architecture.depths
-        block = architecture.block
-        self.stem = nn.Sequential(_block(3, fine, 2, kernel=5), *(block(fine) for _ in range(a)))
-        self.middle = nn.Sequential(_block(fine, middle, 2), *(block(middle) for _ in range(b)))
-        self.coarse = nn.Sequential(_block(middle, coarse, 2), *(block(coarse) for _ in range(c)))
-        self.merge = _block(coarse + middle, middle, kernel=1)
-        self.refine = block(middle)
+        repeated = architecture.block
+        self.stem = nn.Sequential(block(3, fine, 2, kernel=5), *(repeated(fine) for _ in range(a)))
+        self.middle = nn.Sequential(block(fine, middle, 2), *(repeated(middle) for _ in range(b)))
+        self.coarse = nn.Sequential(block(middle, coarse, 2), *(repeated(coarse) for _ in range(c)))
+        self.merge = block(coarse + middle, middle, kernel=1)
+        self.refine = repeated(middle)
         self.cells = nn.Conv2d(middle, len(LABELS), 1)
         self.edges = nn.Conv2d(middle, 4, 1)
         self.scene = nn.Linear(coarse + middle, len(PLACES) + len(STYLES))
@@ -258,19 +258,28 @@ def _train(name: str, scenes: int, images: int, out: Path, work: Path) -> None:
 def export(network: nn.Module, out: Path) -> None:
     """Write ``network`` as ONNX with a free batch size."""
     assert isinstance(network, DetectorNetwork)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    shipped = ExportedDetector(network).eval()
     names = ["objects", "boxes", "places", "styles"]
+    write_onnx(ExportedDetector(network), torch.zeros(2, 3, 64, 64), out, "pixels", names)
+
+
+def write_onnx(
+    network: nn.Module, example: Tensor, out: Path, takes: str, gives: list[str], free: tuple[str, ...] = ()
+) -> None:
+    """Write ``network``, called with something like ``example``, as ONNX with fp16 weights.
+
+    Its batch size is free, and so are the further dimensions of what it takes that ``free`` names.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         # The older exporter needs seconds instead of minutes for networks like these, and says it is old.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            shipped,
-            (torch.zeros(2, 3, 64, 64),),
+            network.eval(),
+            (example,),
             str(out),
-            input_names=["pixels"],
-            output_names=names,
-            dynamic_axes={name: {0: "batch"} for name in ["pixels", *names]},
+            input_names=[takes],
+            output_names=gives,
+            dynamic_axes={takes: dict(enumerate(("batch", *free))), **{name: {0: "batch"} for name in gives}},
             dynamo=False,
         )
     halve_weights(out)

@@ -1,0 +1,87 @@
+"""What heads cost on top of the one embedding that they share: four of them against one."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from PIL.Image import Image
+from safetensors.numpy import save_file
+
+from one_core import one_core
+from safelight.clip import load_clip
+from safelight.evaluation.clip import describe
+from safelight.filters.image.clip import Clip
+from safelight.storybook import Storybook
+from safelight.storybook.vocabulary import HAZARDS
+
+_PICTURES, _ROUNDS, _HIDDEN = 256, 21, 64
+
+
+def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
+    """Medians over rounds in which all take turns, on one core; the ratio is that of each round.
+
+    Every round has pictures of its own, one half for each: none was embedded before.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        files = _save_heads(Path(folder), load_clip().dimensions)
+        one = Clip(heads=[files["linear"]])
+        four = Clip(
+            concepts={hazard: describe(hazard) for hazard in HAZARDS},
+            safety_checker=files["checker"],
+            heads=[files["linear"], files["layers"]],
+        )
+    with one_core():
+        rounds = [_round(number, one, four) for number in range(_ROUNDS)]
+    alone, together, again = ([1000 * times[i] / _PICTURES for times in rounds] for i in range(3))
+    return {"model": load_clip().version, "pictures": _PICTURES, "rounds": _ROUNDS}, {
+        "one head: ms a picture": median(alone),
+        "four heads: ms a picture": median(together),
+        "four heads, embedded before: ms a picture": median(again),
+        "four heads / one head": median(b / a for a, b in zip(alone, together, strict=True)),
+    }
+
+
+def _round(number: int, one: Clip, four: Clip) -> tuple[float, float, float]:
+    """Seconds for one head, for four, and for four on pictures that were embedded before."""
+    ours, theirs = _pictures(2 * number), _pictures(2 * number + 1)
+    if number % 2:  # who goes first must not matter
+        together, alone = _seconds(four.find, ours), _seconds(one.find, theirs)
+    else:
+        alone, together = _seconds(one.find, theirs), _seconds(four.find, ours)
+    return alone, together, _seconds(four.find, ours)
+
+
+def _pictures(number: int) -> list[Image]:
+    return [scene.image for scene in Storybook(7).scenes(_PICTURES, number * _PICTURES)]
+
+
+def _seconds(find: Callable[[list[Image]], object], pictures: list[Image]) -> float:
+    started = time.perf_counter()
+    find(pictures)
+    return time.perf_counter() - started
+
+
+def _save_heads(folder: Path, size: int) -> dict[str, str]:
+    """A linear layer, two layers, and the vectors of a safety checker, random but for finding little in most
+    pictures: they cost what real ones do."""
+    rng = np.random.default_rng(0)
+
+    def of(*shape: int) -> Any:
+        return rng.standard_normal(shape, np.float32) / 10
+
+    labels = {"labels": '["sexual.nudity", "violence", "hate", "self_harm", "illegal"]'}
+    save_file({"0.weight": of(5, size), "0.bias": of(5) - 4}, folder / "linear.safetensors", labels)
+    layers = {"0.weight": of(_HIDDEN, size), "0.bias": of(_HIDDEN), "2.weight": of(5, _HIDDEN)}
+    layers["2.bias"] = of(5) - 4
+    save_file(layers, folder / "layers.safetensors", labels)
+    checker = {"concept_embeds": of(17, size), "special_care_embeds": of(3, size)}
+    thresholds = {f"{name}_weights": np.full(len(rows), 0.3, np.float32) for name, rows in checker.items()}
+    save_file({**checker, **thresholds}, folder / "model.safetensors")
+    files = {name: str(folder / f"{name}.safetensors") for name in ("linear", "layers")}
+    return {**files, "checker": str(folder)}

@@ -1,0 +1,203 @@
+"""The two networks of a CLIP, wherever they run: ONNX Runtime, or PyTorch with transformers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from safelight.clip.preprocessing import Floats, Preprocessing
+from safelight.errors import MissingExtraError, ModelError
+from safelight.model_files import HASHES, check_hashes, read_json
+from safelight.models import best_device
+
+
+class Towers(Protocol):
+    """The two networks of a CLIP, wherever they run."""
+
+    version: str
+    scale: float
+    dimensions: int
+    preprocessing: Preprocessing
+
+    def images(self, pixels: Floats) -> Floats:
+        """(N, 3, crop, crop) to (N, dimensions), of any length."""
+        ...
+
+    def texts(self, texts: Sequence[str]) -> Floats:
+        """(N, dimensions), of any length. What is too long is cut. Raises ``ModelError`` if it has no text
+        tower."""
+        ...
+
+
+class OnnxTowers:
+    """Runs without PyTorch. Networks take ``pixels`` or ``ids`` (N, L) and give ``embedding``."""
+
+    def __init__(self, folder: Path) -> None:
+        from tokenizers import Tokenizer
+
+        from safelight.onnx_session import open_session
+
+        pinned = read_json(folder / HASHES)
+        check_hashes(folder, pinned)
+        about = read_json(folder / "clip.json")
+        try:
+            self.preprocessing = Preprocessing(
+                about["size"], about.get("crop", about["size"]), tuple(about["mean"]), tuple(about["std"])
+            )
+            self.scale = float(about["scale"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{folder / 'clip.json'} lacks size, mean, std or scale; add them.") from error
+        pins = json.dumps(pinned, sort_keys=True).encode()
+        self.version = f"{folder.name} {hashlib.sha256(pins).hexdigest()[:12]}"
+        self._image, self._text = open_session(folder / "image.onnx"), open_session(folder / "text.onnx")
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.dimensions = int(self._image.get_outputs()[0].shape[-1])
+
+    def images(self, pixels: Floats) -> Floats:
+        embedding: Floats = self._image.run(["embedding"], {"pixels": pixels})[0]
+        return embedding
+
+    def texts(self, texts: Sequence[str]) -> Floats:
+        return np.concatenate([self._text_embedding(text) for text in texts])
+
+    def _text_embedding(self, text: str) -> Floats:
+        """(1, dimensions); one at a time, since filling up to one length would cost more than it saves."""
+        ids = np.array([self._tokenizer.encode(text).ids], np.int64)
+        embedding: Floats = self._text.run(["embedding"], {"ids": ids})[0]
+        return embedding
+
+
+class TransformersTowers:
+    """A ``CLIPModel`` of transformers, on PyTorch."""
+
+    def __init__(self, source: str, revision: str | None, device: str | None) -> None:
+        transformers = _transformers()
+        place: dict[str, Any] = {"revision": revision} if revision else {"local_files_only": True}
+        try:
+            self._model, found = transformers.CLIPModel.from_pretrained(
+                source, use_safetensors=True, output_loading_info=True, **place
+            )
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(source, **place)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise ModelError(f"{source} is not a CLIP: {_first_line(error)}; give one.") from error
+        if missing := sorted(found["missing_keys"]):
+            raise ModelError(f"{source} is no whole CLIP ({missing[0]} is missing); get it again.")
+        self._model.eval().to(device or best_device())
+        size = self._model.config.vision_config.image_size
+        self.preprocessing = Preprocessing.read(_preprocessor(source, place), size)
+        self.version = f"{source} {revision[:12]}" if revision else _version(Path(source))
+        self.scale = float(self._model.logit_scale.exp().detach())
+        self.dimensions = int(self._model.config.projection_dim)
+
+    def images(self, pixels: Floats) -> Floats:
+        import torch
+
+        with torch.inference_mode():
+            given = torch.from_numpy(pixels).to(self._model.device)
+            return _numpy(self._model.get_image_features(pixel_values=given))
+
+    def texts(self, texts: Sequence[str]) -> Floats:
+        import torch
+
+        longest = self._model.config.text_config.max_position_embeddings
+        with torch.inference_mode():
+            given = self._tokenizer(
+                list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt"
+            )
+            wanted = {name: given[name].to(self._model.device) for name in ("input_ids", "attention_mask")}
+            return _numpy(self._model.get_text_features(**wanted))
+
+
+class CheckerTowers:
+    """The vision tower in the folder of a ``StableDiffusionSafetyChecker``; it reads no text."""
+
+    scale = 100.0
+
+    def __init__(self, source: str, revision: str | None, device: str | None) -> None:
+        transformers, folder = _transformers(), Path(source)
+        config = transformers.CLIPConfig.from_pretrained(source, local_files_only=True)
+        self._device = device or best_device()
+        self._vision = transformers.CLIPVisionModel(config.vision_config).eval()
+        self._projection = _load_vision(self._vision, folder / "model.safetensors").to(self._device)
+        self._vision.to(self._device)
+        self.preprocessing = Preprocessing.read(
+            _preprocessor(source, {"local_files_only": True}), config.vision_config.image_size
+        )
+        self.version = _version(folder)
+        self.dimensions = int(self._projection.shape[0])
+
+    def images(self, pixels: Floats) -> Floats:
+        import torch
+
+        with torch.inference_mode():
+            pooled = self._vision(torch.from_numpy(pixels).to(self._device)).pooler_output
+            return _numpy(pooled @ self._projection.T)
+
+    def texts(self, texts: Sequence[str]) -> Floats:
+        raise ModelError("a safety checker reads no text; name a whole CLIP to describe concepts in words.")
+
+
+def _load_vision(vision: Any, file: Path) -> Any:
+    """Puts the weights of ``file`` into ``vision``, every one of them, and gives the projection's.
+
+    Later versions of transformers have one level less in the names than the files have.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(file)
+        inner = {
+            re.sub(r"^(vision_model\.)+", "", name): tensor
+            for name, tensor in tensors.items()
+            if name.startswith("vision_model.") and not name.endswith("position_ids")
+        }
+        deeper = next(iter(vision.state_dict())).startswith("vision_model.")
+        vision.load_state_dict({f"vision_model.{k}": v for k, v in inner.items()} if deeper else inner)
+        return tensors["visual_projection.weight"].float()
+    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
+        raise ModelError(f"{file} is not that of a safety checker: {_first_line(error)}; get it.") from error
+
+
+def _preprocessor(source: str, place: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said about pictures beside the weights; nothing where there is no such file."""
+    from transformers.utils import cached_file
+
+    name = "preprocessor_config.json"
+    found = cached_file(source, name, _raise_exceptions_for_missing_entries=False, **place)
+    return read_json(Path(found)) if found else {}
+
+
+def _version(folder: Path) -> str:
+    """The folder's name and the hash of its weights."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return f"{folder.name} {digest.hexdigest()[:12]}"
+
+
+def _transformers() -> Any:
+    try:
+        import torch  # noqa: F401 - transformers imports without it, and fails later
+        import transformers
+    except ImportError as error:
+        raise MissingExtraError("This CLIP", "generate") from error
+    return transformers
+
+
+def _numpy(features: Any) -> Floats:
+    """Of a tensor, or of an output that carries one."""
+    tensor = getattr(features, "pooler_output", features)
+    array: Floats = tensor.float().cpu().numpy()
+    return array
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,278 @@
+"""Heads: what an image embedding says, each in its own way, all of them on one embedding a picture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safelight.clip import ClipModel, Concepts, sigmoid
+from safelight.errors import ModelError
+from safelight.types import Concept
+
+Floats = NDArray[np.float32]
+Signal = tuple[str, float, Concept | None]
+# Below this a score says nothing; no useful threshold is lower.
+_LEAST_SCORE = 0.05
+_CHECKER_SHARPNESS = 100.0
+# A rounded score of 0.001 is the least that counts: the middle between it and 0.
+_CHECKER_BORDER = 0.0005
+
+
+class Head(Protocol):
+    """``version`` changes with whatever it says; ``labels`` are all that it can report."""
+
+    labels: frozenset[str]
+    version: str
+
+    def signals(self, embeddings: Floats) -> list[list[Signal]]:
+        """Label, score and evidence, for each of the embeddings (N, d) of length one.
+
+        Scores below 0.05 are left out; what is no number never is.
+        """
+        ...
+
+
+def _telling(scores: Floats, signal: Callable[[int, int], Signal]) -> list[list[Signal]]:
+    """For each row of scores (N, outputs) the signals of those that say something.
+
+    Not "at least": whatever is no number must go on, and fail.
+    """
+    found: list[list[Signal]] = [[] for _ in scores]
+    for row, output in np.argwhere(~(scores < _LEAST_SCORE)).tolist():
+        found[row].append(signal(row, output))
+    return found
+
+
+class ConceptHead:
+    """Labels described in words, each against neutral descriptions: see :class:`safelight.clip.Concepts`.
+
+    The score is sigmoid(slope · log odds + offset), where ``calibration`` is (slope, offset): Platt 1999.
+    """
+
+    def __init__(
+        self,
+        model: ClipModel,
+        concepts: Mapping[str, Sequence[str]],
+        neutral: Sequence[str],
+        calibration: Sequence[float] = (1.0, 0.0),
+    ) -> None:
+        self.labels = frozenset(concepts)
+        asked = [{label: list(texts) for label, texts in concepts.items()}, list(neutral), list(calibration)]
+        self.version = _hash(json.dumps(asked).encode())
+        self._concepts = Concepts(model, concepts, neutral)
+        self._slope, self._offset = calibration
+
+    def signals(self, embeddings: Floats) -> list[list[Signal]]:
+        seen = self._concepts.compare(embeddings)
+        scores = sigmoid(self._slope * seen.log_odds + self._offset)
+
+        def signal(row: int, i: int) -> Signal:
+            nearest = self._concepts.description(i, seen.nearest[row, i])
+            return (
+                self._concepts.labels[i],
+                float(scores[row, i]),
+                Concept(nearest, float(seen.cosines[row, i])),
+            )
+
+        return _telling(scores, signal)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Cosines and rounded scores (N, concepts) of the Stable Diffusion safety checker; above 0 is seen."""
+
+    special_cosines: Floats
+    special_scores: Floats
+    cosines: Floats
+    scores: Floats
+
+    @property
+    def unsafe(self) -> NDArray[np.bool_]:
+        """(N,): whether the checker would black the picture out."""
+        seen: NDArray[np.bool_] = np.any(self.scores > 0, axis=1)
+        return seen
+
+
+class SafetyChecker:
+    """The rule of diffusers' ``StableDiffusionSafetyChecker.forward``, on embeddings of its own CLIP.
+
+    ``folder`` holds its ``model.safetensors``, as in ``CompVis/stable-diffusion-safety-checker``. Raises
+    ``ModelError`` if that is missing, or for embeddings of another size. Its concepts have no names there, so
+    they are numbered. A score of 0.5 or more is exactly what the checker takes for unsafe; the scores are in
+    the right order, but no probabilities. Concepts of special care only make the others more sensitive: they
+    are reported as "special-care".
+    """
+
+    def __init__(self, folder: str | Path, dimensions: int, label: str) -> None:
+        file = Path(folder) / "model.safetensors"
+        tensors = _tensors(file)[0]
+        names = ("special_care_embeds", "concept_embeds")
+        try:
+            self._special, self._concepts = (_rows(tensors[name]) for name in names)
+            self._special_least, self._least = (tensors[f"{name}_weights"] for name in names)
+        except KeyError as error:
+            raise ModelError(f"{file} has no {error}; give the folder of a safety checker.") from error
+        _check_size(file, self._concepts.shape[1], dimensions)
+        self._label = label
+        self.labels = frozenset({label, "special-care"})
+        self.version = _hash(file.read_bytes())
+
+    def check(self, embeddings: Floats) -> Check:
+        """What the rule says of embeddings (N, d) of length one, in single precision, as diffusers does.
+
+        Once a special concept is seen, 0.01 is added to those after it and to all others.
+        """
+        specials, cosines = embeddings @ self._special.T, embeddings @ self._concepts.T
+        added = np.zeros(len(embeddings), np.float32)
+        columns = []
+        for cosine, least in zip(specials.T, self._special_least, strict=True):
+            columns.append(np.round(cosine - least + added, 3))
+            added = np.where(columns[-1] > 0, np.float32(0.01), added)
+        special_scores = np.stack(columns, 1) if columns else specials
+        return Check(specials, special_scores, cosines, np.round(cosines - self._least + added[:, None], 3))
+
+    def signals(self, embeddings: Floats) -> list[list[Signal]]:
+        check = self.check(embeddings)
+        special = _numbered("special-care", "special", check.special_scores, check.special_cosines)
+        concepts = _numbered(self._label, "concept", check.scores, check.cosines)
+        return [[*a, *b] for a, b in zip(special, concepts, strict=True)]
+
+
+def _numbered(label: str, kind: str, scores: Floats, cosines: Floats) -> list[list[Signal]]:
+    """A sigmoid around the border: 0.51 for the least score that counts, 0.99 for one of 0.05."""
+    odds = sigmoid(_CHECKER_SHARPNESS * (scores - np.float32(_CHECKER_BORDER)))
+    bounded = cosines.clip(-1, 1)
+    return _telling(
+        odds, lambda row, i: (label, float(odds[row, i]), Concept(f"{kind} {i}", float(bounded[row, i])))
+    )
+
+
+_ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+    "sigmoid": sigmoid,
+    "identity": lambda x: x,
+}
+
+
+class TrainedHead:
+    """A linear layer or several, in a safetensors file, as ``torch.nn.Sequential`` numbers them.
+
+    Tensors ``0.weight`` (outputs, inputs), ``0.bias``, ``2.weight`` …; metadata ``labels`` (a JSON list, one
+    label for each output), ``activation`` between the layers ("relu" by default, or "tanh", "sigmoid",
+    "identity"), and ``output``, how the last one's become probabilities: "sigmoid" (by default) or "softmax".
+    Raises ``ModelError`` for a file that is something else, or whose hash is not ``sha256``.
+    """
+
+    def __init__(self, file: str | Path, dimensions: int, sha256: str | None = None) -> None:
+        path = Path(file)
+        tensors, about = _tensors(path, sha256)
+        numbers = sorted(int(name.removesuffix(".weight")) for name in tensors if _is_weight(name))
+        self._layers = [(tensors[f"{n}.weight"], _bias(path, tensors, n)) for n in numbers]
+        self._labels = _labels(path, about)
+        self._activation = _named(path, about.get("activation", "relu"), _ACTIVATIONS)
+        self._output = _named(path, about.get("output", "sigmoid"), {"sigmoid": sigmoid, "softmax": _softmax})
+        self._check(path, dimensions)
+        self.labels = frozenset(self._labels)
+        self.version = _hash(path.read_bytes())
+
+    def _check(self, path: Path, dimensions: int) -> None:
+        if not self._layers:
+            raise ModelError(f"{path} has no tensor 0.weight; save the layers of a Sequential.")
+        widths = [dimensions, *(len(weight) for weight, _ in self._layers)]
+        for (weight, bias), width in zip(self._layers, widths, strict=False):
+            _check_size(path, weight.shape[1], width)
+            _check_size(path, len(bias), len(weight))
+        if len(self._labels) != widths[-1]:
+            raise ModelError(
+                f"{path} has {widths[-1]} outputs and {len(self._labels)} labels; name each one."
+            )
+
+    def signals(self, embeddings: Floats) -> list[list[Signal]]:
+        x = embeddings
+        for number, (weight, bias) in enumerate(self._layers):
+            x = (self._activation(x) if number else x) @ weight.T + bias
+        scores = self._output(x)
+        return _telling(scores, lambda row, i: (self._labels[i], float(scores[row, i]), None))
+
+
+def _is_weight(name: str) -> bool:
+    return name.endswith(".weight") and name.removesuffix(".weight").isdecimal()
+
+
+def _bias(path: Path, tensors: Mapping[str, Floats], number: int) -> Floats:
+    weight = tensors[f"{number}.weight"]
+    if weight.ndim != 2:
+        raise ModelError(f"the layer {number} of {path} is not linear; use linear layers only.")
+    return tensors.get(f"{number}.bias", np.zeros(len(weight), np.float32))
+
+
+def _labels(path: Path, about: Mapping[str, str]) -> tuple[str, ...]:
+    try:
+        labels = json.loads(about["labels"])
+    except (KeyError, ValueError):
+        labels = None
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
+        raise ModelError(f"{path} does not say its labels; put them into its metadata, as a JSON list.")
+    return tuple(labels)
+
+
+def _named(
+    path: Path, name: str, known: Mapping[str, Callable[[Floats], Floats]]
+) -> Callable[[Floats], Floats]:
+    if name not in known:
+        raise ModelError(f'{path} asks for "{name}"; there is {", ".join(known)}.')
+    return known[name]
+
+
+def _softmax(logits: Floats) -> Floats:
+    odds = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities: Floats = odds / odds.sum(1, keepdims=True)
+    return probabilities
+
+
+def _tensors(file: Path, sha256: str | None = None) -> tuple[dict[str, Floats], dict[str, str]]:
+    """Tensors in single precision, those of the vision tower left out, and metadata."""
+    from safetensors import SafetensorError, safe_open
+
+    if not file.is_file():
+        raise ModelError(f"there is no file {file}; give one that exists.")
+    if sha256 and hashlib.sha256(file.read_bytes()).hexdigest() != sha256.lower():
+        raise ModelError(f"{file} is not the file whose sha256 was given; get the right one.")
+    try:
+        with safe_open(file, "numpy") as opened:
+            wanted = [name for name in opened.keys() if not name.startswith("vision_model.")]  # noqa: SIM118
+            tensors = {name: opened.get_tensor(name).astype(np.float32) for name in wanted}
+            return tensors, opened.metadata() or {}
+    except (SafetensorError, TypeError, AttributeError) as error:
+        raise ModelError(f"{file} is not a safetensors file in fp16 or fp32: {error}.") from error
+
+
+def _rows(vectors: Floats) -> Floats:
+    """Of length one; as in ``torch.nn.functional.normalize``, a length is never less than 1e-12."""
+    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+    return unit
+
+
+def _check_size(file: Path, there: int, wanted: int) -> None:
+    if there != wanted:
+        raise ModelError(f"{file} takes {there} numbers where it is given {wanted}; use the CLIP it is for.")
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
+
+
+def head_of(model: ClipModel, entry: str | Mapping[str, Any]) -> TrainedHead:
+    """Of a policy's ``heads``: a file, or a table with ``file`` and maybe ``sha256``."""
+    table = {"file": entry} if isinstance(entry, str) else dict(entry)
+    if not {"file"} <= table.keys() <= {"file", "sha256"}:
+        raise ModelError("a head has file, and may have sha256 to pin it; leave out the rest.")
+    return TrainedHead(table["file"], model.dimensions, table.get("sha256"))

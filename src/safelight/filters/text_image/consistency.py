@@ -1,0 +1,98 @@
+"""Text-image consistency: what a picture shows, in the light of what its prompt leans to, in CLIP space."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safelight.errors import FilterError
+from safelight.registry import register
+from safelight.types import Concept, Finding
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    Floats = NDArray[np.float32]
+
+# Below this a score says nothing; no useful threshold is lower.
+_LEAST_SCORE = 0.05
+# Fitted by `safelight evaluate clip`.
+_WEIGHTS = (0.68, 0.18, -1.83)
+
+
+@register("pair_filter", "consistency")
+class Consistency:
+    """Reports concepts that a picture shows, the surer the more its prompt leans to them, named or not.
+
+    ``concepts`` has for each label descriptions in words, weighed against ``neutral`` ones. With the log odds
+    of a label in the picture, a, and in the prompt, b (:class:`safelight.clip.Concepts`), the score is
+    sigmoid(w₁ · a + w₂ · max(b, 0) + w₃): two weak signs add up, and no harmless words make it lower.
+    ``weights`` are w, by default fitted to storybook scenes; w₂ is not negative. ``model``, ``revision`` and
+    ``device`` are those of :func:`safelight.clip.load_clip`.
+
+    Raises ``FilterError`` for options that make no sense, ``ModelError`` or ``MissingExtraError`` if the
+    model cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        concepts: Mapping[str, Sequence[str]],
+        model: str | Path = "storybook",
+        revision: str | None = None,
+        device: str | None = None,
+        neutral: Sequence[str] | None = None,
+        weights: Sequence[float] = _WEIGHTS,
+        name: str = "consistency",
+    ) -> None:
+        from safelight.clip import NEUTRAL, Concepts, load_clip
+
+        if not concepts or len(weights) != 3 or weights[1] < 0:
+            raise FilterError(
+                "a consistency filter needs concepts, and three weights, the second not negative."
+            )
+        self.name = name
+        self.labels = frozenset(concepts)
+        self._model = load_clip(model, revision, device)
+        self._concepts = Concepts(self._model, concepts, neutral or NEUTRAL)
+        self._weights = tuple(map(float, weights))
+        asked = [
+            {label: list(texts) for label, texts in concepts.items()},
+            list(neutral or NEUTRAL),
+            list(weights),
+        ]
+        self.version = f"{self._model.version} {hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]}"
+
+    def find(self, pairs: Sequence[tuple[str, Image]]) -> list[list[Finding] | FilterError]:
+        shown = self._concepts.compare(self._model.embed_images([image for _, image in pairs]))
+        asked = self._concepts.compare(self._model.embed_texts([prompt for prompt, _ in pairs]))
+        scores = self._scores(shown.log_odds, asked.log_odds)
+        return [self._findings(*row) for row in zip(scores, shown.nearest, shown.cosines, strict=True)]
+
+    def _scores(self, shown: Floats, asked: Floats) -> Floats:
+        """(N, labels), of log odds (N, labels) in pictures and prompts."""
+        import numpy as np
+
+        from safelight.clip import sigmoid
+
+        picture, prompt, offset = self._weights
+        logits = picture * shown + prompt * np.maximum(asked, 0) + offset
+        return sigmoid(logits.astype(np.float32))
+
+    def _findings(
+        self, scores: Floats, nearest: NDArray[np.intp], cosines: Floats
+    ) -> list[Finding] | FilterError:
+        if any(math.isnan(score) for score in scores):
+            return FilterError("the model gave no embedding of its prompt or picture")
+        return [
+            Finding(
+                label, score, self.name, Concept(self._concepts.description(i, nearest[i]), float(cosines[i]))
+            )
+            for i, (label, score) in enumerate(zip(self._concepts.labels, scores, strict=True))
+            if score >= _LEAST_SCORE
+        ]
