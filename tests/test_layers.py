@@ -27,6 +27,7 @@ LAYERS = [
         "model_files",
         "noise_schedule",
     },
+    {"model_source"},
     {"policy", "registry", "models", "inputs", "storybook"},
     {"clip"},
     {"screening", "filters", "alignment", "attacks"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 from safelight.errors import MissingExtraError, ModelError, no_such
 from safelight.model_files import HASHES, check_hashes, read_json
+from safelight.model_source import HUB_ID
 
 _INDEX = "model_index.json"
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 # Libraries a model's index may name; anything else would be code that came with the model.
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")

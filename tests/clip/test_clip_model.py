@@ -105,9 +105,9 @@ def test_altered_weights_are_refused(colour_clip: Path, clip_folder: Path, tmp_p
 @pytest.mark.parametrize(
     ("model", "revision", "says"),
     [
-        ("nowhere", None, "there is no CLIP in nowhere"),
-        ("openai/clip-vit-large-patch14", None, "needs its revision"),
-        ("openai/clip-vit-large-patch14", "main", "commit of forty hex digits"),
+        ("nowhere", None, "there is no model at nowhere"),
+        ("openai/clip-vit-large-patch14", None, "is not pinned"),
+        ("openai/clip-vit-large-patch14", "main", "40 hexadecimal digits"),
     ],
 )
 def test_only_what_is_named_exactly_is_loaded(model: str, revision: str | None, says: str) -> None:

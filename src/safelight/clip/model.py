@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -15,9 +14,8 @@ import numpy as np
 
 from safelight.clip.preprocessing import Floats
 from safelight.clip.towers import CheckerTowers, OnnxTowers, Towers, TransformersTowers
-from safelight.errors import ModelError
-from safelight.model_files import HASHES, check_hashes, read_json
-from safelight.models import HUB_ID
+from safelight.model_files import read_json
+from safelight.model_source import find_source
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PACKAGED = {"storybook": Path(__file__).parents[1] / "storybook" / "clip"}
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _CHECKER = "StableDiffusionSafetyChecker"
 _AT_ONCE = 16
 _REMEMBERED = 512
@@ -113,33 +110,23 @@ def load_clip(
     ``StableDiffusionSafetyChecker`` (which has no text tower). ``revision`` is a commit of forty hex digits;
     ``device`` is for PyTorch. Raises ``ModelError``, and ``MissingExtraError`` where PyTorch is missing.
     """
-    folder = _PACKAGED.get(str(model), Path(model))
-    if folder.is_dir():
-        return _shared(str(folder.resolve()), None, device)
-    if not HUB_ID.fullmatch(str(model)):
-        raise ModelError(f"there is no CLIP in {model}; give a folder, a hub id, or {', '.join(_PACKAGED)}.")
-    if not revision or not _COMMIT.fullmatch(revision):
-        raise ModelError(f"{model} needs its revision, a commit of forty hex digits, so that it stays.")
-    return _shared(str(model), revision, device)
+    source = find_source(_PACKAGED.get(str(model), model), revision)
+    with _loading:
+        return _loaded(
+            source.name if source.folder is None else str(source.folder.resolve()), revision, device
+        )
 
 
 _loading = threading.Lock()
 
 
-def _shared(source: str, revision: str | None, device: str | None) -> ClipModel:
-    with _loading:
-        return _loaded(source, revision, device)
-
-
 @cache
-def _loaded(source: str, revision: str | None, device: str | None) -> ClipModel:
-    folder = Path(source)
-    if (folder / "image.onnx").is_file():
-        return ClipModel(OnnxTowers(folder))
-    if (folder / HASHES).is_file():
-        check_hashes(folder, read_json(folder / HASHES))
-    towers = CheckerTowers if not revision and _is_checker(folder) else TransformersTowers
-    return ClipModel(towers(source, revision, device))
+def _loaded(model: str, revision: str | None, device: str | None) -> ClipModel:
+    source = find_source(model, revision)
+    if source.folder and (source.folder / "image.onnx").is_file():
+        return ClipModel(OnnxTowers(source.folder))
+    towers = CheckerTowers if source.folder and _is_checker(source.folder) else TransformersTowers
+    return ClipModel(towers(source, device))
 
 
 def _is_checker(folder: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ import numpy as np
 from safelight.clip.preprocessing import Floats, Preprocessing
 from safelight.errors import MissingExtraError, ModelError
 from safelight.model_files import HASHES, check_hashes, read_json
+from safelight.model_source import ModelSource
 from safelight.models import best_device
 
 
@@ -76,22 +77,21 @@ class OnnxTowers:
 class TransformersTowers:
     """A ``CLIPModel`` of transformers, on PyTorch."""
 
-    def __init__(self, source: str, revision: str | None, device: str | None) -> None:
+    def __init__(self, source: ModelSource, device: str | None) -> None:
         transformers = _transformers()
-        place: dict[str, Any] = {"revision": revision} if revision else {"local_files_only": True}
         try:
             self._model, found = transformers.CLIPModel.from_pretrained(
-                source, use_safetensors=True, output_loading_info=True, **place
+                source.name, use_safetensors=True, output_loading_info=True, **source.arguments
             )
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(source, **place)
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(source.name, **source.arguments)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise ModelError(f"{source} is not a CLIP: {_first_line(error)}; give one.") from error
+            raise ModelError(f"{source.name} is not a CLIP: {_first_line(error)}; give one.") from error
         if missing := sorted(found["missing_keys"]):
-            raise ModelError(f"{source} is no whole CLIP ({missing[0]} is missing); get it again.")
+            raise ModelError(f"{source.name} is no whole CLIP ({missing[0]} is missing); get it again.")
         self._model.eval().to(device or best_device())
         size = self._model.config.vision_config.image_size
-        self.preprocessing = Preprocessing.read(_preprocessor(source, place), size)
-        self.version = f"{source} {revision[:12]}" if revision else _version(Path(source))
+        self.preprocessing = Preprocessing.read(_preprocessor(source), size)
+        self.version = source.version
         self.scale = float(self._model.logit_scale.exp().detach())
         self.dimensions = int(self._model.config.projection_dim)
 
@@ -119,17 +119,17 @@ class CheckerTowers:
 
     scale = 100.0
 
-    def __init__(self, source: str, revision: str | None, device: str | None) -> None:
-        transformers, folder = _transformers(), Path(source)
-        config = transformers.CLIPConfig.from_pretrained(source, local_files_only=True)
+    def __init__(self, source: ModelSource, device: str | None) -> None:
+        transformers = _transformers()
+        config = transformers.CLIPConfig.from_pretrained(source.name, **source.arguments)
         self._device = device or best_device()
         self._vision = transformers.CLIPVisionModel(config.vision_config).eval()
-        self._projection = _load_vision(self._vision, folder / "model.safetensors").to(self._device)
-        self._vision.to(self._device)
-        self.preprocessing = Preprocessing.read(
-            _preprocessor(source, {"local_files_only": True}), config.vision_config.image_size
+        self._projection = _load_vision(self._vision, Path(source.name) / "model.safetensors").to(
+            self._device
         )
-        self.version = _version(folder)
+        self._vision.to(self._device)
+        self.preprocessing = Preprocessing.read(_preprocessor(source), config.vision_config.image_size)
+        self.version = source.version
         self.dimensions = int(self._projection.shape[0])
 
     def images(self, pixels: Floats) -> Floats:
@@ -165,22 +165,13 @@ def _load_vision(vision: Any, file: Path) -> Any:
         raise ModelError(f"{file} is not that of a safety checker: {_first_line(error)}; get it.") from error
 
 
-def _preprocessor(source: str, place: Mapping[str, Any]) -> dict[str, Any]:
+def _preprocessor(source: ModelSource) -> dict[str, Any]:
     """What is said about pictures beside the weights; nothing where there is no such file."""
     from transformers.utils import cached_file
 
     name = "preprocessor_config.json"
-    found = cached_file(source, name, _raise_exceptions_for_missing_entries=False, **place)
+    found = cached_file(source.name, name, _raise_exceptions_for_missing_entries=False, **source.arguments)
     return read_json(Path(found)) if found else {}
-
-
-def _version(folder: Path) -> str:
-    """The folder's name and the hash of its weights."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return f"{folder.name} {digest.hexdigest()[:12]}"
 
 
 def _transformers() -> Any:

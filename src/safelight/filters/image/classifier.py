@@ -12,15 +12,14 @@ from PIL import Image
 
 from safelight.errors import FilterError, ModelError
 from safelight.filters.image.transformers_model import (
-    Source,
     as_rgb,
     check_share,
-    find_source,
     label_table,
     load,
     prepare,
 )
 from safelight.model_files import read_json
+from safelight.model_source import ModelSource, find_source
 from safelight.onnx_session import open_session
 from safelight.registry import register
 from safelight.types import Finding
@@ -96,7 +95,7 @@ class ImageClassifier:
         ]
 
 
-def _open(source: Source, device: str | None) -> tuple[dict[str, Any], Network]:
+def _open(source: ModelSource, device: str | None) -> tuple[dict[str, Any], Network]:
     """The model's configuration, and a call that gives the logits (pictures, classes) of RGB pictures."""
     if source.folder and (source.folder / _ONNX).is_file():
         return read_json(source.folder / "config.json"), _onnx(source.folder)
@@ -154,14 +153,14 @@ def _preparation(folder: Path) -> Callable[[Image.Image], NDArray[np.float32]]:
     return pixels
 
 
-def _label_names(source: Source, config: Mapping[str, Any]) -> Mapping[Any, str]:
+def _label_names(source: ModelSource, config: Mapping[str, Any]) -> Mapping[Any, str]:
     names: Mapping[Any, str] | None = config.get("id2label")
     if not names:
         raise ModelError(f"the config.json of {source.name} names no labels (id2label); add them.")
     return names
 
 
-def _exclusive(source: Source, config: Mapping[str, Any]) -> bool:
+def _exclusive(source: ModelSource, config: Mapping[str, Any]) -> bool:
     """Whether a picture is of one class only. Raises ``ModelError`` where there are no probabilities."""
     problem = config.get("problem_type")
     if problem == "regression":

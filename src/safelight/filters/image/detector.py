@@ -11,11 +11,11 @@ from safelight.errors import FilterError, ModelError
 from safelight.filters.image.transformers_model import (
     as_rgb,
     check_share,
-    find_source,
     label_table,
     load,
     prepare,
 )
+from safelight.model_source import find_source
 from safelight.registry import register
 from safelight.types import Box, Finding
 

@@ -2,57 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from safelight.errors import FilterError, MissingExtraError, ModelError, no_such
-from safelight.model_files import HASHES, check_hashes, read_json
+from safelight.model_source import ModelSource
 from safelight.models import best_device
 
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_WEIGHTS = (".onnx", ".safetensors")
 
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A folder, or a hub id with its commit, the only case that uses the network."""
-
-    name: str
-    version: str
-    arguments: Mapping[str, Any]
-
-    @property
-    def folder(self) -> Path | None:
-        return Path(self.name) if "local_files_only" in self.arguments else None
-
-
-def find_source(model: str | Path, revision: str | None) -> Source:
-    """Raises ``ModelError`` for what is not there, was altered, or is not pinned."""
-    folder = Path(model)
-    if folder.is_dir():
-        if revision:
-            raise ModelError(f"{folder} is a folder, which has no revision; remove the option.")
-        if (folder / HASHES).is_file():
-            check_hashes(folder, read_json(folder / HASHES))
-        return Source(str(folder), f"{folder.name} {_fingerprint(folder)}", {"local_files_only": True})
-    if not _HUB_ID.fullmatch(str(model)):
-        raise ModelError(f"there is no model at {model}; give a folder that exists, or a hub id.")
-    if not _COMMIT.fullmatch(revision or ""):
-        raise ModelError(
-            f"the model {model} is not pinned; set the option revision to the commit that you audited, all "
-            f"40 hexadecimal digits of it (a branch or a tag can change)."
-        )
-    return Source(str(model), f"{model} {(revision or '')[:12]}", {"revision": revision})
-
-
-def load(kind: str, source: Source, device: str | None) -> tuple[Any, Any]:
+def load(kind: str, source: ModelSource, device: str | None) -> tuple[Any, Any]:
     """The image processor and the model of transformers' class ``AutoModelFor{kind}``, ready to be asked.
 
     Only safetensors are read and no code that comes with a model is run. Raises ``ModelError`` where a part
@@ -104,14 +64,6 @@ def prepare(processor: Any, images: Sequence[Image.Image], model: Any) -> Any:
     """What ``model`` is given for RGB pictures."""
     inputs = processor(images=list(images), input_data_format="channels_last", return_tensors="pt")
     return inputs.to(model.device, model.dtype)
-
-
-def _fingerprint(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in _WEIGHTS:
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def _transformers() -> Any:
