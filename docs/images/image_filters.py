@@ -11,9 +11,11 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from safelight import Guard, load_pipeline
 from safelight.blur import blurred, boxes_of
 from safelight.early_stop import watched
+from safelight.filters.image.clip import Clip
 from safelight.filters.image.known_image import KnownImage
 from safelight.filters.image.nudenet import NudeNet
 from safelight.filters.image.pdq import PdqHasher
+from safelight.filters.text_image.consistency import Consistency
 from safelight.placeholder import placeholder
 from safelight.storybook.plan import Plan
 from safelight.storybook.scene import draw_scene
@@ -34,6 +36,8 @@ def main() -> None:
     _save("hiding", _hiding(guard))
     _save("known-image", _known_image())
     _save("nudenet", _nudenet())
+    _save("concepts", _concepts())
+    _save("consistency", _consistency())
 
 
 def _save(name: str, tiles: Sequence[Tile]) -> None:
@@ -146,6 +150,34 @@ def _nudenet() -> list[Tile]:
     assert not isinstance(found, Exception)
     small = portrait.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     return [(_outlined(small, found), [f"{f.label} {f.score:.2f}" for f in found])]
+
+
+_CONCEPTS = {
+    label: [f"a picture of a {label}", f"a {label}"] for label in ("gun", "knife", "bottle", "dog", "boat")
+}
+_NEUTRAL = ["a picture", "a picture of a man", "a picture of a house", "a picture of an apple"]
+
+
+def _concepts() -> list[Tile]:
+    scenes = [
+        _scene("soldier", "gun", holding=True, seed="9", place="street"),
+        _scene("dog", "boat", seed="10", place="beach"),
+        _scene("woman", "bottle", holding=True, seed="11"),
+    ]
+    found = Clip(concepts=_CONCEPTS, neutral=_NEUTRAL).find(scenes)
+    return [(image, _best(seen)) for image, seen in zip(scenes, found, strict=True)]
+
+
+def _consistency() -> list[Tile]:
+    image = _scene("bottle", "cup", seed="12")
+    prompts = ["a quiet kitchen", "something strong to drink", "a bottle"]
+    found = Consistency(_CONCEPTS, neutral=_NEUTRAL).find([(prompt, image) for prompt in prompts])
+    return [(image, [f'"{prompt}"', *_best(seen, 1)]) for prompt, seen in zip(prompts, found, strict=True)]
+
+
+def _best(found: Sequence[Finding] | Exception, count: int = 3) -> list[str]:
+    findings = [] if isinstance(found, Exception) else sorted(found, key=lambda one: -one.score)
+    return [f"{finding.label} {finding.score:.2f}" for finding in findings[:count]] or ["nothing"]
 
 
 if __name__ == "__main__":
