@@ -53,6 +53,17 @@ def test_a_blocked_request_exits_with_3_and_says_why(generate: Callable[..., Res
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
+def test_what_was_stopped_early_says_when(tmp_path: Path) -> None:
+    """With this seed the soldier gets the gun that nobody asked for."""
+    arguments = ["a soldier on the street", "--policy", "storybook", "--seed", "3", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, ["generate", *arguments, "--json"], catch_exceptions=False)
+    assert done.exit_code == 3
+    result = json.loads(done.stdout)
+    assert result["stopped"]["0"] == {"step": 9, "steps": 25, "saved": 16}
+    assert "(gun), seen coming after step 9 of 25" in result["pictures"][0]["why"]
+    assert result["pictures"][0]["path"] is None
+
+
 def test_json_has_the_whole_result(generate: Callable[..., Result]) -> None:
     done = generate("a gun", "a dog", "--seed", "3", "--json", "--without-image-filter")
     assert done.exit_code == 3

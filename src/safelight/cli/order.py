@@ -85,6 +85,8 @@ class Order:
         released = dict(zip(result.indices, result.images, strict=True)).get(number)
         path = self.album.add(released, prompt, seed) if released else None
         why = worst.explain().partition(": ")[2]
+        if stop := result.stopped.get(number):
+            why += f", seen coming after step {stop.step} of {stop.steps}"
         return Picture(prompt, seed, severest(verdicts), why, str(path) if path else None)
 
     def _asked(self, number: int) -> tuple[str, int]:
