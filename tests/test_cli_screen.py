@@ -264,7 +264,7 @@ def test_manifests_name_pictures_from_their_folder_on(tmp_path: Path) -> None:
     (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
     records = _records(_screen(str(tmp_path / "list.jsonl"), "--stage", "image"))
     assert [record["action"] for record in records] == ["allow", "block", "block", "block"]
-    assert (records[0]["id"], records[0]["path"]) == (1, "a.png")
+    assert (records[0]["id"], records[0]["path"]) == (1, str(tmp_path / "a.png"))
     assert "No such file" in records[1]["error"]
     assert records[2]["error"] == 'the "path" on line 3 is not text.'
     assert records[3]["error"] == 'line 4 is not an object with a "path".'
@@ -322,8 +322,35 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
     assert [record["action"] for record in again] == ["block", "allow", "allow"]
     assert out.read_bytes().startswith(first)
     kept = out.read_bytes()
-    assert _screen(str(tmp_path / "prompts.txt"), "--out", str(out)).stdout.endswith("allow 2, block 1\n")
+    done = _screen(str(tmp_path / "prompts.txt"), "--out", str(out))
+    assert done.stdout.endswith("allow 2, block 1\n")
+    assert done.exit_code == 3  # by an earlier run, but in the file
     assert out.read_bytes() == kept
+
+
+def test_what_looks_the_same_is_judged_all_the_same(tmp_path: Path) -> None:
+    for name, prompt in (("a", "a dog"), ("b", "a gun")):
+        rows = "\n".join(json.dumps({"prompt": prompt}) for _ in range(70))
+        (tmp_path / f"{name}.jsonl").write_text(rows)
+    files = [str(tmp_path / f"{name}.jsonl") for name in "ab"]
+    done = _screen(*files, "--out", str(tmp_path / "out.jsonl"), "--json")
+    assert json.loads(done.stdout)["actions"] == {"allow": 70, "block": 70}
+    again = _screen(*files, "--out", str(tmp_path / "out.jsonl"), "--json")
+    assert json.loads(again.stdout)["actions"] == {"allow": 70, "block": 70}
+    (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "a bomb"}))  # another prompt under a known number
+    replaced = _screen(files[0], "--out", str(tmp_path / "out.jsonl"), "--json")
+    assert json.loads(replaced.stdout)["actions"] == {"allow": 70, "block": 71}
+
+
+def test_what_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
+    out, picture = tmp_path / "out.jsonl", tmp_path / "a.png"
+    (tmp_path / "list.jsonl").write_text('{"path": "a.png"}')
+    arguments = (str(tmp_path / "list.jsonl"), "--stage", "image", "--out", str(out))
+    assert _screen(*arguments).exit_code == 2
+    Image.new("RGB", (64, 64)).save(picture)
+    assert _screen(*arguments).exit_code == 0
+    (record,) = map(json.loads, out.read_text().splitlines())
+    assert record["action"] == "allow"
 
 
 def test_a_file_of_other_records_is_not_gone_on_with(tmp_path: Path) -> None:

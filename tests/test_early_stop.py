@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from safelight.early_stop import decoded, unwatchable, watched
+from safelight.early_stop import decoded, peek_steps, watched
 from safelight.errors import ModelError
 from safelight.guard import Guard
 from safelight.policy import Policy
@@ -24,6 +24,12 @@ class Marks:
     """Sees a gun in picture ``k`` of what it is shown from the moment that it was told to."""
 
     name, version = "marks", "1"
+
+    @staticmethod
+    def nothing() -> Any:
+        from safelight import registry
+
+        return registry.build("prompt_filter", "never")
 
     def __init__(self) -> None:
         self.calls: list[int] = []
@@ -137,13 +143,71 @@ def test_a_pipeline_that_cannot_be_watched_is_guarded_all_the_same(
     finally:
         type(odd.scheduler).__name__ = kept
     assert len(result.images) == 1
-    assert result.notes == (
-        "no picture could be stopped early: the scheduler OddScheduler is not known; use another one.",
-    )
+    (note,) = result.notes
+    assert "no picture could be stopped early" in note
+    assert "the scheduler OddScheduler is not known" in note
+
+
+def test_latents_that_cannot_be_decoded_are_finished(stopping: Guard, pipe: Any, marks: Marks) -> None:
+    odd = diffusers.StableDiffusionPipeline(**pipe.components, requires_safety_checker=False)
+    odd.set_progress_bar_config(disable=True)
+    decode = odd.vae.decode
+    calls = 0
+
+    def fail_at_first(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise RuntimeError("odd latents")
+        return decode(*args, **kwargs)
+
+    odd.vae.decode = fail_at_first
+    try:
+        result = stopping.generate(odd, "a cat", seed=5, **STEPS)
+    finally:
+        del odd.vae.decode
+    assert len(result.images) == 1
+    assert result.notes == ("no picture could be stopped early: RuntimeError: odd latents",)
+    assert marks.calls == [1]
 
 
 def test_without_a_scheduler_there_is_nothing_to_watch() -> None:
-    assert "has no scheduler" in str(unwatchable(object()))
+    with watched(object(), [0.5], lambda *_: None) as problems:
+        assert "has no scheduler" in problems[0]
+
+
+def test_steps_by_hand() -> None:
+    assert peek_steps([0.28, 0.36, 0.44, 0.45], 25) == [7, 9, 11, 12]
+    assert peek_steps([0.5, 0.01], 10) == [1, 5]
+
+
+def test_one_category_does_not_stop_for_another(write_policy: Callable[..., Path], pipe: Any) -> None:
+    """Blocked for violence at 0.6, which is not sure enough; weapons at 0.69 are only blurred."""
+
+    class Both(Marks):
+        def find(self, images: Sequence[Image.Image]) -> list[list[Finding]]:
+            early = super().find(images) and len(self.calls) < 3
+            seen = [Finding("violence", 0.6, "f"), Finding("gun", 0.69, "f")] if early else []
+            return [list(seen) for _ in images]
+
+    policy = Policy.load(
+        write_policy(("[filters]", "[early_stop]\nat = [0.3, 0.5]\nscore = 0.65\n\n[filters]"))
+    )
+    result = Guard(policy, {"prompt": [Both.nothing], "image": [Both]}).generate(
+        pipe, "a cat", seed=5, **STEPS
+    )
+    assert (len(result.images), result.stopped) == (1, {})
+
+
+def test_watching_inside_of_watching(pipe: Any) -> None:
+    seen: list[str] = []
+    with watched(pipe, [0.5], lambda *_: seen.append("outer")):
+        outer = pipe.scheduler.step
+        with watched(pipe, [0.5], lambda *_: seen.append("inner")):
+            pipe("a cat", generator=torch.Generator().manual_seed(1), **STEPS)
+        assert pipe.scheduler.step is outer
+    assert "step" not in vars(pipe.scheduler)
+    assert sorted(seen) == ["inner", "outer"]
 
 
 SCHEDULERS = [
@@ -164,7 +228,7 @@ def test_what_is_coming_comes(pipe: Any, name: str) -> None:
     seen: list[tuple[int, int, Image.Image]] = []
     with watched(watching, [0.5, 0.999], lambda done, of, images: seen.append((done, of, images[0]))):
         final = watching("a cat", generator=torch.Generator().manual_seed(1), **STEPS).images[0]
-    assert seen
+    assert len(seen) == 2
     done, of, last = seen[-1]
     assert of - 1 <= done <= of
     difference = np.abs(np.asarray(final, float) - np.asarray(last, float)).mean()

@@ -3,6 +3,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,11 @@ def _halves(mode: str = "RGB") -> Image.Image:
 def _only(source: Any, **limits: int) -> Image.Image:
     (view,) = open_picture(source, PictureLimits(**limits))
     return view
+
+
+def _first(source: Any) -> Image.Image:
+    """As viewers show it."""
+    return next(open_picture(source))
 
 
 def _near(image: Image.Image, place: tuple[int, int], colour: tuple[int, int, int], by: int = 12) -> bool:
@@ -102,7 +109,11 @@ def test_pictures_are_turned_as_viewers_turn_them(orientation: int, name: str) -
     row_0_is = {1: "top", 2: "top", 3: "bottom", 4: "bottom", 5: "left", 6: "right", 7: "right", 8: "left"}
     exif = Image.Exif()
     exif[0x0112] = orientation
-    view = _only(_encoded(_halves(), name, exif=exif, **FORMATS[name]))
+    data = _encoded(_halves(), name, exif=exif, **FORMATS[name])
+    view, *stored = open_picture(data)
+    differs = orientation > 2 and name != "tiff"  # one half mirrors the other; Pillow turns TIFF itself
+    assert [image.size for image in stored] == ([(32, 16)] if differs else [])
+    assert all(_near(image, (16, 2), RED) for image in stored)
     width, height = view.size
     assert (width < height) == (orientation > 4)
     place = {
@@ -120,10 +131,22 @@ def test_damaged_exif_is_ignored() -> None:
 
 
 def test_colours_are_brought_to_srgb() -> None:
-    """A profile that says green where the file says red: viewers show green."""
-    swapped = _swapped_profile()
-    view = _only(_encoded(Image.new("RGB", (8, 8), (255, 0, 0)), icc_profile=swapped))
-    assert _near(view, (4, 4), (0, 255, 0), 40)
+    """A profile that says green where the file says red: viewers show green, programs see red."""
+    swapped, red = _swapped_profile(), Image.new("RGB", (8, 8), (255, 0, 0))
+    for image in (red, red.convert("P"), red.convert("RGBA")):
+        shown, stored = open_picture(_encoded(image, icc_profile=swapped))
+        assert _near(shown, (4, 4), (0, 255, 0), 40)
+        assert _near(stored, (4, 4), (255, 0, 0), 40)
+
+
+def test_brightness_is_what_browsers_make_of_it() -> None:
+    """gAMA 1.0: a value of 64 is shown as 255 · (64 / 255) ^ (1 / 2.2) = 136."""
+    data = _encoded(Image.new("RGB", (8, 8), (64, 64, 64)))
+    chunk = b"gAMA" + (100_000).to_bytes(4, "big")
+    with_gamma = data[:33] + (4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + data[33:]
+    shown, stored = open_picture(with_gamma)
+    assert _near(shown, (4, 4), (136, 136, 136), 1)
+    assert _near(stored, (4, 4), (64, 64, 64), 0)
 
 
 def _swapped_profile() -> bytes:
@@ -147,7 +170,7 @@ def test_other_colour_models_look_as_they_are_meant(mode: str, name: str) -> Non
     if mode == "LAB":
         pair = (ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"))
         image = ImageCms.profileToProfile(image, *pair, outputMode="LAB")  # type: ignore[assignment]
-    view = _only(_encoded(image, name, **(FORMATS[name] if mode != "CMYK" else {})))
+    view = _first(_encoded(image, name, **(FORMATS[name] if mode != "CMYK" else {})))
     assert _near(view, (4, 3), RED, 30)
     assert _near(view, (28, 13), BLUE, 30)
 
@@ -165,15 +188,24 @@ def test_sixteen_bits_keep_their_shades(name: str) -> None:
     [([0.0, 0.5, 1.0], [0, 128, 255]), ([0, 100, 255], [0, 100, 255]), ([-1.0, 0.0, 3.0], [0, 64, 255])],
 )
 def test_floats_are_shown_by_their_range(values: list[float], grey: list[int]) -> None:
-    view = _only(_encoded(Image.fromarray(np.array([values], np.float32)), "tiff"))
+    view = _first(_encoded(Image.fromarray(np.array([values], np.float32)), "tiff"))
     assert [view.getpixel((x, 0)) for x in range(3)] == [(g, g, g) for g in grey]
 
 
+def test_one_odd_value_hides_nothing() -> None:
+    values = np.array([[0, 100, 255, 1e30, np.inf, np.nan]], np.float32)
+    scaled, cut = open_picture(_encoded(Image.fromarray(values), "tiff"))
+    assert scaled.getpixel((1, 0)) == (0, 0, 0)
+    assert [cut.getpixel((x, 0)) for x in range(3)] == [(0, 0, 0), (100, 100, 100), (255, 255, 255)]
+
+
 @pytest.mark.parametrize("name", ["png", "webp", "tiff", "avif"])
-def test_what_is_transparent_is_seen_on_white_and_on_black(name: str) -> None:
+def test_what_is_transparent_is_seen_on_white_and_on_black_and_without(name: str) -> None:
     image = Image.new("RGBA", (16, 16), (255, 255, 255, 255))  # white, which only shows on black
-    image.paste((0, 0, 0, 0), (0, 0, 8, 16))
-    white, black = open_picture(_encoded(image, name, **FORMATS[name]))
+    image.paste((250, 5, 5, 0), (0, 0, 8, 16))
+    exact = {"exact": True} if name == "webp" else {}
+    without, white, black = open_picture(_encoded(image, name, **FORMATS[name], **exact))
+    assert _near(without, (2, 2), RED, 40)
     assert _near(white, (2, 2), (255, 255, 255))
     assert _near(black, (2, 2), (0, 0, 0))
     assert _near(black, (13, 2), (255, 255, 255))
@@ -182,7 +214,8 @@ def test_what_is_transparent_is_seen_on_white_and_on_black(name: str) -> None:
 
 def test_palettes_with_transparency_and_opaque_alpha() -> None:
     image = _halves("P")
-    white, black = open_picture(_encoded(image, "png", transparency=image.getpixel((0, 0))))
+    colours, white, black = open_picture(_encoded(image, "png", transparency=image.getpixel((0, 0))))
+    assert _near(colours, (4, 3), RED)
     assert _near(white, (4, 3), (255, 255, 255))
     assert _near(black, (4, 3), (0, 0, 0))
     assert _near(_only(_encoded(_halves("RGBA"))), (4, 3), RED)
@@ -195,6 +228,29 @@ def test_every_frame_is_looked_at(name: str) -> None:
     views = list(open_picture(data))
     assert [view.info["frame"] for view in views] == [0, 1, 2]
     assert all(_near(v, (8, 8), c, 20) for v, c in zip(views, (RED, BLUE, (5, 250, 5)), strict=True))
+
+
+def test_what_was_seen_already_is_not_looked_at_again() -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE, RED, BLUE)]
+    data = _encoded(frames[0], "tiff", save_all=True, append_images=frames[1:])
+    assert [view.info["frame"] for view in open_picture(data)] == [0, 1]
+
+
+def test_many_pages_are_refused_at_once() -> None:
+    """Each page of this TIFF is six bytes; Pillow would take minutes to count them."""
+    pages = 100_000
+    data = bytearray(_encoded(_halves(), "tiff"))
+    first = int.from_bytes(data[4:8], "little")
+    count = int.from_bytes(data[first : first + 2], "little")
+    link = first + 2 + 12 * count
+    data[link : link + 4] = len(data).to_bytes(4, "little")
+    for page in range(pages):
+        ahead = len(data) + 6 if page < pages - 1 else 0
+        data += b"\0\0" + ahead.to_bytes(4, "little")
+    started = time.perf_counter()
+    with pytest.raises(ImageError):
+        list(open_picture(bytes(data)))
+    assert time.perf_counter() - started < 20
 
 
 def test_a_picture_that_is_open_is_left_as_it_was() -> None:
@@ -211,7 +267,6 @@ def test_a_picture_that_is_open_is_left_as_it_was() -> None:
 def _png_that_claims(width: int, height: int) -> bytes:
     """A few bytes whose header promises a large picture."""
     import struct
-    import zlib
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

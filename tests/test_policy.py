@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -190,10 +191,25 @@ def test_company_can_be_asked_to_be_close(man: Box | None, score: float) -> None
     assert rule.apply({"knife": 1.0, "child": 0.9}, far)[0] == 0.9
 
 
-def test_a_box_without_area_is_close_to_nothing() -> None:
+@pytest.mark.parametrize(
+    ("knife", "score"),
+    [
+        (Box(0.6, 0.6, 0.6, 0.6), 1.0),  # without area, or without numbers, it may be anywhere
+        (Box(math.nan, 0.1, 0.2, 0.2), 1.0),
+        (Box(0.0, 0.0, 1.0, 1.0), 1.0),  # around the man
+        (Box(0.6, 0.6, 0.7, 0.7), 0.0),
+    ],
+)
+def test_odd_boxes_excuse_nothing(knife: Box, score: float) -> None:
     rule = ContextRule(category="violence", all=("knife",), any=("man",), overlap=0.1)
-    boxes = {"knife": [Box(0.1, 0.1, 0.1, 0.1)], "man": [Box(0.0, 0.0, 1.0, 1.0)]}
-    assert rule.apply({"knife": 1.0, "man": 1.0}, boxes)[0] == 0.0
+    assert rule.apply({"knife": 1.0, "man": 1.0}, {"knife": [knife], "man": [KNIFE]})[0] == score
+
+
+def test_who_is_seen_without_a_box_is_close_whoever_else_has_one() -> None:
+    far = Box(0.8, 0.8, 1.0, 1.0)
+    findings = [Finding("sword", 1.0, "f", KNIFE), Finding("man", 0.1, "f", far)]
+    assert Policy.load("storybook").judge("image", findings).action == "allow"
+    assert Policy.load("storybook").judge("image", [*findings, Finding("man", 0.9, "g")]).action == "block"
 
 
 def test_boxes_of_findings_decide() -> None:

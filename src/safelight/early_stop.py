@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from safelight.errors import ModelError
-from safelight.noise_schedule import between_orders, predicted_original, prediction_type
+from safelight.noise_schedule import between_orders, predicted_original
 from safelight.policy import EarlyStop
 from safelight.screening import Screen
 from safelight.types import Action, Stop, Verdict
@@ -38,7 +38,8 @@ class Peeks:
     """Calls a pipeline and stops what must not become a picture.
 
     ``numbers`` are those of the pictures that the call will give, in order. Afterwards ``stopped`` has those
-    that were dropped, and ``verdicts`` say why. Peeking changes no picture: it draws no random numbers.
+    that were dropped, and ``verdicts`` say why; ``problem`` says why nobody could look. Peeking changes no
+    picture: it draws no random numbers.
     """
 
     def __init__(self, rule: EarlyStop, screen: Screen, numbers: Sequence[int]) -> None:
@@ -48,12 +49,17 @@ class Peeks:
         self._stops: dict[int, tuple[int, int]] = {}
         self._done = 0
         self.verdicts: list[Verdict] = []
+        self.problem: str | None = None
 
     def call(self, pipe: Any, arguments: Mapping[str, Any]) -> Any:
-        """What the pipeline gives; None if everything was stopped. Raises as ``watched``."""
+        """What the pipeline gives; None if everything was stopped. Where nobody can look, it draws all the
+        same: the finished pictures are screened.
+        """
         try:
-            with watched(pipe, self._rule.at, self._look, arguments):
-                return pipe(**arguments)
+            with watched(pipe, self._rule.at, self._look, arguments) as problems:
+                answer = pipe(**arguments)
+            self.problem = next(iter(problems), None)
+            return answer
         except _Enough:
             if free := getattr(pipe, "maybe_free_model_hooks", None):
                 free()
@@ -83,52 +89,63 @@ class Peeks:
 
     def _decides(self, verdict: Verdict) -> bool:
         """A filter that failed decides nothing here: the finished picture meets it again."""
-        return verdict.action is Action.BLOCK and not verdict.reasons and verdict.score >= self._rule.score
+        seen = verdict.categories.values()
+        sure = any(c.action is Action.BLOCK and c.score >= self._rule.score for c in seen)
+        return sure and not verdict.reasons
+
+
+def peek_steps(at: Iterable[float], steps: int) -> list[int]:
+    """The steps after which somebody looks, of so many, in order."""
+    return sorted({math.ceil(share * steps - 1e-9) for share in at})
 
 
 @contextmanager
 def watched(
     pipe: Any, at: Sequence[float], look: Look, arguments: Mapping[str, Any] | None = None
-) -> Iterator[None]:
+) -> Iterator[list[str]]:
     """While it lasts, ``look`` sees what the pipeline is heading for, after each share ``at`` of its steps.
 
-    Raises ``ModelError`` for a pipeline whose scheduler or autoencoder is of an unknown kind.
+    Gives a list, to which it adds a sentence if what is coming cannot be made out: then nobody looks. With a
+    scheduler of second order ``look`` comes as soon as the step is whole.
     """
-    scheduler = _scheduler(pipe)
-    take, done = scheduler.step, 0
+    problems: list[str] = []
+    if (scheduler := getattr(pipe, "scheduler", None)) is None or not hasattr(pipe, "vae"):
+        yield [f"a {type(pipe).__name__} has no scheduler and autoencoder to look into."]
+        return
+    take, patched = scheduler.step, vars(scheduler).get("step")
+    done, looked = 0, 0
 
     @functools.wraps(take)
     def step(output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
-        nonlocal done
+        nonlocal done, looked
         done += 1
         of = _steps(pipe, scheduler)
-        if done in {math.ceil(share * of - 1e-9) for share in at} and not between_orders(scheduler):
-            coming = predicted_original(scheduler, output, timestep, sample)
-            look(done, of, decoded(pipe, coming, arguments or {}))
+        due = sum(step <= done for step in peek_steps(at, of))
+        if due > looked and not problems and not between_orders(scheduler):
+            looked = due
+            if images := _coming(pipe, (output, timestep, sample), arguments or {}, problems):
+                look(done, of, images)
         return take(output, timestep, sample, *args, **kwargs)
 
     scheduler.step = step
     try:
-        yield
+        yield problems
     finally:
         del scheduler.step
+        if patched is not None:
+            scheduler.step = patched
 
 
-def unwatchable(pipe: Any) -> str | None:
-    """Why nobody can look at what ``pipe`` is heading for, as a sentence; None if that can be done."""
+def _coming(
+    pipe: Any, step: tuple[Tensor, Any, Tensor], arguments: Mapping[str, Any], problems: list[str]
+) -> list[Image]:
+    """The pictures that the pipeline is heading for; none, and a problem, if they cannot be made out."""
+    output, timestep, sample = step
     try:
-        _scheduler(pipe)
-    except ModelError as error:
-        return str(error)
-    return None
-
-
-def _scheduler(pipe: Any) -> Any:
-    scheduler = getattr(pipe, "scheduler", None)
-    if scheduler is None or not hasattr(pipe, "vae"):
-        raise ModelError(f"a {type(pipe).__name__} has no scheduler and autoencoder to look into.")
-    prediction_type(scheduler)
-    return scheduler
+        return decoded(pipe, predicted_original(pipe.scheduler, output, timestep, sample), arguments)
+    except Exception as error:  # noqa: BLE001 - pipelines differ in every way, and the pictures must go on
+        problems.append(f"{type(error).__name__}: {error}")
+        return []
 
 
 def _steps(pipe: Any, scheduler: Any) -> int:
@@ -160,7 +177,7 @@ def _unpacked(pipe: Any, latents: Tensor, arguments: Mapping[str, Any]) -> Tenso
     if latents.ndim == 4:
         return latents
     if latents.ndim != 3 or not hasattr(pipe, "_unpack_latents"):
-        raise ModelError(f"latents of shape {tuple(latents.shape)} cannot be decoded; leave out early_stop.")
+        raise ModelError(f"latents of shape {tuple(latents.shape)} cannot be decoded.")
     default = pipe.default_sample_size * pipe.vae_scale_factor
     height, width = (arguments.get(side) or default for side in ("height", "width"))
     unpacked: Tensor = pipe._unpack_latents(latents, height, width, pipe.vae_scale_factor)

@@ -8,13 +8,12 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 from PIL.Image import Image
 
 from safelight.blur import blurred, boxes_of
-from safelight.early_stop import Peeks, unwatchable
+from safelight.early_stop import Peeks
 from safelight.errors import ModelError, RequestError
 from safelight.inputs import Inputs
 from safelight.protocols import Pipeline
@@ -46,6 +45,7 @@ class Generation:
         self.verdicts: list[Verdict] = []
         self.elapsed_ms: dict[str, float] = {}
         self.stopped: dict[int, Stop] = {}
+        self.unwatched: str | None = None
         self.seed = _seed(request, self.arguments.get("generator"))
 
     def run(self) -> Result:
@@ -105,16 +105,13 @@ class Generation:
         """What the pipeline answers; None if all of it was stopped."""
         screen = self.screens.get("image")
         rule = screen.policy.early_stop if screen else None
-        if not screen or not rule or self._unwatchable:
+        if not screen or not rule:
             return self.pipe(**arguments)
         peeks = Peeks(rule, screen, numbers)
         answer = peeks.call(self.pipe, arguments)
         self.stopped, self.verdicts = peeks.stopped, [*self.verdicts, *peeks.verdicts]
+        self.unwatched = peeks.problem
         return answer
-
-    @cached_property
-    def _unwatchable(self) -> str | None:
-        return unwatchable(self.pipe)
 
     def _generators(self, numbers: Sequence[int]) -> Any:
         given = self.arguments.get("generator")
@@ -171,8 +168,8 @@ class Generation:
         ]
         if "image" not in self.screens:
             return (*cut, _UNSEEN)
-        if self.screens["image"].policy.early_stop and self._unwatchable:
-            return (*cut, f"no picture could be stopped early: {self._unwatchable}")
+        if self.unwatched:
+            cut.append(f"no picture could be stopped early: {self.unwatched}")
         return tuple(cut)
 
     @contextmanager

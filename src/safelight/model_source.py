@@ -14,7 +14,7 @@ from safelight.model_files import HASHES, check_hashes, read_json
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_WEIGHTS = (".onnx", ".safetensors")
+_PARTS = (".json", ".onnx", ".safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,10 @@ def find_source(model: str | Path, revision: str | None) -> ModelSource:
 
 
 def _fingerprint(folder: Path) -> str:
+    """Of the weights, and of what says how they are used and what they mean."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in _WEIGHTS:
+        if path.suffix in _PARTS:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]

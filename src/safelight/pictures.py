@@ -9,12 +9,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from safelight.errors import ImageError
 
@@ -25,9 +26,27 @@ or (H, W, 4), of uint8 or of floats in [0, 1]."""
 # What browsers and phones show; JPEG with several pictures in it (MPO) comes as JPEG. Pillow reads more,
 # some of it by running other programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset(
+    {".apng", ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg"}
+    | {".mpo", ".png", ".tif", ".tiff", ".webp"}
+)
 _CHANNELS = (3, 4)
 _SIXTEEN_BITS, _EIGHT_BITS = 65535, 255
+# What values of pictures in 32 bits usually go up to, and what infinity is taken for.
+_RANGES = {"I": (_EIGHT_BITS, _SIXTEEN_BITS), "F": (1, _EIGHT_BITS, _SIXTEEN_BITS)}
+_FAR = 1e30
+# The exponent of displays, and how far a file's may be from it without being seen.
+_DISPLAY, _SLIGHT = 2.2, 0.02
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +64,13 @@ _DIGESTS = ("sha256", "md5")
 
 
 def open_picture(source: Source, limits: PictureLimits = _LIMITS) -> Iterator[Image.Image]:
-    """Every frame or page of the picture, each decoded when it is asked for, in RGB.
+    """All that the picture can be seen as, in RGB, each decoded when it is asked for: every frame or page, as
+    viewers show it and, where that differs, as it is stored.
 
-    The orientation of EXIF is applied, colours are brought to sRGB. A frame with transparency comes twice,
-    over white and over black: what would be hidden on one shows on the other. ``info`` has the number of the
-    "frame" and, of a picture that was read from bytes, their "sha256" and "md5" in hex; nothing else.
+    Viewers turn a picture as its EXIF says, bring its colours to sRGB and put what is transparent over white
+    or black, and programs that read pixels do not. Whoever hides something in one reading is seen in another.
+    What was seen already in an earlier frame is left out. ``info`` has the number of the "frame" and, of a
+    picture that was read from bytes, their "sha256" and "md5" in hex; nothing else.
 
     Raises ``ImageError`` for what cannot be read, or is larger than ``limits``.
     """
@@ -60,10 +81,13 @@ def open_picture(source: Source, limits: PictureLimits = _LIMITS) -> Iterator[Im
             digests = {name: _digest(name, encoded) for name in _DIGESTS}
             source = _opened(encoded)
         image = source if isinstance(source, Image.Image) else _from_array(source)
+        seen: set[bytes] = set()
         for number, frame in enumerate(_frames(image, limits)):
             for view in _views(frame):
-                view.info = {"frame": number, **digests}
-                yield view
+                if (key := _fingerprint(view)) not in seen:
+                    seen.add(key)
+                    view.info = {"frame": number, **digests}
+                    yield view
 
 
 @contextmanager
@@ -76,6 +100,10 @@ def _reported() -> Iterator[None]:
     except Exception as error:
         said = str(error).strip().split("\n")[0] or "it is damaged"
         raise ImageError(f"it cannot be read as a picture ({type(error).__name__}: {said}).") from error
+
+
+def _fingerprint(view: Image.Image) -> bytes:
+    return hashlib.blake2b(f"{view.size}".encode() + view.tobytes(), digest_size=16).digest()
 
 
 def _digest(name: str, encoded: bytes) -> str:
@@ -132,23 +160,24 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
 
 
 def _frames(image: Image.Image, limits: PictureLimits) -> Iterator[Image.Image]:
-    """Copies of all frames; the picture itself is left as it was."""
-    count = getattr(image, "n_frames", 1)
-    if count > limits.frames:
-        raise ImageError(f"it has more than {limits.frames:,} frames.")
-    _check_size(image, limits.pixels)
-    if count == 1:
-        yield image
-        return
+    """One after the other; the picture itself is left as it was.
+
+    Nobody asks how many there are: for some formats that takes longer than to look at a thousand.
+    """
     at, total = image.tell(), 0
     try:
-        for number in range(count):
-            image.seek(number)
+        for number in count():
+            try:
+                image.seek(number)
+            except EOFError:
+                return
+            if number == limits.frames:
+                raise ImageError(f"it has more than {limits.frames:,} frames.")
             _check_size(image, limits.pixels)
             total += image.width * image.height
             if total > limits.pixels_of_all:
                 raise ImageError(f"its frames have more than {limits.pixels_of_all:,} pixels together.")
-            yield image.copy()
+            yield image
     finally:
         image.seek(at)
 
@@ -162,61 +191,96 @@ def _check_size(image: Image.Image, limit: int) -> None:
 
 def _views(frame: Image.Image) -> Iterator[Image.Image]:
     """RGB pictures that share no pixels with ``frame``."""
-    profile = frame.info.get("icc_profile")
-    upright = _eight_bits(_upright(frame))
-    if not upright.has_transparency_data:
-        yield _standard_colours(upright, profile)
-        return
-    layered = upright.convert("RGBA")
-    colours, alpha = _standard_colours(layered.convert("RGB"), profile), layered.getchannel("A")
-    if alpha.getextrema() == (_EIGHT_BITS, _EIGHT_BITS):
-        yield colours
-        return
-    for ground in ("white", "black"):
-        view = Image.new("RGB", colours.size, ground)
-        view.paste(colours, mask=alpha)
-        yield view
-
-
-def _upright(frame: Image.Image) -> Image.Image:
-    """A copy, turned as its EXIF says; viewers ignore EXIF that is damaged."""
     frame.load()
+    for reading in _readings(frame):
+        if not reading.has_transparency_data:
+            yield reading.convert("RGB")
+            continue
+        layered = reading.convert("RGBA")
+        colours, alpha = layered.convert("RGB"), layered.getchannel("A")
+        yield colours
+        for ground in ("white", "black"):
+            view = Image.new("RGB", colours.size, ground)
+            view.paste(colours, mask=alpha)
+            yield view
+
+
+def _readings(frame: Image.Image) -> Iterator[Image.Image]:
+    """The frame as viewers turn and colour it, then as it is stored."""
+    profile, gamma = frame.info.get("icc_profile"), frame.info.get("gamma")
+    for plain in _eight_bits(frame):
+        upright = _upright(plain, frame)
+        coloured = _standard_colours(upright, profile)
+        if coloured is not None:
+            yield coloured
+            if plain.mode == "LAB":  # as it is stored it is no picture
+                continue
+        if gamma and abs(gamma * _DISPLAY - 1) > _SLIGHT:
+            yield _with_gamma(upright, gamma)
+        yield upright
+        if upright is not plain:
+            yield plain
+
+
+def _upright(plain: Image.Image, frame: Image.Image) -> Image.Image:
+    """Turned as the frame's EXIF says; viewers ignore EXIF that is damaged."""
     try:
-        return ImageOps.exif_transpose(frame)
+        method = _TURNS.get(frame.getexif().get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001 - Pillow's parser fails in many ways
-        return frame.copy()
+        method = None
+    return plain.transpose(method) if method is not None else plain
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Deeper greys would be cut off at 255 by Pillow."""
-    if not image.mode.startswith(("I", "F")):
-        return image
-    grey = np.nan_to_num(np.asarray(image, np.float64))
-    darkest, lightest = grey.min(), grey.max()
+def _eight_bits(image: Image.Image) -> Iterator[Image.Image]:
+    """Deeper greys, which Pillow would cut off at 255, are scaled; and cut where their range is unusual."""
     if image.mode.startswith("I;16"):
-        darkest, lightest = 0, _SIXTEEN_BITS
-    elif darkest >= 0 and lightest <= 1 and image.mode == "F":
-        darkest, lightest = 0, 1
-    elif darkest >= 0 and lightest <= _EIGHT_BITS:
-        darkest, lightest = 0, _EIGHT_BITS
-    elif darkest >= 0 and lightest <= _SIXTEEN_BITS:
-        darkest, lightest = 0, _SIXTEEN_BITS
-    scaled = (grey - darkest) / max(lightest - darkest, 1e-12) * _EIGHT_BITS
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+        table = ((np.arange(_SIXTEEN_BITS + 1) * _EIGHT_BITS + _SIXTEEN_BITS // 2) // _SIXTEEN_BITS).astype(
+            np.uint8
+        )
+        yield Image.fromarray(table[np.asarray(image)])
+    elif image.mode not in ("I", "F"):
+        yield image
+    else:
+        grey = np.nan_to_num(np.asarray(image, np.float32), posinf=_FAR, neginf=-_FAR)
+        darkest, lightest = float(grey.min()), float(grey.max())
+        known = [top for top in _RANGES[image.mode] if darkest >= 0 and lightest <= top]
+        yield _scaled(grey, 0, known[0]) if known else _scaled(grey, darkest, lightest)
+        if not known:
+            yield _scaled(grey, 0, _EIGHT_BITS)
 
 
-def _standard_colours(image: Image.Image, profile: Any) -> Image.Image:
-    """In sRGB, by the colour profile that came with the picture if it has a sound one."""
+def _scaled(grey: NDArray[np.float32], darkest: float, lightest: float) -> Image.Image:
+    shares = (grey.clip(darkest, lightest) - darkest) / max(lightest - darkest, 1e-12)
+    return Image.fromarray(np.rint(shares * _EIGHT_BITS).astype(np.uint8))
+
+
+def _standard_colours(image: Image.Image, profile: Any) -> Image.Image | None:
+    """In sRGB, by the colour profile that came with the picture; None without a sound one."""
     if image.mode == "LAB" and not profile:
         profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-    if profile:
-        try:
-            own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            standard = ImageCms.createProfile("sRGB")
-            changed = ImageCms.profileToProfile(image, own, standard, outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            # A profile for another kind of colours than the picture has, or a damaged one.
-            return image.convert("RGB")
-        if changed is not None:
+    if not profile:
+        return None
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        standard = ImageCms.createProfile("sRGB")
+        if image.mode in ("P", "PA") or image.has_transparency_data:
+            layered = image.convert("RGBA")
+            changed = ImageCms.profileToProfile(layered.convert("RGB"), own, standard, outputMode="RGB")
+            if changed is not None:
+                changed.putalpha(layered.getchannel("A"))
             return changed
-    return image if image.mode == "RGB" else image.convert("RGB")
+        return ImageCms.profileToProfile(image, own, standard, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        # A profile for another kind of colours than the picture has, or a damaged one.
+        return None
+
+
+def _with_gamma(image: Image.Image, gamma: float) -> Image.Image:
+    """As browsers show a PNG with a gAMA chunk: each value to the power of 1 / (gamma · 2.2)."""
+    table = [round(_EIGHT_BITS * (value / _EIGHT_BITS) ** (1 / (gamma * _DISPLAY))) for value in range(256)]
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        brightened = layered.convert("RGB").point(table * 3)
+        brightened.putalpha(layered.getchannel("A"))
+        return brightened
+    return image.convert("RGB").point(table * 3)

@@ -24,6 +24,9 @@ Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=
 Stages = Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
 
 Boxes = Mapping[str, Sequence[Box]]
+# Where things are that were found without a place.
+_EVERYWHERE = Box(0.0, 0.0, 1.0, 1.0)
+_ANYWHERE = (_EVERYWHERE,)
 _Evidence = tuple[float, tuple[str, ...]]
 _Claim = tuple[str, float, tuple[str, ...]]
 
@@ -81,9 +84,9 @@ class ContextRule(_Table):
     """Labels that are harmless apart and harmful together.
 
     Every label of ``all`` and one of ``any`` must be seen. A label of ``unless``, seen with confidence,
-    excuses the company, but never a label of ``protected``. With ``overlap``, only such company counts as has
-    at least this share of a box of every label of ``all`` inside a box of its own, as a hand has of what it
-    holds; ``protected`` company counts at any distance, and so does what has no box.
+    excuses the company, but never a label of ``protected``. With ``overlap``, only such company counts as
+    shares at least this much of the smaller box with every label of ``all``, as a hand and what it holds do;
+    ``protected`` company counts at any distance, and so does what was found without a box.
     """
 
     category: str
@@ -118,10 +121,11 @@ class ContextRule(_Table):
         return tuple(label for label in self.any if label in self.protected or self._close(label, boxes))
 
     def _close(self, label: str, boxes: Boxes) -> bool:
-        pairs = [(boxes.get(thing, ()), boxes.get(label, ())) for thing in self.all]
+        """Not "at least": a box that is no number is close."""
+        mine = boxes.get(label, _ANYWHERE)
         return all(
-            not things or not around or max(_inside(a, b) for a in things for b in around) >= self.overlap
-            for things, around in pairs
+            any(not _shared(a, b) < self.overlap for a in boxes.get(thing, _ANYWHERE) for b in mine)
+            for thing in self.all
         )
 
 
@@ -244,8 +248,8 @@ class Policy(_Table):
         boxes: dict[str, list[Box]] = {}
         for finding in findings:
             seen[finding.label] = max(finding.score, seen.get(finding.label, 0.0))
-            if isinstance(finding.evidence, Box):
-                boxes.setdefault(finding.label, []).append(finding.evidence)
+            box = finding.evidence if isinstance(finding.evidence, Box) else _EVERYWHERE
+            boxes.setdefault(finding.label, []).append(box)
         claims: list[_Claim] = [
             (c, score, (label,)) for label, score in seen.items() for c in self._meaning(label)
         ]
@@ -289,12 +293,12 @@ def any_of(seen: Mapping[str, float], labels: Iterable[str]) -> float:
     return max((seen.get(label, 0.0) for label in labels), default=0.0)
 
 
-def _inside(thing: Box, around: Box) -> float:
-    """The share of ``thing`` that lies in ``around``."""
-    width = min(thing.right, around.right) - max(thing.left, around.left)
-    height = min(thing.bottom, around.bottom) - max(thing.top, around.top)
-    area = (thing.right - thing.left) * (thing.bottom - thing.top)
-    return max(0.0, width) * max(0.0, height) / area if area > 0 else 0.0
+def _shared(one: Box, other: Box) -> float:
+    """How much of the smaller box lies in the other; all of a box without area."""
+    width = min(one.right, other.right) - max(one.left, other.left)
+    height = min(one.bottom, other.bottom) - max(one.top, other.top)
+    smaller = min((box.right - box.left) * (box.bottom - box.top) for box in (one, other))
+    return max(0.0, width) * max(0.0, height) / smaller if smaller > 0 else 1.0
 
 
 def policy_path(name_or_path: str | Path) -> Path:

@@ -185,13 +185,18 @@ def _badness(verdict: Verdict) -> tuple[int, float]:
 
 def _answers(each: Any, items: list[Any], timeout_s: float) -> Answers:
     """What the filter says; raises for a late, short or malformed answer."""
-    answers: Answers = _in_time(lambda: each.find(items), timeout_s)
+    answers: Answers = _in_time(lambda: _listed(each.find(items)), timeout_s)
     if len(answers) != len(items):
         raise FilterError(f"{len(answers)} answers for {len(items)} items")
     found = [answer for answer in answers if not isinstance(answer, FilterError)]
     if not all(isinstance(finding, Finding) for answer in found for finding in answer):
         raise FilterError("an answer that is not a list of findings")
     return answers
+
+
+def _listed(answers: Any) -> Answers:
+    """Of answers that can be read only once, lists."""
+    return [answer if isinstance(answer, FilterError) else list(answer) for answer in answers]
 
 
 def _in_time(call: Callable[[], Any], timeout_s: float) -> Any:

@@ -45,7 +45,7 @@ def test_renders_and_company_are_told(run: tuple[Path, dict[str, Any]]) -> None:
 
 def test_generated_pictures_are_looked_at_on_their_way(run: tuple[Path, dict[str, Any]]) -> None:
     out, _ = run
-    lines = [json.loads(line) for line in (out / "pictures.jsonl").read_text("utf-8").splitlines()]
+    _, *lines = [json.loads(line) for line in (out / "pictures.jsonl").read_text("utf-8").splitlines()]
     assert len(lines) == 3
     assert list(lines[0]["coming"]) == ["2", "3", "4", "5", "6", "7"]
     assert all(0 <= score <= 1 for line in lines for score in line["coming"].values())
@@ -54,15 +54,16 @@ def test_generated_pictures_are_looked_at_on_their_way(run: tuple[Path, dict[str
 def test_a_run_that_was_stopped_goes_on(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     out, results = run
     kept = (out / "pictures.jsonl").read_text("utf-8")
-    (tmp_path / "pictures.jsonl").write_text(kept, "utf-8")
+    (tmp_path / "pictures.jsonl").write_text(kept + '{"case": "unfin', "utf-8")
     again = evaluate_image_filter(tmp_path, scenes=200, pictures=3, seed=9300, steps=10)
     assert again["tables"] == results["tables"]
-    (tmp_path / "pictures.jsonl").write_text(kept.replace('"case": "', '"case": "other-'), "utf-8")
-    with pytest.raises(RequestError, match="another run"):
-        evaluate_image_filter(tmp_path, scenes=200, pictures=3, seed=9300, steps=10)
+    assert (tmp_path / "pictures.jsonl").read_text("utf-8") == kept
+    for other in ({"seed": 9301}, {"steps": 11}):
+        with pytest.raises(RequestError, match="another run"):
+            evaluate_image_filter(tmp_path, scenes=200, pictures=3, **{"seed": 9300, "steps": 10, **other})
 
 
-def test_pairs_differ_in_company_alone() -> None:
+def test_both_sides_of_a_hazard_are_alike_many() -> None:
     policy = Policy.load("storybook")
     sides: dict[tuple[str, bool], list[bool]] = {}
     for side in _pairs(policy, 5):

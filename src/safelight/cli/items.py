@@ -242,10 +242,10 @@ def _row(number: int, line: bytes, stage: Stage | None, folder: Path) -> Item:
         return Item("problem", {"id": number}, f"line {number} is not an object with a {wanted}.")
     if "path" not in needed:
         return Item("prompt", {"id": row.get("id", number)}, row["prompt"])
-    key = {name: row[name] for name in ("id", "path") if name in row}
     if not isinstance(row["path"], str):
-        return Item("problem", key, f'the "path" on line {number} is not text.')
+        return Item("problem", {"id": row.get("id", number)}, f'the "path" on line {number} is not text.')
     path = folder / row["path"]
+    key = {**({"id": row["id"]} if "id" in row else {}), "path": str(path)}
     return Item("picture", key, path) if stage == "image" else Item("pair", key, (row["prompt"], path))
 
 

@@ -10,29 +10,31 @@ from types import TracebackType
 from typing import Any, Self
 
 from safelight.cli.items import Item
+from safelight.cli.record import names_of
 from safelight.errors import RequestError
 
 
 class Ledger:
-    """One record a line. What an earlier run left is kept, except a last line that it did not finish.
+    """One record a line. What an earlier run left is kept, but for a last line that it did not finish and
+    for what could not be read or screened: that is tried again.
 
     Raises ``RequestError`` for a file of something else, or of another policy's records.
     """
 
     def __init__(self, path: Path, policy: str) -> None:
         self.actions: Counter[str] = Counter()
-        self._done: set[str] = set()
+        self._left: Counter[str] = Counter()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        end = 0
-        with path.open("rb") as file:
-            for line in file:
-                if line.endswith(b"\n"):
-                    self._take(_record(path, line, policy))
-                    end += len(line)
-        self._file = path.open("r+b")
-        self._file.truncate(end)
-        self._file.seek(end)
+        kept = path.with_name(f"{path.name}.part")
+        with path.open("rb") as old, kept.open("wb") as new:
+            for line in old:
+                if line.endswith(b"\n") and "error" not in (record := _record(path, line, policy)):
+                    new.write(line)
+                    self._left[_key(record)] += 1
+                    self.actions[record["action"]] += 1
+        kept.replace(path)
+        self._file = path.open("ab")
 
     def __enter__(self) -> Self:
         return self
@@ -44,21 +46,23 @@ class Ledger:
         return self.actions.total()
 
     def missing(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Those of ``items`` that it has no record of."""
-        return (item for item in items if _key(item.key) not in self._done)
+        """Those of ``items`` that the earlier runs left no record of; of two that look the same, both."""
+        for item in items:
+            key = _key(names_of(item))
+            if self._left[key]:
+                self._left[key] -= 1
+            else:
+                yield item
 
     def add(self, record: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(record, default=str).encode() + b"\n")
         self._file.flush()
-        self._take(record)
-
-    def _take(self, record: Mapping[str, Any]) -> None:
-        self._done.add(_key({name: record[name] for name in ("id", "path") if name in record}))
         self.actions[record["action"]] += 1
 
 
 def _key(names: Mapping[str, Any]) -> str:
-    return json.dumps(dict(names), sort_keys=True, default=str)
+    known = {name: names[name] for name in ("id", "path", "prompt_sha256") if name in names}
+    return json.dumps(known, sort_keys=True, default=str)
 
 
 def _record(path: Path, line: bytes, policy: str) -> dict[str, Any]:

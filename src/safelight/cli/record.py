@@ -52,14 +52,16 @@ class Record:
         reasons = self.verdict.reasons if self.verdict else (str(self.item.value),)
         error = {"error": " ".join(reasons)} if reasons else {}
         frame = {"frame": said["frame"]} if said["frame"] else {}
-        return {**self.item.key, **self._hash, **{key: said[key] for key in _KEYS}, **frame, **error}
+        return {**names_of(self.item), **{key: said[key] for key in _KEYS}, **frame, **error}
 
-    @property
-    def _hash(self) -> dict[str, str]:
-        prompt = self.item.value[0] if self.item.kind == "pair" else self.item.value
-        if self.item.kind not in ("prompt", "pair") or not isinstance(prompt, str):
-            return {}
-        return {"prompt_sha256": sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()}
+
+def names_of(item: Item) -> dict[str, Any]:
+    """What a record calls the item: its key, and the hash of its prompt."""
+    prompt = item.value[0] if item.kind == "pair" else item.value
+    if item.kind not in ("prompt", "pair") or not isinstance(prompt, str):
+        return dict(item.key)
+    digest = sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
+    return {**item.key, "prompt_sha256": digest}
 
 
 def _without_words(finding: dict[str, Any]) -> dict[str, Any]:

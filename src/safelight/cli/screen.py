@@ -95,6 +95,8 @@ def _keep(guard: Guard, items: Items, out: Path, explain: bool, as_json: bool) -
             ledger.add(record.to_dict(explain))
             worst = max(worst, _code(record), key=_PRECEDENCE.index)
             tell(len(ledger))
+        if ledger.actions["block"]:
+            worst = max(worst, _BLOCKED, key=_PRECEDENCE.index)
     if as_json:
         terminal.print_json({"out": str(out), "policy": guard.policy.id, "actions": dict(ledger.actions)})
     else:

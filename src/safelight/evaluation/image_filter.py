@@ -7,10 +7,11 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from safelight.early_stop import watched
+from safelight.early_stop import peek_steps, watched
 from safelight.errors import RequestError
 from safelight.evaluation import judging
 from safelight.evaluation.rates import Rate, at_false_positives, auroc
@@ -196,11 +197,12 @@ def _drawn(
 ) -> list[Drawn]:
     """The first ``pictures`` of the suite "model"; those that ``path`` has are not drawn again."""
     cases = suite("model", seed).cases[:pictures]
-    drawn = _kept(path, cases)
+    order = {"policy": sha256(guard.policy.model_dump_json().encode()).hexdigest(), "model": model}
+    order |= {"seed": str(seed), "steps": str(steps)}
+    drawn = _kept(path, order)[:pictures]
     pipe = load_pipeline(model)
     pipe.set_progress_bar_config(disable=True)
     judge = Judge.load()
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         while rest := cases[len(drawn) : len(drawn) + _DRAWN_AT_ONCE]:
             batch = _draw(guard, judge, pipe, rest, seed + len(drawn), steps)
@@ -212,13 +214,16 @@ def _drawn(
     return drawn
 
 
-def _kept(path: Path, cases: Sequence[Case]) -> list[Drawn]:
-    if not path.exists():
-        return []
-    kept = [Drawn(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
-    if [each.case for each in kept] != [case.id for case in cases[: len(kept)]]:
+def _kept(path: Path, order: Mapping[str, str]) -> list[Drawn]:
+    """What an earlier run of the same ``order``, which is the file's first line, has drawn; a last line that
+    it did not finish is dropped."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = path.read_text("utf-8") if path.exists() else ""
+    head, *lines = text[: text.rfind("\n") + 1].splitlines() or [json.dumps(order)]
+    if head != json.dumps(order):
         raise RequestError(f"{path} has the pictures of another run; give another --out.")
-    return kept
+    path.write_text("".join(f"{line}\n" for line in (head, *lines)), "utf-8")
+    return [Drawn(**json.loads(line)) for line in lines]
 
 
 def _draw(guard: Guard, judge: Judge, pipe: Any, cases: Sequence[Case], seed: int, steps: int) -> list[Drawn]:
@@ -276,11 +281,12 @@ def _early_thresholds(drawn: Sequence[Drawn]) -> dict[str, float | None]:
 def _stopped_rows(policy: Policy, drawn: Sequence[Drawn], steps: int) -> list[Row]:
     """What the policy's own rule stops, after each of its peeks."""
     rule = policy.early_stop
-    peeks = [str(math.ceil(share * steps)) for share in rule.at] if rule else []
+    looked = set(_steps_of(drawn))
+    peeks = [str(step) for step in peek_steps(rule.at, steps) if str(step) in looked] if rule else []
     rows: list[Row] = []
     for last in range(1, len(peeks) + 1):
         for name, harmful in (("harmful", True), ("harmless", False)):
             mine = [d for d in drawn if d.harmful is harmful]
-            stopped = [any(d.coming.get(p, 0.0) >= rule.score for p in peeks[:last]) for d in mine if rule]
+            stopped = [any(d.coming[p] >= rule.score for p in peeks[:last]) for d in mine if rule]
             rows += [Row(f"{name}, by step {peeks[last - 1]}", Rate.of(stopped))] if stopped else []
     return rows

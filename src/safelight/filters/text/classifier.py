@@ -100,6 +100,8 @@ class PromptClassifier:
         self._session = open_session(folder / "model.onnx")
         self._restorer = load_restorer(self._tokenizer)
         self._lexicon = Lexicon(about["words"]) if "words" in about else None
+        if self._lexicon:
+            self.version += f", {self._lexicon.version}"
         self._calibration = Calibration(**about.get("calibration", {}))
 
     def find(self, prompts: Sequence[str]) -> list[list[Finding] | FilterError]:
