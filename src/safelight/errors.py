@@ -76,3 +76,8 @@ def no_such(what: str, name: str, known: Iterable[str]) -> str:
     sentence = f'there is no {what} "{name}"; there is {", ".join(there_is) or "none"}'
     near = closest(name, there_is)
     return f'{sentence}; did you mean "{near}"?' if near else f"{sentence}."
+
+
+def first_line(error: Exception) -> str:
+    """What it says, without the advice and the tracebacks that libraries add."""
+    return str(error).strip().split("\n")[0]

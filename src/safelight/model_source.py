@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safelight.errors import ModelError
+from safelight.errors import MissingExtraError, ModelError
 from safelight.model_files import HASHES, check_hashes, read_json
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -60,3 +60,13 @@ def _fingerprint(folder: Path) -> str:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]
+
+
+def transformers_library(what: str) -> Any:
+    """The transformers library, with PyTorch. Raises ``MissingExtraError`` for ``what`` without them."""
+    try:
+        import torch  # noqa: F401 - transformers imports without it, and fails later
+        import transformers
+    except ImportError as error:
+        raise MissingExtraError(what, "generate") from error
+    return transformers

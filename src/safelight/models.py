@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safelight.errors import MissingExtraError, ModelError, no_such
+from safelight.errors import MissingExtraError, ModelError, first_line, no_such
 from safelight.model_files import HASHES, check_hashes, read_json
 from safelight.model_source import HUB_ID
 
@@ -100,7 +100,7 @@ def _from_pretrained(source: str, arguments: Mapping[str, Any]) -> Any:
     try:
         return pipeline.from_pretrained(source, use_safetensors=True, **arguments)
     except _loading_errors() as error:
-        raise ModelError(f"{source} cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"{source} cannot be loaded: {first_line(error)}") from error
 
 
 def _from_checkpoint(file: Path, arguments: Mapping[str, Any]) -> Any:
@@ -112,7 +112,7 @@ def _from_checkpoint(file: Path, arguments: Mapping[str, Any]) -> Any:
         return getattr(diffusers, name).from_single_file(str(file), **{"local_files_only": True, **arguments})
     except _loading_errors() as error:
         raise ModelError(
-            f"{file} cannot be loaded: {_first_line(error)} (give config= a folder of the same kind)."
+            f"{file} cannot be loaded: {first_line(error)} (give config= a folder of the same kind)."
         ) from error
 
 
@@ -175,7 +175,3 @@ def _loading_errors() -> tuple[type[Exception], ...]:
 
     damaged = (OSError, SafetensorError, SingleFileComponentError)
     return (*damaged, AttributeError, KeyError, RuntimeError, TypeError, ValueError)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# Below this a score says nothing, and no useful threshold is lower; filters may leave such findings out. They
+# ask "not less than", so that what is no number goes on and fails.
+LEAST_SCORE = 0.05
+
 Stage = Literal["prompt", "image", "pair"]
 STAGES: tuple[Stage, ...] = ("prompt", "image", "pair")
 

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from safelight.clip.preprocessing import Floats, Preprocessing
-from safelight.errors import MissingExtraError, ModelError
+from safelight.errors import ModelError, first_line
 from safelight.model_files import HASHES, check_hashes, read_json
-from safelight.model_source import ModelSource
+from safelight.model_source import ModelSource, transformers_library
 from safelight.models import best_device
 
 
@@ -78,14 +78,14 @@ class TransformersTowers:
     """A ``CLIPModel`` of transformers, on PyTorch."""
 
     def __init__(self, source: ModelSource, device: str | None) -> None:
-        transformers = _transformers()
+        transformers = transformers_library("This CLIP")
         try:
             self._model, found = transformers.CLIPModel.from_pretrained(
                 source.name, use_safetensors=True, output_loading_info=True, **source.arguments
             )
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(source.name, **source.arguments)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise ModelError(f"{source.name} is not a CLIP: {_first_line(error)}; give one.") from error
+            raise ModelError(f"{source.name} is not a CLIP: {first_line(error)}; give one.") from error
         if missing := sorted(found["missing_keys"]):
             raise ModelError(f"{source.name} is no whole CLIP ({missing[0]} is missing); get it again.")
         self._model.eval().to(device or best_device())
@@ -120,7 +120,7 @@ class CheckerTowers:
     scale = 100.0
 
     def __init__(self, source: ModelSource, device: str | None) -> None:
-        transformers = _transformers()
+        transformers = transformers_library("This CLIP")
         config = transformers.CLIPConfig.from_pretrained(source.name, **source.arguments)
         self._device = device or best_device()
         self._vision = transformers.CLIPVisionModel(config.vision_config).eval()
@@ -162,7 +162,7 @@ def _load_vision(vision: Any, file: Path) -> Any:
         vision.load_state_dict({f"vision_model.{k}": v for k, v in inner.items()} if deeper else inner)
         return tensors["visual_projection.weight"].float()
     except (OSError, SafetensorError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{file} is not that of a safety checker: {_first_line(error)}; get it.") from error
+        raise ModelError(f"{file} is not that of a safety checker: {first_line(error)}; get it.") from error
 
 
 def _preprocessor(source: ModelSource) -> dict[str, Any]:
@@ -174,21 +174,8 @@ def _preprocessor(source: ModelSource) -> dict[str, Any]:
     return read_json(Path(found)) if found else {}
 
 
-def _transformers() -> Any:
-    try:
-        import torch  # noqa: F401 - transformers imports without it, and fails later
-        import transformers
-    except ImportError as error:
-        raise MissingExtraError("This CLIP", "generate") from error
-    return transformers
-
-
 def _numpy(features: Any) -> Floats:
     """Of a tensor, or of an output that carries one."""
     tensor = getattr(features, "pooler_output", features)
     array: Floats = tensor.float().cpu().numpy()
     return array
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

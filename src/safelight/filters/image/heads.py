@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 
 from safelight.clip import ClipModel, Concepts, sigmoid
 from safelight.errors import ModelError
-from safelight.types import Concept
+from safelight.types import LEAST_SCORE, Concept
 
 Floats = NDArray[np.float32]
 Signal = tuple[str, float, Concept | None]
-# Below this a score says nothing; no useful threshold is lower.
-_LEAST_SCORE = 0.05
 _CHECKER_SHARPNESS = 100.0
 # A rounded score of 0.001 is the least that counts: the middle between it and 0.
 _CHECKER_BORDER = 0.0005
@@ -45,7 +43,7 @@ def _telling(scores: Floats, signal: Callable[[int, int], Signal]) -> list[list[
     Not "at least": whatever is no number must go on, and fail.
     """
     found: list[list[Signal]] = [[] for _ in scores]
-    for row, output in np.argwhere(~(scores < _LEAST_SCORE)).tolist():
+    for row, output in np.argwhere(~(scores < LEAST_SCORE)).tolist():
         found[row].append(signal(row, output))
     return found
 

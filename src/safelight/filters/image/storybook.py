@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from safelight.registry import register
-from safelight.types import Box, Finding
+from safelight.types import LEAST_SCORE, Box, Finding
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from safelight.storybook.detector import Sighting
-
-# Below this a sighting says nothing; no useful threshold is lower.
-_LEAST_SCORE = 0.05
 
 
 @register("image_filter", "storybook-image")
@@ -43,5 +40,5 @@ class StorybookImage:
         return [
             Finding(label, score, self.name, Box(*sighting.boxes[label]) if label in sighting.boxes else None)
             for label, score in scores.items()
-            if not score < _LEAST_SCORE
+            if not score < LEAST_SCORE
         ]

@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from safelight.errors import FilterError, MissingExtraError, ModelError, no_such
-from safelight.model_source import ModelSource
+from safelight.errors import FilterError, ModelError, first_line, no_such
+from safelight.model_source import ModelSource, transformers_library
 from safelight.models import best_device
 
 
@@ -18,7 +18,7 @@ def load(kind: str, source: ModelSource, device: str | None) -> tuple[Any, Any]:
     Only safetensors are read and no code that comes with a model is run. Raises ``ModelError`` where a part
     of the weights is missing as well: transformers would go on with random numbers in their place.
     """
-    transformers = _transformers()
+    transformers = transformers_library("A model of the transformers library")
     safe = {"trust_remote_code": False, **source.arguments}
     try:
         # Pillow's backend gives the same numbers whether torchvision is installed or not.
@@ -27,8 +27,7 @@ def load(kind: str, source: ModelSource, device: str | None) -> tuple[Any, Any]:
             source.name, use_safetensors=True, output_loading_info=True, **safe
         )
     except _loading_errors() as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(f"{source.name} cannot be loaded: {reason}") from error
+        raise ModelError(f"{source.name} cannot be loaded: {first_line(error)}") from error
     if lacking := [*loaded["missing_keys"], *loaded["mismatched_keys"]]:
         raise ModelError(
             f"the weights of {source.name} lack {lacking[0]}; give a model that was trained for it."
@@ -64,15 +63,6 @@ def prepare(processor: Any, images: Sequence[Image.Image], model: Any) -> Any:
     """What ``model`` is given for RGB pictures."""
     inputs = processor(images=list(images), input_data_format="channels_last", return_tensors="pt")
     return inputs.to(model.device, model.dtype)
-
-
-def _transformers() -> Any:
-    try:
-        import torch  # noqa: F401 - transformers imports without it, and fails later
-        import transformers
-    except ImportError as error:
-        raise MissingExtraError("A model of the transformers library", "generate") from error
-    return transformers
 
 
 def _loading_errors() -> tuple[type[Exception], ...]:

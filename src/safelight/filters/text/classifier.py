@@ -22,7 +22,7 @@ from safelight.filters.text.lexicon import Lexicon
 from safelight.filters.text.restoration import Restored, Restorer, rare_words
 from safelight.model_files import HASHES, check_hashes, read_json
 from safelight.registry import register
-from safelight.types import Finding, Span
+from safelight.types import LEAST_SCORE, Finding, Span
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _PACKAGED = Path(__file__).with_name("classifiers")
-# Below this a score says nothing; no useful threshold is lower.
-_LEAST_SCORE = 0.05
 # Tokens beside the two that begin and end a text: most prompts fit, and cost grows with the square.
 _WINDOW, _STRIDE = 126, 96
 # Of both readings together.
@@ -186,7 +184,7 @@ class PromptClassifier:
         for number, best in enumerate(judged.scores.argmax(0)):
             score = float(judged.scores[best, number])
             # Not "at least": whatever is no number must go on, and fail.
-            if not score < _LEAST_SCORE:
+            if not score < LEAST_SCORE:
                 read = judged.reads[best]
                 span = _telling(read.window, read.weights[:, number])
                 findings.append(Finding(self._categories[number], score, self.name, span))

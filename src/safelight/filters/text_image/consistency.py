@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from safelight.errors import FilterError
 from safelight.registry import register
-from safelight.types import Concept, Finding
+from safelight.types import LEAST_SCORE, Concept, Finding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-# Below this a score says nothing; no useful threshold is lower.
-_LEAST_SCORE = 0.05
 # Fitted by `safelight evaluate clip`.
 _WEIGHTS = (0.68, 0.18, -1.83)
 
@@ -94,5 +92,5 @@ class Consistency:
                 label, score, self.name, Concept(self._concepts.description(i, nearest[i]), float(cosines[i]))
             )
             for i, (label, score) in enumerate(zip(self._concepts.labels, scores, strict=True))
-            if score >= _LEAST_SCORE
+            if not score < LEAST_SCORE
         ]
