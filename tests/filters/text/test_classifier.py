@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from dataclasses import replace
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from safelight.errors import FilterError, ModelError
 from safelight.filters.text.classifier import PromptClassifier, _heaviest_run, _Read, _Window
+from safelight.model_files import write_hashes
 from safelight.types import Finding, Span
 
 
@@ -52,6 +54,24 @@ def test_hidden_words_raise_the_odds_five_times(classifier: PromptClassifier) ->
         ["a man with a knіfe", "a man with a kn\u200bife"]
     ).tolist()
     assert looks_alike == unseen == plain
+
+
+def test_listed_words_are_further_evidence(knives: Path, tmp_path: Path) -> None:
+    """With odds of 1 for the list's full weight of 4: log odds rise by 4 · 0.5."""
+    words = tmp_path / "words.toml"
+    words.write_text('version = "3"\n[labels]\nviolence = ["dog"]\n[scores]\ndog = 0.5\n')
+    folder = Path(shutil.copytree(knives, tmp_path / "both"))
+    about = json.loads((folder / "classifier.json").read_text())
+    about |= {"words": str(words), "calibration": {"slope": 1.0, "words": 4.0, "shift": 0.0}}
+    (folder / "classifier.json").write_text(json.dumps(about))
+    write_hashes(folder, "tokenizer.json", "classifier.json")
+    alone, both = PromptClassifier(knives), PromptClassifier(folder)
+    prompts = ["a knife and a dog", "a knife and bread"]
+    before, after = alone.probabilities(prompts), both.probabilities(prompts)
+    odds = before / (1 - before)
+    assert after[0] == pytest.approx(odds[0] * math.e**2 / (1 + odds[0] * math.e**2), rel=1e-3)
+    assert after[1] == pytest.approx(before[1], rel=1e-4)
+    assert both.version == "both 7, words 3"
 
 
 @pytest.mark.parametrize(

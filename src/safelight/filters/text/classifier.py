@@ -117,29 +117,31 @@ class PromptClassifier:
 
     def _judge(self, prompts: Sequence[str]) -> Iterator[_Judged | FilterError]:
         for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
-            some = prompts[start : start + _PROMPTS_AT_ONCE]
-            listed = self._lexicon.worst(some) if self._lexicon else [0.0] * len(some)
-            for reads, score in zip(self._read_some(some), listed, strict=True):
-                if isinstance(reads, FilterError):
-                    yield reads
-                else:
-                    yield _Judged(reads, self._calibration.of(_scores(reads), score))
+            yield from self._judge_some(prompts[start : start + _PROMPTS_AT_ONCE])
 
-    def _read_some(self, prompts: Sequence[str]) -> list[list[_Read] | FilterError]:
-        """Of each prompt what was read in its windows, or why nothing was."""
+    def _judge_some(self, prompts: Sequence[str]) -> Iterator[_Judged | FilterError]:
         windows: list[_Window] = []
-        answers: list[list[_Read] | FilterError] = []
+        reads: list[list[_Read] | FilterError] = []
         for item, prompt in enumerate(prompts):
             mine = list(self._windows(item, prompt))
             readable = 0 < len(mine) <= _MOST_WINDOWS
             windows += mine if readable else ()
             problem = "it is too long" if mine else "there is nothing in it to read"
-            answers.append([] if readable else FilterError(problem))
-        for read in self._run_all(windows):
-            answer = answers[read.window.item]
+            reads.append([] if readable else FilterError(problem))
+        running = self._run_all(windows)
+        listed = self._worst_words(prompts)  # while the network is at work
+        for read in running:
+            answer = reads[read.window.item]
             assert isinstance(answer, list)
             answer.append(read)
-        return answers
+        for answer, score in zip(reads, listed, strict=True):
+            if isinstance(answer, FilterError):
+                yield answer
+            else:
+                yield _Judged(answer, self._calibration.of(_scores(answer), score))
+
+    def _worst_words(self, prompts: Sequence[str]) -> Sequence[float]:
+        return self._lexicon.worst(prompts) if self._lexicon else [0.0] * len(prompts)
 
     def _windows(self, item: int, prompt: str) -> Iterator[_Window]:
         for reading in self._readings(prompt):
