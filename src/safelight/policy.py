@@ -107,7 +107,7 @@ class ContextRule(_Table):
     def apply(self, seen: Mapping[str, float], boxes: Boxes) -> tuple[float, tuple[str, ...]]:
         """The rule's score, ``score`` times the weakest label it needs, and the labels that made it."""
         excused = any_of(seen, self.unless) >= _CONFIDENT
-        company = self.protected if excused else self._company(boxes)
+        company = self.protected if excused else self._company(seen, boxes)
         if not company and (excused or self.any):
             return 0.0, ()
         needed = [seen.get(label, 0.0) for label in self.all]
@@ -116,9 +116,11 @@ class ContextRule(_Table):
         labels = tuple(label for label in (*self.all, *company) if seen.get(label))
         return self.score * min(needed), labels
 
-    def _company(self, boxes: Boxes) -> tuple[str, ...]:
-        """Those of ``any`` that are close enough."""
-        return tuple(label for label in self.any if label in self.protected or self._close(label, boxes))
+    def _company(self, seen: Mapping[str, float], boxes: Boxes) -> tuple[str, ...]:
+        """Those of ``any`` that were seen, and close enough."""
+        present = [label for label in self.any if seen.get(label)]
+        near = self.protected if self.overlap else present
+        return tuple(label for label in present if label in near or self._close(label, boxes))
 
     def _close(self, label: str, boxes: Boxes) -> bool:
         """Not "at least": a box that is no number is close."""
