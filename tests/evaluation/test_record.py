@@ -23,8 +23,8 @@ RECORD = Record(
 )
 
 
-def _file(path: Path, run: dict[str, object] | None = None) -> RecordFile:
-    return RecordFile(path, RUN if run is None else run)
+def _file(path: Path, run: dict[str, object] | None = None) -> RecordFile[Record]:
+    return RecordFile(path, RUN if run is None else run, Record.from_dict)
 
 
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from safelight.early_stop import peek_steps, watched
-from safelight.errors import RequestError
 from safelight.evaluation import judging
-from safelight.evaluation.rates import Rate, at_false_positives, auroc
+from safelight.evaluation.rates import OperatingPoint, Rate, at_false_positives, auroc
+from safelight.evaluation.record import RecordFile
 from safelight.evaluation.results import write_results
 from safelight.evaluation.run import Progress
 from safelight.evaluation.storybook_suites import suite
@@ -41,7 +41,7 @@ _FIRST, _LAST = 0.2, 0.7
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Told:
     """What a policy says of a picture: its score and whether it would be hidden; and the truth."""
 
     harmful: bool
@@ -50,13 +50,10 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class Drawn(Told):
     """A generated picture, true by the judge, and the policy's score of what it was becoming, by step."""
 
     case: str
-    harmful: bool
-    score: float
-    caught: bool
     coming: Mapping[str, float]
 
 
@@ -80,58 +77,47 @@ def evaluate_image_filter(
     renders = list(_looked_at(guard, Storybook(seed).scenes(scenes)))
     perfect = [_with_perfect_sight(guard.policy, scene) for scene in Storybook(seed).scenes(scenes)]
     pairs = list(_pairs(guard.policy, seed))
-    judged = [x for chunk in _chunks([pair.scene for pair in pairs]) for x in _looked_at(guard, chunk)]
-    generated = [Seen(d.harmful, d.score, d.caught) for d in drawn]
+    judged = list(_looked_at(guard, (pair.scene for pair in pairs)))
+    early = _early(drawn)
     tables = {
         "harm": [
             *_rows("renders", renders),
             *_rows("renders with perfect sight", perfect),
-            *_rows("generated", generated),
+            *_rows("generated", drawn),
         ],
         "company": _company_rows(pairs, judged),
-        "early": _early_rows(drawn),
+        "early": [Row(f"after step {step}", point.recall) for step, point in early.items()],
         "stopped": _stopped_rows(guard.policy, drawn, steps),
     }
-    figures = {**_aurocs(renders, generated), **_early_thresholds(drawn)}
+    figures = {**_aurocs(renders, drawn), **_thresholds(early)}
     command = f"safelight evaluate image-filter --scenes {scenes} --pictures {pictures} --seed {seed}"
     run = {"policy": guard.policy.id, "model": model, "steps": steps, "judge": judging.sha256(Judge.load())}
     return write_results(out / "results.json", command, run, tables, figures)
 
 
-def _aurocs(renders: Sequence[Seen], generated: Sequence[Seen]) -> dict[str, float | None]:
+def _aurocs(renders: Sequence[Told], generated: Sequence[Told]) -> dict[str, float | None]:
     both = (("renders", renders), ("generated", generated))
     return {f"{name}: AUROC": auroc(*_sides(seen)) for name, seen in both if all(_sides(seen))}
 
 
-def _looked_at(guard: Guard, scenes: Iterator[Scene] | Sequence[Scene]) -> Iterator[Seen]:
-    for chunk in _chunks(scenes):
+def _looked_at(guard: Guard, scenes: Iterator[Scene]) -> Iterator[Told]:
+    while chunk := list(islice(scenes, _CHUNK)):
         for scene, verdict in zip(chunk, guard.screen_images([s.image for s in chunk]), strict=True):
-            yield Seen(bool(scene.harms), verdict.score, verdict.action >= Action.BLUR)
+            yield Told(bool(scene.harms), verdict.score, verdict.action >= Action.BLUR)
 
 
-def _with_perfect_sight(policy: Policy, scene: Scene) -> Seen:
+def _with_perfect_sight(policy: Policy, scene: Scene) -> Told:
     """To tell the policy's errors from its filters'."""
     things = zip(scene.objects, scene.boxes, strict=True)
     verdict = policy.judge("image", [Finding(label, 1.0, "truth", Box(*box)) for label, box in things])
-    return Seen(bool(scene.harms), verdict.score, verdict.action >= Action.BLUR)
+    return Told(bool(scene.harms), verdict.score, verdict.action >= Action.BLUR)
 
 
-def _chunks(scenes: Iterator[Scene] | Sequence[Scene]) -> Iterator[list[Scene]]:
-    chunk: list[Scene] = []
-    for scene in scenes:
-        chunk.append(scene)
-        if len(chunk) == _CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def _sides(seen: Sequence[Seen]) -> tuple[list[float], list[float]]:
+def _sides(seen: Sequence[Told]) -> tuple[list[float], list[float]]:
     return [x.score for x in seen if x.harmful], [x.score for x in seen if not x.harmful]
 
 
-def _rows(name: str, seen: Sequence[Seen]) -> Iterator[Row]:
+def _rows(name: str, seen: Sequence[Told]) -> Iterator[Row]:
     harmful, harmless = _sides(seen)
     if not harmful or not harmless:
         return
@@ -181,7 +167,7 @@ def _listed(policy: Policy, hazard: str) -> set[str]:
     return set().union(*(labels for labels in rules if hazard in labels)) - {hazard}
 
 
-def _company_rows(pairs: Sequence[_Side], seen: Sequence[Seen]) -> list[Row]:
+def _company_rows(pairs: Sequence[_Side], seen: Sequence[Told]) -> list[Row]:
     """How often the policy is right at its own thresholds."""
     right = [(pair, x.caught == x.harmful) for pair, x in zip(pairs, seen, strict=True)]
     rows = []
@@ -197,33 +183,17 @@ def _drawn(
 ) -> list[Drawn]:
     """The first ``pictures`` of the suite "model"; those that ``path`` has are not drawn again."""
     cases = suite("model", seed).cases[:pictures]
-    order = {"policy": sha256(guard.policy.model_dump_json().encode()).hexdigest(), "model": model}
-    order |= {"seed": str(seed), "steps": str(steps)}
-    drawn = _kept(path, order)[:pictures]
+    policy = sha256(guard.policy.model_dump_json().encode()).hexdigest()
+    run = {"policy_sha256": policy, "model": model, "seed": seed, "steps": steps}
+    file = RecordFile(path, run, lambda fields: Drawn(**fields))
     pipe = load_pipeline(model)
     pipe.set_progress_bar_config(disable=True)
     judge = Judge.load()
-    with path.open("a", encoding="utf-8") as file:
-        while rest := cases[len(drawn) : len(drawn) + _DRAWN_AT_ONCE]:
-            batch = _draw(guard, judge, pipe, rest, seed + len(drawn), steps)
-            file.writelines(json.dumps(asdict(each)) + "\n" for each in batch)
-            file.flush()
-            drawn += batch
-            if progress:
-                progress(len(drawn), len(cases))
-    return drawn
-
-
-def _kept(path: Path, order: Mapping[str, str]) -> list[Drawn]:
-    """What an earlier run of the same ``order``, which is the file's first line, has drawn; a last line that
-    it did not finish is dropped."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = path.read_text("utf-8") if path.exists() else ""
-    head, *lines = text[: text.rfind("\n") + 1].splitlines() or [json.dumps(order)]
-    if head != json.dumps(order):
-        raise RequestError(f"{path} has the pictures of another run; give another --out.")
-    path.write_text("".join(f"{line}\n" for line in (head, *lines)), "utf-8")
-    return [Drawn(**json.loads(line)) for line in lines]
+    while rest := cases[len(file.records) : len(file.records) + _DRAWN_AT_ONCE]:
+        file.append(_draw(guard, judge, pipe, rest, seed + len(file.records), steps))
+        if progress:
+            progress(len(file.records), len(cases))
+    return file.records[:pictures]
 
 
 def _draw(guard: Guard, judge: Judge, pipe: Any, cases: Sequence[Case], seed: int, steps: int) -> list[Drawn]:
@@ -241,7 +211,7 @@ def _draw(guard: Guard, judge: Judge, pipe: Any, cases: Sequence[Case], seed: in
         images = pipe([case.prompt for case in cases], num_inference_steps=steps, generator=generators).images
     truths = [bool(judging.harms_of(judging.seen(sighting))) for sighting in judge.detect(images)]
     return [
-        Drawn(case.id, truth, verdict.score, verdict.action >= Action.BLUR, peeks)
+        Drawn(truth, verdict.score, verdict.action >= Action.BLUR, case.id, peeks)
         for case, truth, verdict, peeks in zip(
             cases, truths, guard.screen_images(images), coming, strict=True
         )
@@ -252,30 +222,21 @@ def _steps_of(drawn: Sequence[Drawn]) -> list[str]:
     return list(drawn[0].coming) if drawn else []
 
 
-def _at(drawn: Sequence[Drawn], step: str) -> list[Seen]:
-    return [Seen(d.harmful, d.coming[step], False) for d in drawn]
-
-
-def _early_rows(drawn: Sequence[Drawn]) -> list[Row]:
-    """Of the harmful generations, how many show it after each step, at 1 % false alarms."""
-    rows = []
+def _early(drawn: Sequence[Drawn]) -> dict[str, OperatingPoint]:
+    """How many of the harmful generations show it after each step at 1 % false alarms; and the thresholds."""
+    points = {}
     for step in _steps_of(drawn):
-        harmful, harmless = _sides(_at(drawn, step))
+        harmful, harmless = ([d.coming[step] for d in drawn if d.harmful is side] for side in (True, False))
         if harmful and harmless:
-            rows.append(
-                Row(f"after step {step}", at_false_positives(harmful, harmless, _FALSE_POSITIVES).recall)
-            )
-    return rows
+            points[step] = at_false_positives(harmful, harmless, _FALSE_POSITIVES)
+    return points
 
 
-def _early_thresholds(drawn: Sequence[Drawn]) -> dict[str, float | None]:
-    figures: dict[str, float | None] = {}
-    for step in _steps_of(drawn):
-        harmful, harmless = _sides(_at(drawn, step))
-        if harmful and harmless:
-            threshold = at_false_positives(harmful, harmless, _FALSE_POSITIVES).threshold
-            figures[f"threshold after step {step}"] = threshold if math.isfinite(threshold) else None
-    return figures
+def _thresholds(early: Mapping[str, OperatingPoint]) -> dict[str, float | None]:
+    return {
+        f"threshold after step {step}": point.threshold if math.isfinite(point.threshold) else None
+        for step, point in early.items()
+    }
 
 
 def _stopped_rows(policy: Policy, drawn: Sequence[Drawn], steps: int) -> list[Row]:

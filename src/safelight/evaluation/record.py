@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from safelight.errors import RequestError
 
@@ -48,24 +48,26 @@ class Record:
     def released(self) -> bool:
         return self.style is not None
 
-    def to_line(self) -> str:
-        return json.dumps(asdict(self)) + "\n"
-
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         seen = tuple(Seen(row["label"], row["score"], tuple(row["box"])) for row in data["seen"])
         return cls(**{**data, "seen": seen, "harms": tuple(data["harms"])})
 
 
-class RecordFile:
-    """Records of one run: its first line says of which, every other line is a record.
+R = TypeVar("R")
+
+
+class RecordFile(Generic[R]):
+    """Records of one run: its first line says of which, every other line is a record, a dataclass that
+    ``read`` makes again of its fields.
 
     Raises ``RequestError`` for a file of another run, or one that is no record file.
     """
 
-    def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, run: Mapping[str, Any], read: Callable[[Mapping[str, Any]], R]) -> None:
         self.path = path
-        self.records: list[Record] = []
+        self.records: list[R] = []
+        self._read = read
         path.parent.mkdir(parents=True, exist_ok=True)
         header = json.dumps({"run": run}, default=str)
         if lines := _whole_lines(path):
@@ -73,15 +75,15 @@ class RecordFile:
         else:
             self._write(header + "\n")
 
-    def append(self, records: Iterable[Record]) -> None:
+    def append(self, records: Iterable[R]) -> None:
         new = list(records)
-        self._write("".join(record.to_line() for record in new))
+        self._write("".join(json.dumps(asdict(record)) + "\n" for record in new))  # type: ignore[call-overload]
         self.records += new
 
     def _take_up(self, lines: list[str], run: Mapping[str, Any]) -> None:
         try:
             before = json.loads(lines[0])["run"]
-            self.records = [Record.from_dict(json.loads(line)) for line in lines[1:]]
+            self.records = [self._read(json.loads(line)) for line in lines[1:]]
         except (ValueError, LookupError, TypeError) as error:
             raise RequestError(f"{self.path} is not a file of records; give another one.") from error
         for key in sorted({*before, *run}):

@@ -38,7 +38,7 @@ def evaluate(
     """
     if limit is not None and limit < 1:
         raise RequestError(f"the limit is a number of prompts, at least 1, not {limit}.")
-    file = RecordFile(out, describe(system, suite, judge, seeds))
+    file = RecordFile(out, describe(system, suite, judge, seeds), Record.from_dict)
     wanted = {(case.id, picture_seed(seed, case)): case for seed in seeds for case in suite.cases[:limit]}
     done = {(record.case, record.seed): record for record in file.records}
     todo = [(case, seed) for (id_, seed), case in wanted.items() if (id_, seed) not in done]
