@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,12 +11,12 @@ import numpy as np
 from PIL.Image import Image
 from safetensors.numpy import save_file
 
-from one_core import one_core
 from safelight.clip import load_clip
 from safelight.evaluation.clip import describe
 from safelight.filters.image.clip import Clip
 from safelight.storybook import Storybook
 from safelight.storybook.vocabulary import HAZARDS
+from timing import cores, seconds
 
 _PICTURES, _ROUNDS, _HIDDEN = 256, 21, 64
 
@@ -36,7 +34,7 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
             safety_checker=files["checker"],
             heads=[files["linear"], files["layers"]],
         )
-    with one_core():
+    with cores(1):
         rounds = [_round(number, one, four) for number in range(_ROUNDS)]
     alone, together, again = ([1000 * times[i] / _PICTURES for times in rounds] for i in range(3))
     return {"model": load_clip().version, "pictures": _PICTURES, "rounds": _ROUNDS}, {
@@ -51,20 +49,14 @@ def _round(number: int, one: Clip, four: Clip) -> tuple[float, float, float]:
     """Seconds for one head, for four, and for four on pictures that were embedded before."""
     ours, theirs = _pictures(2 * number), _pictures(2 * number + 1)
     if number % 2:  # who goes first must not matter
-        together, alone = _seconds(four.find, ours), _seconds(one.find, theirs)
+        together, alone = seconds(lambda: four.find(ours)), seconds(lambda: one.find(theirs))
     else:
-        alone, together = _seconds(one.find, theirs), _seconds(four.find, ours)
-    return alone, together, _seconds(four.find, ours)
+        alone, together = seconds(lambda: one.find(theirs)), seconds(lambda: four.find(ours))
+    return alone, together, seconds(lambda: four.find(ours))
 
 
 def _pictures(number: int) -> list[Image]:
     return [scene.image for scene in Storybook(7).scenes(_PICTURES, number * _PICTURES)]
-
-
-def _seconds(find: Callable[[list[Image]], object], pictures: list[Image]) -> float:
-    started = time.perf_counter()
-    find(pictures)
-    return time.perf_counter() - started
 
 
 def _save_heads(folder: Path, size: int) -> dict[str, str]:

@@ -6,11 +6,8 @@ slow them alike. Each reader starts from the same JPEG files.
 
 from __future__ import annotations
 
-import os
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -21,6 +18,7 @@ from PIL import Image
 from safelight.filters.image.nudenet import NudeNet
 from safelight.filters.image.storybook import StorybookImage
 from safelight.storybook import Storybook
+from timing import cores, seconds
 
 _PICTURES, _SIZE, _ROUNDS, _CORES, _ALONE = 100, (640, 480), 7, 2, 51
 
@@ -29,17 +27,17 @@ Reader = Callable[[Sequence[str]], object]
 
 def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     """Pictures a second of many JPEGs, then milliseconds of one picture in memory (medians)."""
-    with _few_cores(), tempfile.TemporaryDirectory() as folder:
+    with cores(_CORES), tempfile.TemporaryDirectory() as folder:
         paths = _write_pictures(Path(folder))
-        seconds = _take_turns(_readers(), paths)
+        times_of = _take_turns(_readers(), paths)
         alone = _alone(paths)
-    ours = seconds["NudeNet"]
+    ours = times_of["NudeNet"]
     run = {"pictures": _PICTURES, "size": _SIZE, "rounds": _ROUNDS, "cores": _CORES, "alone": _ALONE}
     return run, {
-        **{f"{name}: pictures a second": _PICTURES / median(times) for name, times in seconds.items()},
+        **{f"{name}: pictures a second": _PICTURES / median(times) for name, times in times_of.items()},
         **{
             f"NudeNet / {name}": median(theirs / mine for theirs, mine in zip(times, ours, strict=True))
-            for name, times in seconds.items()
+            for name, times in times_of.items()
             if name != "NudeNet"
         },
         **alone,
@@ -59,13 +57,13 @@ def _readers() -> dict[str, Reader]:
 
 def _take_turns(readers: Mapping[str, Reader], paths: Sequence[str]) -> dict[str, list[float]]:
     """Seconds of each round of each reader."""
-    seconds: dict[str, list[float]] = {name: [] for name in readers}
+    times: dict[str, list[float]] = {name: [] for name in readers}
     for reader in readers.values():
         reader(paths[:4])
     for _ in range(_ROUNDS):
         for name, reader in readers.items():
-            seconds[name].append(_seconds(lambda reader=reader: reader(paths)))  # type: ignore[misc]
-    return seconds
+            times[name].append(seconds(lambda reader=reader: reader(paths)))  # type: ignore[misc]
+    return times
 
 
 def _alone(paths: Sequence[str]) -> dict[str, float]:
@@ -98,24 +96,4 @@ def _write_pictures(folder: Path) -> list[str]:
 
 def _milliseconds(find: Callable[[Sequence[Image.Image]], object], images: Sequence[Image.Image]) -> float:
     find(images[:1])
-    return 1000 * median(_seconds(lambda image=image: find([image])) for image in images)  # type: ignore[misc]
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-@contextmanager
-def _few_cores() -> Iterator[None]:
-    """Where the system can, everything runs on two cores."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, set(sorted(cores)[:_CORES]))
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
+    return 1000 * median(seconds(lambda image=image: find([image])) for image in images)  # type: ignore[misc]

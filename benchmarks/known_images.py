@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.Image import Resampling, Transpose
 
-from one_core import one_core
 from safelight.filters.image.hash_index import MOST_BITS, HashIndex
 from safelight.filters.image.hash_lists import HashList
 from safelight.filters.image.known_image import KnownImage
 from safelight.filters.image.pdq import PdqHasher
 from safelight.storybook import Storybook
+from timing import cores
 
 _KNOWN, _SCENES, _TEXTURES, _SEED = 1_000_000, 40, 16, 7
 _REFERENCE_SIDE = 512
@@ -34,7 +34,7 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     """Milliseconds are of processor time, one core, medians over 50."""
     rng = np.random.default_rng(_SEED)
     run = {"known pictures": _KNOWN, "storybook scenes": _SCENES, "textures of a kind": _TEXTURES}
-    with one_core():
+    with cores(1):
         return run, {**_costs(rng), **_copies(rng)}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import safelight
 from safelight.evaluation import BareSystem, GuardedSystem, suite
 from safelight.storybook import Storybook
+from timing import seconds
 
 STEPS = 25
 _ROUNDS = 9
@@ -32,12 +32,12 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     return {"pictures": 16, "steps": STEPS}, {
         "import": own,
         "import / import numpy": own / peer,
-        "scenes drawn a second, one core": 2000 / _seconds(lambda: list(Storybook(1).scenes(2000)), 3),
+        "scenes drawn a second, one core": 2000 / _median(lambda: list(Storybook(1).scenes(2000)), 3),
         "batch of 16": bare,
         "guarded batch of 16": guarded,
         "guarded / bare": guarded / bare,
         "guarded / guarded without early stopping": guarded / at_the_end,
-        "prompts screened a second": len(prompts) / _seconds(lambda: guard.screen_prompts(prompts), 3),
+        "prompts screened a second": len(prompts) / _median(lambda: guard.screen_prompts(prompts), 3),
         "safelight generate, cold": _cold(),
     }
 
@@ -52,7 +52,7 @@ def _draw(*systems: BareSystem | GuardedSystem) -> list[float]:
     for system in systems:
         system.answer(prompts[:1], [0])
     rounds = [
-        [_seconds(lambda system=system: system.answer(prompts, range(len(prompts))), 1) for system in systems]  # type: ignore[misc]
+        [seconds(lambda system=system: system.answer(prompts, range(len(prompts)))) for system in systems]  # type: ignore[misc]
         for _ in range(_ROUNDS)
     ]
     return [median(times) for times in zip(*rounds, strict=True)]
@@ -66,19 +66,12 @@ def _import(module: str) -> float:
 def _cold() -> float:
     with tempfile.TemporaryDirectory() as folder:
         order = ("-m", "safelight", "generate", "a dog in the park", "--seed", "1", "--out", folder)
-        return _seconds(lambda: _python(*order), 3)
+        return _median(lambda: _python(*order), 3)
 
 
 def _python(*arguments: str) -> str:
     return subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def _seconds(work: Callable[[], object], times: int) -> float:
-    """The median of so many times."""
-
-    def once() -> float:
-        started = time.perf_counter()
-        work()
-        return time.perf_counter() - started
-
-    return median(once() for _ in range(times))
+def _median(work: Callable[[], object], times: int) -> float:
+    return median(seconds(work) for _ in range(times))

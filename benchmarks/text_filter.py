@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,10 +11,10 @@ from statistics import median
 from typing import Any
 
 import safelight
-from one_core import one_core
 from safelight.filters.text.classifier import PromptClassifier
 from safelight.filters.text.lexicon import Lexicon
 from safelight.filters.text.training.grammar import write
+from timing import cores, seconds
 
 PACKAGED = Path(safelight.__file__).parent / "filters/text/classifiers/general"
 _ALONE, _TOGETHER, _SEED = 300, 1000, 7
@@ -28,7 +27,7 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     prompts = [text.prompt for text in islice(write(_SEED), _TOGETHER)]
     guard = safelight.Guard.from_policy("general", without_image_filter=True)
     assert guard.policy.filters.prompt == ("lexicon", "classifier")
-    with one_core():
+    with cores(1):
         costs = {name: _milliseconds(read, prompts[:_ALONE]) for name, read in _readers(guard).items()}
     ours = costs["word list and classifier"]
     peers = ("better-profanity", "alt-profanity-check", "transformers, fp32")
@@ -36,7 +35,7 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
         **{f"{name}: ms a prompt": cost for name, cost in costs.items()},
         **{f"word list and classifier / {peer}": ours / costs[peer] for peer in peers},
         "word list and classifier: prompts a second, all cores": _TOGETHER
-        / _seconds(guard.screen_prompts, prompts),
+        / seconds(lambda: guard.screen_prompts(prompts)),
         "safelight screen, cold: s": median(_cold() for _ in range(5)),
     }
 
@@ -79,17 +78,9 @@ def _transformers() -> Reader:
 
 def _milliseconds(read: Reader, prompts: Sequence[str]) -> float:
     read(prompts[:3])
-    return 1000 * median(_seconds(read, [prompt]) for prompt in prompts)
-
-
-def _seconds(read: Reader, prompts: Sequence[str]) -> float:
-    started = time.perf_counter()
-    read(prompts)
-    return time.perf_counter() - started
+    return 1000 * median(seconds(lambda prompt=prompt: read([prompt])) for prompt in prompts)  # type: ignore[misc]
 
 
 def _cold() -> float:
     order = [sys.executable, "-m", "safelight", "screen", "--json", "a dog in the park"]
-    started = time.perf_counter()
-    subprocess.run(order, check=True, capture_output=True)
-    return time.perf_counter() - started
+    return seconds(lambda: subprocess.run(order, check=True, capture_output=True))

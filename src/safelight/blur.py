@@ -7,7 +7,7 @@ from typing import Literal
 
 from PIL.Image import Image, Resampling
 
-from safelight.types import Action, Box, Verdict
+from safelight.types import WHOLE, Action, Box, Verdict
 
 Style = Literal["blur", "mosaic"]
 
@@ -16,10 +16,8 @@ _BLOCKS = {"blur": 2, "mosaic": 4}
 # Boxes are drawn tight; this share of their size is added on every side.
 _MARGIN = 0.15
 
-_WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 
-
-def blurred(image: Image, boxes: Iterable[Box] = (_WHOLE,), style: Style = "blur") -> Image:
+def blurred(image: Image, boxes: Iterable[Box] = (WHOLE,), style: Style = "blur") -> Image:
     """A copy of ``image`` with every box, by default the whole of it, made unrecognisable."""
     smooth = Resampling.BICUBIC if style == "blur" else Resampling.NEAREST
     copy = image.convert("RGB")
@@ -38,8 +36,8 @@ def boxes_of(verdicts: Iterable[Verdict]) -> tuple[Box, ...]:
         guilty = {label for c in verdict.categories.values() if c.action >= Action.BLUR for label in c.labels}
         for finding in verdict.findings:
             if finding.label in guilty:
-                boxes.append(finding.evidence if isinstance(finding.evidence, Box) else _WHOLE)
-    return tuple(boxes) or (_WHOLE,)
+                boxes.append(finding.evidence if isinstance(finding.evidence, Box) else WHOLE)
+    return tuple(boxes) or (WHOLE,)
 
 
 def _pixels(box: Box, width: int, height: int) -> tuple[int, int, int, int]:

@@ -120,7 +120,7 @@ def watched(
         nonlocal done, looked
         done += 1
         of = _steps(pipe, scheduler)
-        due = sum(step <= done for step in peek_steps(at, of))
+        due = sum(peek <= done for peek in peek_steps(at, of))
         if due > looked and not problems and not between_orders(scheduler):
             looked = due
             if images := _coming(pipe, (output, timestep, sample), arguments or {}, problems):

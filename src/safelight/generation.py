@@ -148,17 +148,15 @@ class Generation:
             return picture
         if action is Action.BLOCK:
             return None
-        screen = self.screens["image"] if "image" in self.screens else self.screens["pair"]
-        hiding = screen.policy.hiding
-        mine = [v for v in self.verdicts if v.subject == "picture" and v.index == number]
-        if hiding.whole:
-            return blurred(picture, style=hiding.style)
-        hidden = blurred(picture, boxes_of(mine), hiding.style)
-        # A box may have missed a second one of its kind.
-        again = (
-            self.screens["image"]([hidden], "blurred picture", [number]) if "image" in self.screens else []
-        )
-        return blurred(picture, style=hiding.style) if severest(again) >= Action.BLUR else hidden
+        hiding = self.screens["prompt"].policy.hiding
+        if not hiding.whole:
+            mine = [v for v in self.verdicts if v.subject == "picture" and v.index == number]
+            hidden = blurred(picture, boxes_of(mine), hiding.style)
+            # A box may have missed a second one of its kind.
+            screen = self.screens.get("image")
+            if severest(screen([hidden], "blurred picture", [number]) if screen else []) < Action.BLUR:
+                return hidden
+        return blurred(picture, style=hiding.style)
 
     def _notes(self, truncated: Sequence[int]) -> tuple[str, ...]:
         cut = [

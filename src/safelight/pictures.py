@@ -6,9 +6,10 @@ import hashlib
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from safelight.errors import ImageError
+from safelight.errors import ImageError, first_line
 
 Source = Image.Image | NDArray[Any] | bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
 """A picture; encoded bytes, or a file that has them, by its path or opened; or an array (H, W), (H, W, 3)
@@ -98,7 +99,7 @@ def _reported() -> Iterator[None]:
     except ImageError:
         raise
     except Exception as error:
-        said = str(error).strip().split("\n")[0] or "it is damaged"
+        said = first_line(error) or "it is damaged"
         raise ImageError(f"it cannot be read as a picture ({type(error).__name__}: {said}).") from error
 
 
@@ -262,14 +263,13 @@ def _standard_colours(image: Image.Image, profile: Any) -> Image.Image | None:
         return None
     try:
         own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        standard = ImageCms.createProfile("sRGB")
-        if image.mode in ("P", "PA") or image.has_transparency_data:
-            layered = image.convert("RGBA")
-            changed = ImageCms.profileToProfile(layered.convert("RGB"), own, standard, outputMode="RGB")
-            if changed is not None:
-                changed.putalpha(layered.getchannel("A"))
-            return changed
-        return ImageCms.profileToProfile(image, own, standard, outputMode="RGB")
+        transform = partial(
+            ImageCms.profileToProfile,
+            inputProfile=own,
+            outputProfile=ImageCms.createProfile("sRGB"),
+            outputMode="RGB",
+        )
+        return _recoloured(image, transform)
     except (ImageCms.PyCMSError, OSError, ValueError):
         # A profile for another kind of colours than the picture has, or a damaged one.
         return None
@@ -278,9 +278,15 @@ def _standard_colours(image: Image.Image, profile: Any) -> Image.Image | None:
 def _with_gamma(image: Image.Image, gamma: float) -> Image.Image:
     """As browsers show a PNG with a gAMA chunk: each value to the power of 1 / (gamma · 2.2)."""
     table = [round(_EIGHT_BITS * (value / _EIGHT_BITS) ** (1 / (gamma * _DISPLAY))) for value in range(256)]
-    if image.has_transparency_data:
-        layered = image.convert("RGBA")
-        brightened = layered.convert("RGB").point(table * 3)
-        brightened.putalpha(layered.getchannel("A"))
-        return brightened
-    return image.convert("RGB").point(table * 3)
+    return _recoloured(image, lambda colours: colours.convert("RGB").point(table * 3))
+
+
+def _recoloured(image: Image.Image, change: Callable[[Image.Image], Any]) -> Image.Image:
+    """``image`` with ``change`` made to its colours; what is transparent stays so."""
+    if not image.has_transparency_data:
+        opaque: Image.Image = change(image.convert("RGB") if image.mode == "P" else image)
+        return opaque
+    layered = image.convert("RGBA")
+    changed: Image.Image = change(layered.convert("RGB"))
+    changed.putalpha(layered.getchannel("A"))
+    return changed

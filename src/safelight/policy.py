@@ -15,7 +15,7 @@ from safelight.blur import Style
 from safelight.errors import PolicyError, closest, no_such
 from safelight.taxonomy import load_taxonomy
 from safelight.toml_file import TomlFile
-from safelight.types import STAGES, Action, Box, CategoryScore, FilterRun, Finding, Stage, Verdict
+from safelight.types import STAGES, WHOLE, Action, Box, CategoryScore, FilterRun, Finding, Stage, Verdict
 
 _PACKAGED = Path(__file__).with_name("policies")
 
@@ -25,8 +25,7 @@ Stages = Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
 
 Boxes = Mapping[str, Sequence[Box]]
 # Where things are that were found without a place.
-_EVERYWHERE = Box(0.0, 0.0, 1.0, 1.0)
-_ANYWHERE = (_EVERYWHERE,)
+_ANYWHERE = (WHOLE,)
 _Evidence = tuple[float, tuple[str, ...]]
 _Claim = tuple[str, float, tuple[str, ...]]
 
@@ -250,7 +249,7 @@ class Policy(_Table):
         boxes: dict[str, list[Box]] = {}
         for finding in findings:
             seen[finding.label] = max(finding.score, seen.get(finding.label, 0.0))
-            box = finding.evidence if isinstance(finding.evidence, Box) else _EVERYWHERE
+            box = finding.evidence if isinstance(finding.evidence, Box) else WHOLE
             boxes.setdefault(finding.label, []).append(box)
         claims: list[_Claim] = [
             (c, score, (label,)) for label, score in seen.items() for c in self._meaning(label)

@@ -67,6 +67,9 @@ class Box:
     bottom: float
 
 
+WHOLE = Box(0.0, 0.0, 1.0, 1.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Concept:
     """A concept that prompt or picture is close to; ``similarity`` is a cosine in [-1, 1]."""

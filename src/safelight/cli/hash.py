@@ -25,7 +25,7 @@ def hash_pictures(
 ) -> None:
     """Print the hashes of pictures: one JSON object a line, ready to be a list for known-image.
 
-    An animation has a line for each frame, a picture with transparency one over white and one over black.
+    A picture has a line for each frame and each way that it can be seen: what is transparent, over white too.
     "pdq" is null where there is too little to see for it to tell the picture from others. Exits with 2 if a
     picture could not be read; the others are hashed all the same. Needs the extra "hashes".
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -64,6 +65,7 @@ def screen(
       echo '{"id": 1, "prompt": "a gun"}' | safelight screen --policy storybook
     """
     from safelight.cli.items import read_items
+    from safelight.cli.record import screened
     from safelight.guard import Guard
 
     guard = Guard.from_policy(policy)
@@ -71,9 +73,9 @@ def screen(
     if out:
         code = _keep(guard, items, out, explain, as_json)
     elif terminal.is_terminal() and not as_json:
-        code = _show_table(guard, items)
+        code = _show_table(screened(guard, items))
     else:
-        code = _show_lines(guard, items, explain)
+        code = _show_lines(screened(guard, items), items.total, explain)
     if code == _WRONG or (code == _BLOCKED and not as_json):
         raise typer.Exit(code)
 
@@ -93,10 +95,10 @@ def _keep(guard: Guard, items: Items, out: Path, explain: bool, as_json: bool) -
         worst = 0
         for record in screened(guard, ledger.missing(items)):
             ledger.add(record.to_dict(explain))
-            worst = max(worst, _code(record), key=_PRECEDENCE.index)
+            worst = _worse(worst, _code(record))
             tell(len(ledger))
         if ledger.actions["block"]:
-            worst = max(worst, _BLOCKED, key=_PRECEDENCE.index)
+            worst = _worse(worst, _BLOCKED)
     if as_json:
         terminal.print_json({"out": str(out), "policy": guard.policy.id, "actions": dict(ledger.actions)})
     else:
@@ -105,28 +107,28 @@ def _keep(guard: Guard, items: Items, out: Path, explain: bool, as_json: bool) -
     return worst
 
 
-def _show_lines(guard: Guard, items: Items, explain: bool) -> int:
+def _show_lines(records: Iterable[Record], total: int | None, explain: bool) -> int:
     """Prints each record as it comes; gives the exit code."""
-    from safelight.cli.record import screened
-
     worst = 0
-    with terminal.counting("Screening", items.total, terminal.is_terminal()) as tell:
-        for number, record in enumerate(screened(guard, items), 1):
+    with terminal.counting("Screening", total, terminal.is_terminal()) as tell:
+        for number, record in enumerate(records, 1):
             terminal.print_json(record.to_dict(explain))
-            worst = max(worst, _code(record), key=_PRECEDENCE.index)
+            worst = _worse(worst, _code(record))
             tell(number)
     return worst
 
 
-def _show_table(guard: Guard, items: Items) -> int:
-    from safelight.cli.record import screened
-
+def _show_table(records: Iterable[Record]) -> int:
     rows, worst = [], 0
-    for record in screened(guard, items):
+    for record in records:
         rows.append((record.action.value, record.item.name, record.why))
-        worst = max(worst, _code(record), key=_PRECEDENCE.index)
+        worst = _worse(worst, _code(record))
     terminal.print_table(("", "item", "why"), rows)
     return worst
+
+
+def _worse(one: int, other: int) -> int:
+    return max(one, other, key=_PRECEDENCE.index)
 
 
 def _code(record: Record) -> int:
