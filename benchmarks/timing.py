@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 
 @contextmanager
@@ -15,11 +16,18 @@ def cores(count: int) -> Iterator[None]:
         yield
         return
     there = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, set(sorted(there)[:count]))
+    _keep_to(set(sorted(there)[:count]))
     try:
         yield
     finally:
-        os.sched_setaffinity(0, there)
+        _keep_to(there)
+
+
+def _keep_to(cores: set[int]) -> None:
+    """For every thread there is: a pool's would otherwise stay for good where they were started."""
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def seconds(work: Callable[[], object]) -> float:
