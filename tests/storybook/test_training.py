@@ -11,14 +11,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from safelight.models import load_pipeline
 from safelight.storybook.detector import Detector
 from safelight.storybook.scene import Storybook
-from safelight.storybook.training.autoencoder import _Training, reconstruction_db, to_tensor
+from safelight.storybook.training import half_made
+from safelight.storybook.training.autoencoder import (
+    _Training,
+    reconstruction_db,
+    signal_to_noise_db,
+    to_tensor,
+)
 from safelight.storybook.training.denoiser import Captions, _harder_often
 from safelight.storybook.training.detector import (
     ARCHITECTURES,
     GRID,
     DetectorNetwork,
+    _Scenes,
     _targets,
     export,
 )
@@ -38,6 +46,48 @@ def test_renders_are_the_storybook(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert (truth.setting, truth.unnamed) == (drawn.plan.setting, len(unnamed))
         assert len(truth.relations) == sum(not unnamed & {r.subject, r.target} for r in drawn.relations)
     assert len(renders) == 20
+
+
+def test_a_half_made_picture_becomes_its_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    renders = _renders(tmp_path, monkeypatch)
+    half = half_made.half_made(tmp_path, 4, 15)
+    assert len(half) == 15
+    rows = range(15)
+    made = half.pictures(rows).astype(np.float32)
+    scenes = renders.pictures(rows).astype(np.float32)
+    distances = np.abs(made[:, None] - scenes[None]).mean((2, 3, 4))
+    assert (distances.argmin(1) == rows).mean() > 0.9
+    assert np.diag(distances).min() > 5
+
+    again = half_made.half_made(tmp_path, 4, 15)
+    assert (again.pictures(rows) == half.pictures(rows)).all()
+
+
+def test_hardly_begun_noise_is_taken_away_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    renders, pipe = _renders(tmp_path, monkeypatch), load_pipeline("storybook", device="cpu")
+    monkeypatch.setattr(half_made, "_LATEST", 0)
+    monkeypatch.setattr(half_made, "_EARLIEST", 1)
+    pictures = renders.pictures(range(4))
+    captions = [truth.captions[0] for truth in renders.truths[:4]]
+    made = half_made.unfinished(pipe, pictures, captions, torch.Generator().manual_seed(0))
+    decoded = signal_to_noise_db(to_tensor(made), to_tensor(pictures))
+    assert decoded == pytest.approx(reconstruction_db(pipe.vae, pictures), abs=1)
+
+
+def test_a_batch_is_part_half_made_where_the_budget_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renders = _renders(tmp_path, monkeypatch)
+    plain = replace(ARCHITECTURES["judge"], storybook=4, scenes=20)
+    finished, truths = _Scenes(plain, tmp_path).draw(np.random.default_rng(0))
+    mixed = replace(plain, half_made=15, of_a_batch=11)
+    pictures, mixed_truths = _Scenes(mixed, tmp_path).draw(np.random.default_rng(0))
+    assert (pictures[:-11] == finished[:-11]).all()
+    assert truths[:-11] == mixed_truths[:-11]
+    half = half_made.half_made(tmp_path, 4, 15)
+    for picture, truth in zip(pictures[-11:], mixed_truths[-11:], strict=True):
+        row = renders.truths.index(truth)
+        assert (picture == half.pictures([row])[0]).all()
 
 
 def test_folding_the_norm_changes_no_latent() -> None:
@@ -151,7 +201,6 @@ def _renders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Renders:
     from safelight.storybook.training import renders as module
 
     monkeypatch.setattr(module, "SHARD", 10)
-    for shard in range(2):
-        module._render_shard((folder / f"renders-4-{shard:03d}.npy", 4, shard))
+    monkeypatch.setattr(module, "processes", lambda: 1)
     assert SHARD != 10
     return Renders(folder, 4, 20)

@@ -68,15 +68,19 @@ def _seconds(pixels: Tensor, kernel: Tensor) -> float:
     return min(times)
 
 
+def processes() -> int:
+    """As many as work best: one a core, with CUDA one."""
+    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
+
+
 def launch(work: Callable[..., None], *arguments: object) -> None:
-    """Run ``work(*arguments)`` in one process a core, joined for gradient averaging; with CUDA in one."""
-    processes = 1 if torch.cuda.is_available() else os.cpu_count() or 1
-    if processes == 1:
+    """Run ``work(*arguments)`` in all processes, joined for gradient averaging."""
+    if (count := processes()) == 1:
         work(*arguments)
         return
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/meeting"
-        spawn(_worker, (processes, meeting, work, arguments), nprocs=processes)
+        spawn(_worker, (count, meeting, work, arguments), nprocs=count)
 
 
 def _worker(

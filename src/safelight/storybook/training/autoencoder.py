@@ -78,6 +78,14 @@ def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
     return pixels.contiguous(memory_format=torch.channels_last).to(device())
 
 
+def to_pictures(pixels: Tensor) -> NDArray[np.uint8]:
+    """What :func:`to_tensor` takes, from (N, 3, 64, 64) in [-1, 1]."""
+    pictures: NDArray[np.uint8] = (
+        ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    )
+    return pictures
+
+
 def train_autoencoder(renders: Path, seed: int, count: int, images: int, out: Path, work: Path) -> None:
     """Train on ``images`` pictures drawn from the first ``count`` renders of ``seed``; write ``out``."""
     render(renders, seed, count)

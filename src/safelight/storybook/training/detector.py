@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from safelight.storybook.training.autoencoder import to_tensor
+from safelight.storybook.training.half_made import half_made
 from safelight.storybook.training.renders import Renders, Truth, render
 from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
 from safelight.training.loop import Fit, device, fit, launch, rank, steps
@@ -66,6 +67,7 @@ class Architecture:
     """Widths at 32, 16 and 8 cells a side, the block repeated there, and what the training is made of.
 
     ``storybook`` is the seed of its renders, of which ``scenes`` are drawn; ``images`` pass in training.
+    ``half_made`` of them are there half-made as well, ``of_a_batch`` in each.
     """
 
     block: Callable[[int], nn.Module]
@@ -75,6 +77,8 @@ class Architecture:
     storybook: int
     scenes: int
     images: int
+    half_made: int = 0
+    of_a_batch: int = 0
 
 
 ARCHITECTURES = {
@@ -82,7 +86,15 @@ ARCHITECTURES = {
         Residual, (32, 80, 128), (1, 3, 3), 101, storybook=11, scenes=200_000, images=450_000
     ),
     "filter": Architecture(
-        _Separable, (32, 80, 128), (1, 4, 6), 202, storybook=1, scenes=84_000, images=140_000
+        _Separable,
+        (32, 80, 128),
+        (1, 4, 6),
+        202,
+        storybook=1,
+        scenes=200_000,
+        images=400_000,
+        half_made=60_000,
+        of_a_batch=11,
     ),
 }
 
@@ -221,34 +233,54 @@ def augment(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     return (pixels * gain + float(rng.uniform(-0.04, 0.04))).clamp(0, 1)
 
 
+class _Scenes:
+    """What a detector is trained on: finished pictures, and half-made ones where its budget has some."""
+
+    def __init__(self, budget: Architecture, folder: Path) -> None:
+        self._finished = Renders(folder, budget.storybook, budget.scenes)
+        self._half_made = half_made(folder, budget.storybook, budget.half_made) if budget.half_made else None
+        self._last = slice(_BATCH - budget.of_a_batch, _BATCH)
+
+    def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], list[Truth]]:
+        """A batch (N, 64, 64, 3), half-made pictures last, and what is true of each."""
+        rows = rng.integers(len(self._finished), size=_BATCH)
+        pictures = self._finished.pictures(rows)
+        if self._half_made:
+            rows[self._last] %= len(self._half_made)
+            pictures[self._last] = self._half_made.pictures(rows[self._last])
+        return pictures, [self._finished.truths[row] for row in rows]
+
+
 def train_detector(name: str, out: Path, work: Path, share: float = 1.0) -> None:
     """Train the detector ``name`` ("judge" or "filter") and write ``out`` (ONNX, fp16 weights).
 
     ``work`` keeps renders and checkpoints, from which an interrupted training goes on; ``share`` scales
     the budget.
     """
-    budget = ARCHITECTURES[name]
-    scenes, images = max(256, round(share * budget.scenes)), max(256, round(share * budget.images))
+    whole = ARCHITECTURES[name]
+    scenes, images = max(256, round(share * whole.scenes)), max(256, round(share * whole.images))
+    budget = replace(whole, scenes=scenes, images=images, half_made=min(whole.half_made, scenes))
     render(work / "renders", budget.storybook, scenes)
-    launch(_train, name, scenes, images, out, work)
+    if budget.half_made:
+        half_made(work / "renders", budget.storybook, budget.half_made)
+    launch(_train, name, budget, out, work)
 
 
-def _train(name: str, scenes: int, images: int, out: Path, work: Path) -> None:
-    architecture = ARCHITECTURES[name]
+def _train(name: str, architecture: Architecture, out: Path, work: Path) -> None:
     torch.manual_seed(architecture.seed)
-    renders = Renders(work / "renders", architecture.storybook, scenes)
+    scenes = _Scenes(architecture, work / "renders")
     network = DetectorNetwork(architecture).to(device())
 
     def loss(rng: np.random.Generator) -> Tensor:
-        indices = rng.integers(len(renders), size=_BATCH)
-        pixels = augment((to_tensor(renders.pictures(indices)) + 1) / 2, rng)
+        pictures, truths = scenes.draw(rng)
+        pixels = augment((to_tensor(pictures) + 1) / 2, rng)
         outputs = network(pixels.contiguous(memory_format=torch.channels_last))
-        return _loss(outputs, _targets([renders.truths[i] for i in indices]))
+        return _loss(outputs, _targets(truths))
 
     averaged = fit(
         network,
         loss,
-        Fit(name, steps(images, _BATCH), 3e-3, architecture.seed, average=0.998, clip=5.0),
+        Fit(name, steps(architecture.images, _BATCH), 3e-3, architecture.seed, average=0.998, clip=5.0),
         work,
     )
     if rank() == 0:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from safelight.storybook.scene import SIZE_PX, Scene, Storybook
+from safelight.training.loop import processes
 
 SHARD = 5_000
 
@@ -39,20 +40,28 @@ class Truth:
 _TRUTHS = TypeAdapter(list[Truth])
 
 
-class Renders:
-    """``count`` scenes of one storybook seed: pictures (N, 64, 64, 3) uint8, mapped from disk, and truths."""
+class Pictures:
+    """The first ``count`` of the pictures in ``shards``, (64, 64, 3) uint8 each, mapped from disk."""
 
-    def __init__(self, folder: Path, seed: int, count: int) -> None:
-        shards = render(folder, seed, count)
-        self._pictures = [np.load(path, mmap_mode="r") for path in shards]
-        self.truths = [truth for path in shards for truth in _read_truths(path)][:count]
+    def __init__(self, shards: Sequence[Path], count: int) -> None:
+        self._shards = [np.load(path, mmap_mode="r") for path in shards]
+        self._count = count
 
     def __len__(self) -> int:
-        return len(self.truths)
+        return self._count
 
     def pictures(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         """(len(indices), 64, 64, 3) RGB."""
-        return np.stack([self._pictures[i // SHARD][i % SHARD] for i in indices])
+        return np.stack([self._shards[i // SHARD][i % SHARD] for i in indices])
+
+
+class Renders(Pictures):
+    """``count`` scenes of one storybook seed: pictures and truths."""
+
+    def __init__(self, folder: Path, seed: int, count: int) -> None:
+        shards = render(folder, seed, count)
+        super().__init__(shards, count)
+        self.truths = [truth for path in shards for truth in _read_truths(path)][:count]
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
         """Indices of batch after batch, each pass in a new order, without end."""
@@ -64,27 +73,46 @@ class Renders:
 
 def render(folder: Path, seed: int, count: int) -> list[Path]:
     """Draw the first ``count`` scenes of ``seed`` in whole shards; shards already there are kept."""
+    return make_shards(folder, "renders", seed, count, _render_shard)
+
+
+def make_shards(
+    folder: Path, name: str, seed: int, count: int, make: Callable[[Path, int, int], None]
+) -> list[Path]:
+    """The files of the first ``count`` pictures called ``name``, each made by ``make(file, seed, shard)``.
+
+    Those that are missing are made by all cores.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    shards = -(-count // SHARD)
-    paths = [folder / f"renders-{seed}-{shard:03d}.npy" for shard in range(shards)]
+    paths = [folder / f"{name}-{seed}-{shard:03d}.npy" for shard in range(-(-count // SHARD))]
     missing = [(path, seed, shard) for shard, path in enumerate(paths) if not path.exists()]
-    if missing:
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(_render_shard, missing))
+    workers = min(processes(), len(missing))
+    if workers < 2:
+        for job in missing:
+            make(*job)
+        return paths
+    # A forked process could wait for ever for a lock that a thread of this one holds.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for done in [pool.submit(make, *job) for job in missing]:
+            done.result()
     return paths
 
 
-def _render_shard(job: tuple[Path, int, int]) -> None:
-    path, seed, shard = job
+def save_whole(path: Path, array: NDArray[Any]) -> None:
+    """Whoever finds the file finds all of it."""
+    part = path.with_suffix(".part.npy")
+    np.save(part, array)
+    part.replace(path)
+
+
+def _render_shard(path: Path, seed: int, shard: int) -> None:
     pictures = np.empty((SHARD, SIZE_PX, SIZE_PX, 3), np.uint8)
     truths = []
     for row, scene in enumerate(Storybook(seed).scenes(SHARD, start=shard * SHARD)):
         pictures[row] = np.asarray(scene.image)
         truths.append(_truth(scene))
     path.with_suffix(".json").write_bytes(_TRUTHS.dump_json(truths))
-    part = path.with_suffix(".part.npy")
-    np.save(part, pictures)
-    part.replace(path)
+    save_whole(path, pictures)
 
 
 def _truth(scene: Scene) -> Truth:

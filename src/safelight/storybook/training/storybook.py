@@ -8,7 +8,6 @@ import shutil
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -16,7 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from safelight.model_files import write_hashes
 from safelight.storybook.training.autoencoder import encode, train_autoencoder, train_decoder
 from safelight.storybook.training.denoiser import assemble, train_denoiser
-from safelight.storybook.training.renders import Renders
+from safelight.storybook.training.renders import Renders, save_whole
 from safelight.storybook.training.tokenizer import train_tokenizer
 from safelight.training.curves import draw_curves
 
@@ -100,7 +99,5 @@ def _latents(autoencoder: Path, renders: Renders, work: Path) -> Path:
     weights = b"".join(weight.numpy().tobytes() for weight in vae.encoder.state_dict().values())
     path = work / f"latents-{hashlib.sha256(weights).hexdigest()[:12]}-{len(renders)}.npy"
     if not path.exists():
-        part = path.with_suffix(".part.npy")
-        np.save(part, encode(vae, renders))
-        part.replace(path)
+        save_whole(path, encode(vae, renders))
     return path
