@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pipelines import flux, sd3, sdxl
 from safelight.early_stop import decoded, peek_steps, watched
 from safelight.errors import ModelError
 from safelight.guard import Guard
@@ -235,67 +236,7 @@ def test_what_is_coming_comes(pipe: Any, name: str) -> None:
     assert difference < 8  # of 255
 
 
-def _tiny_clip(tokenizer: Any, projection: bool = False) -> Any:
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=16, projection_dim=8,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config)
-
-
-def _vae(**options: Any) -> Any:
-    return diffusers.AutoencoderKL(block_out_channels=[8], norm_num_groups=4, **options)
-
-
-def _sdxl(pipe: Any) -> Any:
-    unet = diffusers.UNet2DConditionModel(
-        sample_size=16, block_out_channels=(8, 8), layers_per_block=1, attention_head_dim=4,
-        norm_num_groups=4, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), cross_attention_dim=16,
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), addition_embed_type="text_time",
-        addition_time_embed_dim=8, projection_class_embeddings_input_dim=8 * 6 + 8,
-    )  # fmt: skip
-    return diffusers.StableDiffusionXLPipeline(
-        vae=_vae(latent_channels=4), unet=unet, tokenizer=pipe.tokenizer, tokenizer_2=pipe.tokenizer,
-        text_encoder=_tiny_clip(pipe.tokenizer), text_encoder_2=_tiny_clip(pipe.tokenizer, True),
-        scheduler=diffusers.EulerDiscreteScheduler(), add_watermarker=False,
-    )  # fmt: skip
-
-
-def _sd3(pipe: Any) -> Any:
-    transformer = diffusers.SD3Transformer2DModel(
-        sample_size=16, patch_size=1, in_channels=4, num_layers=1, attention_head_dim=8,
-        num_attention_heads=2, joint_attention_dim=32, caption_projection_dim=16, pooled_projection_dim=16,
-        out_channels=4,
-    )  # fmt: skip
-    return diffusers.StableDiffusion3Pipeline(
-        transformer=transformer, scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
-        vae=_vae(latent_channels=4, shift_factor=0.06, use_quant_conv=False, use_post_quant_conv=False),
-        text_encoder=_tiny_clip(pipe.tokenizer, True), tokenizer=pipe.tokenizer,
-        text_encoder_2=_tiny_clip(pipe.tokenizer, True), tokenizer_2=pipe.tokenizer,
-        text_encoder_3=None, tokenizer_3=None,
-    )  # fmt: skip
-
-
-def _flux(pipe: Any) -> Any:
-    from transformers import T5Config, T5EncoderModel
-
-    t5 = T5Config(vocab_size=600, d_model=32, d_ff=32, d_kv=8, num_layers=1, num_heads=2)
-    transformer = diffusers.FluxTransformer2DModel(
-        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
-        num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=8, axes_dims_rope=(4, 4, 8),
-    )  # fmt: skip
-    return diffusers.FluxPipeline(
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), transformer=transformer,
-        vae=_vae(latent_channels=4, shift_factor=0.06, use_quant_conv=False, use_post_quant_conv=False),
-        text_encoder=_tiny_clip(pipe.tokenizer), tokenizer=pipe.tokenizer,
-        text_encoder_2=T5EncoderModel(t5), tokenizer_2=pipe.tokenizer,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("make", [_sdxl, _sd3, _flux])
+@pytest.mark.parametrize("make", [sdxl, sd3, flux])
 @pytest.mark.filterwarnings("ignore")
 def test_every_family_can_be_watched(make: Callable[[Any], Any], pipe: Any) -> None:
     torch.manual_seed(0)
@@ -303,7 +244,7 @@ def test_every_family_can_be_watched(make: Callable[[Any], Any], pipe: Any) -> N
     family.set_progress_bar_config(disable=True)
     seen: list[tuple[int, int, Image.Image]] = []
     with watched(family, [0.5, 0.999], lambda done, of, images: seen.append((done, of, images[0])), STEPS):
-        options = {"max_sequence_length": 16} if make is not _sdxl else {}
+        options = {"max_sequence_length": 16} if make is not sdxl else {}
         final = family("a cat", generator=torch.Generator().manual_seed(1), **STEPS, **options).images[0]
     assert [done for done, _, _ in seen] == [5, 10]
     last = np.asarray(seen[-1][2], float)

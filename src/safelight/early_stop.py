@@ -7,7 +7,6 @@ dropped ends there and then.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safelight.errors import ModelError
 from safelight.noise_schedule import between_orders, predicted_original
 from safelight.policy import EarlyStop
+from safelight.replaced import Method, replaced
 from safelight.screening import Screen
 from safelight.types import Action, Stop, Verdict
 
@@ -112,28 +112,24 @@ def watched(
     if (scheduler := getattr(pipe, "scheduler", None)) is None or not hasattr(pipe, "vae"):
         yield [f"a {type(pipe).__name__} has no scheduler and autoencoder to look into."]
         return
-    take, patched = scheduler.step, vars(scheduler).get("step")
     done, looked = 0, 0
 
-    @functools.wraps(take)
-    def step(output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
-        nonlocal done, looked
-        done += 1
-        of = _steps(pipe, scheduler)
-        due = sum(peek <= done for peek in peek_steps(at, of))
-        if due > looked and not problems and not between_orders(scheduler):
-            looked = due
-            if images := _coming(pipe, (output, timestep, sample), arguments or {}, problems):
-                look(done, of, images)
-        return take(output, timestep, sample, *args, **kwargs)
+    def looking(take: Method) -> Method:
+        def step(output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
+            nonlocal done, looked
+            done += 1
+            of = _steps(pipe, scheduler)
+            due = sum(peek <= done for peek in peek_steps(at, of))
+            if due > looked and not problems and not between_orders(scheduler):
+                looked = due
+                if images := _coming(pipe, (output, timestep, sample), arguments or {}, problems):
+                    look(done, of, images)
+            return take(output, timestep, sample, *args, **kwargs)
 
-    scheduler.step = step
-    try:
+        return step
+
+    with replaced(scheduler, "step", looking):
         yield problems
-    finally:
-        del scheduler.step
-        if patched is not None:
-            scheduler.step = patched
 
 
 def _coming(

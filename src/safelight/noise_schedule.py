@@ -65,6 +65,30 @@ def predicted_original(scheduler: Any, output: Tensor, timestep: Any, sample: Te
     return (a * sample / norm - b * output) / norm
 
 
+def noise_per_output(scheduler: Any, timestep: Any) -> Tensor:
+    """By how much the predicted noise is more where the model's output is one more.
+
+    Follows from :func:`predicted_original` and x_t = a·x₀ + b·ε, with x_t held.
+    """
+    import torch
+
+    a, b = signal_and_noise(scheduler, timestep)
+    kind = prediction_type(scheduler)
+    if kind == "epsilon":
+        return torch.ones_like(a)
+    if kind == "flow":
+        return a
+    if kind == "sample":
+        return -a / b
+    return a / (a * a + b * b).sqrt()
+
+
+def log_signal_to_noise(scheduler: Any, timestep: Any) -> Tensor:
+    """ln(a²/b²): the same for the same picture under the same noise, however the scheduler counts time."""
+    a, b = signal_and_noise(scheduler, timestep)
+    return 2 * (a.log() - b.log())
+
+
 def prediction_type(scheduler: Any) -> str:
     """ "epsilon", "v_prediction", "sample" or "flow"; raises ``ModelError`` for any other."""
     said = "flow" if _kind(scheduler) in _FLOW else scheduler.config.get("prediction_type", "epsilon")

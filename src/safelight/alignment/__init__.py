@@ -1,0 +1,1 @@
+"""Alignment: what teaches or makes a model not to draw harm."""

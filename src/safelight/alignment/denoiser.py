@@ -1,0 +1,198 @@
+"""Denoisers: how each family of diffusers pipelines asks its network what noise a sample has.
+
+An alignment method speaks of predictions for texts; how a family calls its network, and what else it tells
+it, is known here alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from safelight.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Arguments = dict[str, Any]
+
+
+class Denoiser:
+    """The network of ``pipe`` that predicts noise (or velocity, or the picture).
+
+    ``batched`` are the names of its arguments that have one row for each sample.
+    """
+
+    component: str
+    batched: frozenset[str]
+
+    def __init__(self, pipe: Any) -> None:
+        self.pipe = pipe
+
+    @property
+    def module(self) -> nn.Module:
+        module: nn.Module = getattr(self.pipe, self.component)
+        return module
+
+    def named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:
+        """The arguments of a call of the network by name."""
+        original = getattr(self.module, "_orig_mod", self.module)  # of a compiled one
+        signature = inspect.signature(type(original).forward)
+        named = dict(signature.bind(original, *args, **kwargs).arguments)
+        del named[next(iter(signature.parameters))]
+        return {**named, **named.pop("kwargs", {})}
+
+    def sample(self, call: Mapping[str, Any]) -> Tensor:
+        """What the network is asked about, (rows, …)."""
+        raise NotImplementedError
+
+    def timestep(self, call: Mapping[str, Any]) -> Tensor:
+        """A scalar, as the scheduler counts."""
+        return call["timestep"].flatten()[0]  # type: ignore[no-any-return]
+
+    def texts(self, texts: Sequence[str], call: Mapping[str, Any]) -> Arguments:
+        """The arguments that say the texts, one row each, of the same length as those of ``call``."""
+        raise NotImplementedError
+
+    @property
+    def guides_itself(self) -> bool:
+        """Whether a call has the rows of no text first, then those of the prompts."""
+        return bool(getattr(self.pipe, "do_classifier_free_guidance", False))
+
+
+class UNet(Denoiser):
+    """Stable Diffusion 1 and 2."""
+
+    component = "unet"
+    batched = frozenset(
+        {
+            "sample", "timestep", "encoder_hidden_states", "class_labels", "timestep_cond", "attention_mask",
+            "added_cond_kwargs", "down_block_additional_residuals", "mid_block_additional_residual",
+            "down_intrablock_additional_residuals", "encoder_attention_mask",
+        }
+    )  # fmt: skip
+
+    def sample(self, call: Mapping[str, Any]) -> Tensor:
+        return call["sample"]  # type: ignore[no-any-return]
+
+    def texts(self, texts: Sequence[str], call: Mapping[str, Any]) -> Arguments:
+        states, _ = self.pipe.encode_prompt(list(texts), states_device(call), 1, False, **self._how())
+        return {"encoder_hidden_states": self._as_long(states, call)}
+
+    def _how(self) -> Arguments:
+        scale = (getattr(self.pipe, "cross_attention_kwargs", None) or {}).get("scale")
+        return {"lora_scale": scale, "clip_skip": getattr(self.pipe, "clip_skip", None)}
+
+    def _as_long(self, states: Tensor, call: Mapping[str, Any]) -> Tensor:
+        """Prompts of several parts are followed by empty parts, as who weighs prompts fills them up."""
+        import torch
+
+        length, mine = call["encoder_hidden_states"].shape[1], states.shape[1]
+        if length == mine:
+            return states.to(call["encoder_hidden_states"])
+        if length % mine:
+            raise ModelError(f"embeddings of {length} tokens cannot be guided; give texts.")
+        empty, *_ = self.pipe.encode_prompt([""], states.device, 1, False, **self._how())
+        filling = empty.repeat(len(states), length // mine - 1, 1)
+        return torch.cat([states, filling], 1).to(call["encoder_hidden_states"])
+
+
+class XLUNet(UNet):
+    """Stable Diffusion XL: two text encoders, a pooled text, and the size of the picture."""
+
+    def texts(self, texts: Sequence[str], call: Mapping[str, Any]) -> Arguments:
+        states, _, pooled, _ = self.pipe.encode_prompt(
+            list(texts), device=states_device(call), do_classifier_free_guidance=False, **self._how()
+        )
+        added = call["added_cond_kwargs"]
+        return {
+            "encoder_hidden_states": self._as_long(states, call),
+            "added_cond_kwargs": {"text_embeds": pooled.to(added["text_embeds"])},
+        }
+
+
+class _Transformer(Denoiser):
+    component = "transformer"
+    batched = frozenset(
+        {"hidden_states", "timestep", "encoder_hidden_states", "pooled_projections", "guidance"}
+        | {"block_controlnet_hidden_states", "controlnet_block_samples", "controlnet_single_block_samples"}
+        | {"joint_attention_kwargs"}
+    )
+
+    def sample(self, call: Mapping[str, Any]) -> Tensor:
+        return call["hidden_states"]  # type: ignore[no-any-return]
+
+    def _how(self) -> Arguments:
+        return {"lora_scale": (getattr(self.pipe, "joint_attention_kwargs", None) or {}).get("scale")}
+
+
+class SD3Transformer(_Transformer):
+    """Stable Diffusion 3 and 3.5."""
+
+    def texts(self, texts: Sequence[str], call: Mapping[str, Any]) -> Arguments:
+        states = call["encoder_hidden_states"]
+        clip = self.pipe.tokenizer_max_length
+        encoded, _, pooled, _ = self.pipe.encode_prompt(
+            list(texts),
+            None,
+            None,
+            device=states.device,
+            do_classifier_free_guidance=False,
+            clip_skip=getattr(self.pipe, "clip_skip", None),
+            max_sequence_length=states.shape[1] - clip,
+            **self._how(),
+        )
+        return {
+            "encoder_hidden_states": encoded.to(states),
+            "pooled_projections": pooled.to(call["pooled_projections"]),
+        }
+
+
+class FluxTransformer(_Transformer):
+    """FLUX: time as a share of a thousand, and guidance distilled or in two calls."""
+
+    @property
+    def guides_itself(self) -> bool:
+        return False
+
+    def timestep(self, call: Mapping[str, Any]) -> Tensor:
+        timesteps: Tensor = self.pipe.scheduler.timesteps
+        asked = 1000 * call["timestep"].flatten()[0].float()
+        return timesteps[(timesteps.to(asked) - asked).abs().argmin()]
+
+    def texts(self, texts: Sequence[str], call: Mapping[str, Any]) -> Arguments:
+        states = call["encoder_hidden_states"]
+        encoded, pooled, _ = self.pipe.encode_prompt(
+            list(texts), None, device=states.device, max_sequence_length=states.shape[1], **self._how()
+        )
+        return {
+            "encoder_hidden_states": encoded.to(states),
+            "pooled_projections": pooled.to(call["pooled_projections"]),
+        }
+
+
+_FAMILIES: Mapping[str, type[Denoiser]] = {
+    "SD3Transformer2DModel": SD3Transformer,
+    "FluxTransformer2DModel": FluxTransformer,
+}
+
+
+def states_device(call: Mapping[str, Any]) -> Any:
+    return call["encoder_hidden_states"].device
+
+
+def denoiser_of(pipe: Any) -> Denoiser:
+    """The one of ``pipe``. Raises ``ModelError`` for a pipeline of a family that is not known here."""
+    if not hasattr(pipe, "encode_prompt") or not hasattr(pipe, "scheduler"):
+        raise ModelError(
+            f"a {type(pipe).__name__} reads no texts that could be guided; use another pipeline."
+        )
+    if unet := getattr(pipe, "unet", None):
+        return XLUNet(pipe) if unet.config.get("addition_embed_type") == "text_time" else UNet(pipe)
+    transformer = getattr(pipe, "transformer", None)
+    kind = type(getattr(transformer, "_orig_mod", transformer)).__name__
+    if kind not in _FAMILIES:
+        known = "Stable Diffusion 1, 2, XL and 3 and FLUX"
+        raise ModelError(f"{known} can be guided; a {type(pipe).__name__} cannot.")
+    return _FAMILIES[kind](pipe)

@@ -1,0 +1,23 @@
+"""Alignment at inference time: a picture is led away from harm while it is made."""
+
+from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept, concept_of
+from safelight.alignment.guidance.configuration import CONFIGURATIONS, SafetyConfig
+from safelight.alignment.guidance.guidance import Attachment, Guidance
+from safelight.alignment.guidance.negative import NegativeGuidance, NegativePrompt
+from safelight.alignment.guidance.safe_guidance import SafeGuidance
+from safelight.alignment.guidance.trace import Trace, TraceStep
+
+__all__ = [
+    "CONFIGURATIONS",
+    "DEFAULT_CONCEPT",
+    "Attachment",
+    "Concept",
+    "Guidance",
+    "NegativeGuidance",
+    "NegativePrompt",
+    "SafeGuidance",
+    "SafetyConfig",
+    "Trace",
+    "TraceStep",
+    "concept_of",
+]

@@ -1,0 +1,47 @@
+"""What guidance leads away from: a text, several, or one for each prompt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from safelight.errors import RequestError
+from safelight.toml_file import TomlFile
+
+Concept = str | Sequence[str] | Mapping[str, float]
+"""A text; several, each on its own; or several with how much each counts."""
+
+# Schramowski et al. (2023), section 4, led by what diffusers puts before it.
+DEFAULT_CONCEPT = (
+    "an image showing hate, harassment, violence, suffering, humiliation, harm, suicide, sexual, nudity, "
+    "bodily fluids, blood, obscene gestures, illegal activity, drug use, theft, vandalism, weapons, "
+    "child abuse, brutality, cruelty"
+)
+
+
+def weights_of(concept: Concept | None) -> dict[str, float]:
+    """How much each text counts; nothing for None. Raises ``RequestError`` for what is no concept."""
+    if concept is None:
+        return {}
+    if isinstance(concept, str):
+        concept = [concept]
+    weights = dict(concept) if isinstance(concept, Mapping) else dict.fromkeys(concept, 1.0)
+    if not weights:
+        raise RequestError("there is no concept to lead away from; name one.")
+    for text, weight in weights.items():
+        if not isinstance(text, str) or not text.strip():
+            raise RequestError("a concept must be a text that says something; name one.")
+        if not 0 <= weight < math.inf:
+            raise RequestError(f'the concept "{text}" counts {weight}; give a number that is at least 0.')
+    return weights
+
+
+@cache
+def concept_of(category: str) -> str:
+    """The text that stands for a category of the policy. Raises ``RequestError`` where there is none."""
+    texts: Mapping[str, str] = TomlFile(Path(__file__).with_name("concepts.toml"), RequestError).data
+    if category not in texts:
+        raise RequestError(f'no concept stands for "{category}"; there are {", ".join(texts)}.')
+    return texts[category]

@@ -1,0 +1,98 @@
+"""How strongly Safe Latent Diffusion guides: the four published configurations, and your own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from safelight.errors import RequestError, no_such
+
+# Stable Diffusion's 50 steps, which the paper counts in, are at the timesteps 981, 961, … 1.
+_FIRST, _APART, _STEPS = 981, 20, 50
+# Its variances, from and to the squares of these (Rombach et al. 2022).
+_BETA_START, _BETA_END, _TIMESTEPS = 0.00085**0.5, 0.012**0.5, 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SafetyConfig:
+    """Schramowski et al. (2023), table 1: ``scale`` s_S, ``threshold`` λ, ``momentum_scale`` s_m,
+    ``momentum`` β_m and ``warm_up`` δ in steps out of 50.
+
+    λ and s_S are in units of predicted noise. Raises ``RequestError`` for values that make no sense.
+    """
+
+    scale: float
+    threshold: float
+    momentum_scale: float = 0.0
+    momentum: float = 0.0
+    warm_up: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "momentum_scale", "warm_up"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise RequestError(f"{name} is {getattr(self, name)}; it must be a number and at least 0.")
+        if not math.isfinite(self.threshold):
+            raise RequestError(f"threshold is {self.threshold}; it must be a number.")
+        if not 0 <= self.momentum < 1:
+            raise RequestError(f"momentum is {self.momentum}; it must be at least 0 and below 1.")
+
+    @property
+    def does_nothing(self) -> bool:
+        """Whether nothing is ever guided: μ is 0, so there is nothing to remember either."""
+        return self.scale == 0
+
+    @property
+    def remembers(self) -> bool:
+        """Whether what happens during the warm-up matters after it."""
+        return self.momentum_scale > 0
+
+    @property
+    def starts_at(self) -> float:
+        """The log signal-to-noise ratio from which on it guides.
+
+        Counted in steps, a warm-up would end at other noise for every number of steps, scheduler and family:
+        20 % of Stable Diffusion's steps are 37 % of a flow's with shift 3.
+        """
+        if self.warm_up == 0:
+            return -math.inf
+        timestep = _FIRST - _APART * self.warm_up
+        return math.inf if timestep < 0 else _log_signal_to_noise(timestep)
+
+
+# WEAK's scale is 200 in the paper and its model card; diffusers' SafetyConfig.WEAK, and with it what others
+# published as SLD-Weak, has 20.
+CONFIGURATIONS: Mapping[str, SafetyConfig] = {
+    "weak": SafetyConfig(200, 0.0, warm_up=15),
+    "medium": SafetyConfig(1000, 0.01, 0.3, 0.4, 10),
+    "strong": SafetyConfig(2000, 0.025, 0.5, 0.7, 7),
+    "max": SafetyConfig(5000, 1.0, 0.5, 0.7, 0),
+}
+
+
+def configuration(named: str | SafetyConfig) -> SafetyConfig:
+    """Raises ``RequestError`` for a name that is not in ``CONFIGURATIONS``."""
+    if isinstance(named, SafetyConfig):
+        return named
+    if named not in CONFIGURATIONS:
+        raise RequestError(no_such("configuration of guidance", named, CONFIGURATIONS))
+    return CONFIGURATIONS[named]
+
+
+def _log_signal_to_noise(timestep: float) -> float:
+    """Of Stable Diffusion at ``timestep``, between whole ones on a straight line."""
+    whole = int(timestep)
+    share = timestep - whole
+    here, later = (_log_ratio(min(t, _TIMESTEPS - 1)) for t in (whole, whole + 1))
+    return (1 - share) * here + share * later
+
+
+def _log_ratio(timestep: int) -> float:
+    kept = math.prod(1 - _beta(i) for i in range(timestep + 1))
+    return math.log(kept / (1 - kept))
+
+
+def _beta(timestep: int) -> float:
+    share = timestep / (_TIMESTEPS - 1)
+    root: float = _BETA_START + share * (_BETA_END - _BETA_START)
+    return root * root

@@ -1,0 +1,153 @@
+"""Guidance: leads a picture, step by step, away from what nobody should draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept, weights_of
+from safelight.alignment.guidance.hook import Hook, Moment, Predictions
+from safelight.alignment.guidance.rows import Wanted
+from safelight.alignment.guidance.trace import Recorder, Trace
+from safelight.errors import ModelError, RequestError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Guidance:
+    """Leads pictures away from ``concept``, by a method that says what each step takes away.
+
+    ``concepts`` has one concept for each prompt instead, or None for a prompt that is left alone. ``scale``
+    is by what guidance counts in a pipeline that does not guide itself (FLUX, or Stable Diffusion with a
+    guidance scale of 1); ``true_cfg_scale`` is that of one that does so in two calls a step (FLUX with a
+    negative prompt). Raises ``RequestError`` for what makes no sense.
+    """
+
+    name: str
+
+    def __init__(
+        self,
+        concept: Concept = DEFAULT_CONCEPT,
+        *,
+        concepts: Sequence[Concept | None] | None = None,
+        scale: float | None = None,
+        true_cfg_scale: float | None = None,
+    ) -> None:
+        self.concepts = [weights_of(each) for each in ([concept] if concepts is None else concepts)]
+        if not self.concepts:
+            raise RequestError("there is no concept for any prompt; give one for each.")
+        if true_cfg_scale is not None and not true_cfg_scale > 1:
+            raise RequestError(f"true_cfg_scale is {true_cfg_scale}; it must be above 1.")
+        self.scale = scale
+        self.true_cfg_scale = true_cfg_scale
+
+    def attach(self, pipe: Any) -> Attachment:
+        """Guide ``pipe`` until what this gives is detached, or left as a context.
+
+        Raises ``ModelError`` for a pipeline that cannot be guided. What several take away adds up.
+        """
+        return Attachment(self, pipe)
+
+    def looks(self, moment: Moment) -> bool:
+        """Whether the denoiser is asked about the concepts in this step."""
+        raise NotImplementedError
+
+    def taken(
+        self, said: Predictions, weights: Mapping[str, Tensor], moment: Moment, memory: dict[str, Any]
+    ) -> Tensor:
+        """γ, (N, …), in units of the denoiser's output. ``weights`` has by concept one number for each
+        picture, shaped to multiply with outputs; ``memory`` is kept from step to step of a call.
+        """
+        raise NotImplementedError
+
+    def instead_of_nothing(self) -> str | None:
+        """A text that takes the place of no text."""
+        return None
+
+
+class Attachment:
+    """A guidance at work on a pipeline."""
+
+    def __init__(self, guidance: Guidance, pipe: Any) -> None:
+        self.guidance = guidance
+        self._recorder = Recorder()
+        self._memory: dict[str, Any] = {}
+        self._hook = Hook.on(pipe)
+        self._hook.hold(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.detach()
+
+    def detach(self) -> None:
+        """The pipeline is what it was before. Nothing happens a second time."""
+        self._hook.let_go(self)
+
+    @property
+    def trace(self) -> Trace:
+        """What was done in the last call of the pipeline."""
+        return Trace(self.guidance.name, tuple(self._recorder))
+
+    def begin(self) -> None:
+        self._memory.clear()
+        self._recorder.clear()
+
+    def instead_of_nothing(self) -> str | None:
+        return self.guidance.instead_of_nothing()
+
+    def scale(self) -> float:
+        if self.guidance.scale is None:
+            raise ModelError("the pipeline does not guide itself; give guidance a scale.")
+        return self.guidance.scale
+
+    def true_cfg_scale(self) -> float | None:
+        return self.guidance.true_cfg_scale
+
+    def wanted(self, moment: Moment) -> list[Wanted]:
+        if not self.guidance.looks(moment):
+            return []
+        weights = self._weights(moment.pictures)
+        texts = dict.fromkeys(text for each in weights for text in each)
+        wanted = [
+            Wanted(text, tuple(i for i, each in enumerate(weights) if each.get(text))) for text in texts
+        ]
+        return [each for each in wanted if each.pictures]
+
+    def taken(self, said: Predictions, moment: Moment) -> Tensor:
+        import torch
+
+        of_each = self._weights(moment.pictures)
+        shape = (-1, *[1] * (said.prompt.ndim - 1))
+        weights = {
+            about.text: torch.tensor(
+                [each.get(about.text, 0.0) for each in of_each], device=said.prompt.device
+            ).view(shape)
+            for about, _ in said.concepts
+        }
+        taken = self.guidance.taken(said, weights, moment, self._memory)
+        self._record(said, taken, moment)
+        return taken
+
+    def _weights(self, pictures: int) -> list[Mapping[str, float]]:
+        """Of each picture; those of one prompt are next to each other."""
+        concepts = self.guidance.concepts
+        if pictures % len(concepts):
+            said = f"there are concepts for {len(concepts)} prompts, and {pictures} pictures are made"
+            raise RequestError(f"{said}; give one for each prompt.")
+        return [concepts[i * len(concepts) // pictures] for i in range(pictures)]
+
+    def _record(self, said: Predictions, taken: Tensor, moment: Moment) -> None:
+        import torch
+
+        prompt = (said.prompt - said.nothing).flatten(1)
+        cosine = torch.full((len(prompt),), -1.0, device=prompt.device)
+        for about, output in said.concepts:
+            rows = list(about.pictures)
+            concept = (output - said.nothing[rows]).flatten(1)
+            cosine[rows] = cosine[rows].maximum(torch.cosine_similarity(prompt[rows], concept))
+        changed = taken.flatten(1)
+        strength = changed.norm(dim=1) / prompt.norm(dim=1).clamp(min=1e-12)
+        self._recorder.add(moment, (changed != 0).float().mean(1), strength, cosine)

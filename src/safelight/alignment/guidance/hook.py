@@ -1,0 +1,247 @@
+"""The hook between a pipeline and its denoiser, where guidance acts without a line of the pipeline changed.
+
+A pipeline that guides itself calls its denoiser with the rows [no text, prompts] and makes
+ε_0 + s (ε_p - ε_0) of the answer. The hook asks about the concepts in further rows and answers
+[ε_0, ε_p - γ]; what comes out is ε_0 + s (ε_p - γ - ε_0), Safe Latent Diffusion's eq. 3 and 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
+
+from safelight.alignment.denoiser import Arguments, denoiser_of
+from safelight.alignment.guidance.rows import Answer, Rows, Wanted
+from safelight.errors import ModelError
+from safelight.noise_schedule import log_signal_to_noise, noise_per_output
+from safelight.replaced import Method, replaced
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where in a generation a step is: ``noise`` is ln(b²/a²); ``pictures`` are made together."""
+
+    timestep: float
+    noise: float
+    pictures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """The denoiser's outputs for no text and for the prompts, (N, …) each, and for every concept wanted, with
+    as many rows as pictures want it. ``noise_per_output`` is a scalar."""
+
+    nothing: Tensor
+    prompt: Tensor
+    concepts: Sequence[tuple[Wanted, Tensor]]
+    noise_per_output: Tensor
+
+
+class Attached(Protocol):
+    """A guidance at work, as the hook sees it."""
+
+    def begin(self) -> None:
+        """A call of the pipeline begins."""
+
+    def instead_of_nothing(self) -> str | None:
+        """What takes the place of no text."""
+
+    def wanted(self, moment: Moment) -> Sequence[Wanted]:
+        """What to ask the denoiser about."""
+
+    def taken(self, said: Predictions, moment: Moment) -> Tensor:
+        """γ, (N, …), in units of the denoiser's output."""
+
+    def scale(self) -> float:
+        """By what γ counts in a pipeline that does not guide itself; raises ``ModelError`` if nobody said."""
+
+    def true_cfg_scale(self) -> float | None:
+        """By what a pipeline guides itself that does so in two calls a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Half:
+    """The first of two calls of a step."""
+
+    moment: Moment
+    wanted: Sequence[Sequence[Wanted]]
+    answer: Answer
+
+
+_HOOKS: WeakKeyDictionary[nn.Module, Hook] = WeakKeyDictionary()
+
+
+class Hook:
+    """One for each denoiser, however much is attached to it."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._denoiser = denoiser_of(pipe)
+        self._module = self._denoiser.module
+        self._scheduler = pipe.scheduler
+        self._rows = Rows(self._denoiser)
+        self._attached: list[Attached] = []
+        self._half: _Half | None = None
+        self._last: float | None = None
+        self._stack = ExitStack()
+        self._stack.enter_context(replaced(self._module, _entrance(self._module), self._hooked))
+        self._stack.enter_context(replaced(self._scheduler, "set_timesteps", self._beginning))
+
+    @classmethod
+    def on(cls, pipe: Any) -> Hook:
+        """Raises ``ModelError`` for a pipeline that cannot be guided."""
+        module = denoiser_of(pipe).module
+        hook = _HOOKS.get(module)
+        if hook is None:
+            hook = _HOOKS[module] = cls(pipe)
+        if hook._denoiser.pipe is not pipe:
+            raise ModelError("another pipeline with the same network is guided; detach that first.")
+        return hook
+
+    def hold(self, attached: Attached) -> None:
+        self._attached.append(attached)
+
+    def let_go(self, attached: Attached) -> None:
+        """The last one takes the hook off."""
+        if attached not in self._attached:
+            return
+        self._attached.remove(attached)
+        if not self._attached:
+            self._stack.close()
+            del _HOOKS[self._module]
+
+    def _beginning(self, set_timesteps: Method) -> Method:
+        """Every pipeline sets its timesteps once, before it asks its denoiser."""
+
+        def begin(*args: Any, **kwargs: Any) -> Any:
+            self._rows.forget()
+            self._half = self._last = None
+            for each in self._attached:
+                each.begin()
+            return set_timesteps(*args, **kwargs)
+
+        return begin
+
+    def _hooked(self, network: Method) -> Method:
+        def ask(*args: Any, **kwargs: Any) -> Any:
+            call = self._denoiser.named(args, kwargs)
+            if self._scheduler is not self._denoiser.pipe.scheduler:
+                raise ModelError("the pipeline was given another scheduler while guided; attach again.")
+            if call.get("skip_layers") is not None:  # Stable Diffusion 3 asks a third time, not to be guided
+                return network(**call)
+            if self._denoiser.guides_itself:
+                return self._in_one_call(network, call)
+            if any(each.true_cfg_scale() for each in self._attached):
+                return self._in_two_calls(network, call)
+            return self._unguided(network, call)
+
+        return ask
+
+    def _in_one_call(self, network: Method, call: Arguments) -> Any:
+        """[ε_0, ε_p] -> [ε_0, ε_p - γ]."""
+        import torch
+
+        rows = len(self._denoiser.sample(call))
+        if rows % 2:
+            raise ModelError(f"the pipeline asks about {rows} rows at once, not about two for each picture.")
+        moment = self._moment(call, rows // 2)
+        wanted = self._wanted(moment)
+        answer = self._rows.ask(network, self._with_negative(call, moment), _flat(wanted))
+        if not answer.wanted:
+            return answer.raw
+        nothing, prompt = answer.rows.chunk(2)
+        for _, taken in self._taken(nothing, prompt, wanted, answer.wanted, moment):
+            prompt = prompt - taken
+        return answer.of(torch.cat([nothing, prompt]))
+
+    def _unguided(self, network: Method, call: Arguments) -> Any:
+        """ε_p -> ε_p - s γ, for which it has to ask about no text as well."""
+        moment = self._moment(call, len(self._denoiser.sample(call)))
+        if moment.timestep == self._last and not self._may_repeat():
+            raise ModelError("the pipeline guides itself in two calls a step; give its true_cfg_scale.")
+        self._last = moment.timestep
+        if self._negative():
+            raise ModelError("the pipeline does not guide itself, so nothing can stand for no text.")
+        wanted = self._wanted(moment)
+        if not _flat(wanted):
+            return network(**call)
+        about_nothing = Wanted("", tuple(range(moment.pictures)))
+        answer = self._rows.ask(network, call, [about_nothing, *_flat(wanted)])
+        prompt = answer.rows
+        for each, taken in self._taken(answer.wanted[0], prompt, wanted, answer.wanted[1:], moment):
+            prompt = prompt - each.scale() * taken
+        return answer.of(prompt)
+
+    def _in_two_calls(self, network: Method, call: Arguments) -> Any:
+        """ε_p, then ε_0 -> ε_0 + s / (s - 1) γ, of which the pipeline makes ε_0 + s (ε_p - γ - ε_0)."""
+        moment = self._moment(call, len(self._denoiser.sample(call)))
+        first, self._half = self._half, None
+        if first is None:
+            wanted = self._wanted(moment)
+            answer = self._rows.ask(network, call, _flat(wanted))
+            self._half = _Half(moment, wanted, answer)
+            return answer.of(answer.rows)
+        if first.moment.timestep != moment.timestep:
+            raise ModelError(
+                "the pipeline does not guide itself in two calls a step; leave true_cfg_scale out."
+            )
+        answer = self._rows.ask(network, self._with_negative(call, moment), ())
+        nothing = answer.rows
+        for each, taken in self._taken(
+            answer.rows, first.answer.rows, first.wanted, first.answer.wanted, first.moment
+        ):
+            if not (scale := each.true_cfg_scale()):
+                raise ModelError("the pipeline guides itself in two calls a step; give its true_cfg_scale.")
+            nothing = nothing + scale / (scale - 1) * taken
+        return answer.of(nothing)
+
+    def _wanted(self, moment: Moment) -> list[Sequence[Wanted]]:
+        return [each.wanted(moment) for each in self._attached]
+
+    def _taken(
+        self,
+        nothing: Tensor,
+        prompt: Tensor,
+        wanted: Sequence[Sequence[Wanted]],
+        outputs: Sequence[Tensor],
+        moment: Moment,
+    ) -> Iterator[tuple[Attached, Tensor]]:
+        """γ of each that is attached and wanted something; computed in single precision at least."""
+        noise = noise_per_output(self._scheduler, moment.timestep).to(prompt.device)
+        rest = iter(outputs)
+        for each, mine in zip(self._attached, wanted, strict=True):
+            if mine:
+                concepts = [(about, next(rest).float()) for about in mine]
+                said = Predictions(nothing.float(), prompt.float(), concepts, noise)
+                yield each, each.taken(said, moment).to(prompt.dtype)
+
+    def _moment(self, call: Arguments, pictures: int) -> Moment:
+        timestep = self._denoiser.timestep(call)
+        noise = -log_signal_to_noise(self._scheduler, timestep)
+        return Moment(float(timestep), float(noise), pictures)
+
+    def _negative(self) -> str | None:
+        return next(filter(None, (each.instead_of_nothing() for each in self._attached)), None)
+
+    def _with_negative(self, call: Arguments, moment: Moment) -> Arguments:
+        negative = self._negative()
+        return self._rows.with_text(call, negative, moment.pictures) if negative else call
+
+    def _may_repeat(self) -> bool:
+        """Whether the scheduler comes to a timestep more than once."""
+        timesteps = self._scheduler.timesteps
+        return len(timesteps.unique()) < len(timesteps)
+
+
+def _flat(wanted: Sequence[Sequence[Wanted]]) -> list[Wanted]:
+    return [each for mine in wanted for each in mine]
+
+
+def _entrance(module: nn.Module) -> str:
+    """Through what it is called: a module that was compiled in place has another entrance."""
+    return "forward" if getattr(module, "_compiled_call_impl", None) is None else "_compiled_call_impl"

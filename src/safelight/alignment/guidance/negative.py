@@ -1,0 +1,60 @@
+"""The older ways to lead a picture away from something: they act on harmless pictures as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept
+from safelight.alignment.guidance.guidance import Guidance
+from safelight.alignment.guidance.hook import Moment, Predictions
+from safelight.errors import RequestError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class NegativePrompt(Guidance):
+    """The concept takes the place of no text: ε_S + s (ε_p - ε_S). It costs nothing.
+
+    The pipeline must guide itself. Of several concepts one text is made.
+    """
+
+    name = "negative prompt"
+
+    def __init__(self, concept: str | Sequence[str] = DEFAULT_CONCEPT, **options: Any) -> None:
+        super().__init__(concept, **options)
+        if len(self.concepts) > 1:
+            raise RequestError("a negative prompt is the same for all prompts; give one concept.")
+
+    def looks(self, moment: Moment) -> bool:
+        return False
+
+    def instead_of_nothing(self) -> str | None:
+        return ", ".join(self.concepts[0])
+
+
+class NegativeGuidance(Guidance):
+    """Classifier-free guidance with a minus: ε_0 + s (ε_p - ε_0) - s · ``strength`` · (ε_S - ε_0)."""
+
+    def __init__(self, strength: float = 1.0, concept: Concept = DEFAULT_CONCEPT, **options: Any) -> None:
+        super().__init__(concept, **options)
+        if not 0 <= strength < float("inf"):
+            raise RequestError(f"strength is {strength}; it must be a number and at least 0.")
+        self.strength = strength
+        self.name = f"negative guidance, {strength:g}"
+
+    def looks(self, moment: Moment) -> bool:
+        return self.strength > 0
+
+    def taken(
+        self, said: Predictions, weights: Mapping[str, Tensor], moment: Moment, memory: dict[str, Any]
+    ) -> Tensor:
+        import torch
+
+        taken = torch.zeros_like(said.prompt)
+        for about, output in said.concepts:
+            rows = list(about.pictures)
+            towards = self.strength * (output - said.nothing[rows])
+            taken[rows] += weights[about.text][rows] * towards
+        return taken

@@ -1,0 +1,113 @@
+"""More rows for a call of the denoiser: the same samples with other texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from safelight.alignment.denoiser import Arguments, Denoiser
+from safelight.replaced import Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A text to ask the denoiser about, for some of the pictures; "" is no text."""
+
+    text: str
+    pictures: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a denoiser said: about the rows of the call, and about each thing wanted."""
+
+    raw: Any
+    rows: Tensor
+    wanted: Sequence[Tensor]
+
+    def of(self, rows: Tensor) -> Any:
+        """The answer that the pipeline gets, in the form in which it asked for it."""
+        if isinstance(self.raw, tuple):
+            return (rows, *self.raw[1:])
+        return type(self.raw)(sample=rows)
+
+
+class Rows:
+    """Asks about more rows than a pipeline does. Texts are encoded once for each of its calls."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self._denoiser = denoiser
+        self._encoded: dict[str, Arguments] = {}
+
+    def forget(self) -> None:
+        self._encoded.clear()
+
+    def ask(self, network: Method, call: Arguments, wanted: Sequence[Wanted]) -> Answer:
+        """A further row is like that of the same number in everything but its text: in a call that begins
+        with the rows of no text, ε_S differs from ε_0 in that alone."""
+        count = len(self._denoiser.sample(call))
+        like = [picture for each in wanted for picture in each.pictures]
+        texts = [each.text for each in wanted for _ in each.pictures]
+        if wanted:
+            longer = _map(self._batched(call), lambda value: _with_more(value, count, like))
+            call = self._with_texts({**call, **longer}, texts, slice(count, None))
+        raw = network(**call)
+        output = raw[0] if isinstance(raw, tuple) else raw.sample
+        parts = output[count:].split([len(each.pictures) for each in wanted]) if wanted else ()
+        return Answer(raw, output[:count], parts)
+
+    def with_text(self, call: Arguments, text: str, pictures: int) -> Arguments:
+        """The call with another text in its first rows."""
+        return self._with_texts(call, [text] * pictures, slice(0, pictures))
+
+    def _with_texts(self, call: Arguments, texts: Sequence[str], rows: slice) -> Arguments:
+        new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
+        if new:
+            encoded = self._denoiser.texts(new, call)
+            for row, text in enumerate(new):
+                self._encoded[text] = _map(encoded, _row(row))
+        return _merged(call, [self._encoded[text] for text in texts], rows)
+
+    def _batched(self, call: Arguments) -> Arguments:
+        return {name: value for name, value in call.items() if name in self._denoiser.batched}
+
+
+def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Every tensor in ``value``, however deep, changed."""
+    if isinstance(value, Mapping):
+        return {name: _map(each, change) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_map(each, change) for each in value)
+    return change(value) if hasattr(value, "shape") else value
+
+
+def _row(number: int) -> Callable[[Tensor], Tensor]:
+    return lambda value: value[number : number + 1]
+
+
+def _with_more(value: Tensor, count: int, like: Sequence[int]) -> Tensor:
+    """With rows added that are ``like`` others; what does not have ``count`` rows is one for all."""
+    import torch
+
+    if not value.ndim or len(value) != count:
+        return value
+    return torch.cat([value, value[list(like)]])
+
+
+def _merged(call: Arguments, encoded: Sequence[Arguments], rows: slice) -> Arguments:
+    """``call`` with ``encoded`` in its ``rows``; nothing that was given is written to."""
+    import torch
+
+    merged = dict(call)
+    for name, value in encoded[0].items():
+        these = [each[name] for each in encoded]
+        if isinstance(value, Mapping):
+            merged[name] = _merged(call[name], these, rows)
+        else:
+            merged[name] = call[name].clone()
+            merged[name][rows] = torch.cat(these)
+    return merged

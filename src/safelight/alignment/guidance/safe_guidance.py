@@ -1,0 +1,65 @@
+"""Safe Latent Diffusion for every pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept
+from safelight.alignment.guidance.configuration import SafetyConfig, configuration
+from safelight.alignment.guidance.guidance import Guidance
+from safelight.alignment.guidance.hook import Moment, Predictions
+from safelight.alignment.guidance.safe_latent_diffusion import Momentum, towards_harm
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Noise levels are computed in single precision.
+_SLIGHT = 1e-4
+
+
+class SafeGuidance(Guidance):
+    """Schramowski et al. (2023), arXiv:2211.05105, as published.
+
+    ``config`` is "weak", "medium", "strong", "max" or a ``SafetyConfig`` of your own; the rest is as in
+    :class:`Guidance`.
+
+    Several concepts are each compared and remembered on their own; what they take away adds up.
+    """
+
+    def __init__(
+        self,
+        config: str | SafetyConfig = "medium",
+        concept: Concept = DEFAULT_CONCEPT,
+        *,
+        concepts: Sequence[Concept | None] | None = None,
+        scale: float | None = None,
+        true_cfg_scale: float | None = None,
+    ) -> None:
+        super().__init__(concept, concepts=concepts, scale=scale, true_cfg_scale=true_cfg_scale)
+        self.config = configuration(config)
+        self.name = f"safe guidance, {config}"
+        self._starts_at = self.config.starts_at
+
+    def looks(self, moment: Moment) -> bool:
+        """Before it acts it looks only for what it will remember."""
+        return not self.config.does_nothing and (self.config.remembers or self._acts(moment))
+
+    def taken(
+        self, said: Predictions, weights: Mapping[str, Tensor], moment: Moment, memory: dict[str, Any]
+    ) -> Tensor:
+        import torch
+
+        taken = torch.zeros_like(said.prompt)
+        for about, output in said.concepts:
+            rows = list(about.pictures)
+            harm = torch.zeros_like(said.prompt)
+            harm[rows] = towards_harm(
+                self.config, said.nothing[rows], said.prompt[rows], output, said.noise_per_output
+            )
+            momentum = memory.setdefault(about.text, Momentum(self.config))
+            taken += weights[about.text] * momentum.add(harm, said.noise_per_output)
+        return taken if self._acts(moment) else torch.zeros_like(taken)
+
+    def _acts(self, moment: Moment) -> bool:
+        return -moment.noise >= self._starts_at - _SLIGHT
