@@ -6,6 +6,9 @@ import copy
 from typing import Any
 
 import diffusers
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 
 def _tiny_clip(tokenizer: Any, projection: bool = False) -> Any:
@@ -23,13 +26,18 @@ def _vae(**options: Any) -> Any:
     return diffusers.AutoencoderKL(block_out_channels=[8], norm_num_groups=4, **options)
 
 
-def sd2(pipe: Any) -> Any:
-    """Predicts v, and says so in its scheduler."""
+def sd(pipe: Any) -> Any:
     parts = {**pipe.components, "unet": copy.deepcopy(pipe.unet)}
-    parts["scheduler"] = diffusers.DDIMScheduler.from_config(
+    return diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
+
+
+def sd2(pipe: Any) -> Any:
+    """Predicts v, as its scheduler says."""
+    made = sd(pipe)
+    made.scheduler = diffusers.DDIMScheduler.from_config(
         pipe.scheduler.config, prediction_type="v_prediction"
     )
-    return diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    return made
 
 
 def sdxl(pipe: Any) -> Any:
@@ -75,3 +83,18 @@ def flux(pipe: Any) -> Any:
         text_encoder=_tiny_clip(pipe.tokenizer), tokenizer=pipe.tokenizer,
         text_encoder_2=T5EncoderModel(t5).eval(), tokenizer_2=pipe.tokenizer,
     )  # fmt: skip
+
+
+def draw(pipe: Any, prompt: Any = "a cat", seed: int = 3, **options: Any) -> NDArray[np.float32]:
+    count = (1 if isinstance(prompt, str) else len(prompt)) * options.get("num_images_per_prompt", 1)
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(count)]
+    options = {"num_inference_steps": 6, "output_type": "np", **options}
+    images: NDArray[np.float32] = pipe(prompt, generator=generators, **options).images
+    return images
+
+
+def loud(unet: Any) -> None:
+    """Random weights hardly listen to texts."""
+    for name, weight in unet.named_parameters():
+        if "attn2.to_out" in name:
+            weight.data *= 50

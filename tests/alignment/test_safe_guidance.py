@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,15 +14,12 @@ import torch
 from diffusers.pipelines.deprecated.stable_diffusion_safe import StableDiffusionPipelineSafe
 from numpy.typing import NDArray
 
-from pipelines import flux, sd2, sd3, sdxl
-from safelight.alignment.guidance import (
-    CONFIGURATIONS,
-    SafeGuidance,
-    SafetyConfig,
-)
+from pipelines import draw, flux, loud, sd, sd2, sd3, sdxl
+from safelight.alignment.guidance import CONFIGURATIONS, SafeGuidance, SafetyConfig
+from safelight.replaced import replaced
 
 CONCEPT = "blood"
-# How their timesteps are spaced, and by how many steps of 50 they begin before those that the paper counts in.
+# How their timesteps are spaced, and by how many steps of 50 they begin before the paper's.
 SCHEDULERS = {
     "DDIMScheduler": ("leading", 0),  # 981, 961, … 1
     "EulerDiscreteScheduler": ("leading", 0),
@@ -31,20 +29,14 @@ Draw = Callable[..., NDArray[np.float32]]
 STRONG = SafetyConfig(5000, 1.0, 0.5, 0.7, 0)
 
 
-def draw(pipe: Any, prompt: Any = "a cat", seed: int = 3, **options: Any) -> NDArray[np.float32]:
-    count = (1 if isinstance(prompt, str) else len(prompt)) * options.get("num_images_per_prompt", 1)
-    generators = [torch.Generator().manual_seed(seed + i) for i in range(count)]
-    options = {"num_inference_steps": 6, "output_type": "np", **options}
-    images: NDArray[np.float32] = pipe(prompt, generator=generators, **options).images
-    return images
-
-
 def family(name: str, pipe: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """A pipeline, what its calls need, and what guidance needs to know of them."""
     torch.manual_seed(0)
     make = {"sd2": sd2, "sdxl": sdxl, "sd3": sd3, "flux": flux, "flux, two calls": flux}
-    made = make[name](pipe) if name in make else diffusers.StableDiffusionPipeline(**pipe.components)
+    made = make[name](pipe) if name in make else sd(pipe)
     made.set_progress_bar_config(disable=True)
+    if hasattr(made, "unet"):
+        loud(made.unet)
     options: dict[str, Any] = {"max_sequence_length": 16} if name[:4] in ("sd3", "flux") else {}
     if name == "flux":
         return made, {**options, "guidance_scale": 3.5}, {"scale": 3.5}
@@ -109,10 +101,79 @@ def test_every_family_is_guided_and_then_itself_again(name: str, pipe: Any) -> N
     guidance = SafeGuidance(STRONG, CONCEPT, **known)
     with guidance.attach(made) as attached:
         guided = draw(made, **options)
-        assert np.abs(guided - before).max() > 1e-4
+        assert np.abs(guided - before).max() > 1e-3
         assert (draw(made, **options) == guided).all(), "nothing is remembered from call to call"
         assert attached.trace.acted_on(0)
         assert len(attached.trace.steps) == 6
     assert (draw(made, **options) == before).all()
     with guidance.attach(made):
         assert (draw(made, **options) == guided).all()
+
+
+Calls = list[dict[str, Any]]
+
+
+def record(made: Any, prompt: str, **options: Any) -> tuple[Calls, list[torch.Tensor]]:
+    """How the pipeline calls its network, by name, and what its scheduler then gets."""
+    network = made.unet if hasattr(made, "unet") else made.transformer
+    names = list(inspect.signature(type(network).forward).parameters)[1:]
+    calls: Calls = []
+    outputs: list[torch.Tensor] = []
+    hook = network.register_forward_pre_hook(
+        lambda _, args, kwargs: calls.append({**dict(zip(names, args, strict=False)), **kwargs}),
+        with_kwargs=True,
+    )
+
+    def taking(take: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda output, *rest, **more: outputs.append(output) or take(output, *rest, **more)
+
+    with replaced(made.scheduler, "step", taking):
+        draw(made, prompt, **options)
+    hook.remove()
+    return calls, outputs
+
+
+def ask(made: Any, call: dict[str, Any], texts: dict[str, Any], row: int) -> torch.Tensor:
+    """The network about the last sample of ``call`` and what row ``row`` of ``texts`` says."""
+    network = made.unet if hasattr(made, "unet") else made.transformer
+    rows = len(call.get("sample", call.get("hidden_states")))
+
+    def one(value: Any, row: int) -> Any:
+        if isinstance(value, dict):
+            return {name: one(each, row) for name, each in value.items()}
+        return value[[row]] if isinstance(value, torch.Tensor) and value.shape[:1] == (rows,) else value
+
+    said = ("encoder_hidden_states", "pooled_projections", "added_cond_kwargs")
+    alone = {name: value if name.endswith("ids") else one(value, -1) for name, value in call.items()}
+    alone |= {name: one(texts[name], row) for name in said if name in texts}
+    with torch.no_grad():
+        answer: torch.Tensor = network(**{**alone, "return_dict": False})[0]
+    return answer
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.filterwarnings("ignore")
+def test_the_scheduler_gets_what_the_formula_says(name: str, pipe: Any) -> None:
+    """In the middle of a generation, from the network asked by hand about one text at a time."""
+    made, options, known = family(name, pipe)
+    with SafeGuidance(SafetyConfig(3, 0.02), CONCEPT, **known).attach(made):
+        calls, outputs = record(made, "a cat", **options)
+    step, of_a_step = 3, len(calls) // len(outputs)
+    call = calls[step * of_a_step]
+    of_concept, _ = record(made, CONCEPT, **options)
+    of_nothing, _ = record(made, "", **options)
+    prompt = ask(made, call, call, -1)
+    concept = ask(made, call, of_concept[0], -1)
+    nothing = ask(made, call, calls[1] if name == "flux, two calls" else of_nothing[0], 0)
+    strength = next(iter(known.values()), {"sdxl": 5.0, "sd3": 7.0}.get(name, 7.5))
+    kept = made.scheduler.alphas_cumprod[int(call["timestep"])] ** 0.5 if name == "sd2" else 1.0
+    noise = 1 - float(made.scheduler.sigmas[step]) if name[:3] in ("sd3", "flu") else float(kept)
+
+    away = noise * (prompt - concept)
+    taken = torch.where(away < 0.02, (3 * away.abs()).clamp(max=1), 0.0) * (concept - nothing)
+    expected = nothing + strength * (prompt - taken - nothing)
+    if "scale" in known:
+        expected = prompt - strength * taken
+    unguided = expected + strength * taken
+    assert torch.allclose(outputs[step], expected, atol=1e-5)
+    assert (unguided - expected).abs().max() > 1e-3

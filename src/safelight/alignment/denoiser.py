@@ -188,7 +188,7 @@ def denoiser_of(pipe: Any) -> Denoiser:
         raise ModelError(
             f"a {type(pipe).__name__} reads no texts that could be guided; use another pipeline."
         )
-    if unet := getattr(pipe, "unet", None):
+    if (unet := getattr(pipe, "unet", None)) is not None:
         return XLUNet(pipe) if unet.config.get("addition_embed_type") == "text_time" else UNet(pipe)
     transformer = getattr(pipe, "transformer", None)
     kind = type(getattr(transformer, "_orig_mod", transformer)).__name__
