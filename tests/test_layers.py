@@ -33,7 +33,7 @@ LAYERS = [
     {"policy", "registry", "inputs", "storybook"},
     {"clip"},
     {"screening", "filters", "alignment", "attacks"},
-    {"early_stop"},
+    {"early_stop", "steering"},
     {"generation"},
     {"guard"},
     {"evaluation", "server"},

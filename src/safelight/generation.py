@@ -19,7 +19,8 @@ from safelight.inputs import Inputs
 from safelight.protocols import Pipeline
 from safelight.request import Request
 from safelight.screening import Screen
-from safelight.types import Action, Result, Stage, Stop, Verdict, severest
+from safelight.steering import Lead, Steering, leading
+from safelight.types import Action, Attempt, Result, Stage, Stop, TraceStep, Verdict, severest
 
 _RANDOM_SEEDS = 2**31
 _NO_STEERING = "the policy asks to steer and this guard has no way to, so this is blocked."
@@ -44,22 +45,22 @@ class Generation:
         self.arguments = dict(arguments)
         self.verdicts: list[Verdict] = []
         self.elapsed_ms: dict[str, float] = {}
+        self.pictures: dict[int, Image] = {}
         self.stopped: dict[int, Stop] = {}
-        self.unwatched: str | None = None
+        self.attempts: dict[int, list[Attempt]] = {}
+        self.problems: dict[str, None] = {}
         self.seed = _seed(request, self.arguments.get("generator"))
+        self.steering = Steering(screens["prompt"].policy, pipe)
 
     def run(self) -> Result:
         truncated = _truncated_tokens(self.pipe, self.request.prompts)
         with self._timed("prompt"):
-            kept = self._screen_request()
-        with self._timed("generate"):
-            pictures = self._draw(kept) if kept else {}
-        with self._timed("image"):
-            self._screen_pictures("image", pictures)
-        with self._timed("pair"):
-            self._screen_pictures("pair", pictures)
-        released = {i: self._release(i, picture) for i, picture in pictures.items()}
+            leads = self._screen_request()
+        while leads:
+            leads = self._make(leads)
+        released = {i: self._release(i, picture) for i, picture in sorted(self.pictures.items())}
         out = {i: picture for i, picture in released.items() if picture}
+        led = {i: tuple(tries) for i, tries in self.attempts.items() if len(tries) > 1 or tries[0].guidance}
         return Result(
             images=tuple(out.values()),
             indices=tuple(out),
@@ -71,35 +72,76 @@ class Generation:
             truncated_tokens=truncated,
             elapsed_ms=self.elapsed_ms,
             stopped=self.stopped,
+            attempts=led,
             notes=self._notes(truncated),
         )
 
-    def _screen_request(self) -> list[int]:
-        """The numbers of the prompts that may be drawn; none if something that came along may not."""
+    def _screen_request(self) -> dict[int, Lead]:
+        """How each picture that may be drawn is led; none if something that came along may not."""
         prompts = self._screen("prompt", self.request.prompts, "prompt")
         others = [v for name, texts in self.inputs.texts.items() for v in self._screen("prompt", texts, name)]
         for name, images in self.inputs.images.items():
             others += self._screen("image", images, name)
-        if severest(others) >= Action.BLUR:
-            return []
-        return [verdict.index for verdict in prompts if verdict.action < Action.BLOCK]
-
-    def _draw(self, kept: Sequence[int]) -> dict[int, Image]:
-        """Picture number -> picture, without those that were stopped on the way."""
-        n = self.request.n
-        numbers = [prompt * n + i for prompt in kept for i in range(n)]
-        arguments = self.inputs.only(kept, len(self.request.prompts), self.arguments)
-        arguments["generator"] = self._generators(numbers)
-        prompts = [self.request.prompts[prompt] for prompt in kept]
-        arguments |= {"prompt": prompts, "num_images_per_prompt": n}
-        answer = self._call(arguments, numbers)
-        if answer is None:
+        leads = [self.steering.first(verdict) for verdict in prompts]
+        self.verdicts = [v if lead else _steerless(v) for v, lead in zip(prompts, leads, strict=True)]
+        self.verdicts += map(_steerless, others)
+        if severest(self.verdicts[len(prompts) :]) >= Action.BLUR:
             return {}
+        n = self.request.n
+        kept = [(v.index, lead) for v, lead in zip(prompts, leads, strict=True) if lead]
+        return {prompt * n + i: lead for prompt, lead in kept for i in range(n)}
+
+    def _make(self, leads: Mapping[int, Lead]) -> dict[int, Lead]:
+        """Draws and screens these pictures, and says which are drawn once more, and how."""
+        before = len(self.verdicts)
+        with self._timed("generate"):
+            drawn, traces = self._draw(leads)
+        with self._timed("image"):
+            self._screen_pictures("image", drawn)
+        with self._timed("pair"):
+            self._screen_pictures("pair", drawn)
+        said = self.verdicts[before:]
+        again: dict[int, Lead] = {}
+        for number, lead in leads.items():
+            bad = max((v for v in said if v.index == number), key=_severity, default=None)
+            if bad and bad.action < Action.STEER:
+                bad = None
+            tried = Attempt(lead.strength, lead.concepts, bad, self.stopped.get(number), traces[number])
+            self.attempts.setdefault(number, []).append(tried)
+            if bad and (more := self.steering.again(lead, bad)):
+                again[number] = more
+                self.stopped.pop(number, None)
+            elif number in drawn:
+                self.pictures[number] = drawn[number]
+        self.verdicts[before:] = [_steerless(v) for v in said if v.index not in again]
+        return again
+
+    def _draw(self, leads: Mapping[int, Lead]) -> tuple[dict[int, Image], dict[int, tuple[TraceStep, ...]]]:
+        """By picture number, without those that were stopped on the way; and what guidance did."""
+        numbers = list(leads)
+        arguments = self._arguments(numbers)
+        with leading(self.pipe, list(leads.values()), arguments) as traced:
+            answer = self._call(arguments, numbers)
+            traces = {number: traced(row) for row, number in enumerate(numbers)}
+        if answer is None:
+            return {}, traces
         images = getattr(answer, "images", None) or []
         if len(images) != len(numbers) or not all(isinstance(image, Image) for image in images):
             raise ModelError(f"the pipeline did not give {len(numbers)} PIL pictures; use one that does.")
         drawn = dict(zip(numbers, images, strict=True))
-        return {number: image for number, image in drawn.items() if number not in self.stopped}
+        return {number: image for number, image in drawn.items() if number not in self.stopped}, traces
+
+    def _arguments(self, numbers: Sequence[int]) -> dict[str, Any]:
+        """Of a call that makes these pictures: whole prompts, or each picture by itself."""
+        n = self.request.n
+        prompts = [number // n for number in numbers]
+        whole = prompts[::n]
+        if numbers != [prompt * n + i for prompt in whole for i in range(n)]:
+            n, whole = 1, prompts
+        arguments = self.inputs.only(whole, len(self.request.prompts), self.arguments)
+        arguments["generator"] = self._generators(numbers)
+        texts = [self.request.prompts[prompt] for prompt in whole]
+        return {**arguments, "prompt": texts, "num_images_per_prompt": n}
 
     def _call(self, arguments: Mapping[str, Any], numbers: Sequence[int]) -> Any:
         """What the pipeline answers; None if all of it was stopped."""
@@ -109,8 +151,10 @@ class Generation:
             return self.pipe(**arguments)
         peeks = Peeks(rule, screen, numbers)
         answer = peeks.call(self.pipe, arguments)
-        self.stopped, self.verdicts = peeks.stopped, [*self.verdicts, *peeks.verdicts]
-        self.unwatched = peeks.problem
+        self.stopped |= peeks.stopped
+        self.verdicts += peeks.verdicts
+        if peeks.problem:
+            self.problems[f"no picture could be stopped early: {peeks.problem}"] = None
         return answer
 
     def _generators(self, numbers: Sequence[int]) -> Any:
@@ -134,7 +178,7 @@ class Generation:
     ) -> list[Verdict]:
         if stage not in self.screens or not items:
             return []
-        verdicts = [_steerless(verdict) for verdict in self.screens[stage](items, subject, numbers)]
+        verdicts = self.screens[stage](items, subject, numbers)
         self.verdicts += verdicts
         return verdicts
 
@@ -166,15 +210,13 @@ class Generation:
         ]
         if "image" not in self.screens:
             return (*cut, _UNSEEN)
-        if self.unwatched:
-            cut.append(f"no picture could be stopped early: {self.unwatched}")
-        return tuple(cut)
+        return (*cut, *self.problems, *self.steering.problems)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        self.elapsed_ms[stage] = (time.perf_counter() - started) * 1000
+        self.elapsed_ms[stage] = self.elapsed_ms.get(stage, 0) + (time.perf_counter() - started) * 1000
 
 
 def _seed(request: Request, generator: Any) -> int | None:
@@ -183,6 +225,10 @@ def _seed(request: Request, generator: Any) -> int | None:
     if request.seed is not None:
         raise RequestError("give either a seed or a generator, not both.")
     return None
+
+
+def _severity(verdict: Verdict) -> int:
+    return verdict.action.severity
 
 
 def _steerless(verdict: Verdict) -> Verdict:

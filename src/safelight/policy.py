@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -166,6 +166,23 @@ class EarlyStop(_Table):
     score: Score
 
 
+Strength = Literal["weak", "medium", "strong", "max"]
+
+
+class Led(_Table):
+    """How strongly pictures are led away from harm while they are made, by Safe Latent Diffusion.
+
+    ``default`` is for every prompt, ``review`` for prompts under review. A picture that would be hidden or
+    blocked, and a prompt or picture under ``steer``, is drawn with each of ``steer`` in turn until nothing is
+    seen in it. ``concepts`` says what stands for a label or category that was seen.
+    """
+
+    default: Strength | None = None
+    review: Strength | None = None
+    steer: Annotated[tuple[Strength, ...], Field(strict=False)] = ()
+    concepts: dict[str, Annotated[str, Field(min_length=1)]] = {}
+
+
 class Hiding(_Table):
     """How pictures under ``blur`` are hidden: where something was found, or with ``whole`` everywhere."""
 
@@ -189,6 +206,7 @@ class Policy(_Table):
     labels: dict[str, Names] = {}
     context: Annotated[tuple[ContextRule, ...], Field(strict=False)] = ()
     early_stop: EarlyStop | None = None
+    guidance: Led | None = None
     hiding: Hiding = Hiding()
 
     @classmethod
@@ -277,7 +295,8 @@ def check_labels(policy: Policy, reported: Sequence[Collection[str] | None]) -> 
             return
         known.update(labels)
     rules = [(*rule.all, *rule.any, *rule.unless, *rule.protected) for rule in policy.context]
-    for label in (*policy.labels, *(label for rule in rules for label in rule)):
+    concepts = policy.guidance.concepts if policy.guidance else {}
+    for label in (*policy.labels, *concepts, *(label for rule in rules for label in rule)):
         if label not in known:
             near = closest(label, known)
             hint = f'did you mean "{near}"?' if near else "remove it or add a filter that does."
@@ -351,6 +370,6 @@ def _problem(first: Any) -> str:
         return "this key is missing; add it"
     if first["type"] != "extra_forbidden":
         return f"{first['msg']}, not {first['input']!r}"
-    tables = (Policy, Filters, CategoryRule, Thresholds, ContextRule, EarlyStop, Hiding)
+    tables = (Policy, Filters, CategoryRule, Thresholds, ContextRule, EarlyStop, Hiding, Led)
     near = closest(str(first["loc"][-1]), {key for table in tables for key in table.model_fields})
     return "unknown key" + (f'; did you mean "{near}"?' if near else "; remove it")

@@ -179,13 +179,45 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceStep:
+    """What guidance did to a picture at one step.
+
+    ``timestep`` is as the scheduler counts, ``noise`` ln(b²/a²): high at the beginning. ``acting`` is the
+    share of elements that were changed, ``strength`` |γ| / |ε_p - ε_0|, ``cosine`` that of ε_p - ε_0 with
+    ε_S - ε_0 of the nearest concept: whether the prompt leads where the concept does, -1 where nobody looked.
+    """
+
+    timestep: float
+    noise: float
+    acting: float
+    strength: float
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at a picture.
+
+    ``guidance`` is how strongly it was led away from ``concepts``, None if it was drawn as the model draws.
+    ``verdict`` is why it was given up, ``stop`` when, if that was before it was finished.
+    """
+
+    guidance: str | None = None
+    concepts: tuple[str, ...] = ()
+    verdict: Verdict | None = None
+    stop: Stop | None = None
+    trace: tuple[TraceStep, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What became of a request. ``images`` holds released pictures only.
 
     ``images[k]`` is picture number ``indices[k]`` of the request, made with ``seed + indices[k]``;
     picture ``i`` answers prompt ``i // pictures_per_prompt``. ``seed`` is None where the caller brought
     generators of their own. ``truncated_tokens`` has one count per prompt; ``elapsed_ms`` is by stage;
-    ``stopped`` is by picture.
+    ``stopped`` is by picture, and so is ``attempts``, for pictures that were led away from something: the
+    tries at it in order. Verdicts are of the last.
     """
 
     images: tuple[Image, ...]
@@ -194,11 +226,11 @@ class Result:
     request_id: str
     seed: int | None
     model: str
-    guidance: str | None = None
     pictures_per_prompt: int = 1
     truncated_tokens: tuple[int, ...] = ()
     elapsed_ms: Mapping[str, float] = field(default_factory=dict)
     stopped: Mapping[int, Stop] = field(default_factory=dict)
+    attempts: Mapping[int, tuple[Attempt, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property

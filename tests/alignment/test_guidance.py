@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from contextlib import ExitStack
 from typing import Any
 
@@ -126,39 +125,38 @@ def test_the_warm_up_is_a_noise_level(made: Any) -> None:
     for steps, waiting in ((50, 7), (10, 1)):
         with SafeGuidance("strong", "blood").attach(made) as attached:
             draw(made, num_inference_steps=steps)
-        acting = [step.acting[0] > 0 for step in attached.trace.steps]
+        acting = [step.acting > 0 for step in attached.traces[0].steps]
         assert acting == [False] * waiting + [True] * (steps - waiting)
 
 
 def test_before_it_acts_it_looks_only_for_what_it_will_remember(made: Any) -> None:
     with SafeGuidance(SafetyConfig(5000, 1.0, warm_up=25), "blood").attach(made) as attached:
         draw(made, num_inference_steps=10)
-    assert 4 <= len(attached.trace.steps) <= 6
+    assert 4 <= len(attached.traces[0].steps) <= 6
 
 
 def test_a_trace_says_where_guidance_acted(made: Any) -> None:
     with SafeGuidance(SafetyConfig(5000, 0.0), concepts=["blood", None]).attach(made) as attached:
         draw(made, PROMPTS)
-    trace = attached.trace
-    assert trace.acted_on(0)
-    assert not trace.acted_on(1)
-    for step in trace.steps:
-        assert 0 < step.acting[0] < 1, "only where the prompt leads to the concept"
-        assert (step.acting[1], step.strength[1]) == (0, 0)
-        assert -1 <= step.cosine[0] <= 1
-    noises = [step.noise for step in trace.steps]
+    led, alone = attached.traces
+    assert led.acted
+    assert not alone.acted
+    for step in led.steps:
+        assert 0 < step.acting < 1, "only where the prompt leads to the concept"
+        assert step.strength > 0
+        assert -1 <= step.cosine <= 1
+    assert all(step.strength == 0 and step.cosine == -1 for step in alone.steps)
+    noises = [step.noise for step in led.steps]
     assert noises == sorted(noises, reverse=True)
-    read = json.loads(json.dumps(trace.to_dict()))
-    assert read["guidance"].startswith("safe guidance")
-    assert len(read["steps"]) == 6
+    assert len(noises) == 6
 
 
 def test_a_prompt_that_is_the_concept_points_at_it(made: Any) -> None:
     with SafeGuidance(CONFIG, "a cat").attach(made) as attached:
         draw(made, ["a cat", "zebra crossings"])
-    first = attached.trace.steps[0]
-    assert first.cosine[0] == pytest.approx(1, abs=1e-4)
-    assert first.cosine[1] < 0.999
+    cat, crossings = (trace.steps[0] for trace in attached.traces)
+    assert cat.cosine == pytest.approx(1, abs=1e-4)
+    assert crossings.cosine < 0.999
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -103,8 +103,9 @@ def test_every_family_is_guided_and_then_itself_again(name: str, pipe: Any) -> N
         guided = draw(made, **options)
         assert np.abs(guided - before).max() > 1e-3
         assert (draw(made, **options) == guided).all(), "nothing is remembered from call to call"
-        assert attached.trace.acted_on(0)
-        assert len(attached.trace.steps) == 6
+        (trace,) = attached.traces
+        assert trace.acted
+        assert len(trace.steps) == 6
     assert (draw(made, **options) == before).all()
     with guidance.attach(made):
         assert (draw(made, **options) == guided).all()

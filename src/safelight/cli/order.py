@@ -87,6 +87,9 @@ class Order:
         why = worst.explain().partition(": ")[2]
         if stop := result.stopped.get(number):
             why += f", seen coming after step {stop.step} of {stop.steps}"
+        if tries := result.attempts.get(number):
+            concepts = ", ".join(tries[-1].concepts)
+            why += f", led away from {concepts} ({tries[-1].guidance})"
         return Picture(prompt, seed, severest(verdicts), why, str(path) if path else None)
 
     def _asked(self, number: int) -> tuple[str, int]:

@@ -1,11 +1,11 @@
 """Alignment at inference time: a picture is led away from harm while it is made."""
 
-from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept, concept_of
+from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept, category_concepts, concept_of
 from safelight.alignment.guidance.configuration import CONFIGURATIONS, SafetyConfig
 from safelight.alignment.guidance.guidance import Attachment, Guidance
 from safelight.alignment.guidance.negative import NegativeGuidance, NegativePrompt
 from safelight.alignment.guidance.safe_guidance import SafeGuidance
-from safelight.alignment.guidance.trace import Trace, TraceStep
+from safelight.alignment.guidance.trace import Trace
 
 __all__ = [
     "CONFIGURATIONS",
@@ -18,6 +18,6 @@ __all__ = [
     "SafeGuidance",
     "SafetyConfig",
     "Trace",
-    "TraceStep",
+    "category_concepts",
     "concept_of",
 ]

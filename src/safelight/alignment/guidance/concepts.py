@@ -38,10 +38,16 @@ def weights_of(concept: Concept | None) -> dict[str, float]:
     return weights
 
 
-@cache
 def concept_of(category: str) -> str:
     """The text that stands for a category of the policy. Raises ``RequestError`` where there is none."""
-    texts: Mapping[str, str] = TomlFile(Path(__file__).with_name("concepts.toml"), RequestError).data
+    texts = category_concepts()
     if category not in texts:
         raise RequestError(f'no concept stands for "{category}"; there are {", ".join(texts)}.')
     return texts[category]
+
+
+@cache
+def category_concepts() -> Mapping[str, str]:
+    """The text for each category that has one."""
+    file = TomlFile(Path(__file__).with_name("concepts.toml"), RequestError)
+    return {str(category): str(text) for category, text in file.data.items()}

@@ -87,9 +87,9 @@ class Attachment:
         self._hook.let_go(self)
 
     @property
-    def trace(self) -> Trace:
-        """What was done in the last call of the pipeline."""
-        return Trace(self.guidance.name, tuple(self._recorder))
+    def traces(self) -> tuple[Trace, ...]:
+        """What was done in the last call of the pipeline, to each of its pictures."""
+        return self._recorder.traces()
 
     def begin(self) -> None:
         self._memory.clear()

@@ -1,10 +1,11 @@
-"""What guidance did: at every step, for every picture."""
+"""What guidance did: at every step, to every picture."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from safelight.types import TraceStep
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,20 +14,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class TraceStep:
-    """One step, with a number for each picture.
+class Trace:
+    """What one guidance did to one picture."""
 
-    ``timestep`` is as the scheduler counts, ``noise`` ln(b²/a²): high at the beginning. ``acting`` is the
-    share of elements that guidance changed, ``strength`` |γ| / |ε_p - ε_0|, ``cosine`` that of ε_p - ε_0
-    with ε_S - ε_0, of the nearest concept: whether the prompt leads where the concept does. 0 where the
-    concept was not looked at.
-    """
+    steps: tuple[TraceStep, ...]
 
-    timestep: float
-    noise: float
-    acting: tuple[float, ...]
-    strength: tuple[float, ...]
-    cosine: tuple[float, ...]
+    @property
+    def acted(self) -> bool:
+        """Whether anything at all was changed."""
+        return any(step.acting > 0 for step in self.steps)
 
 
 @dataclass(slots=True)
@@ -36,42 +32,22 @@ class Recorder:
     _steps: list[tuple[Moment, list[Tensor]]] = field(default_factory=list)
 
     def add(self, moment: Moment, acting: Tensor, strength: Tensor, cosine: Tensor) -> None:
-        """Each (N,)."""
+        """Each (pictures,)."""
         self._steps.append((moment, [acting, strength, cosine]))
 
     def clear(self) -> None:
         self._steps.clear()
 
-    def __iter__(self) -> Iterator[TraceStep]:
-        for moment, values in self._steps:
-            yield TraceStep(moment.timestep, moment.noise, *(tuple(value.tolist()) for value in values))
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """What one guidance did in one call of a pipeline."""
-
-    guidance: str
-    steps: tuple[TraceStep, ...]
-
-    def acted_on(self, picture: int) -> bool:
-        """Whether anything at all was changed in the picture."""
-        return any(step.acting[picture] > 0 for step in self.steps)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, numbers with four digits."""
-        return {
-            "guidance": self.guidance,
-            "steps": [
-                {
-                    "timestep": round(step.timestep, 4),
-                    "noise": round(step.noise, 4),
-                    **{name: _rounded(getattr(step, name)) for name in ("acting", "strength", "cosine")},
-                }
-                for step in self.steps
-            ],
-        }
-
-
-def _rounded(values: tuple[float, ...]) -> list[float]:
-    return [round(value, 4) for value in values]
+    def traces(self) -> tuple[Trace, ...]:
+        """One for each picture of the call."""
+        columns = [[value.tolist() for value in values] for _, values in self._steps]
+        pictures = self._steps[0][0].pictures if self._steps else 0
+        return tuple(
+            Trace(
+                tuple(
+                    TraceStep(moment.timestep, moment.noise, *(value[picture] for value in values))
+                    for (moment, _), values in zip(self._steps, columns, strict=True)
+                )
+            )
+            for picture in range(pictures)
+        )

@@ -1,0 +1,117 @@
+"""See, then steer: pictures are drawn as the model draws them, and again, led away, where harm was seen.
+
+What nobody objects to stays as it was, bit by bit. What a filter saw, in the prompt, on the way or in the
+end, says from what to lead away; the policy says how strongly.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from safelight.alignment.denoiser import denoiser_of
+from safelight.alignment.guidance import SafeGuidance, category_concepts
+from safelight.errors import ModelError
+from safelight.policy import Led, Policy
+from safelight.types import Action, TraceStep, Verdict
+
+Traced = Callable[[int], tuple[TraceStep, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """How strongly a picture is led away from which concepts; with None it is not."""
+
+    strength: str | None = None
+    concepts: tuple[str, ...] = ()
+
+
+class Steering:
+    """What the policy's ``[guidance]`` says for each picture."""
+
+    def __init__(self, policy: Policy, pipe: Any) -> None:
+        rule = policy.guidance or Led()
+        self._rule = rule
+        self._categories = policy.categories
+        self._known = {**category_concepts(), **rule.concepts}
+        self._steer = rule.steer
+        self.problems: tuple[str, ...] = ()
+        if rule.steer and (problem := _unguidable(pipe)):
+            self._steer, self.problems = (), (f"no picture could be led away from harm: {problem}",)
+
+    def first(self, prompt: Verdict) -> Lead | None:
+        """How pictures of this prompt are drawn; None if they are not."""
+        if prompt.action >= Action.STEER:
+            return self.again(Lead(), prompt) if prompt.action is Action.STEER else None
+        strength = (prompt.action is Action.REVIEW and self._rule.review) or self._rule.default
+        if not strength:
+            return Lead()
+        return Lead(strength, self._concepts(prompt) or self._all())
+
+    def again(self, tried: Lead, verdict: Verdict) -> Lead | None:
+        """How a picture is drawn in which, or in whose prompt, this was seen; None if it is not any more."""
+        stronger = self._steer
+        if tried.strength in stronger:
+            stronger = stronger[stronger.index(tried.strength) + 1 :]
+        seen = self._concepts(verdict)
+        if not stronger or not seen:
+            return None
+        return Lead(stronger[0], tuple(dict.fromkeys((*tried.concepts, *seen))))
+
+    def _concepts(self, verdict: Verdict) -> tuple[str, ...]:
+        """Of what decided the verdict; none if that is nothing that one could lead away from."""
+        decided = {name: c for name, c in verdict.categories.items() if c.action > Action.ALLOW}
+        if verdict.reasons or not decided.keys() <= self._known.keys():
+            return ()
+        named: dict[str, None] = {}
+        for category, score in decided.items():
+            own = [self._rule.concepts[label] for label in score.labels if label in self._rule.concepts]
+            named |= dict.fromkeys(own or [self._known[category]])
+        return tuple(named)
+
+    def _all(self) -> tuple[str, ...]:
+        """One text for everything that the policy acts on."""
+        mine = [self._known[category] for category in self._categories if category in self._known]
+        return (", ".join(dict.fromkeys([*self._rule.concepts.values(), *mine])),)
+
+
+@contextmanager
+def leading(pipe: Any, leads: Sequence[Lead], arguments: Mapping[str, Any]) -> Iterator[Traced]:
+    """While it lasts, the pictures of a call are led, the first by the first lead.
+
+    Gives a function that gives a picture's trace. Raises ``ModelError`` for a pipeline that cannot be guided.
+    """
+    with ExitStack() as stack:
+        attached = {}
+        for strength in dict.fromkeys(lead.strength for lead in leads if lead.strength):
+            concepts = [lead.concepts if lead.strength == strength else None for lead in leads]
+            guidance = SafeGuidance(strength, concepts=concepts, **_scales(pipe, arguments))
+            attached[strength] = stack.enter_context(guidance.attach(pipe))
+
+        def traced(picture: int) -> tuple[TraceStep, ...]:
+            strength = leads[picture].strength
+            traces = attached[strength].traces if strength else ()
+            return traces[picture].steps if traces else ()
+
+        yield traced
+
+
+def _unguidable(pipe: Any) -> str | None:
+    try:
+        denoiser_of(pipe)
+    except ModelError as error:
+        return str(error)
+    return None
+
+
+def _scales(pipe: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """By what the pipeline guides itself in a call with these arguments."""
+    parameters = inspect.signature(type(pipe).__call__).parameters
+    said = {name: arguments.get(name, each.default) for name, each in parameters.items()}
+    own, second = said.get("guidance_scale"), said.get("true_cfg_scale")
+    if isinstance(second, int | float) and second > 1 and arguments.get("negative_prompt") is not None:
+        return {"true_cfg_scale": float(second)}
+    return {"scale": float(own)} if isinstance(own, int | float) else {}

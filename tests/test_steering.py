@@ -1,0 +1,255 @@
+"""Pictures in which harm is seen are drawn again, led away from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pipelines import flux
+from safelight.errors import ModelError, PolicyError
+from safelight.guard import Guard
+from safelight.policy import CategoryRule, Policy, Thresholds
+from safelight.types import Finding
+
+STEPS = {"num_inference_steps": 10, "height": 16, "width": 16}
+EARLY = "[early_stop]\nat = [0.3, 0.5]\nscore = 0.9\n\n"
+PROMPTS = ["a cat", "a dog", "a cow"]
+Says = Callable[[int, int], list[Finding]]
+
+
+class Eye:
+    """Sees in picture ``row`` of its call number ``call`` what it was told to."""
+
+    name, version = "eye", "1"
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.says: Says = lambda call, row: []
+
+    def find(self, images: Sequence[Image.Image]) -> list[list[Finding]]:
+        self.sizes.append(len(images))
+        return [self.says(len(self.sizes), row) for row in range(len(images))]
+
+
+def gun(score: float = 0.95) -> list[Finding]:
+    return [Finding("gun", score, "eye")]
+
+
+@pytest.fixture
+def eye() -> Eye:
+    return Eye()
+
+
+class Ear:
+    """Hears a gun in a prompt, as surely as the prompt says."""
+
+    name, version = "ear", "1"
+
+    def find(self, prompts: Sequence[str]) -> list[list[Finding]]:
+        return [
+            [Finding("gun", float(prompt.rpartition("gun ")[2] or 0), "ear")] if "gun" in prompt else []
+            for prompt in prompts
+        ]
+
+
+@pytest.fixture
+def leading(write_policy: Callable[..., Path], eye: Eye) -> Callable[..., Guard]:
+    """A guard whose policy has this table ``[guidance]``."""
+
+    def build(guidance: str, early: str = "", prompt: str = "{ review = 0.3, block = 0.8 }") -> Guard:
+        table = f"[guidance]\n{guidance}\n\n{early}[filters]"
+        path = write_policy(("[filters]", table), ("{ review = 0.3, block = 0.8 }", prompt))
+        return Guard(Policy.load(path), {"prompt": [Ear], "image": [lambda: eye]})
+
+    return build
+
+
+def _bytes(images: Sequence[Image.Image]) -> list[bytes]:
+    return [image.tobytes() for image in images]
+
+
+def test_what_shows_harm_early_is_led_away_and_the_others_stay(
+    leading: Callable[..., Guard], guard: Guard, pipe: Any, eye: Eye
+) -> None:
+    eye.says = lambda call, row: gun() if (call, row) == (1, 1) else []
+    result = leading('steer = ["strong", "max"]', EARLY).generate(pipe, PROMPTS, seed=5, **STEPS)
+    plain = guard.generate(pipe, PROMPTS, seed=5, **STEPS)
+    assert eye.sizes == [3, 2, 2, 1, 1, 1]
+    assert result.indices == (0, 1, 2)
+    pictures, before = _bytes(result.images), _bytes(plain.images)
+    assert (pictures[0], pictures[2]) == (before[0], before[2])
+    assert pictures[1] != before[1]
+    assert (result.action, result.stopped) == ("allow", {})
+    first, second = result.attempts[1]
+    assert (first.guidance, first.stop and first.stop.step) == (None, 3)
+    assert first.verdict
+    assert first.verdict.findings == tuple(gun())
+    assert (second.guidance, second.verdict, second.stop) == ("strong", None, None)
+    assert second.concepts == ("an image showing weapons, guns, knives, explosives",)
+    assert any(step.acting for step in second.trace)
+    assert result.attempts.keys() == {1}
+    said = json.loads(json.dumps(result.to_dict()))["attempts"]["1"]
+    assert said[0]["stop"] == {"step": 3, "steps": 10, "saved": 0}
+    assert len(said[1]["trace"]) == 10
+
+
+def test_what_still_shows_harm_is_blocked(leading: Callable[..., Guard], pipe: Any, eye: Eye) -> None:
+    eye.says = lambda call, row: gun()
+    result = leading('steer = ["strong", "max"]').generate(pipe, "a cat", seed=5, **STEPS)
+    assert (result.images, result.action) == ((), "block")
+    assert [tried.guidance for tried in result.attempts[0]] == [None, "strong", "max"]
+    assert all(tried.verdict and tried.verdict.action == "block" for tried in result.attempts[0])
+    assert len([v for v in result.verdicts if v.subject == "picture"]) == 1, "only what was said last"
+
+
+def test_a_finished_picture_is_led_away_as_well(leading: Callable[..., Guard], pipe: Any, eye: Eye) -> None:
+    eye.says = lambda call, row: gun() if call == 1 and row == 2 else []
+    result = leading('steer = ["medium"]').generate(pipe, "a cat", n=3, seed=5, **STEPS)
+    assert eye.sizes == [3, 1]
+    assert result.indices == (0, 1, 2)
+    assert result.attempts.keys() == {2}
+    alone = leading('steer = ["medium"]').generate(pipe, "a cat", seed=7, **STEPS)
+    assert alone.attempts == {}
+
+
+def test_each_is_led_away_from_what_was_seen_in_it(
+    leading: Callable[..., Guard], pipe: Any, eye: Eye
+) -> None:
+    brutal = [Finding("violence", 0.9, "eye")]
+    eye.says = lambda call, row: [gun(), brutal, []][row] if call == 1 else []
+    table = 'steer = ["strong"]\nconcepts = { gun = "a gun" }'
+    result = leading(table).generate(pipe, PROMPTS, seed=5, **STEPS)
+    assert result.attempts[0][1].concepts == ("a gun",)
+    assert "brutality" in result.attempts[1][1].concepts[0]
+    assert result.indices == (0, 1, 2)
+
+
+ALL = "a gun, an image showing weapons, guns, knives, explosives, an image showing violence, "
+
+
+@pytest.mark.parametrize(
+    ("guidance", "prompt", "expected", "from_all"),
+    [
+        ('default = "weak"', "a cat", "weak", True),
+        ('default = "weak"\nreview = "strong"', "a cat", "weak", True),
+        ('default = "weak"\nreview = "strong"', "a gun 0.4", "strong", False),
+        ('default = "weak"', "a gun 0.4", "weak", False),
+        ('review = "strong"', "a cat", None, False),
+        ('steer = ["max"]', "a gun 0.7", "max", False),
+    ],
+)
+def test_the_prompt_says_how_strongly(
+    leading: Callable[..., Guard], pipe: Any, guidance: str, prompt: str, expected: str | None, from_all: bool
+) -> None:
+    guard = leading(
+        f'{guidance}\nconcepts = {{ gun = "a gun" }}', "", "{ review = 0.3, steer = 0.6, block = 0.8 }"
+    )
+    result = guard.generate(pipe, prompt, seed=5, **STEPS)
+    assert len(result.images) == 1
+    (tried,) = result.attempts.get(0, (None,))
+    assert (tried.guidance if tried else None) == expected
+    if tried:
+        concept = tried.concepts[0]
+        assert concept.startswith(ALL) if from_all else concept == "a gun"
+
+
+def test_a_prompt_to_steer_is_blocked_where_nothing_can(leading: Callable[..., Guard], pipe: Any) -> None:
+    guard = leading('review = "strong"', "", "{ review = 0.3, steer = 0.6, block = 0.8 }")
+    result = guard.generate(pipe, ["a gun 0.7", "a cat"], seed=5, **STEPS)
+    assert result.indices == (1,)
+    assert result.verdicts[0].action == "block"
+    assert "has no way to" in result.verdicts[0].reasons[0]
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        [Finding("csae", 0.9, "eye")],
+        [Finding("csae", 0.9, "eye"), *gun()],
+        [Finding("gun", 0.9, "eye"), Finding("privacy", 0.9, "eye")],
+    ],
+)
+def test_what_nothing_stands_for_is_never_drawn_again(
+    leading: Callable[..., Guard], pipe: Any, eye: Eye, says: list[Finding], write_policy: Callable[..., Path]
+) -> None:
+    guard = leading('steer = ["max"]')
+    privacy = {"privacy": CategoryRule(image=Thresholds(block=0.5))}
+    policy = guard.policy.model_copy(update={"categories": {**guard.policy.categories, **privacy}})
+    eye.says = lambda call, row: says
+    result = guard.with_policy(policy).generate(pipe, "a cat", seed=5, **STEPS)
+    assert (result.images, result.attempts, eye.sizes) == ((), {}, [1])
+
+
+def test_a_filter_that_fails_is_no_reason_to_draw_again(
+    leading: Callable[..., Guard], pipe: Any, eye: Eye
+) -> None:
+    def fail(call: int, row: int) -> list[Finding]:
+        raise RuntimeError("broken")
+
+    eye.says = fail
+    result = leading('steer = ["max"]').generate(pipe, "a cat", seed=5, **STEPS)
+    assert (result.images, result.attempts, eye.sizes) == ((), {}, [1])
+
+
+class Canvas:
+    """A pipeline that nobody can look into."""
+
+    def __call__(self, prompt: list[str], num_images_per_prompt: int = 1, **_: Any) -> Any:
+        class Answer:
+            images = [Image.new("RGB", (8, 8))] * len(prompt) * num_images_per_prompt
+
+        return Answer()
+
+
+def test_a_pipeline_that_cannot_be_guided_is_guarded_all_the_same(
+    leading: Callable[..., Guard], eye: Eye
+) -> None:
+    eye.says = lambda call, row: gun()
+    result = leading('steer = ["max"]').generate(Canvas(), "a cat", seed=5)
+    assert (result.images, eye.sizes) == ((), [1])
+    assert any("no picture could be led away from harm" in note for note in result.notes)
+    with pytest.raises(ModelError, match="reads no texts"):
+        leading('default = "weak"').generate(Canvas(), "a cat", seed=5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("negative", [None, "a dog"])
+def test_flux_is_led_away_with_the_scale_of_the_call(
+    leading: Callable[..., Guard], pipe: Any, eye: Eye, negative: str | None
+) -> None:
+    made = flux(pipe)
+    made.set_progress_bar_config(disable=True)
+    eye.says = lambda call, row: gun() if call == 1 else []
+    options = {**STEPS, "max_sequence_length": 16}
+    if negative:
+        options |= {"negative_prompt": negative, "true_cfg_scale": 4.0}
+    result = leading('steer = ["max"]').generate(made, "a cat", seed=5, **options)
+    assert len(result.images) == 1
+    assert any(step.acting for step in result.attempts[0][1].trace)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ('default = "storng"', "'weak', 'medium', 'strong' or 'max'"),
+        ('steer = "max"', "steer"),
+        ('steers = ["max"]', 'did you mean "steer"'),
+    ],
+)
+def test_the_table_makes_sense(leading: Callable[..., Guard], table: str, said: str) -> None:
+    with pytest.raises(PolicyError, match=said):
+        leading(table)
+
+
+def test_concepts_stand_for_what_is_known(write_policy: Callable[..., Path], pipe: Any) -> None:
+    path = write_policy(
+        ("[filters]", '[guidance]\nconcepts = { gnu = "a gun" }\n\n[filters]'),
+        ('image = ["never"]', 'image = ["storybook-image"]'),
+    )
+    with pytest.raises(PolicyError, match='did you mean "gun"'):
+        Guard.from_policy(path).generate(pipe, "a cat", **STEPS)
