@@ -146,6 +146,7 @@ def test_a_trace_says_where_guidance_acted(made: Any) -> None:
         assert step.strength > 0
         assert -1 <= step.cosine <= 1
     assert all(step.strength == 0 and step.cosine == -1 for step in alone.steps)
+    assert led.plot().tobytes() != alone.plot().tobytes()
     noises = [step.noise for step in led.steps]
     assert noises == sorted(noises, reverse=True)
     assert len(noises) == 6

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from safelight.alignment.guidance.plot import draw_trace
 from safelight.types import TraceStep
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
     from safelight.alignment.guidance.hook import Moment
@@ -23,6 +25,10 @@ class Trace:
     def acted(self) -> bool:
         """Whether anything at all was changed."""
         return any(step.acting > 0 for step in self.steps)
+
+    def plot(self) -> Image:
+        """A small picture of it."""
+        return draw_trace(self.steps)
 
 
 @dataclass(slots=True)
