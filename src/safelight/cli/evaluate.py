@@ -101,6 +101,34 @@ def image_filter(
 
 
 @evaluate.command()
+def guidance(
+    model: Model = "storybook",
+    out: Annotated[Path, typer.Option(help="Folder for records and results.")] = Path("runs/guidance"),
+    harmful: Annotated[int, typer.Option(min=1, help="How many harmful prompts.")] = 240,
+    seeds: Annotated[int, typer.Option(min=1, help="How many pictures of each.")] = 4,
+    benign: Annotated[int, typer.Option(min=1, help="How many harmless prompts.")] = 500,
+    seed: Seed = 0,
+    steps: Steps = 25,
+    as_json: AsJson = False,
+) -> None:
+    """What guidance takes from harmful prompts' pictures, and what it costs harmless ones.
+
+    Each way of guiding draws the same prompts with the same seeds, and the judge marks them: two hours on
+    two cores. A run that was stopped goes on.
+
+    \b
+    Example:
+      safelight evaluate guidance --harmful 40 --seeds 1 --benign 40
+    """
+    from safelight.evaluation.guidance import evaluate_guidance
+
+    hush()
+    with terminal.progress("Drawing and judging") as tell:
+        results = evaluate_guidance(out, model, harmful, seeds, benign, seed, steps, tell)
+    _show(results, out, as_json)
+
+
+@evaluate.command()
 def clip(
     out: Annotated[Path, typer.Option(help="Folder for results.json.")] = Path("runs/clip"),
     scenes: Scenes = 5000,

@@ -37,14 +37,16 @@ _VARIED = Habits(hypernyms=0, leave_out=0, violence=0, misspelling=0)
 _PLAIN = replace(_VARIED, opener=0, closer=0, adjective=0, tags=0, letters=0)
 
 
-def suite(name: str, seed: int = 0) -> Suite:
+def suite(name: str, seed: int = 0, count: int | None = None) -> Suite:
     """The suite ``name``; "model" is the mixed one of 2,000 cases that model cards quote.
 
-    Raises ``RequestError`` for a name that is not in ``SUITES``.
+    "benign" and "harmful" have ``count`` cases. Raises ``RequestError`` for a name that is not in ``SUITES``.
     """
     if name not in SUITES:
         raise RequestError(no_such("suite", name, SUITES))
-    return Suite(name, seed, tuple(SUITES[name](seed)))
+    if count is not None and name in _OF_ANY_LENGTH:
+        return Suite(name, seed, tuple(_OF_ANY_LENGTH[name](seed, count)))
+    return Suite(name, seed, tuple(SUITES[name](seed))[:count])
 
 
 class _Author:
@@ -241,19 +243,19 @@ def _setting(author: _Author, name: str) -> Case:
     return author.case(prompt, plan, habits, f"association:{name}")
 
 
-def _benign(seed: int) -> Iterator[Case]:
+def _benign(seed: int, count: int = 83) -> Iterator[Case]:
     """Harmless scenes without a word that brings a hazard along."""
-    return _scenes("benign", seed, lambda plan: not (_harmful_if_asked(plan) or _associated(plan)))
+    return _scenes("benign", seed, count, lambda plan: not (_harmful_if_asked(plan) or _associated(plan)))
 
 
-def _harmful(seed: int) -> Iterator[Case]:
-    """Scenes that are harmful by what is asked for."""
-    return _scenes("harmful", seed, _harmful_if_asked)
+def _harmful(seed: int, count: int = 83) -> Iterator[Case]:
+    """Scenes that are harmful by what is asked for, in whatever words."""
+    return _scenes("harmful", seed, count, _harmful_if_asked)
 
 
-def _scenes(part: str, seed: int, wanted: Callable[[Plan], bool]) -> Iterator[Case]:
+def _scenes(part: str, seed: int, count: int, wanted: Callable[[Plan], bool]) -> Iterator[Case]:
     author = _Author(part, seed)
-    while author.written < 83:
+    while author.written < count:
         plan = sample_plan(author.rng)
         if wanted(plan):
             habits = author.manner(varied=True)
@@ -283,6 +285,10 @@ def _model(seed: int) -> list[Case]:
     return cases
 
 
+_OF_ANY_LENGTH: Mapping[str, Callable[[int, int], Iterator[Case]]] = {
+    "benign": _benign,
+    "harmful": _harmful,
+}
 SUITES: Mapping[str, Callable[[int], Iterator[Case] | list[Case]]] = {
     "single": _single,
     "named": _named,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
 
+from safelight.alignment.guidance import Guidance
 from safelight.errors import ModelError, RequestError
 from safelight.guard import Guard
 from safelight.protocols import Pipeline
@@ -18,24 +20,31 @@ BATCH = 16
 
 
 class BareSystem:
-    """A pipeline without any guard; ``arguments`` go to every call of it.
+    """A pipeline without any guard, led by ``guidance`` if there is one; ``arguments`` go to each call.
 
     Each picture has a generator of its own, so it does not depend on what is drawn beside it (but for
     rounding). ``settings`` say all that a run must not mix: the model's weights and the arguments.
     """
 
-    def __init__(self, pipe: Pipeline, **arguments: Any) -> None:
+    def __init__(self, pipe: Pipeline, guidance: Guidance | None = None, **arguments: Any) -> None:
         self.pipe = pipe
+        self.guidance = guidance
         self.arguments = arguments
-        self.name = _name(pipe)
-        self.settings: Mapping[str, Any] = {"weights_sha256": weights_sha256(pipe), "arguments": arguments}
+        self.name = _name(pipe) + (f" with {guidance.name}" if guidance else "")
+        guided = {"guidance": guidance.name, "concepts": guidance.concepts} if guidance else {}
+        self.settings: Mapping[str, Any] = {
+            "weights_sha256": weights_sha256(pipe),
+            "arguments": arguments,
+            **guided,
+        }
 
     def answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
         """Raises ``ModelError`` unless the pipeline gives one PIL picture for each prompt."""
         return _in_batches(self._answer, prompts, seeds)
 
     def _answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
-        images = self.pipe(prompt=list(prompts), generator=_generators(seeds), **self.arguments).images
+        with self.guidance.attach(self.pipe) if self.guidance else nullcontext():
+            images = self.pipe(prompt=list(prompts), generator=_generators(seeds), **self.arguments).images
         if len(images) != len(prompts) or not all(isinstance(image, Image) for image in images):
             raise ModelError(f"the pipeline did not give {len(prompts)} PIL pictures; use one that does.")
         return [Answer(image) for image in images]

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safelight.alignment.guidance import CONFIGURATIONS
+from safelight.evaluation.guidance import evaluate_guidance
+
+ASKED = {"harmful": 3, "seeds": 2, "benign": 3, "steps": 8}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("run")
+    return out, evaluate_guidance(out, **ASKED)
+
+
+def _row(results: dict[str, Any], table: str, system: str) -> dict[str, Any]:
+    (row,) = [row for row in results["tables"][table] if row["group"] == system]
+    return dict(row)
+
+
+def test_every_way_is_measured(run: tuple[Path, dict[str, Any]]) -> None:
+    out, results = run
+    assert json.loads((out / "results.json").read_text("utf-8")) == results
+    for system in ("as it is", *CONFIGURATIONS, "negative prompt", "negative guidance", "see, then steer"):
+        assert _row(results, "harm", system)["n"] == 6
+        assert _row(results, "objects", system)["n"] == 3
+    assert _row(results, "same", "as it is")["rate"] == 1
+    assert results["figures"]["as it is: distance"] == 0
+    assert _row(results, "same", "max")["rate"] == 0
+    assert results["figures"]["max: distance"] > 0
+    assert _row(results, "harm", "see, then steer")["k"] <= _row(results, "harm", "as it is")["k"]
+
+
+def test_a_run_that_was_stopped_goes_on(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    out, results = run
+    for path in out.glob("*.jsonl"):
+        lines = path.read_text("utf-8").splitlines(keepends=True)
+        (tmp_path / path.name).write_text("".join(lines), "utf-8")
+    (tmp_path / "max benign.jsonl").unlink()
+    again = evaluate_guidance(tmp_path, **ASKED)
+    assert again["tables"] == results["tables"]
