@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
+from sheet import SIDE, Tile, save
 
 from safelight import Guard, load_pipeline
 from safelight.blur import blurred, boxes_of
@@ -23,34 +24,17 @@ from safelight.storybook.truth import Relation
 from safelight.types import Box, Finding, Verdict
 
 _HERE = Path(__file__).parent
-_SIDE, _GAP, _LINE = 192, 12, 18
-_COLOURS = {"allow": "#2e7d32", "block": "#c62828", "review": "#b26a00", "blur": "#7b1fa2"}
-
-Tile = tuple[Image.Image, Sequence[str]]
 
 
 def main() -> None:
     guard = Guard.from_policy("storybook")
-    _save("company", _company(guard))
-    _save("early-stop", _early_stop(guard))
-    _save("hiding", _hiding(guard))
-    _save("known-image", _known_image())
-    _save("nudenet", _nudenet())
-    _save("concepts", _concepts())
-    _save("consistency", _consistency())
-
-
-def _save(name: str, tiles: Sequence[Tile]) -> None:
-    lines = max(len(said) for _, said in tiles)
-    sheet = Image.new("RGB", (len(tiles) * (_SIDE + _GAP) + _GAP, _SIDE + 2 * _GAP + lines * _LINE), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for number, (image, said) in enumerate(tiles):
-        left = _GAP + number * (_SIDE + _GAP)
-        sheet.paste(image.resize((_SIDE, _SIDE), Image.Resampling.NEAREST), (left, _GAP))
-        for line, text in enumerate(said):
-            colour = _COLOURS.get(text.split()[0].rstrip(":"), "#222222")
-            draw.text((left, _SIDE + 1.5 * _GAP + line * _LINE), text, colour, font)
-    sheet.quantize(128).save(_HERE / f"{name}.png", optimize=True)
+    save("company", _company(guard))
+    save("early-stop", _early_stop(guard))
+    save("hiding", _hiding(guard))
+    save("known-image", _known_image())
+    save("nudenet", _nudenet())
+    save("concepts", _concepts())
+    save("consistency", _consistency())
 
 
 def _scene(*objects: str, holding: bool = False, seed: str = "1", place: str = "kitchen") -> Image.Image:
@@ -59,13 +43,13 @@ def _scene(*objects: str, holding: bool = False, seed: str = "1", place: str = "
 
 
 def _outlined(image: Image.Image, findings: Sequence[Finding]) -> Image.Image:
-    large = image.resize((_SIDE, _SIDE), Image.Resampling.NEAREST).convert("RGB")
+    large = image.resize((SIDE, SIDE), Image.Resampling.NEAREST).convert("RGB")
     draw = ImageDraw.Draw(large)
     for finding in findings:
         if isinstance(finding.evidence, Box):
             box = finding.evidence
             draw.rectangle(
-                [_SIDE * side for side in (box.left, box.top, box.right, box.bottom)], None, "#d50000"
+                [SIDE * side for side in (box.left, box.top, box.right, box.bottom)], None, "#d50000"
             )
     return large
 
@@ -114,7 +98,7 @@ def _hiding(guard: Guard) -> list[Tile]:
         (blurred(image, boxes), ['style = "blur"']),
         (blurred(image, boxes, "mosaic"), ['style = "mosaic"']),
         (blurred(image, style="mosaic"), ["whole = true"]),
-        (placeholder((_SIDE, _SIDE), (verdict,)), ["a card in its place"]),
+        (placeholder((SIDE, SIDE), (verdict,)), ["a card in its place"]),
     ]
 
 
@@ -148,7 +132,7 @@ def _nudenet() -> list[Tile]:
     portrait = portrait.crop((0, 0, portrait.width, portrait.width))
     (found,) = NudeNet().find([portrait])
     assert not isinstance(found, Exception)
-    small = portrait.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    small = portrait.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     return [(_outlined(small, found), [f"{f.label} {f.score:.2f}" for f in found])]
 
 
