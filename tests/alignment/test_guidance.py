@@ -182,6 +182,13 @@ def test_a_scheduler_that_changes_meanwhile_is_an_error(made: Any) -> None:
             draw(made)
 
 
+def test_a_network_that_changes_meanwhile_is_an_error(made: Any) -> None:
+    with SafeGuidance(CONFIG, "blood").attach(made):
+        made.unet = copy.deepcopy(made.unet)
+        with pytest.raises(ModelError, match="another network"):
+            draw(made)
+
+
 def test_a_network_is_guided_for_one_pipeline_at_a_time(made: Any) -> None:
     other = diffusers.StableDiffusionPipeline(**made.components, requires_safety_checker=False)
     with (

@@ -53,13 +53,19 @@ class Guidance:
         """Whether the denoiser is asked about the concepts in this step."""
         raise NotImplementedError
 
-    def taken(
-        self, said: Predictions, weights: Mapping[str, Tensor], moment: Moment, memory: dict[str, Any]
-    ) -> Tensor:
-        """γ, (N, …), in units of the denoiser's output. ``weights`` has by concept one number for each
-        picture, shaped to multiply with outputs; ``memory`` is kept from step to step of a call.
+    def acts(self, moment: Moment) -> bool:
+        """Whether anything is taken away in this step."""
+        return True
+
+    def towards(self, nothing: Tensor, prompt: Tensor, concept: Tensor, noise_per_output: Tensor) -> Tensor:
+        """What leads to one concept, (M, …), in the denoiser's outputs for no text, the prompts and the
+        concept, (M, …) each. The rest is as in :class:`Predictions`.
         """
         raise NotImplementedError
+
+    def remembering(self, memory: dict[str, Any], concept: str, towards: Tensor, noise: Tensor) -> Tensor:
+        """What is taken away, (N, …), with what ``memory`` has of the steps before."""
+        return towards
 
     def instead_of_nothing(self) -> str | None:
         """A text that takes the place of no text."""
@@ -119,15 +125,19 @@ class Attachment:
     def taken(self, said: Predictions, moment: Moment) -> Tensor:
         import torch
 
-        of_each = self._weights(moment.pictures)
+        weights = self._weights(moment.pictures)
         shape = (-1, *[1] * (said.prompt.ndim - 1))
-        weights = {
-            about.text: torch.tensor(
-                [each.get(about.text, 0.0) for each in of_each], device=said.prompt.device
-            ).view(shape)
-            for about, _ in said.concepts
-        }
-        taken = self.guidance.taken(said, weights, moment, self._memory)
+        whole = torch.zeros_like(said.prompt)
+        for about, concept in said.concepts:
+            rows = list(about.pictures)
+            towards = torch.zeros_like(whole)
+            towards[rows] = self.guidance.towards(
+                said.nothing[rows], said.prompt[rows], concept, said.noise_per_output
+            )
+            towards = self.guidance.remembering(self._memory, about.text, towards, said.noise_per_output)
+            counts = [each.get(about.text, 0.0) for each in weights]
+            whole += torch.tensor(counts, device=whole.device).view(shape) * towards
+        taken = whole if self.guidance.acts(moment) else torch.zeros_like(whole)
         self._record(said, taken, moment)
         return taken
 

@@ -119,6 +119,8 @@ class Hook:
         """Every pipeline sets its timesteps once, before it asks its denoiser."""
 
         def begin(*args: Any, **kwargs: Any) -> Any:
+            if self._denoiser.module is not self._module:
+                raise ModelError("the pipeline was given another network while guided; attach again.")
             self._rows.forget()
             self._half = self._last = None
             for each in self._attached:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept
 from safelight.alignment.guidance.guidance import Guidance
-from safelight.alignment.guidance.hook import Moment, Predictions
+from safelight.alignment.guidance.hook import Moment
 from safelight.errors import RequestError
 
 if TYPE_CHECKING:
@@ -47,14 +47,5 @@ class NegativeGuidance(Guidance):
     def looks(self, moment: Moment) -> bool:
         return self.strength > 0
 
-    def taken(
-        self, said: Predictions, weights: Mapping[str, Tensor], moment: Moment, memory: dict[str, Any]
-    ) -> Tensor:
-        import torch
-
-        taken = torch.zeros_like(said.prompt)
-        for about, output in said.concepts:
-            rows = list(about.pictures)
-            towards = self.strength * (output - said.nothing[rows])
-            taken[rows] += weights[about.text][rows] * towards
-        return taken
+    def towards(self, nothing: Tensor, prompt: Tensor, concept: Tensor, noise_per_output: Tensor) -> Tensor:
+        return self.strength * (concept - nothing)

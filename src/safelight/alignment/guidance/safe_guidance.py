@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept
 from safelight.alignment.guidance.configuration import SafetyConfig, configuration
 from safelight.alignment.guidance.guidance import Guidance
-from safelight.alignment.guidance.hook import Moment, Predictions
+from safelight.alignment.guidance.hook import Moment
 from safelight.alignment.guidance.safe_latent_diffusion import Momentum, towards_harm
 
 if TYPE_CHECKING:
@@ -43,23 +43,14 @@ class SafeGuidance(Guidance):
 
     def looks(self, moment: Moment) -> bool:
         """Before it acts it looks only for what it will remember."""
-        return not self.config.does_nothing and (self.config.remembers or self._acts(moment))
+        return not self.config.does_nothing and (self.config.remembers or self.acts(moment))
 
-    def taken(
-        self, said: Predictions, weights: Mapping[str, Tensor], moment: Moment, memory: dict[str, Any]
-    ) -> Tensor:
-        import torch
-
-        taken = torch.zeros_like(said.prompt)
-        for about, output in said.concepts:
-            rows = list(about.pictures)
-            harm = torch.zeros_like(said.prompt)
-            harm[rows] = towards_harm(
-                self.config, said.nothing[rows], said.prompt[rows], output, said.noise_per_output
-            )
-            momentum = memory.setdefault(about.text, Momentum(self.config))
-            taken += weights[about.text] * momentum.add(harm, said.noise_per_output)
-        return taken if self._acts(moment) else torch.zeros_like(taken)
-
-    def _acts(self, moment: Moment) -> bool:
+    def acts(self, moment: Moment) -> bool:
         return -moment.noise >= self._starts_at - _SLIGHT
+
+    def towards(self, nothing: Tensor, prompt: Tensor, concept: Tensor, noise_per_output: Tensor) -> Tensor:
+        return towards_harm(self.config, nothing, prompt, concept, noise_per_output)
+
+    def remembering(self, memory: dict[str, Any], concept: str, towards: Tensor, noise: Tensor) -> Tensor:
+        momentum: Momentum = memory.setdefault(concept, Momentum(self.config))
+        return momentum.add(towards, noise)
