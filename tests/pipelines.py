@@ -98,3 +98,25 @@ def loud(unet: Any) -> None:
     for name, weight in unet.named_parameters():
         if "attn2.to_out" in name:
             weight.data *= 50
+
+
+def family(name: str, pipe: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """A pipeline, what its calls need, and what guidance needs to know of them."""
+    torch.manual_seed(0)
+    make = {"sd2": sd2, "sdxl": sdxl, "sd3": sd3, "flux": flux, "flux, two calls": flux}
+    made = make[name](pipe) if name in make else sd(pipe)
+    made.set_progress_bar_config(disable=True)
+    if hasattr(made, "unet"):
+        loud(made.unet)
+    options: dict[str, Any] = {"max_sequence_length": 16} if name[:4] in ("sd3", "flux") else {}
+    if name == "flux":
+        return made, {**options, "guidance_scale": 3.5}, {"scale": 3.5}
+    if name == "flux, two calls":
+        two = {"true_cfg_scale": 4.0}
+        return made, {**options, **two, "negative_prompt": "a dog"}, two
+    if name == "sd without guidance":
+        return made, {"guidance_scale": 1.0}, {"scale": 5.0}
+    return made, options, {}
+
+
+FAMILIES = ("sd", "sd2", "sdxl", "sd3", "flux", "flux, two calls", "sd without guidance")

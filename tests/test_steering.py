@@ -129,7 +129,7 @@ def test_each_is_led_away_from_what_was_seen_in_it(
     assert result.indices == (0, 1, 2)
 
 
-ALL = "a gun, an image showing weapons, guns, knives, explosives, an image showing violence, "
+ALL = "a gun, an image showing violence, "
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from safelight.alignment.denoiser import denoiser_of
-from safelight.alignment.guidance import SafeGuidance, category_concepts
+from safelight.alignment.guidance import SafeGuidance
+from safelight.alignment.guidance.risk import PolicyConcepts
 from safelight.errors import ModelError
 from safelight.policy import Led, Policy
 from safelight.types import Action, TraceStep, Verdict
@@ -35,8 +36,7 @@ class Steering:
     def __init__(self, policy: Policy, pipe: Any) -> None:
         rule = policy.guidance or Led()
         self._rule = rule
-        self._categories = policy.categories
-        self._known = {**category_concepts(), **rule.concepts}
+        self._concepts = PolicyConcepts(policy)
         self._steer = rule.steer
         self.problems: tuple[str, ...] = ()
         if rule.steer and (problem := _unguidable(pipe)):
@@ -49,33 +49,17 @@ class Steering:
         strength = (prompt.action is Action.REVIEW and self._rule.review) or self._rule.default
         if not strength:
             return Lead()
-        return Lead(strength, self._concepts(prompt) or self._all())
+        return Lead(strength, self._concepts.of(prompt) or (", ".join(self._concepts.all),))
 
     def again(self, tried: Lead, verdict: Verdict) -> Lead | None:
         """How a picture is drawn in which, or in whose prompt, this was seen; None if it is not any more."""
         stronger = self._steer
         if tried.strength in stronger:
             stronger = stronger[stronger.index(tried.strength) + 1 :]
-        seen = self._concepts(verdict)
+        seen = self._concepts.of(verdict)
         if not stronger or not seen:
             return None
         return Lead(stronger[0], tuple(dict.fromkeys((*tried.concepts, *seen))))
-
-    def _concepts(self, verdict: Verdict) -> tuple[str, ...]:
-        """Of what decided the verdict; none if that is nothing that one could lead away from."""
-        decided = {name: c for name, c in verdict.categories.items() if c.action > Action.ALLOW}
-        if verdict.reasons or not decided.keys() <= self._known.keys():
-            return ()
-        named: dict[str, None] = {}
-        for category, score in decided.items():
-            own = [self._rule.concepts[label] for label in score.labels if label in self._rule.concepts]
-            named |= dict.fromkeys(own or [self._known[category]])
-        return tuple(named)
-
-    def _all(self) -> tuple[str, ...]:
-        """One text for everything that the policy acts on."""
-        mine = [self._known[category] for category in self._categories if category in self._known]
-        return (", ".join(dict.fromkeys([*self._rule.concepts.values(), *mine])),)
 
 
 @contextmanager

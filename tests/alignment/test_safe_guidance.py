@@ -14,7 +14,7 @@ import torch
 from diffusers.pipelines.deprecated.stable_diffusion_safe import StableDiffusionPipelineSafe
 from numpy.typing import NDArray
 
-from pipelines import draw, flux, loud, sd, sd2, sd3, sdxl
+from pipelines import FAMILIES, draw, family
 from safelight.alignment.guidance import CONFIGURATIONS, SafeGuidance, SafetyConfig
 from safelight.replaced import replaced
 
@@ -27,28 +27,6 @@ SCHEDULERS = {
 }
 Draw = Callable[..., NDArray[np.float32]]
 STRONG = SafetyConfig(5000, 1.0, 0.5, 0.7, 0)
-
-
-def family(name: str, pipe: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """A pipeline, what its calls need, and what guidance needs to know of them."""
-    torch.manual_seed(0)
-    make = {"sd2": sd2, "sdxl": sdxl, "sd3": sd3, "flux": flux, "flux, two calls": flux}
-    made = make[name](pipe) if name in make else sd(pipe)
-    made.set_progress_bar_config(disable=True)
-    if hasattr(made, "unet"):
-        loud(made.unet)
-    options: dict[str, Any] = {"max_sequence_length": 16} if name[:4] in ("sd3", "flux") else {}
-    if name == "flux":
-        return made, {**options, "guidance_scale": 3.5}, {"scale": 3.5}
-    if name == "flux, two calls":
-        two = {"true_cfg_scale": 4.0}
-        return made, {**options, **two, "negative_prompt": "a dog"}, two
-    if name == "sd without guidance":
-        return made, {"guidance_scale": 1.0}, {"scale": 5.0}
-    return made, options, {}
-
-
-FAMILIES = ("sd", "sd2", "sdxl", "sd3", "flux", "flux, two calls", "sd without guidance")
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)

@@ -55,6 +55,15 @@ class Denoiser:
         """The arguments that say the texts, one row each, of the same length as those of ``call``."""
         raise NotImplementedError
 
+    def last_token(self, text: str) -> int:
+        """Where the embeddings of ``text`` have its last token."""
+        ids = self._tokenizer([text], truncation=True).input_ids[0]
+        return max(0, len(ids) - 2)  # the end of a text is a token too
+
+    @property
+    def _tokenizer(self) -> Any:
+        return self.pipe.tokenizer
+
     @property
     def guides_itself(self) -> bool:
         """Whether a call has the rows of no text first, then those of the prompts."""
@@ -151,6 +160,10 @@ class SD3Transformer(_Transformer):
 
 class FluxTransformer(_Transformer):
     """FLUX: time as a share of a thousand, and guidance distilled or in two calls."""
+
+    @property
+    def _tokenizer(self) -> Any:
+        return self.pipe.tokenizer_2
 
     @property
     def guides_itself(self) -> bool:

@@ -4,17 +4,21 @@ from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept, cate
 from safelight.alignment.guidance.configuration import CONFIGURATIONS, SafetyConfig
 from safelight.alignment.guidance.guidance import Attachment, Guidance
 from safelight.alignment.guidance.negative import NegativeGuidance, NegativePrompt
+from safelight.alignment.guidance.risk import Asked, Judged, Risk
 from safelight.alignment.guidance.safe_guidance import SafeGuidance
 from safelight.alignment.guidance.trace import Trace
 
 __all__ = [
     "CONFIGURATIONS",
     "DEFAULT_CONCEPT",
+    "Asked",
     "Attachment",
     "Concept",
     "Guidance",
+    "Judged",
     "NegativeGuidance",
     "NegativePrompt",
+    "Risk",
     "SafeGuidance",
     "SafetyConfig",
     "Trace",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept, weights_of
 from safelight.alignment.guidance.hook import Hook, Moment, Predictions
+from safelight.alignment.guidance.risk import Risk, Similarity, Weights
 from safelight.alignment.guidance.rows import Wanted
 from safelight.alignment.guidance.trace import Recorder, Trace
 from safelight.errors import ModelError, RequestError
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 class Guidance:
     """Leads pictures away from ``concept``, by a method that says what each step takes away.
 
-    ``concepts`` has one concept for each prompt instead, or None for a prompt that is left alone. ``scale``
+    ``concepts`` has one concept for each prompt instead, or None for a prompt that is left alone. ``when``
+    says which pictures are at risk; the others are left alone, and cost nothing more. ``scale``
     is by what guidance counts in a pipeline that does not guide itself (FLUX, or Stable Diffusion with a
     guidance scale of 1); ``true_cfg_scale`` is that of one that does so in two calls a step (FLUX with a
     negative prompt). Raises ``RequestError`` for what makes no sense.
@@ -31,9 +33,11 @@ class Guidance:
         concept: Concept = DEFAULT_CONCEPT,
         *,
         concepts: Sequence[Concept | None] | None = None,
+        when: Risk | None = None,
         scale: float | None = None,
         true_cfg_scale: float | None = None,
     ) -> None:
+        self.when = when
         self.concepts = [weights_of(each) for each in ([concept] if concepts is None else concepts)]
         if not self.concepts:
             raise RequestError("there is no concept for any prompt; give one for each.")
@@ -79,6 +83,7 @@ class Attachment:
         self.guidance = guidance
         self._recorder = Recorder()
         self._memory: dict[str, Any] = {}
+        self._weights: list[Weights] | None = None
         self._hook = Hook.on(pipe)
         self._hook.hold(self)
 
@@ -98,6 +103,7 @@ class Attachment:
         return self._recorder.traces()
 
     def begin(self) -> None:
+        self._weights = None
         self._memory.clear()
         self._recorder.clear()
 
@@ -112,10 +118,13 @@ class Attachment:
     def true_cfg_scale(self) -> float | None:
         return self.guidance.true_cfg_scale
 
-    def wanted(self, moment: Moment) -> list[Wanted]:
+    def wanted(self, moment: Moment, similarity: Similarity) -> list[Wanted]:
         if not self.guidance.looks(moment):
             return []
-        weights = self._weights(moment.pictures)
+        if self._weights is None:
+            worst = self._at_the_worst(moment.pictures)
+            self._weights = self.guidance.when(worst, similarity) if self.guidance.when else worst
+        weights = self._weights
         texts = dict.fromkeys(text for each in weights for text in each)
         wanted = [
             Wanted(text, tuple(i for i, each in enumerate(weights) if each.get(text))) for text in texts
@@ -125,7 +134,7 @@ class Attachment:
     def taken(self, said: Predictions, moment: Moment) -> Tensor:
         import torch
 
-        weights = self._weights(moment.pictures)
+        weights = self._weights or []
         shape = (-1, *[1] * (said.prompt.ndim - 1))
         whole = torch.zeros_like(said.prompt)
         for about, concept in said.concepts:
@@ -141,7 +150,7 @@ class Attachment:
         self._record(said, taken, moment)
         return taken
 
-    def _weights(self, pictures: int) -> list[Mapping[str, float]]:
+    def _at_the_worst(self, pictures: int) -> list[Weights]:
         """Of each picture; those of one prompt are next to each other."""
         concepts = self.guidance.concepts
         if pictures % len(concepts):

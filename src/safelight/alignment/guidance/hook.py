@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from safelight.alignment.denoiser import Arguments, denoiser_of
+from safelight.alignment.guidance.risk import Similarity
 from safelight.alignment.guidance.rows import Answer, Rows, Wanted
 from safelight.errors import ModelError
 from safelight.noise_schedule import log_signal_to_noise, noise_per_output
@@ -52,8 +54,8 @@ class Attached(Protocol):
     def instead_of_nothing(self) -> str | None:
         """What takes the place of no text."""
 
-    def wanted(self, moment: Moment) -> Sequence[Wanted]:
-        """What to ask the denoiser about."""
+    def wanted(self, moment: Moment, similarity: Similarity) -> Sequence[Wanted]:
+        """What to ask the denoiser about; ``similarity`` says which texts the prompts are near to."""
 
     def taken(self, said: Predictions, moment: Moment) -> Tensor:
         """γ, (N, …), in units of the denoiser's output."""
@@ -152,7 +154,7 @@ class Hook:
         if rows % 2:
             raise ModelError(f"the pipeline asks about {rows} rows at once, not about two for each picture.")
         moment = self._moment(call, rows // 2)
-        wanted = self._wanted(moment)
+        wanted = self._wanted(moment, call, slice(rows // 2, None))
         answer = self._rows.ask(network, self._with_negative(call, moment), _flat(wanted))
         if not answer.wanted:
             return answer.raw
@@ -169,7 +171,7 @@ class Hook:
         self._last = moment.timestep
         if self._negative():
             raise ModelError("the pipeline does not guide itself, so nothing can stand for no text.")
-        wanted = self._wanted(moment)
+        wanted = self._wanted(moment, call, slice(None))
         if not _flat(wanted):
             return network(**call)
         about_nothing = Wanted("", tuple(range(moment.pictures)))
@@ -184,7 +186,7 @@ class Hook:
         moment = self._moment(call, len(self._denoiser.sample(call)))
         first, self._half = self._half, None
         if first is None:
-            wanted = self._wanted(moment)
+            wanted = self._wanted(moment, call, slice(None))
             answer = self._rows.ask(network, call, _flat(wanted))
             self._half = _Half(moment, wanted, answer)
             return answer.of(answer.rows)
@@ -202,8 +204,9 @@ class Hook:
             nothing = nothing + scale / (scale - 1) * taken
         return answer.of(nothing)
 
-    def _wanted(self, moment: Moment) -> list[Sequence[Wanted]]:
-        return [each.wanted(moment) for each in self._attached]
+    def _wanted(self, moment: Moment, call: Arguments, prompts: slice) -> list[Sequence[Wanted]]:
+        similarity = partial(self._rows.similarity, call, prompts)
+        return [each.wanted(moment, similarity) for each in self._attached]
 
     def _taken(
         self,

@@ -10,6 +10,8 @@ from safelight.alignment.denoiser import Arguments, Denoiser
 from safelight.replaced import Method
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -64,12 +66,33 @@ class Rows:
         """The call with another text in its first rows."""
         return self._with_texts(call, [text] * pictures, slice(0, pictures))
 
-    def _with_texts(self, call: Arguments, texts: Sequence[str], rows: slice) -> Arguments:
+    def similarity(self, call: Arguments, rows: slice, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Cosines of what the network is told in ``rows`` with each of ``texts``, (rows, texts): of the token
+        that comes nearest to the text's last one.
+
+        All are taken from the mean of no text, which every text has much of.
+        """
+        import torch
+
+        self._encode(("", *texts), call)
+        nothing, *others = (self._encoded[text]["encoder_hidden_states"][0] for text in ("", *texts))
+        middle = nothing.float().mean(0)
+        said = _unit(call["encoder_hidden_states"][rows, 1:].float() - middle)
+        wanted = torch.stack(
+            [each[self._denoiser.last_token(text)] for each, text in zip(others, texts, strict=True)]
+        )
+        cosines: NDArray[np.float32] = (said @ _unit(wanted.float() - middle).T).amax(1).cpu().numpy()
+        return cosines
+
+    def _encode(self, texts: Sequence[str], call: Arguments) -> None:
         new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
         if new:
             encoded = self._denoiser.texts(new, call)
             for row, text in enumerate(new):
                 self._encoded[text] = _map(encoded, _row(row))
+
+    def _with_texts(self, call: Arguments, texts: Sequence[str], rows: slice) -> Arguments:
+        self._encode(texts, call)
         return _merged(call, [self._encoded[text] for text in texts], rows)
 
     def _batched(self, call: Arguments) -> Arguments:
@@ -83,6 +106,11 @@ def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_map(each, change) for each in value)
     return change(value) if hasattr(value, "shape") else value
+
+
+def _unit(value: Tensor) -> Tensor:
+    unit: Tensor = value / value.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    return unit
 
 
 def _row(number: int) -> Callable[[Tensor], Tensor]:

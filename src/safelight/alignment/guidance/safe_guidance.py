@@ -9,6 +9,7 @@ from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept
 from safelight.alignment.guidance.configuration import SafetyConfig, configuration
 from safelight.alignment.guidance.guidance import Guidance
 from safelight.alignment.guidance.hook import Moment
+from safelight.alignment.guidance.risk import Risk
 from safelight.alignment.guidance.safe_latent_diffusion import Momentum, towards_harm
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ class SafeGuidance(Guidance):
         concept: Concept = DEFAULT_CONCEPT,
         *,
         concepts: Sequence[Concept | None] | None = None,
+        when: Risk | None = None,
         scale: float | None = None,
         true_cfg_scale: float | None = None,
     ) -> None:
-        super().__init__(concept, concepts=concepts, scale=scale, true_cfg_scale=true_cfg_scale)
+        super().__init__(concept, concepts=concepts, when=when, scale=scale, true_cfg_scale=true_cfg_scale)
         self.config = configuration(config)
         self.name = f"safe guidance, {config}"
         self._starts_at = self.config.starts_at

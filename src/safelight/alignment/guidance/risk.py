@@ -1,0 +1,135 @@
+"""Which pictures are led away at all, and from what: told by what the model itself reads in their prompts.
+
+Guidance acts on every picture, harmless ones as well, and costs them objects that nobody minds. But what a
+prompt asks for stands in its embeddings, in whatever words: the states of "revolver" and of "a gun" are near
+each other, because the same pictures were learnt with both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from safelight.alignment.guidance.concepts import category_concepts
+from safelight.errors import RequestError
+from safelight.policy import Led, Policy
+from safelight.types import Action, Finding, Verdict
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Weights = Mapping[str, float]
+# Cosines of each picture's prompt with each text, (pictures, texts).
+Similarity = Callable[[Sequence[str]], "NDArray[np.float32]"]
+
+# In the storybook's encoder words for a thing are at .85 and more, words for anything else at .56 and less.
+THRESHOLD = 0.7
+# Led away from one hazard alone, pictures come upon another.
+_REST = 0.5
+
+
+class Risk(Protocol):
+    """Says from what each picture is led away, by text how much it counts; nothing for a harmless one."""
+
+    def __call__(self, weights: Sequence[Weights], similarity: Similarity) -> list[Weights]:
+        """``weights`` is what it would be at the worst."""
+        ...
+
+
+class Asked:
+    """A picture is at risk from the concepts that its prompt asks for. The others then count half, together.
+
+    Of a text with commas in it each part is listened for.
+    """
+
+    def __init__(self, threshold: float = THRESHOLD) -> None:
+        _check(threshold)
+        self.threshold = threshold
+
+    def __call__(self, weights: Sequence[Weights], similarity: Similarity) -> list[Weights]:
+        parts = {text: _parts(text) for each in weights for text in each}
+        listened = list(dict.fromkeys(part for texts in parts.values() for part in texts))
+        if not listened:
+            return list(weights)
+        chosen = []
+        for row, mine in zip(similarity(listened) >= self.threshold, weights, strict=True):
+            heard = {part for part, near in zip(listened, row, strict=True) if near}
+            chosen.append(_with_rest({t: w for t, w in mine.items() if heard & set(parts[t])}, mine))
+        return chosen
+
+
+class Judged:
+    """A picture is at risk if ``policy`` minds what its prompt asks for, company included.
+
+    Every label of the policy is heard in a prompt, in whatever words, and judged as if a filter had found it.
+    """
+
+    def __init__(self, policy: Policy, threshold: float = THRESHOLD) -> None:
+        _check(threshold)
+        self.policy = policy
+        self.threshold = threshold
+        rules = [(*rule.all, *rule.any, *rule.unless, *rule.protected) for rule in policy.context]
+        self._labels = list(dict.fromkeys([*policy.labels, *(label for rule in rules for label in rule)]))
+        self._concepts = PolicyConcepts(policy)
+        if not self._labels:
+            raise RequestError(f'the policy "{policy.name}" names no label that could be heard in a prompt.')
+
+    def __call__(self, weights: Sequence[Weights], similarity: Similarity) -> list[Weights]:
+        heard = similarity([self._concepts.text(label) for label in self._labels]) >= self.threshold
+        chosen: list[Weights] = []
+        for row in heard:
+            findings = [
+                Finding(label, 1.0, "prompt")
+                for label, is_there in zip(self._labels, row, strict=True)
+                if is_there
+            ]
+            verdict = self.policy.judge("prompt", findings)
+            minded = verdict.action >= Action.REVIEW
+            asked = dict.fromkeys(self._concepts.of(verdict), 1.0) if minded else {}
+            chosen.append(_with_rest(asked, dict.fromkeys(self._concepts.all, 1.0)))
+        return chosen
+
+
+class PolicyConcepts:
+    """What stands for the labels and categories of a policy: its own ``[guidance.concepts]``, or a text.
+
+    ``all`` is for everything that the policy acts on.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        own = (policy.guidance or Led()).concepts
+        self._own = own
+        self._known = {**category_concepts(), **own}
+        told = {c for label, cs in policy.labels.items() if label in own for c in cs} | own.keys()
+        told |= {rule.category for rule in policy.context if {*rule.all, *rule.any} & own.keys()}
+        rest = [self._known[c] for c in policy.categories if c in self._known and c not in told]
+        self.all = tuple(dict.fromkeys([*own.values(), *rest]))
+
+    def text(self, label: str) -> str:
+        return self._own.get(label, f"a {label}")
+
+    def of(self, verdict: Verdict) -> tuple[str, ...]:
+        """Of what decided the verdict; none if that is nothing that one could lead away from."""
+        decided = {name: c for name, c in verdict.categories.items() if c.action > Action.ALLOW}
+        if verdict.reasons or not decided.keys() <= self._known.keys():
+            return ()
+        named: dict[str, None] = {}
+        for category, score in decided.items():
+            own = [self._own[label] for label in score.labels if label in self._own]
+            named |= dict.fromkeys(own or [self._known[category]])
+        return tuple(named)
+
+
+def _with_rest(asked: Weights, everything: Weights) -> Weights:
+    rest = [text for text in everything if text not in asked]
+    return {**asked, ", ".join(rest): _REST} if asked and rest else asked
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _check(threshold: float) -> None:
+    if not 0 < threshold < 1:
+        raise RequestError(f"the threshold is {threshold}; it must be between 0 and 1.")
