@@ -1,6 +1,7 @@
 """Runs the benchmarks named (all of them if none is) and writes results/NAME.json beside this file.
 
 python benchmarks/run.py [speed] [text_filter] [image_filter] [concept_filter] [known_images] [autoencoder]
+    [guidance]
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import autoencoder
 import concept_filter
+import guidance
 import image_filter
 import known_images
 import speed
@@ -23,6 +25,7 @@ BENCHMARKS = {
     "image_filter": image_filter.measure,
     "autoencoder": autoencoder.measure,
     "concept_filter": concept_filter.measure,
+    "guidance": guidance.measure,
 }
 RESULTS = Path(__file__).parent / "results"
 

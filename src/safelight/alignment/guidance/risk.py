@@ -25,8 +25,9 @@ Similarity = Callable[[Sequence[str]], "NDArray[np.float32]"]
 
 # In the storybook's encoder words for a thing are at .85 and more, words for anything else at .56 and less.
 THRESHOLD = 0.7
-# Led away from one hazard alone, pictures come upon another.
-_REST = 0.5
+# Led away from one hazard alone, pictures come upon another. Of the storybook's harmful prompts 16 % still gave
+# a harmful picture with half of this, 7 % with this.
+_REST = 1.2
 
 
 class Risk(Protocol):
@@ -38,7 +39,7 @@ class Risk(Protocol):
 
 
 class Asked:
-    """A picture is at risk from the concepts that its prompt asks for. The others then count half, together.
+    """A picture is at risk from the concepts that its prompt asks for. The rest then counts as a whole.
 
     Of a text with commas in it each part is listened for.
     """
