@@ -1,4 +1,4 @@
-"""What guidance costs: the exact method beside diffusers' own safe pipeline, and guidance of those at risk alone.
+"""What guidance costs: the exact method beside diffusers' own, and guidance of those at risk alone.
 
 Batches of all ways take turns, so that neighbours on the machine slow them alike.
 """
@@ -18,12 +18,13 @@ from safelight.alignment.guidance import CONFIGURATIONS, Guidance, Judged, SafeG
 from safelight.evaluation.storybook_suites import suite
 from timing import seconds
 
-_BATCH, _STEPS, _ROUNDS = 20, 25, 5
+_BATCH, _BATCHES, _STEPS, _ROUNDS = 20, 3, 25, 5
 _CONCEPT = "a gun"
+_MIXED, _AT_RISK = "plain, one prompt in twenty harmful", "those at risk, one prompt in twenty harmful"
 
 
 def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
-    """Seconds a batch are medians; ratios are medians of the rounds'."""
+    """Seconds are medians, of one batch or of all that are mixed; ratios are medians of the rounds'."""
     pipe = _quiet(load_pipeline("storybook"))
     safe = _quiet(
         StableDiffusionPipelineSafe(
@@ -32,8 +33,7 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
         )
     )
     safe.safety_concept = _CONCEPT
-    benign = [case.prompt for case in suite("benign").cases[:_BATCH]]
-    mixed = [*benign[:-1], suite("harmful").cases[0].prompt]
+    benign, *mixed = _prompts()
     risky = SafeGuidance("max", when=Judged(Policy.load("storybook")))
     strong = CONFIGURATIONS["strong"]
     ways: dict[str, Callable[[], object]] = {
@@ -48,8 +48,8 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
             sld_momentum_scale=strong.momentum_scale,
             sld_mom_beta=strong.momentum,
         ),
-        "plain, one prompt in twenty harmful": lambda: _draw(pipe, mixed),
-        "those at risk, one prompt in twenty harmful": lambda: _draw(pipe, mixed, risky),
+        _MIXED: lambda: [_draw(pipe, prompts) for prompts in mixed],
+        _AT_RISK: lambda: [_draw(pipe, prompts, risky) for prompts in mixed],
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(_ROUNDS + 1):
@@ -58,13 +58,19 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     kept = {name: spent[1:] for name, spent in times.items()}  # the first of each is to warm up
     run = {"batch": _BATCH, "steps": _STEPS, "rounds": _ROUNDS}
     return run, {
-        **{f"{name}: s a batch": median(spent) for name, spent in kept.items()},
+        **{f"{name}: s": median(spent) for name, spent in kept.items()},
         "exact / plain": _ratio(kept["exact"], kept["plain"]),
         "exact / diffusers' safe pipeline": _ratio(kept["exact"], kept["diffusers' safe pipeline"]),
-        "those at risk / plain": _ratio(
-            kept["those at risk, one prompt in twenty harmful"], kept["plain, one prompt in twenty harmful"]
-        ),
+        "those at risk / plain": _ratio(kept[_AT_RISK], kept[_MIXED]),
     }
+
+
+def _prompts() -> list[list[str]]:
+    """A batch of harmless prompts, then batches of others in each of which the last one is harmful."""
+    benign = [case.prompt for case in suite("benign", count=_BATCH * (_BATCHES + 1)).cases]
+    harmful = [case.prompt for case in suite("harmful").cases]
+    batches = [benign[i : i + _BATCH] for i in range(0, len(benign), _BATCH)]
+    return [batches[0], *([*batch[:-1], harmful[i]] for i, batch in enumerate(batches[1:]))]
 
 
 def _quiet(pipe: Any) -> Any:

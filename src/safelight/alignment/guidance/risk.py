@@ -25,8 +25,8 @@ Similarity = Callable[[Sequence[str]], "NDArray[np.float32]"]
 
 # In the storybook's encoder words for a thing are at .85 and more, words for anything else at .56 and less.
 THRESHOLD = 0.7
-# Led away from one hazard alone, pictures come upon another. Of the storybook's harmful prompts 16 % still gave
-# a harmful picture with half of this, 7 % with this.
+# Led away from one hazard alone, pictures come upon another: of the storybook's harmful prompts 16 % still
+# gave a harmful picture with half of this, 7 % with this.
 _REST = 1.2
 
 
