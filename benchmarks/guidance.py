@@ -48,8 +48,8 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
             sld_momentum_scale=strong.momentum_scale,
             sld_mom_beta=strong.momentum,
         ),
-        _MIXED: lambda: [_draw(pipe, prompts) for prompts in mixed],
-        _AT_RISK: lambda: [_draw(pipe, prompts, risky) for prompts in mixed],
+        _MIXED: lambda: _draw_all(pipe, mixed),
+        _AT_RISK: lambda: _draw_all(pipe, mixed, risky),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(_ROUNDS + 1):
@@ -82,6 +82,11 @@ def _draw(pipe: Any, prompts: Sequence[str], guidance: Guidance | None = None, *
     generators = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
     with guidance.attach(pipe) if guidance else nullcontext():
         pipe(list(prompts), num_inference_steps=_STEPS, generator=generators, **arguments)
+
+
+def _draw_all(pipe: Any, batches: Sequence[Sequence[str]], guidance: Guidance | None = None) -> None:
+    for prompts in batches:
+        _draw(pipe, prompts, guidance)
 
 
 def _ratio(one: Sequence[float], other: Sequence[float]) -> float:

@@ -10,6 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from safelight.cli import app
+from safelight.policy import policy_path
+from safelight.storybook import Judge
 
 
 @pytest.fixture
@@ -53,15 +55,42 @@ def test_a_blocked_request_exits_with_3_and_says_why(generate: Callable[..., Res
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
+SOLDIER = ["generate", "a soldier on the street", "--seed", "3", "--json"]
+
+
+def _storybook_without_guidance(folder: Path) -> Path:
+    text = policy_path("storybook").read_text("utf-8")
+    start, end = text.index("[guidance]"), text.index("[categories.")
+    path = folder / "policy.toml"
+    path.write_text(text[:start] + text[end:], "utf-8")
+    return path
+
+
 def test_what_was_stopped_early_says_when(tmp_path: Path) -> None:
     """With this seed the soldier gets the gun that nobody asked for."""
-    arguments = ["a soldier on the street", "--policy", "storybook", "--seed", "3", "--out", str(tmp_path)]
-    done = CliRunner().invoke(app, ["generate", *arguments, "--json"], catch_exceptions=False)
+    policy = _storybook_without_guidance(tmp_path)
+    arguments = [*SOLDIER, "--policy", str(policy), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 3
     result = json.loads(done.stdout)
-    assert result["stopped"]["0"] == {"step": 9, "steps": 25, "saved": 16}
-    assert "(gun), seen coming after step 9 of 25" in result["pictures"][0]["why"]
+    assert result["stopped"]["0"] == {"step": 7, "steps": 25, "saved": 18}
+    assert "(gun), seen coming after step 7 of 25" in result["pictures"][0]["why"]
     assert result["pictures"][0]["path"] is None
+
+
+def test_what_was_seen_coming_is_led_away(tmp_path: Path) -> None:
+    """The same soldier, without the gun."""
+    arguments = [*SOLDIER, "--policy", "storybook", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    result = json.loads(done.stdout)
+    (picture,) = result["pictures"]
+    assert picture["why"].endswith(", led away from a gun (strong)")
+    first, second = result["attempts"]["0"]
+    assert first["stop"] == {"step": 7, "steps": 25, "saved": 18}
+    assert (second["guidance"], second["concepts"], second["stop"]) == ("strong", ["a gun"], None)
+    labels = Judge.load().objects([Image.open(picture["path"])])[0]
+    assert labels["soldier"] > 0.5 > labels["gun"]
 
 
 def test_json_has_the_whole_result(generate: Callable[..., Result]) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from safelight.alignment.denoiser import denoiser_of
 from safelight.alignment.guidance import SafeGuidance
-from safelight.alignment.guidance.risk import PolicyConcepts
+from safelight.alignment.guidance.risk import PolicyConcepts, with_rest
 from safelight.errors import ModelError
 from safelight.policy import Led, Policy
 from safelight.types import Action, TraceStep, Verdict
@@ -24,10 +24,12 @@ Traced = Callable[[int], tuple[TraceStep, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """How strongly a picture is led away from which concepts; with None it is not."""
+    """How strongly a picture is led away from which concepts, and how much each text counts; with None it is
+    not."""
 
     strength: str | None = None
     concepts: tuple[str, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 class Steering:
@@ -49,7 +51,7 @@ class Steering:
         strength = (prompt.action is Action.REVIEW and self._rule.review) or self._rule.default
         if not strength:
             return Lead()
-        return Lead(strength, self._concepts.of(prompt) or (", ".join(self._concepts.all),))
+        return self._lead(strength, self._concepts.of(prompt))
 
     def again(self, tried: Lead, verdict: Verdict) -> Lead | None:
         """How a picture is drawn in which, or in whose prompt, this was seen; None if it is not any more."""
@@ -59,7 +61,14 @@ class Steering:
         seen = self._concepts.of(verdict)
         if not stronger or not seen:
             return None
-        return Lead(stronger[0], tuple(dict.fromkeys((*tried.concepts, *seen))))
+        return self._lead(stronger[0], tuple(dict.fromkeys((*tried.concepts, *seen))))
+
+    def _lead(self, strength: str, seen: tuple[str, ...]) -> Lead:
+        """Away from what was seen and what else the policy minds; from all alike where nothing was seen."""
+        if not seen:
+            everything = ", ".join(self._concepts.all)
+            return Lead(strength, (everything,), {everything: 1.0})
+        return Lead(strength, seen, with_rest(dict.fromkeys(seen, 1.0), self._concepts.all))
 
 
 @contextmanager
@@ -71,7 +80,7 @@ def leading(pipe: Any, leads: Sequence[Lead], arguments: Mapping[str, Any]) -> I
     with ExitStack() as stack:
         attached = {}
         for strength in dict.fromkeys(lead.strength for lead in leads if lead.strength):
-            concepts = [lead.concepts if lead.strength == strength else None for lead in leads]
+            concepts = [lead.weights if lead.strength == strength else None for lead in leads]
             guidance = SafeGuidance(strength, concepts=concepts, **_scales(pipe, arguments))
             attached[strength] = stack.enter_context(guidance.attach(pipe))
 

@@ -7,7 +7,7 @@ each other, because the same pictures were learnt with both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from safelight.alignment.guidance.concepts import category_concepts
@@ -56,7 +56,7 @@ class Asked:
         chosen = []
         for row, mine in zip(similarity(listened) >= self.threshold, weights, strict=True):
             heard = {part for part, near in zip(listened, row, strict=True) if near}
-            chosen.append(_with_rest({t: w for t, w in mine.items() if heard & set(parts[t])}, mine))
+            chosen.append(with_rest({t: w for t, w in mine.items() if heard & set(parts[t])}, mine))
         return chosen
 
 
@@ -88,7 +88,7 @@ class Judged:
             verdict = self.policy.judge("prompt", findings)
             minded = verdict.action >= Action.REVIEW
             asked = dict.fromkeys(self._concepts.of(verdict), 1.0) if minded else {}
-            chosen.append(_with_rest(asked, dict.fromkeys(self._concepts.all, 1.0)))
+            chosen.append(with_rest(asked, self._concepts.all))
         return chosen
 
 
@@ -122,7 +122,8 @@ class PolicyConcepts:
         return tuple(named)
 
 
-def _with_rest(asked: Weights, everything: Weights) -> Weights:
+def with_rest(asked: Weights, everything: Iterable[str]) -> Weights:
+    """What is asked for and, as one text that counts a little more, the rest of everything."""
     rest = [text for text in everything if text not in asked]
     return {**asked, ", ".join(rest): _REST} if asked and rest else asked
 
