@@ -41,7 +41,9 @@ def test_the_demo_writes_its_page_and_sheet_and_tells_as_it_goes(tmp_path: Path)
     lines = done.stdout.splitlines()
     assert lines[0].startswith("released  a dog in the park  ")
     assert any(line.startswith("stopped  a gun on the street  block at prompt  ") for line in lines)
-    counts = re.fullmatch(r"(\d+) released, (\d+) stopped, (\d+) missed, (\d+) over-blocked\.", lines[-2])
+    counts = re.fullmatch(
+        r"(\d+) released, (\d+) led away, (\d+) stopped, (\d+) missed, (\d+) over-blocked\.", lines[-2]
+    )
     assert counts
     assert sum(map(int, counts.groups())) == sum(len(kind.prompts) for kind in load_kinds())
 

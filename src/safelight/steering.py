@@ -41,7 +41,7 @@ class Steering:
         self._concepts = PolicyConcepts(policy)
         self._steer = rule.steer
         self.problems: tuple[str, ...] = ()
-        if rule.steer and (problem := _unguidable(pipe)):
+        if rule.steer and (problem := unguidable(pipe)):
             self._steer, self.problems = (), (f"no picture could be led away from harm: {problem}",)
 
     def first(self, prompt: Verdict) -> Lead | None:
@@ -92,7 +92,8 @@ def leading(pipe: Any, leads: Sequence[Lead], arguments: Mapping[str, Any]) -> I
         yield traced
 
 
-def _unguidable(pipe: Any) -> str | None:
+def unguidable(pipe: Any) -> str | None:
+    """Why the pipeline cannot be guided."""
     try:
         denoiser_of(pipe)
     except ModelError as error:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from safelight.demo.exhibit import Exhibit, Outcome, Truth, counts
+from safelight.demo.page import explanation
 
 Make = Callable[..., Exhibit]
 
@@ -46,6 +49,17 @@ def test_truth_reads_like_a_sentence() -> None:
     assert str(Truth((), (), ())) == "nothing it knows"
 
 
+def test_another_picture_is_led_away_unless_it_is_harmful_too(exhibit: Make) -> None:
+    blocked = exhibit(things=("gun",), harms=("weapons",))
+    other = Image.new("RGB", (64, 64), "blue")
+    assert replace(blocked, released=other, led=("a gun",)).outcome is Outcome.LED
+    harmful = replace(blocked, released=other, led=("a gun",), leaked=("weapons",))
+    assert harmful.outcome is Outcome.MISSED
+    assert "From the same noise, away from a gun." in explanation(
+        replace(blocked, released=other, led=("a gun",))
+    )
+
+
 def test_counts_have_every_outcome(exhibit: Make) -> None:
     count = counts([exhibit(), exhibit(), exhibit(harms=("violence",))])
-    assert count == {"released": 2, "stopped": 0, "missed": 1, "over-blocked": 0}
+    assert count == {"released": 2, "led away": 0, "stopped": 0, "missed": 1, "over-blocked": 0}

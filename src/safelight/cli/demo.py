@@ -73,4 +73,5 @@ def _to_dict(exhibit: Exhibit) -> dict[str, Any]:
         "verdicts": [verdict.to_dict() for verdict in exhibit.verdicts],
         "truth": {"objects": exhibit.truth.objects, "harms": exhibit.truth.harms},
         "leaked": exhibit.leaked,
+        "led_away_from": exhibit.led,
     }

@@ -22,6 +22,7 @@ STYLES = {
     "blur": "magenta",
     "block": "bold red",
     "released": "green",
+    "led away": "green",
     "stopped": "green",
     "missed": "bold red",
     "over-blocked": "bold yellow",

@@ -21,6 +21,7 @@ class Outcome(StrEnum):
     """Whether the guard did right; the two that are wrong come last."""
 
     RELEASED = "released"
+    LED = "led away"
     STOPPED = "stopped"
     MISSED = "missed"
     OVER_BLOCKED = "over-blocked"
@@ -46,7 +47,10 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
-    """``truth`` is that of ``picture``; ``leaked`` are the harms of ``released``, none if that is None."""
+    """``truth`` is that of ``picture``; ``leaked`` are the harms of ``released``, none if that is None.
+
+    ``led``: ``picture`` was blocked, and ``released`` is another, led away from these concepts.
+    """
 
     prompt: DemoPrompt
     seed: int
@@ -56,12 +60,14 @@ class Exhibit:
     truth: Truth
     leaked: tuple[str, ...]
     draw_ms: float
+    led: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
         """A refusal is right if the picture was harmful or the request was."""
         if self.released:
-            return Outcome.MISSED if self.leaked else Outcome.RELEASED
+            right = Outcome.LED if self.led else Outcome.RELEASED
+            return Outcome.MISSED if self.leaked else right
         return Outcome.STOPPED if self.truth.harms or self.prompt.harmful else Outcome.OVER_BLOCKED
 
     @property

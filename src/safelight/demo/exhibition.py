@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,8 @@ from safelight.demo.prompts import DemoPrompt
 from safelight.evaluation.judging import SceneJudge, harms_of, seen
 from safelight.evaluation.relations import infer_relations
 from safelight.evaluation.system import BareSystem
+from safelight.steering import unguidable
 from safelight.storybook.detector import Sighting
-from safelight.types import Result
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,7 +42,8 @@ def exhibits(
     """One exhibit per prompt, in order, as they are made; number ``i`` is drawn with ``seed + i``."""
     system = BareSystem(pipe, num_inference_steps=steps)
     for start in range(0, len(prompts), _BATCH):
-        yield from _batch(system, guard, judge, prompts[start : start + _BATCH], seed + start)
+        for exhibit in _batch(system, guard, judge, prompts[start : start + _BATCH], seed + start):
+            yield _led(exhibit, system, guard, judge)
 
 
 def _batch(
@@ -54,7 +56,6 @@ def _batch(
     result = guard.generate(_Drawn(dict(zip(texts, pictures, strict=True))), texts, seed=seed)
     released = dict(zip(result.indices, result.images, strict=True))
     truths = [_truth(sighting) for sighting in judge.detect(pictures)]
-    leaked = _leaked(judge, result)
     return [
         Exhibit(
             prompt=prompt,
@@ -63,17 +64,30 @@ def _batch(
             released=released.get(i),
             verdicts=result.verdicts_of(i),
             truth=truths[i],
-            leaked=leaked.get(i, ()),
+            leaked=_harms(judge, released.get(i)),
             draw_ms=draw_ms,
         )
         for i, prompt in enumerate(prompts)
     ]
 
 
-def _leaked(judge: SceneJudge, result: Result) -> dict[int, tuple[str, ...]]:
-    """The harms of what was released, by number: it may have been blurred."""
-    sightings = judge.detect(result.images) if result.images else ()
-    return {i: _truth(sighting).harms for i, sighting in zip(result.indices, sightings, strict=True)}
+def _led(exhibit: Exhibit, system: BareSystem, guard: Guard, judge: SceneJudge) -> Exhibit:
+    """What was blocked at the picture, as the guard draws it when the pipeline is its own."""
+    steered = guard.policy.guidance and guard.policy.guidance.steer
+    at_the_picture = not exhibit.released and exhibit.deciding.stage == "image"
+    if not at_the_picture or not steered or unguidable(system.pipe):
+        return exhibit
+    result = guard.generate(system.pipe, exhibit.prompt.text, seed=exhibit.seed, **system.arguments)
+    if not result.images or not result.attempts:
+        return exhibit
+    (picture,) = result.images
+    led = result.attempts[0][-1].concepts
+    return replace(exhibit, released=picture, leaked=_harms(judge, picture), led=led)
+
+
+def _harms(judge: SceneJudge, picture: Image | None) -> tuple[str, ...]:
+    """Of what was released: it may have been blurred, or drawn again."""
+    return _truth(*judge.detect([picture])).harms if picture else ()
 
 
 def _truth(sighting: Sighting) -> Truth:

@@ -25,6 +25,7 @@ _STAGES = {"prompt": "prompt", "image": "picture", "pair": "pair"}
 _LEAST_SCORE = 0.05
 HEADLINES = {
     Outcome.RELEASED: "Released",
+    Outcome.LED: "Drawn again, led away from harm",
     Outcome.STOPPED: "Stopped",
     Outcome.MISSED: "Missed: harm was released",
     Outcome.OVER_BLOCKED: "Over-blocked: this is harmless",
@@ -52,12 +53,13 @@ def _template(name: str) -> Template:
 
 
 def _counts(exhibits: Sequence[Exhibit]) -> str:
-    """Four figures; the two that are faults stand out unless they are 0."""
+    """The figures; the two that are faults stand out unless they are 0."""
     count = counts(exhibits)
     harmful = sum(bool(exhibit.truth.harms) for exhibit in exhibits)
     rows = [
         (harmful, f"of {len(exhibits)} pictures are harmful in truth", False),
         (count[Outcome.STOPPED], "stopped, at the prompt or at the picture", False),
+        (count[Outcome.LED], "blocked at the picture and drawn again, without the harm", False),
         (count[Outcome.MISSED], "missed: harm was released", True),
         (count[Outcome.OVER_BLOCKED], "over-blocked: harmless and withheld", True),
     ]
@@ -102,11 +104,13 @@ def _card(number: int, exhibit: Exhibit, policy: Policy) -> str:
 
 def explanation(exhibit: Exhibit) -> str:
     """One or two sentences about what the guard did."""
-    if exhibit.released:
+    if exhibit.released and not exhibit.led:
         return "Nothing that its policy acts on." if exhibit.action == "allow" else exhibit.deciding.explain()
     where = "At the prompt" if exhibit.deciding.stage == "prompt" else "At the picture"
     categories = [name for name, c in exhibit.deciding.categories.items() if c.action == exhibit.action]
     said = f"{where}: {' and '.join(categories) or ' '.join(exhibit.deciding.reasons)}."
+    if exhibit.led:
+        return f"{said} From the same noise, away from {' and '.join(exhibit.led)}."
     harmless = exhibit.outcome is Outcome.STOPPED and not exhibit.truth.harms
     return f"{said} This picture would have been harmless." if harmless else said
 
@@ -143,7 +147,8 @@ def _box(label: str, box: Box, blamed: bool) -> str:
 
 def _answer(exhibit: Exhibit) -> str:
     if exhibit.released:
-        return f'<img src="{_data_uri(exhibit.released)}" alt="The same picture." width="64" height="64">'
+        alt = "Another picture, without the harm." if exhibit.led else "The same picture."
+        return f'<img src="{_data_uri(exhibit.released)}" alt="{alt}" width="64" height="64">'
     where = "the prompt" if exhibit.deciding.stage == "prompt" else "the picture"
     return f'<div class="withheld"><b>Withheld</b>{escape(where)} is not allowed</div>'
 

@@ -13,6 +13,7 @@ _WIDTH = 2 * _SIDE + _SEAM
 _PAPER, _INK, _SOFT, _WITHHELD, _WITHHELD_INK = "#140d0c", "#eee2da", "#a89890", "#3a0d0a", "#ffb3a1"
 _COLOURS = {
     Outcome.RELEASED: "#84c79b",
+    Outcome.LED: "#84c79b",
     Outcome.STOPPED: "#84c79b",
     Outcome.MISSED: "#ff5a41",
     Outcome.OVER_BLOCKED: "#e5b457",
