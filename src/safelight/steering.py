@@ -81,7 +81,7 @@ def leading(pipe: Any, leads: Sequence[Lead], arguments: Mapping[str, Any]) -> I
         attached = {}
         for strength in dict.fromkeys(lead.strength for lead in leads if lead.strength):
             concepts = [lead.weights if lead.strength == strength else None for lead in leads]
-            guidance = SafeGuidance(strength, concepts=concepts, **_scales(pipe, arguments))
+            guidance = SafeGuidance(strength, concepts=concepts, bounded=True, **_scales(pipe, arguments))
             attached[strength] = stack.enter_context(guidance.attach(pipe))
 
         def traced(picture: int) -> tuple[TraceStep, ...]:

@@ -82,6 +82,21 @@ def test_concepts_count_as_much_as_they_are_said_to(made: Any) -> None:
     assert not _same(half, before)
 
 
+def test_a_bounded_picture_is_led_no_further_than_its_prompt_leads(made: Any) -> None:
+    """Ten times as much guidance changes the direction, and not how far it goes."""
+    free, bound = (SafeGuidance(CONFIG, {"blood": 10.0}, bounded=bounded) for bounded in (False, True))
+    steps: dict[bool, list[float]] = {}
+    for guidance in (free, bound):
+        with guidance.attach(made) as attached:
+            draw(made)
+        steps[guidance.bounded] = [step.strength for step in attached.traces[0].steps]
+    assert max(steps[True]) <= 2 + 1e-4  # from the prompt's direction to its opposite
+    assert max(steps[False]) > 4
+    plain = draw(made)
+    assert _same(_guided(made, SafeGuidance(CONFIG, {"blood": 0.0}, bounded=True)), plain)
+    assert not _same(_guided(made, bound), plain)
+
+
 def test_each_prompt_has_a_concept_of_its_own(made: Any) -> None:
     """The first picture alone, led away from blood; the second in no way."""
     options = {"prompt": PROMPTS, "num_images_per_prompt": 2}

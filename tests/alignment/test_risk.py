@@ -33,9 +33,9 @@ def near(texts: Sequence[str]) -> NDArray[np.float32]:
 def test_of_concepts_those_that_are_asked_for_count_whole() -> None:
     everything = {"a gun": 1.0, "a knife": 2.0, "blood": 1.0}
     assert Asked()([everything] * 3, near) == [
-        {"a gun": 1.0, "a knife, blood": 1.2},
-        {"a knife": 2.0, "a gun, blood": 1.2},
-        {"a knife": 2.0, "a gun, blood": 1.2},
+        {"a gun": 1.0, "a knife, blood": 0.5},
+        {"a knife": 2.0, "a gun, blood": 0.5},
+        {"a knife": 2.0, "a gun, blood": 0.5},
     ]
     assert Asked(0.92)([everything] * 3, near)[0] == {}
     assert Asked()([{"blood, a gun": 1.0}] * 3, near) == [{"blood, a gun": 1.0}, {}, {}]
@@ -46,7 +46,7 @@ def test_company_is_for_the_policy_to_judge() -> None:
     gun, child, bread = Judged(Policy.load("storybook"))([{}] * 3, near)
     assert gun["a gun"] == 1
     assert child["a knife"] == 1
-    rest = next(text for text, weight in child.items() if weight == 1.2)
+    rest = next(text for text, weight in child.items() if weight == 0.5)
     assert "a gun, a bomb, blood" in rest
     assert "knife" not in rest
     assert bread == {}

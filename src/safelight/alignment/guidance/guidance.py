@@ -20,7 +20,9 @@ class Guidance:
     """Leads pictures away from ``concept``, by a method that says what each step takes away.
 
     ``concepts`` has one concept for each prompt instead, or None for a prompt that is left alone. ``when``
-    says which pictures are at risk; the others are left alone, and cost nothing more. ``scale``
+    says which pictures are at risk; the others are left alone, and cost nothing more. With ``bounded`` (as
+    with ``when``) a picture is led no further than the prompt alone would have led it, elsewhere: much
+    guidance otherwise burns colours out. ``scale``
     is by what guidance counts in a pipeline that does not guide itself (FLUX, or Stable Diffusion with a
     guidance scale of 1); ``true_cfg_scale`` is that of one that does so in two calls a step (FLUX with a
     negative prompt). Raises ``RequestError`` for what makes no sense.
@@ -34,10 +36,12 @@ class Guidance:
         *,
         concepts: Sequence[Concept | None] | None = None,
         when: Risk | None = None,
+        bounded: bool | None = None,
         scale: float | None = None,
         true_cfg_scale: float | None = None,
     ) -> None:
         self.when = when
+        self.bounded = when is not None if bounded is None else bounded
         self.concepts = [weights_of(each) for each in ([concept] if concepts is None else concepts)]
         if not self.concepts:
             raise RequestError("there is no concept for any prompt; give one for each.")
@@ -74,6 +78,16 @@ class Guidance:
     def instead_of_nothing(self) -> str | None:
         """A text that takes the place of no text."""
         return None
+
+
+def _bounded(prompt: Tensor, taken: Tensor) -> Tensor:
+    """What is taken, (N, …), so that what is left of ``prompt`` is no longer than ``prompt``."""
+    left = prompt - taken
+    longest, long = (each.flatten(1).norm(dim=1) for each in (prompt, left))
+    share = (longest / long.clamp(min=1e-12)).clamp(max=1).view(-1, *[1] * (prompt.ndim - 1))
+    changed = taken.flatten(1).any(1).view_as(share)
+    bounded: Tensor = (prompt - share * left) * changed
+    return bounded
 
 
 class Attachment:
@@ -147,6 +161,8 @@ class Attachment:
             counts = [each.get(about.text, 0.0) for each in weights]
             whole += torch.tensor(counts, device=whole.device).view(shape) * towards
         taken = whole if self.guidance.acts(moment) else torch.zeros_like(whole)
+        if self.guidance.bounded:
+            taken = _bounded(said.prompt - said.nothing, taken)
         self._record(said, taken, moment)
         return taken
 

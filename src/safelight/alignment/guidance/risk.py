@@ -25,9 +25,9 @@ Similarity = Callable[[Sequence[str]], "NDArray[np.float32]"]
 
 # In the storybook's encoder words for a thing are at .85 and more, words for anything else at .56 and less.
 THRESHOLD = 0.7
-# Led away from one hazard alone, pictures come upon another: of the storybook's harmful prompts 16 % still
-# gave a harmful picture with half of this, 7 % with this.
-_REST = 1.2
+# Led away from one hazard alone, pictures come upon another; led away from all as much, they show little of
+# what their prompts ask for.
+_REST = 0.5
 
 
 class Risk(Protocol):
@@ -39,7 +39,7 @@ class Risk(Protocol):
 
 
 class Asked:
-    """A picture is at risk from the concepts that its prompt asks for. The rest then counts as a whole.
+    """A picture is at risk from the concepts that its prompt asks for. The rest then counts half, as one.
 
     Of a text with commas in it each part is listened for.
     """
@@ -123,7 +123,7 @@ class PolicyConcepts:
 
 
 def with_rest(asked: Weights, everything: Iterable[str]) -> Weights:
-    """What is asked for and, as one text that counts a little more, the rest of everything."""
+    """What is asked for and, as one text that counts half, the rest of everything."""
     rest = [text for text in everything if text not in asked]
     return {**asked, ", ".join(rest): _REST} if asked and rest else asked
 

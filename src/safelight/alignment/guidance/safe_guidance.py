@@ -35,10 +35,13 @@ class SafeGuidance(Guidance):
         *,
         concepts: Sequence[Concept | None] | None = None,
         when: Risk | None = None,
+        bounded: bool | None = None,
         scale: float | None = None,
         true_cfg_scale: float | None = None,
     ) -> None:
-        super().__init__(concept, concepts=concepts, when=when, scale=scale, true_cfg_scale=true_cfg_scale)
+        super().__init__(
+            concept, concepts=concepts, when=when, bounded=bounded, scale=scale, true_cfg_scale=true_cfg_scale
+        )
         self.config = configuration(config)
         self.name = f"safe guidance, {config}"
         self._starts_at = self.config.starts_at
