@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept
 from safelight.alignment.guidance.configuration import SafetyConfig, configuration
 from safelight.alignment.guidance.guidance import Guidance
 from safelight.alignment.guidance.hook import Moment
-from safelight.alignment.guidance.risk import Risk
 from safelight.alignment.guidance.safe_latent_diffusion import Momentum, towards_harm
 
 if TYPE_CHECKING:
@@ -29,19 +27,9 @@ class SafeGuidance(Guidance):
     """
 
     def __init__(
-        self,
-        config: str | SafetyConfig = "medium",
-        concept: Concept = DEFAULT_CONCEPT,
-        *,
-        concepts: Sequence[Concept | None] | None = None,
-        when: Risk | None = None,
-        bounded: bool | None = None,
-        scale: float | None = None,
-        true_cfg_scale: float | None = None,
+        self, config: str | SafetyConfig = "medium", concept: Concept = DEFAULT_CONCEPT, **options: Any
     ) -> None:
-        super().__init__(
-            concept, concepts=concepts, when=when, bounded=bounded, scale=scale, true_cfg_scale=true_cfg_scale
-        )
+        super().__init__(concept, **options)
         self.config = configuration(config)
         self.name = f"safe guidance, {config}"
         self._starts_at = self.config.starts_at
