@@ -129,6 +129,40 @@ def test_each_is_led_away_from_what_was_seen_in_it(
     assert result.indices == (0, 1, 2)
 
 
+def test_what_was_harmful_once_is_suspected(leading: Callable[..., Guard], pipe: Any, eye: Eye) -> None:
+    """A block at 0.7 and more; of a picture that was drawn again, at 0.1 and more."""
+    scores = [0.95, 0.15, 0.05]
+    eye.says = lambda call, row: gun(scores[call - 1])
+    table = 'steer = ["projection", "strong"]\nscore = 0.1'
+    result = leading(table).generate(pipe, "a cat", seed=5, **STEPS)
+    assert [tried.guidance for tried in result.attempts[0]] == [None, "projection", "strong"]
+    seen = [tried.verdict and tried.verdict.categories["weapons"] for tried in result.attempts[0]]
+    assert [(each.score, each.threshold) if each else None for each in seen] == [
+        (0.95, 0.7),
+        (0.15, 0.1),
+        None,
+    ]
+    assert (result.action, len(result.images), result.verdicts[-1].action) == ("allow", 1, "allow")
+    scores = [0.15]
+    eye.sizes.clear()
+    assert leading(table).generate(pipe, "a cat", **STEPS).attempts == {}, "nobody suspects it yet"
+    scores = [0.95, 0.15]
+    eye.sizes.clear()
+    result = leading(table.partition("\n")[0]).generate(pipe, "a cat", seed=5, **STEPS)
+    assert [tried.guidance for tried in result.attempts[0]] == [None, "projection"]
+
+
+def test_what_the_prompt_says_of_it_is_left_out(leading: Callable[..., Guard], pipe: Any, eye: Eye) -> None:
+    """Whether somebody saw it, or it is only what the policy minds."""
+    concepts = 'concepts = { gun = "a gun" }'
+    eye.says = lambda call, row: gun() if call == 1 else []
+    result = leading(f'steer = ["projection"]\n{concepts}').generate(pipe, "a gun 0", seed=5, **STEPS)
+    assert [step.cosine for step in result.attempts[0][1].trace] == pytest.approx([1] * 10, abs=1e-4)
+    eye.says = lambda call, row: []
+    result = leading(f'default = "projection"\n{concepts}').generate(pipe, "a gun 0", seed=5, **STEPS)
+    assert [step.cosine for step in result.attempts[0][0].trace] == pytest.approx([1] * 10, abs=1e-4)
+
+
 ALL = "a gun, an image showing violence, "
 
 
@@ -236,7 +270,7 @@ def test_flux_is_led_away_with_the_scale_of_the_call(
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ('default = "storng"', "'weak', 'medium', 'strong' or 'max'"),
+        ('default = "storng"', "'projection', 'weak', 'medium', 'strong' or 'max'"),
         ('steer = "max"', "steer"),
         ('steers = ["max"]', 'did you mean "steer"'),
     ],

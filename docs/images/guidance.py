@@ -11,10 +11,11 @@ from PIL import Image
 from sheet import Tile, save
 
 from safelight import load_pipeline
-from safelight.alignment.guidance import Guidance, SafeGuidance, Trace
+from safelight.alignment.guidance import Guidance, PromptProjection, SafeGuidance, Trace
 
 _PROMPTS = ("a soldier in a park", "a rabbit in a park")
 _SEED = 3
+_ASKED = (("a house on fire", "a fire"), ("a dog beside a bomb", "a bomb"))
 
 
 def main() -> None:
@@ -28,11 +29,21 @@ def main() -> None:
         tiles += [(before, [prompt, "as it is"]), (after, [prompt, '"strong", away from "a gun"'])]
         traces += trace
     save("guidance", tiles)
+    save("projection", [tile for asked in _ASKED for tile in _ways(pipe, *asked)])
     plots = [trace.plot() for trace in traces]
     both = Image.new("RGB", (sum(plot.width for plot in plots), plots[0].height), "white")
     for number, plot in enumerate(plots):
         both.paste(plot, (number * plot.width, 0))
     both.quantize(64).save(Path(__file__).with_name("guidance-traces.png"), optimize=True)
+
+
+def _ways(pipe: Any, prompt: str, concept: str) -> list[Tile]:
+    ways = {
+        "as it is": None,
+        f'less "{concept}"': PromptProjection(concept),
+        f'"max", away from "{concept}"': SafeGuidance("max", concept),
+    }
+    return [(_drawn(pipe, prompt, _SEED - 1, way)[0], [prompt, name]) for name, way in ways.items()]
 
 
 def _drawn(

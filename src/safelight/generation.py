@@ -19,7 +19,7 @@ from safelight.inputs import Inputs
 from safelight.protocols import Pipeline
 from safelight.request import Request
 from safelight.screening import Screen
-from safelight.steering import Lead, Steering, leading
+from safelight.steering import Lead, Steering
 from safelight.types import Action, Attempt, Result, Stage, Stop, TraceStep, Verdict, severest
 
 _RANDOM_SEEDS = 2**31
@@ -97,9 +97,9 @@ class Generation:
         with self._timed("generate"):
             drawn, traces = self._draw(leads)
         with self._timed("image"):
-            self._screen_pictures("image", drawn)
+            self._screen_pictures("image", drawn, leads)
         with self._timed("pair"):
-            self._screen_pictures("pair", drawn)
+            self._screen_pictures("pair", drawn, leads)
         said = self.verdicts[before:]
         again: dict[int, Lead] = {}
         for number, lead in leads.items():
@@ -120,7 +120,7 @@ class Generation:
         """By picture number, without those that were stopped on the way; and what guidance did."""
         numbers = list(leads)
         arguments = self._arguments(numbers)
-        with leading(self.pipe, list(leads.values()), arguments) as traced:
+        with self.steering.leading(list(leads.values()), arguments) as traced:
             answer = self._call(arguments, numbers)
             traces = {number: traced(row) for row, number in enumerate(numbers)}
         if answer is None:
@@ -165,13 +165,18 @@ class Generation:
 
         return [torch.Generator().manual_seed(self.seed + number) for number in numbers]
 
-    def _screen_pictures(self, stage: Stage, pictures: Mapping[int, Image]) -> None:
+    def _screen_pictures(
+        self, stage: Stage, pictures: Mapping[int, Image], leads: Mapping[int, Lead]
+    ) -> None:
         """Screens those that nothing has blocked yet."""
         open_ = {i: picture for i, picture in pictures.items() if self._action(i) < Action.BLOCK}
         items: list[Any] = list(open_.values())
         if stage == "pair":
             items = [(self.request.prompts[i // self.request.n], picture) for i, picture in open_.items()]
+        before = len(self.verdicts)
         self._screen(stage, items, "picture", list(open_))
+        said = self.verdicts[before:]
+        self.verdicts[before:] = [self.steering.judge(leads[verdict.index], verdict) for verdict in said]
 
     def _screen(
         self, stage: Stage, items: Sequence[Any], subject: str, numbers: Sequence[int] | None = None

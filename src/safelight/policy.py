@@ -62,6 +62,13 @@ class Thresholds(_Table):
         reached = [step for step in self.steps() if score >= step[1]]
         return reached[-1] if reached else (Action.ALLOW, None)
 
+    def stricter(self, score: float) -> Self:
+        """The mildest action that changes a picture or keeps it back is taken from ``score`` on."""
+        step = next((step for step in self.steps() if step[0] >= Action.STEER), None)
+        if step is None or step[1] <= score:
+            return self
+        return self.model_copy(update={step[0].value: score})
+
 
 class CategoryRule(_Table):
     """The thresholds of one category at each stage; a stage that is left out never acts."""
@@ -166,20 +173,23 @@ class EarlyStop(_Table):
     score: Score
 
 
-Strength = Literal["weak", "medium", "strong", "max"]
+Strength = Literal["projection", "weak", "medium", "strong", "max"]
 
 
 class Led(_Table):
-    """How strongly pictures are led away from harm while they are made, by Safe Latent Diffusion.
+    """How strongly pictures are led away from harm while they are made.
 
-    ``default`` is for every prompt, ``review`` for prompts under review. A picture that would be hidden or
-    blocked, and a prompt or picture under ``steer``, is drawn with each of ``steer`` in turn until nothing is
-    seen in it. ``concepts`` says what stands for a label or category that was seen.
+    ``projection`` leaves out of what the model is told what was seen, or what the policy minds of a prompt;
+    the others add Safe Latent Diffusion. ``default`` is for every prompt, ``review`` for prompts under
+    review. A picture that would be hidden or blocked, and a prompt or picture under ``steer``, is drawn with
+    each of ``steer`` in turn until nothing is seen in it: with a ``score``, nothing from that score on.
+    ``concepts`` says what stands for a label or category that was seen.
     """
 
     default: Strength | None = None
     review: Strength | None = None
     steer: Annotated[tuple[Strength, ...], Field(strict=False)] = ()
+    score: Score | None = None
     concepts: dict[str, Annotated[str, Field(min_length=1)]] = {}
 
 
@@ -254,6 +264,20 @@ class Policy(_Table):
             reasons=reasons,
             subject=subject,
             index=index,
+        )
+
+    def again(self, verdict: Verdict, score: float) -> Verdict:
+        """The verdict on the same findings where hiding, blocking or steering begins at ``score``."""
+        rules = {
+            name: rule.model_copy(update={s: getattr(rule, s).stricter(score) for s in STAGES})
+            for name, rule in self.categories.items()
+        }
+        return self.model_copy(update={"categories": rules}).judge(
+            verdict.stage,
+            verdict.findings,
+            filters=verdict.filters,
+            subject=verdict.subject,
+            index=verdict.index,
         )
 
     def _score(self, category: str, stage: Stage, score: float, labels: tuple[str, ...]) -> CategoryScore:

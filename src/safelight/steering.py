@@ -9,27 +9,43 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from safelight.alignment.denoiser import denoiser_of
-from safelight.alignment.guidance import SafeGuidance
-from safelight.alignment.guidance.risk import PolicyConcepts, with_rest
+from safelight.alignment.guidance import (
+    CONFIGURATIONS,
+    Asked,
+    Attachment,
+    Guidance,
+    Judged,
+    PromptProjection,
+    Risk,
+    SafeGuidance,
+)
+from safelight.alignment.guidance.risk import PolicyConcepts
 from safelight.errors import ModelError
 from safelight.policy import Led, Policy
 from safelight.types import Action, TraceStep, Verdict
 
 Traced = Callable[[int], tuple[TraceStep, ...]]
 
+# Led away from one hazard alone, pictures come upon another; led away from all as much, they show little of
+# what their prompts ask for.
+_REST = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """How strongly a picture is led away from which concepts, and how much each text counts; with None it is
-    not."""
+    """How strongly a picture is led away from which concepts; with None it is not. ``seen`` are those that
+    were seen in it or its prompt, and ``weights`` how much each text counts in Safe Latent Diffusion. It is
+    ``suspect`` if it would not be released otherwise."""
 
     strength: str | None = None
     concepts: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()
     weights: Mapping[str, float] = field(default_factory=dict)
+    suspect: bool = False
 
 
 class Steering:
@@ -37,8 +53,11 @@ class Steering:
 
     def __init__(self, policy: Policy, pipe: Any) -> None:
         rule = policy.guidance or Led()
+        self._policy = policy
         self._rule = rule
+        self._pipe = pipe
         self._concepts = PolicyConcepts(policy)
+        self._risk: Risk = Judged(policy) if policy.labels else Asked()
         self._steer = rule.steer
         self.problems: tuple[str, ...] = ()
         if rule.steer and (problem := unguidable(pipe)):
@@ -61,35 +80,56 @@ class Steering:
         seen = self._concepts.of(verdict)
         if not stronger or not seen:
             return None
-        return self._lead(stronger[0], tuple(dict.fromkeys((*tried.concepts, *seen))))
+        lead = self._lead(stronger[0], tuple(dict.fromkeys((*tried.seen, *seen))))
+        return replace(lead, suspect=True)
+
+    def judge(self, lead: Lead, verdict: Verdict) -> Verdict:
+        """What is said of a picture that was led so. Less is enough against one that is suspect."""
+        if not lead.suspect or self._rule.score is None or verdict.reasons:
+            return verdict
+        return self._policy.again(verdict, self._rule.score)
 
     def _lead(self, strength: str, seen: tuple[str, ...]) -> Lead:
         """Away from what was seen and what else the policy minds; from all alike where nothing was seen."""
         if not seen:
             everything = ", ".join(self._concepts.all)
-            return Lead(strength, (everything,), {everything: 1.0})
-        return Lead(strength, seen, with_rest(dict.fromkeys(seen, 1.0), self._concepts.all))
+            return Lead(strength, (everything,), (), {everything: 1.0})
+        rest = ", ".join(text for text in self._concepts.all if text not in seen)
+        weights = dict.fromkeys(seen, 1.0)
+        return Lead(strength, seen, seen, {**weights, rest: _REST} if rest else weights)
 
+    @contextmanager
+    def leading(self, leads: Sequence[Lead], arguments: Mapping[str, Any]) -> Iterator[Traced]:
+        """While it lasts, the pictures of a call are led, the first by the first lead.
 
-@contextmanager
-def leading(pipe: Any, leads: Sequence[Lead], arguments: Mapping[str, Any]) -> Iterator[Traced]:
-    """While it lasts, the pictures of a call are led, the first by the first lead.
+        Gives a function that gives a picture's trace. Raises ``ModelError`` for a pipeline that cannot be
+        guided.
+        """
+        guidances = list(self._guidances(leads, _scales(self._pipe, arguments)))
+        with ExitStack() as stack:
+            attached = [stack.enter_context(guidance.attach(self._pipe)) for guidance in guidances]
+            yield lambda picture: _trace(attached, picture) if leads[picture].strength else ()
 
-    Gives a function that gives a picture's trace. Raises ``ModelError`` for a pipeline that cannot be guided.
-    """
-    with ExitStack() as stack:
-        attached = {}
-        for strength in dict.fromkeys(lead.strength for lead in leads if lead.strength):
+    def _guidances(self, leads: Sequence[Lead], scales: Mapping[str, Any]) -> Iterator[Guidance]:
+        """What was seen, or what the policy minds of a prompt, is left out of what the network is told; then
+        Safe Latent Diffusion leads away from it as well."""
+        seen = [dict.fromkeys(lead.seen, 1.0) or None for lead in leads]
+        unseen = [lead.weights if lead.strength and not lead.seen else None for lead in leads]
+        if any(seen):
+            yield PromptProjection(concepts=seen, **scales)
+        if any(unseen):
+            yield PromptProjection(concepts=unseen, when=self._risk, **scales)
+        strengths = dict.fromkeys(lead.strength for lead in leads if lead.strength)
+        for strength in [each for each in CONFIGURATIONS if each in strengths]:
             concepts = [lead.weights if lead.strength == strength else None for lead in leads]
-            guidance = SafeGuidance(strength, concepts=concepts, bounded=True, **_scales(pipe, arguments))
-            attached[strength] = stack.enter_context(guidance.attach(pipe))
+            yield SafeGuidance(strength, concepts=concepts, bounded=True, **scales)
 
-        def traced(picture: int) -> tuple[TraceStep, ...]:
-            strength = leads[picture].strength
-            traces = attached[strength].traces if strength else ()
-            return traces[picture].steps if traces else ()
 
-        yield traced
+def _trace(attached: Sequence[Attachment], picture: int) -> tuple[TraceStep, ...]:
+    """Of the last that led it; of the last that might have, if none did."""
+    traces = [each.traces[picture] for each in reversed(attached) if each.traces]
+    acted = next((trace for trace in traces if trace.acted), None)
+    return acted.steps if acted else traces[0].steps if traces else ()
 
 
 def unguidable(pipe: Any) -> str | None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from pipelines import draw, loud
-from safelight.alignment.guidance import SafeGuidance, SafetyConfig
+from safelight.alignment.guidance import Guidance, PromptProjection, SafeGuidance, SafetyConfig
 
 CONFIG = SafetyConfig(5000, 1.0, 0.5, 0.7, 0)
 BLOOD = SafeGuidance(CONFIG, "blood")
@@ -109,14 +109,15 @@ USES = (
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("guidance", [BLOOD, PromptProjection("a cat")], ids=lambda each: each.name)
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
 @pytest.mark.filterwarnings("ignore")
-def test_guidance_works_with(use: Use, made: Any) -> None:
+def test_guidance_works_with(use: Use, guidance: Guidance, made: Any) -> None:
     torch.manual_seed(0)
     used, options = use(made)
     used.set_progress_bar_config(disable=True)
     before = draw(used, **options)
-    with BLOOD.attach(used) as attached:
+    with guidance.attach(used) as attached:
         guided = draw(used, **options)
         traces = attached.traces
     assert np.isfinite(guided).all()

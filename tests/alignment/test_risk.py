@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 import safelight
 from pipelines import FAMILIES, draw, family
-from safelight.alignment.guidance import Asked, Judged, SafeGuidance, SafetyConfig
+from safelight.alignment.guidance import Asked, Judged, PromptProjection, SafeGuidance
 from safelight.errors import RequestError
 from safelight.policy import Filters, Policy
 
-CONFIG = SafetyConfig(5000, 1.0, 0.5, 0.7, 0)
 NEAR = {
     ("a gun", 0): 0.9,
     ("a knife", 1): 0.95,
@@ -30,26 +29,22 @@ def near(texts: Sequence[str]) -> NDArray[np.float32]:
     return np.array([[NEAR.get((text, prompt), 0.1) for text in texts] for prompt in range(3)], np.float32)
 
 
-def test_of_concepts_those_that_are_asked_for_count_whole() -> None:
+def test_of_concepts_those_count_that_are_asked_for() -> None:
     everything = {"a gun": 1.0, "a knife": 2.0, "blood": 1.0}
     assert Asked()([everything] * 3, near) == [
-        {"a gun": 1.0, "a knife, blood": 0.5},
-        {"a knife": 2.0, "a gun, blood": 0.5},
-        {"a knife": 2.0, "a gun, blood": 0.5},
+        {"a gun": 1.0},
+        {"a knife": 2.0},
+        {"a knife": 2.0},
     ]
     assert Asked(0.92)([everything] * 3, near)[0] == {}
-    assert Asked()([{"blood, a gun": 1.0}] * 3, near) == [{"blood, a gun": 1.0}, {}, {}]
+    assert Asked()([{"blood, a gun": 1.5}] * 3, near) == [{"a gun": 1.5}, {}, {}]
     assert Asked()([everything, {}, {}], near)[1:] == [{}, {}]
 
 
 def test_company_is_for_the_policy_to_judge() -> None:
-    gun, child, bread = Judged(Policy.load("storybook"))([{}] * 3, near)
-    assert gun["a gun"] == 1
-    assert child["a knife"] == 1
-    rest = next(text for text, weight in child.items() if weight == 0.5)
-    assert "a gun, a bomb, blood" in rest
-    assert "knife" not in rest
-    assert bread == {}
+    risk = Judged(Policy.load("storybook"))
+    assert risk([{"blood": 1.0}] * 3, near) == [{"a gun": 1.0}, {"a knife": 1.0}, {}]
+    assert risk([{}, {"blood": 1.0}, {}], near) == [{}, {"a knife": 1.0}, {}], "a prompt that is left alone"
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +84,9 @@ def test_where_nothing_is_asked_for_nothing_is_done_and_nothing_paid(storybook: 
 def test_every_family_hears_its_prompts(name: str, pipe: Any) -> None:
     made, options, known = family(name, pipe)
     plain = draw(made, "a cat", **options)
-    with SafeGuidance(CONFIG, ["a cat", "blood"], when=Asked(0.999), **known).attach(made):
+    with PromptProjection(["a cat", "blood"], when=Asked(0.999), **known).attach(made):
         assert np.abs(draw(made, "a cat", **options) - plain).max() > 1e-3
-    with SafeGuidance(CONFIG, ["zebra crossings", "blood"], when=Asked(0.999), **known).attach(made):
+    with PromptProjection(["zebra crossings", "blood"], when=Asked(0.999), **known).attach(made):
         assert (draw(made, "a cat", **options) == plain).all()
 
 

@@ -7,7 +7,8 @@ it, is known here alone.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safelight.errors import ModelError
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Arguments = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Where one text encoder's tokens stand in the states of a text, and which of them ends a text.
+
+    The first token of CLIP is the same for all texts, and no word.
+    """
+
+    where: slice
+    last: Callable[[str], int]
 
 
 class Denoiser:
@@ -55,14 +67,9 @@ class Denoiser:
         """The arguments that say the texts, one row each, of the same length as those of ``call``."""
         raise NotImplementedError
 
-    def last_token(self, text: str) -> int:
-        """Where the embeddings of ``text`` have its last token."""
-        ids = self._tokenizer([text], truncation=True).input_ids[0]
-        return max(0, len(ids) - 2)  # the end of a text is a token too
-
-    @property
-    def _tokenizer(self) -> Any:
-        return self.pipe.tokenizer
+    def words(self, length: int) -> Sequence[Words]:
+        """Of states that are ``length`` tokens long."""
+        raise NotImplementedError
 
     @property
     def guides_itself(self) -> bool:
@@ -88,6 +95,11 @@ class UNet(Denoiser):
     def texts(self, texts: Sequence[str], call: Mapping[str, Any]) -> Arguments:
         states, _ = self.pipe.encode_prompt(list(texts), states_device(call), 1, False, **self._how())
         return {"encoder_hidden_states": self._as_long(states, call)}
+
+    def words(self, length: int) -> Sequence[Words]:
+        part = self.pipe.tokenizer.model_max_length
+        last = _last_token(self.pipe.tokenizer)
+        return [Words(slice(start + 1, start + part), last) for start in range(0, length, part)]
 
     def _how(self) -> Arguments:
         scale = (getattr(self.pipe, "cross_attention_kwargs", None) or {}).get("scale")
@@ -157,13 +169,19 @@ class SD3Transformer(_Transformer):
             "pooled_projections": pooled.to(call["pooled_projections"]),
         }
 
+    def words(self, length: int) -> Sequence[Words]:
+        clip = self.pipe.tokenizer_max_length
+        first = Words(slice(1, clip), _last_token(self.pipe.tokenizer))
+        if (tokenizer := self.pipe.tokenizer_3) is None:  # and so its states are all 0
+            return [first]
+        return [first, Words(slice(clip, length), _last_token(tokenizer, clip))]
+
 
 class FluxTransformer(_Transformer):
     """FLUX: time as a share of a thousand, and guidance distilled or in two calls."""
 
-    @property
-    def _tokenizer(self) -> Any:
-        return self.pipe.tokenizer_2
+    def words(self, length: int) -> Sequence[Words]:
+        return [Words(slice(0, length), _last_token(self.pipe.tokenizer_2))]
 
     @property
     def guides_itself(self) -> bool:
@@ -189,6 +207,14 @@ _FAMILIES: Mapping[str, type[Denoiser]] = {
     "SD3Transformer2DModel": SD3Transformer,
     "FluxTransformer2DModel": FluxTransformer,
 }
+
+
+def _last_token(tokenizer: Any, start: int = 0) -> Callable[[str], int]:
+    def last(text: str) -> int:
+        ids = tokenizer([text], truncation=True).input_ids[0]
+        return start + max(0, len(ids) - 2)  # the end of a text is a token too
+
+    return last
 
 
 def states_device(call: Mapping[str, Any]) -> Any:

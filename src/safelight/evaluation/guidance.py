@@ -16,7 +16,9 @@ from safelight.alignment.guidance import (
     Guidance,
     NegativeGuidance,
     NegativePrompt,
+    PromptProjection,
     SafeGuidance,
+    risk,
 )
 from safelight.evaluation import judging
 from safelight.evaluation.rates import Rate
@@ -104,6 +106,8 @@ def _systems(pipe: Any, steps: int) -> dict[str, BareSystem | GuardedSystem]:
         **{name: SafeGuidance(name, CONCEPT) for name in CONFIGURATIONS},
         "negative prompt": NegativePrompt(CONCEPT),
         "negative guidance": NegativeGuidance(0.5, CONCEPT),
+        "projection": PromptProjection(CONCEPT),
+        "projection, at risk": PromptProjection(when=risk.Judged(Policy.load("storybook"))),
     }
     systems: dict[str, BareSystem | GuardedSystem] = {
         name: BareSystem(pipe, guidance, num_inference_steps=steps) for name, guidance in guidances.items()

@@ -4,6 +4,7 @@ from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept, cate
 from safelight.alignment.guidance.configuration import CONFIGURATIONS, SafetyConfig
 from safelight.alignment.guidance.guidance import Attachment, Guidance
 from safelight.alignment.guidance.negative import NegativeGuidance, NegativePrompt
+from safelight.alignment.guidance.projection import PromptProjection
 from safelight.alignment.guidance.risk import Asked, Judged, Risk
 from safelight.alignment.guidance.safe_guidance import SafeGuidance
 from safelight.alignment.guidance.trace import Trace
@@ -18,6 +19,7 @@ __all__ = [
     "Judged",
     "NegativeGuidance",
     "NegativePrompt",
+    "PromptProjection",
     "Risk",
     "SafeGuidance",
     "SafetyConfig",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept, weights_of
+from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept, parts_of, weights_of
 from safelight.alignment.guidance.hook import Hook, Moment, Predictions
 from safelight.alignment.guidance.risk import Risk, Similarity, Weights
-from safelight.alignment.guidance.rows import Wanted
+from safelight.alignment.guidance.rows import Left, Wanted
 from safelight.alignment.guidance.trace import Recorder, Trace
 from safelight.errors import ModelError, RequestError
 
@@ -29,6 +29,7 @@ class Guidance:
     """
 
     name: str
+    silences = False  # whether the network is not told of the concepts
 
     def __init__(
         self,
@@ -135,15 +136,21 @@ class Attachment:
     def wanted(self, moment: Moment, similarity: Similarity) -> list[Wanted]:
         if not self.guidance.looks(moment):
             return []
-        if self._weights is None:
-            worst = self._at_the_worst(moment.pictures)
-            self._weights = self.guidance.when(worst, similarity) if self.guidance.when else worst
-        weights = self._weights
+        weights = self._chosen(moment, similarity)
         texts = dict.fromkeys(text for each in weights for text in each)
         wanted = [
             Wanted(text, tuple(i for i, each in enumerate(weights) if each.get(text))) for text in texts
         ]
         return [each for each in wanted if each.pictures]
+
+    def unsaid(self, moment: Moment, similarity: Similarity) -> list[list[str]]:
+        if not self.guidance.silences:
+            return []
+        weights = self._chosen(moment, similarity)
+        return [[part for text, w in each.items() if w for part in parts_of(text)] for each in weights]
+
+    def left(self, left: Left, moment: Moment) -> None:
+        self._recorder.add(moment, left.acting, left.strength, left.cosine)
 
     def taken(self, said: Predictions, moment: Moment) -> Tensor:
         import torch
@@ -165,6 +172,12 @@ class Attachment:
             taken = _bounded(said.prompt - said.nothing, taken)
         self._record(said, taken, moment)
         return taken
+
+    def _chosen(self, moment: Moment, similarity: Similarity) -> list[Weights]:
+        if self._weights is None:
+            worst = self._at_the_worst(moment.pictures)
+            self._weights = self.guidance.when(worst, similarity) if self.guidance.when else worst
+        return self._weights
 
     def _at_the_worst(self, pictures: int) -> list[Weights]:
         """Of each picture; those of one prompt are next to each other."""

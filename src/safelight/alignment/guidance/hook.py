@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from safelight.alignment.denoiser import Arguments, denoiser_of
 from safelight.alignment.guidance.risk import Similarity
-from safelight.alignment.guidance.rows import Answer, Rows, Wanted
+from safelight.alignment.guidance.rows import Answer, Left, Rows, Wanted
 from safelight.errors import ModelError
 from safelight.noise_schedule import log_signal_to_noise, noise_per_output
 from safelight.replaced import Method, replaced
@@ -56,6 +56,12 @@ class Attached(Protocol):
 
     def wanted(self, moment: Moment, similarity: Similarity) -> Sequence[Wanted]:
         """What to ask the denoiser about; ``similarity`` says which texts the prompts are near to."""
+
+    def unsaid(self, moment: Moment, similarity: Similarity) -> Sequence[Sequence[str]]:
+        """What the denoiser is not to be told, of each picture; nothing if that is nothing of any."""
+
+    def left(self, left: Left, moment: Moment) -> None:
+        """What became of that."""
 
     def taken(self, said: Predictions, moment: Moment) -> Tensor:
         """γ, (N, …), in units of the denoiser's output."""
@@ -137,7 +143,8 @@ class Hook:
             if self._scheduler is not self._denoiser.pipe.scheduler:
                 raise ModelError("the pipeline was given another scheduler while guided; attach again.")
             if call.get("skip_layers") is not None:  # Stable Diffusion 3 asks a third time, not to be guided
-                return network(**call)
+                moment = self._moment(call, len(self._denoiser.sample(call)))
+                return network(**self._told(moment, call, slice(None), noted=False))
             if self._denoiser.guides_itself:
                 return self._in_one_call(network, call)
             if any(each.true_cfg_scale() for each in self._attached):
@@ -155,7 +162,8 @@ class Hook:
             raise ModelError(f"the pipeline asks about {rows} rows at once, not about two for each picture.")
         moment = self._moment(call, rows // 2)
         wanted = self._wanted(moment, call, slice(rows // 2, None))
-        answer = self._rows.ask(network, self._with_negative(call, moment), _flat(wanted))
+        told = self._told(moment, call, slice(rows // 2, None))
+        answer = self._rows.ask(network, self._with_negative(told, moment), _flat(wanted))
         if not answer.wanted:
             return answer.raw
         nothing, prompt = answer.rows.chunk(2)
@@ -172,10 +180,11 @@ class Hook:
         if self._negative():
             raise ModelError("the pipeline does not guide itself, so nothing can stand for no text.")
         wanted = self._wanted(moment, call, slice(None))
+        told = self._told(moment, call, slice(None))
         if not _flat(wanted):
-            return network(**call)
+            return network(**told)
         about_nothing = Wanted("", tuple(range(moment.pictures)))
-        answer = self._rows.ask(network, call, [about_nothing, *_flat(wanted)])
+        answer = self._rows.ask(network, told, [about_nothing, *_flat(wanted)])
         prompt = answer.rows
         for each, taken in self._taken(answer.wanted[0], prompt, wanted, answer.wanted[1:], moment):
             prompt = prompt - each.scale() * taken
@@ -187,7 +196,7 @@ class Hook:
         first, self._half = self._half, None
         if first is None:
             wanted = self._wanted(moment, call, slice(None))
-            answer = self._rows.ask(network, call, _flat(wanted))
+            answer = self._rows.ask(network, self._told(moment, call, slice(None)), _flat(wanted))
             self._half = _Half(moment, wanted, answer)
             return answer.of(answer.rows)
         if first.moment.timestep != moment.timestep:
@@ -207,6 +216,17 @@ class Hook:
     def _wanted(self, moment: Moment, call: Arguments, prompts: slice) -> list[Sequence[Wanted]]:
         similarity = partial(self._rows.similarity, call, prompts)
         return [each.wanted(moment, similarity) for each in self._attached]
+
+    def _told(self, moment: Moment, call: Arguments, prompts: slice, noted: bool = True) -> Arguments:
+        """The call, of whose prompts only that is left which may be said."""
+        similarity = partial(self._rows.similarity, call, prompts)
+        for each in self._attached:
+            if any(texts := each.unsaid(moment, similarity)):
+                left = self._rows.without(call, prompts, texts)
+                if noted:
+                    each.left(left, moment)
+                call = left.call
+        return call
 
     def _taken(
         self,

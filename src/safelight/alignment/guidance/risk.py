@@ -7,10 +7,10 @@ each other, because the same pictures were learnt with both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from safelight.alignment.guidance.concepts import category_concepts
+from safelight.alignment.guidance.concepts import category_concepts, parts_of
 from safelight.errors import RequestError
 from safelight.policy import Led, Policy
 from safelight.types import Action, Finding, Verdict
@@ -25,9 +25,6 @@ Similarity = Callable[[Sequence[str]], "NDArray[np.float32]"]
 
 # In the storybook's encoder words for a thing are at .85 and more, words for anything else at .56 and less.
 THRESHOLD = 0.7
-# Led away from one hazard alone, pictures come upon another; led away from all as much, they show little of
-# what their prompts ask for.
-_REST = 0.5
 
 
 class Risk(Protocol):
@@ -39,9 +36,9 @@ class Risk(Protocol):
 
 
 class Asked:
-    """A picture is at risk from the concepts that its prompt asks for. The rest then counts half, as one.
+    """A picture is at risk from the concepts that its prompt asks for.
 
-    Of a text with commas in it each part is listened for.
+    Of a text with commas in it each part is listened for, and counts by itself.
     """
 
     def __init__(self, threshold: float = THRESHOLD) -> None:
@@ -49,21 +46,22 @@ class Asked:
         self.threshold = threshold
 
     def __call__(self, weights: Sequence[Weights], similarity: Similarity) -> list[Weights]:
-        parts = {text: _parts(text) for each in weights for text in each}
-        listened = list(dict.fromkeys(part for texts in parts.values() for part in texts))
+        parts = [{part: w for text, w in each.items() for part in parts_of(text)} for each in weights]
+        listened = list(dict.fromkeys(part for each in parts for part in each))
         if not listened:
             return list(weights)
-        chosen = []
-        for row, mine in zip(similarity(listened) >= self.threshold, weights, strict=True):
-            heard = {part for part, near in zip(listened, row, strict=True) if near}
-            chosen.append(with_rest({t: w for t, w in mine.items() if heard & set(parts[t])}, mine))
-        return chosen
+        near = [dict(zip(listened, row, strict=True)) for row in similarity(listened) >= self.threshold]
+        return [
+            {part: w for part, w in mine.items() if heard[part]}
+            for mine, heard in zip(parts, near, strict=True)
+        ]
 
 
 class Judged:
     """A picture is at risk if ``policy`` minds what its prompt asks for, company included.
 
     Every label of the policy is heard in a prompt, in whatever words, and judged as if a filter had found it.
+    The policy says as well from what the picture is led away, not the guidance's concept.
     """
 
     def __init__(self, policy: Policy, threshold: float = THRESHOLD) -> None:
@@ -78,18 +76,16 @@ class Judged:
 
     def __call__(self, weights: Sequence[Weights], similarity: Similarity) -> list[Weights]:
         heard = similarity([self._concepts.text(label) for label in self._labels]) >= self.threshold
-        chosen: list[Weights] = []
-        for row in heard:
-            findings = [
-                Finding(label, 1.0, "prompt")
-                for label, is_there in zip(self._labels, row, strict=True)
-                if is_there
-            ]
-            verdict = self.policy.judge("prompt", findings)
-            minded = verdict.action >= Action.REVIEW
-            asked = dict.fromkeys(self._concepts.of(verdict), 1.0) if minded else {}
-            chosen.append(with_rest(asked, self._concepts.all))
-        return chosen
+        return [self._minded(row) if mine else {} for row, mine in zip(heard, weights, strict=True)]
+
+    def _minded(self, heard: NDArray[np.bool_]) -> Weights:
+        findings = [
+            Finding(label, 1.0, "prompt")
+            for label, is_there in zip(self._labels, heard, strict=True)
+            if is_there
+        ]
+        verdict = self.policy.judge("prompt", findings)
+        return dict.fromkeys(self._concepts.of(verdict), 1.0) if verdict.action >= Action.REVIEW else {}
 
 
 class PolicyConcepts:
@@ -120,16 +116,6 @@ class PolicyConcepts:
             own = [self._own[label] for label in score.labels if label in self._own]
             named |= dict.fromkeys(own or [self._known[category]])
         return tuple(named)
-
-
-def with_rest(asked: Weights, everything: Iterable[str]) -> Weights:
-    """What is asked for and, as one text that counts half, the rest of everything."""
-    rest = [text for text in everything if text not in asked]
-    return {**asked, ", ".join(rest): _REST} if asked and rest else asked
-
-
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _check(threshold: float) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from safelight.alignment.denoiser import Arguments, Denoiser
+from safelight.alignment.denoiser import Arguments, Denoiser, Words
 from safelight.replaced import Method
 
 if TYPE_CHECKING:
@@ -36,6 +36,18 @@ class Answer:
         if isinstance(self.raw, tuple):
             return (rows, *self.raw[1:])
         return type(self.raw)(sample=rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A call of which something was left out, and how much of each picture's prompt: the share of its states
+    that is changed, how large the change is beside the prompt's difference from no text, and how near the
+    prompt was to what was left out. Each (N,)."""
+
+    call: Arguments
+    acting: Tensor
+    strength: Tensor
+    cosine: Tensor
 
 
 class Rows:
@@ -72,17 +84,61 @@ class Rows:
 
         All are taken from the mean of no text, which every text has much of.
         """
+        cosines: NDArray[np.float32] = self._cosines(call, rows, texts).cpu().numpy()
+        return cosines
+
+    def _cosines(self, call: Arguments, rows: slice, texts: Sequence[str]) -> Tensor:
         import torch
 
         self._encode(("", *texts), call)
-        nothing, *others = (self._encoded[text]["encoder_hidden_states"][0] for text in ("", *texts))
-        middle = nothing.float().mean(0)
-        said = _unit(call["encoder_hidden_states"][rows, 1:].float() - middle)
-        wanted = torch.stack(
-            [each[self._denoiser.last_token(text)] for each, text in zip(others, texts, strict=True)]
-        )
-        cosines: NDArray[np.float32] = (said @ _unit(wanted.float() - middle).T).amax(1).cpu().numpy()
-        return cosines
+        states = call["encoder_hidden_states"][rows]
+        nothing, *others = (self._encoded[text]["encoder_hidden_states"] for text in ("", *texts))
+        cosines = []
+        for words in self._denoiser.words(states.shape[1]):
+            middle, directions = _directions(words, nothing, dict(zip(texts, others, strict=True)))
+            said = _unit(states[:, words.where].float() - middle)
+            cosines.append((said @ _unit(directions).T).amax(1))
+        return torch.stack(cosines).amax(0)
+
+    def without(self, call: Arguments, rows: slice, texts: Sequence[Sequence[str]]) -> Left:
+        """The call as if its ``rows`` said nothing of their ``texts``.
+
+        From what is said, word by word and as a whole, all is taken that lies in the directions of the texts.
+        """
+        import torch
+
+        every = list(dict.fromkeys(text for mine in texts for text in mine))
+        self._encode(("", *every), call)
+        nothing = self._encoded[""]
+        each = [
+            self._left(_like(nothing, call, row), nothing, {text: self._encoded[text] for text in mine})
+            for row, mine in zip(range(len(self._denoiser.sample(call)))[rows], texts, strict=True)
+        ]
+        left = _merged(call, each, rows)
+        before, after = (of["encoder_hidden_states"][rows].float() for of in (call, left))
+        own = (before - nothing["encoder_hidden_states"].float()).flatten(1).norm(dim=1)
+        taken = (before - after).flatten(1)
+        cosines = self._cosines(call, rows, every)
+        wanted = torch.tensor([[text in mine for text in every] for mine in texts], device=cosines.device)
+        cosine = torch.where(wanted, cosines, -1.0).amax(1)
+        return Left(left, (taken != 0).float().mean(1), taken.norm(dim=1) / own.clamp(min=1e-12), cosine)
+
+    def _left(self, said: Any, nothing: Any, concepts: Mapping[str, Any]) -> Any:
+        import torch
+
+        if isinstance(said, Mapping):
+            return {
+                name: self._left(value, nothing[name], {text: each[name] for text, each in concepts.items()})
+                for name, value in said.items()
+            }
+        if not concepts:
+            return said
+        if said.ndim == 2:  # a whole text
+            return _outside(said, nothing.float(), torch.cat(list(concepts.values())).float() - nothing)
+        left = said.clone()
+        for words in self._denoiser.words(said.shape[1]):
+            left[:, words.where] = _outside(said[:, words.where], *_directions(words, nothing, concepts))
+        return left
 
     def _encode(self, texts: Sequence[str], call: Arguments) -> None:
         new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
@@ -106,6 +162,32 @@ def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_map(each, change) for each in value)
     return change(value) if hasattr(value, "shape") else value
+
+
+def _directions(words: Words, nothing: Tensor, concepts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The mean of no text, (C,), and where the last token of each concept lies from there, (concepts, C)."""
+    import torch
+
+    middle = nothing[0, words.where].float().mean(0)
+    last = torch.stack([states[0, words.last(text)] for text, states in concepts.items()])
+    return middle, last.float() - middle
+
+
+def _outside(said: Tensor, middle: Tensor, directions: Tensor) -> Tensor:
+    """``said``, (…, C), less its projection, seen from ``middle``, on what ``directions``, (k, C), span."""
+    import torch
+
+    inside = (said.float() - middle) @ torch.linalg.pinv(directions) @ directions
+    outside: Tensor = (said.float() - inside).to(said.dtype)
+    return outside
+
+
+def _like(pattern: Mapping[str, Any], call: Mapping[str, Any], row: int) -> Arguments:
+    """Of the call, what ``pattern`` has, in one row."""
+    return {
+        name: _like(value, call[name], row) if isinstance(value, Mapping) else call[name][row : row + 1]
+        for name, value in pattern.items()
+    }
 
 
 def _unit(value: Tensor) -> Tensor:
