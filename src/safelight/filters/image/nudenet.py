@@ -113,34 +113,18 @@ class NudeNet:
 def _pixels(image: Image.Image, side: int) -> Floats:
     """(1, 3, side, side), RGB in [0, 1]: the picture in the upper left, as large as fits, the rest black.
 
-    Bilinear between the four nearest pixels, whatever the scale, with the rounding of OpenCV's
-    ``INTER_LINEAR``: the network tells even that apart, and was never used with another.
+    By OpenCV, between the four nearest pixels, whatever the scale: the network tells even that apart, and was
+    never used with another.
     """
-    if min(image.size) * side <= max(image.size):  # less than a pixel would be left of it
+    import cv2
+
+    whole = max(image.size)
+    if min(image.size) * side <= whole:  # less than a pixel would be left of it
         raise FilterError("it is empty, or too long and thin to be seen")
-    columns, across = _neighbours(image.width, max(image.size), side)
-    rows, down = _neighbours(image.height, max(image.size), side)
-    square = np.zeros((1, 3, side, side), np.float32)
-    shown = square[0, :, : rows.shape[1], : columns.shape[1]]
-    for values, colour in zip(shown, image.convert("RGB").split(), strict=True):
-        lines = np.asarray(colour).take(rows, 0)
-        upper, lower = (lines.take(columns[0], 2) * across[0] + lines.take(columns[1], 2) * across[1]) >> 4
-        values[:] = ((upper * down[0][:, None] >> 16) + (lower * down[1][:, None] >> 16) + 2) >> 2
-    square /= 255
-    return square
-
-
-def _neighbours(length: int, whole: int, side: int) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
-    """Of each of ``side`` samples of ``whole`` pixels the two pixels beside it, and their weights in 1/2048.
-
-    Both are (2, n): only the first ``length`` pixels are there, what is beyond is black and left out.
-    """
-    places = ((np.arange(side) + 0.5) * (whole / side) - 0.5).clip(0, whole - 1)
-    places = places[places < length]
-    pixels = places.astype(np.intp) + np.array([[0], [1]])
-    second = np.rint((places % 1) * 2048)
-    weights = np.stack([2048 - second, second]) * (pixels < length)
-    return pixels.clip(0, length - 1), weights.astype(np.int32)
+    square = np.zeros((whole, whole, 3), np.uint8)
+    square[: image.height, : image.width] = np.asarray(image.convert("RGB"))
+    pixels: Floats = cv2.dnn.blobFromImage(cv2.resize(square, (side, side)), 1 / 255)
+    return pixels
 
 
 def _boxes_and_scores(output: Floats, labels: int, side: int, size: tuple[int, int]) -> tuple[Floats, Floats]:
@@ -181,7 +165,9 @@ def _overlaps(box: Floats, others: Floats) -> Floats:
 
 
 def _network(model: str | Path | None) -> Path:
-    """The file of the network. The package is found without importing it, and OpenCV with it."""
+    """The file of the network. The package is found without importing it."""
+    if find_spec("cv2") is None:
+        raise MissingExtraError('the image filter "nudenet"', "nudenet")
     if model:
         return Path(model)
     package = find_spec("nudenet")
