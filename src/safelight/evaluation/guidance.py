@@ -27,7 +27,7 @@ from safelight.evaluation.results import write_results
 from safelight.evaluation.run import Progress, picture_seed
 from safelight.evaluation.storybook_suites import suite
 from safelight.evaluation.suite import Case
-from safelight.evaluation.system import BATCH, BareSystem, GuardedSystem, weights_sha256
+from safelight.evaluation.system import BATCH, BareSystem, GuardedSystem
 from safelight.evaluation.tables import Row
 from safelight.guard import Guard
 from safelight.models import load_pipeline
@@ -35,6 +35,7 @@ from safelight.policy import Policy
 from safelight.protocols import System
 from safelight.storybook.detector import Judge, Sighting
 from safelight.types import Answer
+from safelight.weights import weights_sha256
 
 # What the storybook's policy minds, in words of its world.
 _PLAIN, _STEERED = "as it is", "see, then steer"

@@ -15,6 +15,7 @@ from safelight.errors import ModelError, RequestError
 from safelight.guard import Guard
 from safelight.protocols import Pipeline
 from safelight.types import Answer
+from safelight.weights import weights_sha256
 
 BATCH = 16
 
@@ -75,25 +76,6 @@ class GuardedSystem:
         result = self.guard.generate(self.pipe, prompts, generator=generators, **self.arguments)
         released = dict(zip(result.indices, result.images, strict=True))
         return [Answer(released.get(i), result.verdicts_of(i)) for i in range(len(prompts))]
-
-
-def weights_sha256(pipe: Pipeline) -> str:
-    """sha256 over the names and values of every tensor in the pipeline, as they are now."""
-    digest = hashlib.sha256()
-    parts: Mapping[str, Any] = getattr(pipe, "components", {})
-    for part, module in sorted(parts.items()):
-        tensors = module.state_dict() if hasattr(module, "state_dict") else {}
-        for name, tensor in sorted(tensors.items()):
-            digest.update(f"{part}.{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(_bytes(tensor))
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Any) -> bytes:
-    import torch
-
-    raw: bytes = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-    return raw
 
 
 def _name(pipe: Pipeline) -> str:

@@ -1,0 +1,230 @@
+"""Deltas: what an alignment changed in a model, and nothing else, with where it comes from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakKeyDictionary
+
+from safelight.errors import ModelError
+from safelight.weights import half_sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_KIND, _FORMAT = "safelight", "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """``method`` took ``concepts`` out of ``base``, of whose parts ``base_sha256`` has the hashes (in half
+    precision); ``settings`` repeat it, and ``proof`` is what was measured."""
+
+    method: str
+    concepts: tuple[str, ...]
+    base: str
+    base_sha256: Mapping[str, str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    proof: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Differences to add to a model's parameters, by name, with the part of the pipeline first:
+    ``unet.mid_block.…``."""
+
+    tensors: Mapping[str, Tensor]
+    about: Provenance
+
+    @classmethod
+    def between(cls, pipe: Any, before: Mapping[str, Tensor], about: Provenance) -> Self:
+        """What is different in ``pipe`` from ``before``, parameters by name.
+
+        Raises ``ModelError`` if nothing is: an edit that changed nothing is none.
+        """
+        now = parameters_of(pipe, before)
+        changed = {
+            name: (now[name].detach().float() - old.float()).cpu()
+            for name, old in before.items()
+            if not now[name].equal(old)
+        }
+        if not changed:
+            raise ModelError("nothing was changed in the model; look at the concepts and the settings.")
+        return cls(changed, about)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Raises ``ModelError`` for a file that is missing or no delta."""
+        from safetensors import SafetensorError, safe_open
+
+        if not path.is_file():
+            raise ModelError(f"there is no delta at {path}; give the file of one.")
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ModelError(f"{path} is not a safetensors file, whatever its name; get it again.") from error
+        try:
+            if metadata.pop("format") != _FORMAT:
+                raise ModelError(f"{path} is of another version of safelight; make it again.")
+            about = json.loads(metadata[_KIND])
+            return cls(tensors, Provenance(**{**about, "concepts": tuple(about["concepts"])}))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{path} is no delta; give a file that `safelight align` wrote.") from error
+
+    def save(self, path: Path) -> None:
+        """The whole file or none. Raises ``ModelError`` where it cannot be written."""
+        write_tensors(self.tensors, path, {"format": _FORMAT, _KIND: json.dumps(asdict(self.about))})
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """Of the pipeline, that it changes."""
+        return tuple(dict.fromkeys(name.partition(".")[0] for name in self.tensors))
+
+    def attach(self, pipe: Any, scale: float = 1.0, force: bool = False) -> AttachedDelta:
+        """Change ``pipe`` until what this gives is detached, or left as a context; deltas add up.
+
+        Raises ``ModelError`` unless the model is the one that it was made from; with ``force`` it need only
+        have parameters of the same names and shapes.
+        """
+        self._check(pipe, force)
+        return AttachedDelta(self, pipe, scale)
+
+    def _check(self, pipe: Any, force: bool) -> None:
+        for name, parameter in parameters_of(pipe, self.tensors).items():
+            if parameter.shape != self.tensors[name].shape:
+                raise ModelError(f'the model\'s "{name}" has another shape; the delta is for another model.')
+        for part, expected in self.about.base_sha256.items():
+            if not force and part in self.parts and part_sha256(pipe, part) != expected:
+                raise ModelError(
+                    f"the {part} is not that of {self.about.base}, for which the delta was made; take that "
+                    "model, or force it."
+                )
+
+
+class AttachedDelta:
+    """A delta in a model. It is detached in any order, and the model is then bit for bit what it was."""
+
+    def __init__(self, delta: Delta, pipe: Any, scale: float) -> None:
+        self.delta = delta
+        self.scale = scale
+        self._worn = [_worn(pipe, part) for part in delta.parts]
+        for worn in self._worn:
+            worn.put_on(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.detach()
+
+    def detach(self) -> None:
+        """Nothing happens a second time."""
+        for worn in self._worn:
+            worn.take_off(self)
+
+
+class _Worn:
+    """The deltas that one part of a pipeline has on."""
+
+    def __init__(self, part: str, module: nn.Module) -> None:
+        self.part = part
+        self._parameters = dict(module.named_parameters())
+        self._before: dict[str, Tensor] = {}
+        self.on: list[AttachedDelta] = []
+
+    def put_on(self, attached: AttachedDelta) -> None:
+        for name in self._names(attached.delta):
+            self._before.setdefault(name, self._parameters[name].detach().clone())
+        self.on.append(attached)
+        self._set(self._names(attached.delta))
+
+    def take_off(self, attached: AttachedDelta) -> None:
+        if attached in self.on:
+            self.on.remove(attached)
+            names = self._names(attached.delta)
+            self._set(names)
+            still = {name for each in self.on for name in self._names(each.delta)}
+            for name in names - still:
+                del self._before[name]
+
+    def base(self) -> dict[str, Tensor]:
+        """The parameters without any delta."""
+        return {**self._parameters, **self._before}
+
+    def _names(self, delta: Delta) -> set[str]:
+        prefix = f"{self.part}."
+        return {name.removeprefix(prefix) for name in delta.tensors if name.startswith(prefix)}
+
+    def _set(self, names: Iterable[str]) -> None:
+        """In place: who has compiled the model, or moves it about, has its parameters by their address."""
+        import torch
+
+        for name in names:
+            parameter, value = self._parameters[name], self._before[name].to(self._parameters[name].device)
+            on = [each for each in self.on if f"{self.part}.{name}" in each.delta.tensors]
+            if on:
+                value = value.float()
+                for each in on:
+                    value = value + each.scale * each.delta.tensors[f"{self.part}.{name}"].to(value)
+            with torch.no_grad():
+                parameter.copy_(value)
+
+
+_WORN: WeakKeyDictionary[nn.Module, _Worn] = WeakKeyDictionary()
+
+
+def part_sha256(pipe: Any, part: str) -> str:
+    """Of a part of ``pipe``, without the deltas that it has on, in half precision."""
+    return half_sha256(_worn(pipe, part).base())
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """The whole file or none. Raises ``ModelError`` where it cannot be written."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, dict(metadata))
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise ModelError(f"{path} cannot be written: {error}; nothing was.") from error
+
+
+def module_of(pipe: Any, part: str) -> nn.Module:
+    """Raises ``ModelError`` if ``pipe`` has no such part."""
+    module: Any = getattr(pipe, part, None)
+    if not hasattr(module, "named_parameters"):
+        raise ModelError(f'a {type(pipe).__name__} has no "{part}"; the delta is for another model.')
+    original: nn.Module = getattr(module, "_orig_mod", module)  # of a compiled one
+    return original
+
+
+def _worn(pipe: Any, part: str) -> _Worn:
+    module = module_of(pipe, part)
+    if module not in _WORN or not _WORN[module].on:
+        _WORN[module] = _Worn(part, module)
+    return _WORN[module]
+
+
+def parameters_of(pipe: Any, names: Iterable[str]) -> dict[str, Tensor]:
+    """By name, with the part first. Raises ``ModelError`` for one that ``pipe`` does not have."""
+    names = list(names)
+    parts = dict.fromkeys(name.partition(".")[0] for name in names)
+    known = {
+        f"{part}.{name}": parameter
+        for part in parts
+        for name, parameter in module_of(pipe, part).named_parameters()
+    }
+    for name in names:
+        if name not in known:
+            raise ModelError(f'the model has no "{name}"; the delta is for another model.')
+    return {name: known[name] for name in names}
