@@ -42,16 +42,17 @@ class Delta:
 
     @classmethod
     def between(cls, pipe: Any, before: Mapping[str, Tensor], about: Provenance) -> Self:
-        """What is different in ``pipe`` from ``before``, parameters by name.
-
-        Raises ``ModelError`` if nothing is: an edit that changed nothing is none.
-        """
+        """What is different in ``pipe`` from ``before``, parameters by name; raises as ``of``."""
         now = parameters_of(pipe, before)
-        changed = {
-            name: (now[name].detach().float() - old.float()).cpu()
-            for name, old in before.items()
-            if not now[name].equal(old)
-        }
+        return cls.of({name: now[name].detach().float() - old.float() for name, old in before.items()}, about)
+
+    @classmethod
+    def of(cls, differences: Mapping[str, Tensor], about: Provenance) -> Self:
+        """Of those that are any. Raises ``ModelError`` if none is, or one is no number."""
+        for name, difference in differences.items():
+            if not difference.isfinite().all():
+                raise ModelError(f'the edit makes "{name}" something that is no number; edit less strongly.')
+        changed = {name: each.cpu() for name, each in differences.items() if each.any()}
         if not changed:
             raise ModelError("nothing was changed in the model; look at the concepts and the settings.")
         return cls(changed, about)

@@ -7,7 +7,7 @@ it, is known here alone.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,13 @@ class Words:
     """
 
     where: slice
-    last: Callable[[str], int]
+    tokenizer: Any
+    first: int = 0
+
+    def last(self, text: str) -> int:
+        """The place of its last token."""
+        ids = self.tokenizer([text], truncation=True).input_ids[0]
+        return self.first + max(0, len(ids) - 2)  # the end of a text is a token too
 
 
 class Denoiser:
@@ -63,9 +69,13 @@ class Denoiser:
         """A scalar, as the scheduler counts."""
         return call["timestep"].flatten()[0]  # type: ignore[no-any-return]
 
+    def encode(self, texts: Sequence[str], length: int | None = None) -> Arguments:
+        """The arguments that say the texts, one row each; ``length`` tokens long, where that is to choose."""
+        raise NotImplementedError
+
     def texts(self, texts: Sequence[str], call: Mapping[str, Any]) -> Arguments:
         """The arguments that say the texts, one row each, of the same length as those of ``call``."""
-        raise NotImplementedError
+        return _in_place_of(call, self.encode(texts, call["encoder_hidden_states"].shape[1]))
 
     def words(self, length: int) -> Sequence[Words]:
         """Of states that are ``length`` tokens long."""
@@ -92,45 +102,42 @@ class UNet(Denoiser):
     def sample(self, call: Mapping[str, Any]) -> Tensor:
         return call["sample"]  # type: ignore[no-any-return]
 
-    def texts(self, texts: Sequence[str], call: Mapping[str, Any]) -> Arguments:
-        states, _ = self.pipe.encode_prompt(list(texts), states_device(call), 1, False, **self._how())
-        return {"encoder_hidden_states": self._as_long(states, call)}
+    def encode(self, texts: Sequence[str], length: int | None = None) -> Arguments:
+        states, _ = self.pipe.encode_prompt(list(texts), self.module.device, 1, False, **self._how())
+        return {"encoder_hidden_states": self._as_long(states, length)}
 
     def words(self, length: int) -> Sequence[Words]:
         part = self.pipe.tokenizer.model_max_length
-        last = _last_token(self.pipe.tokenizer)
-        return [Words(slice(start + 1, start + part), last) for start in range(0, length, part)]
+        return [
+            Words(slice(start + 1, start + part), self.pipe.tokenizer) for start in range(0, length, part)
+        ]
 
     def _how(self) -> Arguments:
         scale = (getattr(self.pipe, "cross_attention_kwargs", None) or {}).get("scale")
         return {"lora_scale": scale, "clip_skip": getattr(self.pipe, "clip_skip", None)}
 
-    def _as_long(self, states: Tensor, call: Mapping[str, Any]) -> Tensor:
+    def _as_long(self, states: Tensor, length: int | None) -> Tensor:
         """Prompts of several parts are followed by empty parts, as who weighs prompts fills them up."""
         import torch
 
-        length, mine = call["encoder_hidden_states"].shape[1], states.shape[1]
-        if length == mine:
-            return states.to(call["encoder_hidden_states"])
+        mine = states.shape[1]
+        if length in (None, mine):
+            return states
         if length % mine:
             raise ModelError(f"embeddings of {length} tokens cannot be guided; give texts.")
         empty, *_ = self.pipe.encode_prompt([""], states.device, 1, False, **self._how())
-        filling = empty.repeat(len(states), length // mine - 1, 1)
-        return torch.cat([states, filling], 1).to(call["encoder_hidden_states"])
+        return torch.cat([states, empty.repeat(len(states), length // mine - 1, 1)], 1)
 
 
 class XLUNet(UNet):
     """Stable Diffusion XL: two text encoders, a pooled text, and the size of the picture."""
 
-    def texts(self, texts: Sequence[str], call: Mapping[str, Any]) -> Arguments:
+    def encode(self, texts: Sequence[str], length: int | None = None) -> Arguments:
         states, _, pooled, _ = self.pipe.encode_prompt(
-            list(texts), device=states_device(call), do_classifier_free_guidance=False, **self._how()
+            list(texts), device=self.module.device, do_classifier_free_guidance=False, **self._how()
         )
-        added = call["added_cond_kwargs"]
-        return {
-            "encoder_hidden_states": self._as_long(states, call),
-            "added_cond_kwargs": {"text_embeds": pooled.to(added["text_embeds"])},
-        }
+        added = {"text_embeds": pooled}
+        return {"encoder_hidden_states": self._as_long(states, length), "added_cond_kwargs": added}
 
 
 class _Transformer(Denoiser):
@@ -151,37 +158,33 @@ class _Transformer(Denoiser):
 class SD3Transformer(_Transformer):
     """Stable Diffusion 3 and 3.5."""
 
-    def texts(self, texts: Sequence[str], call: Mapping[str, Any]) -> Arguments:
-        states = call["encoder_hidden_states"]
-        clip = self.pipe.tokenizer_max_length
+    def encode(self, texts: Sequence[str], length: int | None = None) -> Arguments:
+        tokens = {} if length is None else {"max_sequence_length": length - self.pipe.tokenizer_max_length}
         encoded, _, pooled, _ = self.pipe.encode_prompt(
             list(texts),
             None,
             None,
-            device=states.device,
+            device=self.module.device,
             do_classifier_free_guidance=False,
             clip_skip=getattr(self.pipe, "clip_skip", None),
-            max_sequence_length=states.shape[1] - clip,
+            **tokens,
             **self._how(),
         )
-        return {
-            "encoder_hidden_states": encoded.to(states),
-            "pooled_projections": pooled.to(call["pooled_projections"]),
-        }
+        return {"encoder_hidden_states": encoded, "pooled_projections": pooled}
 
     def words(self, length: int) -> Sequence[Words]:
         clip = self.pipe.tokenizer_max_length
-        first = Words(slice(1, clip), _last_token(self.pipe.tokenizer))
+        first = Words(slice(1, clip), self.pipe.tokenizer)
         if (tokenizer := self.pipe.tokenizer_3) is None:  # and so its states are all 0
             return [first]
-        return [first, Words(slice(clip, length), _last_token(tokenizer, clip))]
+        return [first, Words(slice(clip, length), tokenizer, clip)]
 
 
 class FluxTransformer(_Transformer):
     """FLUX: time as a share of a thousand, and guidance distilled or in two calls."""
 
     def words(self, length: int) -> Sequence[Words]:
-        return [Words(slice(0, length), _last_token(self.pipe.tokenizer_2))]
+        return [Words(slice(0, length), self.pipe.tokenizer_2)]
 
     @property
     def guides_itself(self) -> bool:
@@ -192,15 +195,12 @@ class FluxTransformer(_Transformer):
         asked = 1000 * call["timestep"].flatten()[0].float()
         return timesteps[(timesteps.to(asked) - asked).abs().argmin()]
 
-    def texts(self, texts: Sequence[str], call: Mapping[str, Any]) -> Arguments:
-        states = call["encoder_hidden_states"]
+    def encode(self, texts: Sequence[str], length: int | None = None) -> Arguments:
+        tokens = {} if length is None else {"max_sequence_length": length}
         encoded, pooled, _ = self.pipe.encode_prompt(
-            list(texts), None, device=states.device, max_sequence_length=states.shape[1], **self._how()
+            list(texts), None, device=self.module.device, **tokens, **self._how()
         )
-        return {
-            "encoder_hidden_states": encoded.to(states),
-            "pooled_projections": pooled.to(call["pooled_projections"]),
-        }
+        return {"encoder_hidden_states": encoded, "pooled_projections": pooled}
 
 
 _FAMILIES: Mapping[str, type[Denoiser]] = {
@@ -209,16 +209,12 @@ _FAMILIES: Mapping[str, type[Denoiser]] = {
 }
 
 
-def _last_token(tokenizer: Any, start: int = 0) -> Callable[[str], int]:
-    def last(text: str) -> int:
-        ids = tokenizer([text], truncation=True).input_ids[0]
-        return start + max(0, len(ids) - 2)  # the end of a text is a token too
-
-    return last
-
-
-def states_device(call: Mapping[str, Any]) -> Any:
-    return call["encoder_hidden_states"].device
+def _in_place_of(call: Mapping[str, Any], encoded: Mapping[str, Any]) -> Arguments:
+    """Where and as precise as what ``call`` has."""
+    return {
+        name: _in_place_of(call[name], value) if isinstance(value, Mapping) else value.to(call[name])
+        for name, value in encoded.items()
+    }
 
 
 def denoiser_of(pipe: Any) -> Denoiser:

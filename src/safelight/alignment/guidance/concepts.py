@@ -38,11 +38,6 @@ def weights_of(concept: Concept | None) -> dict[str, float]:
     return weights
 
 
-def parts_of(text: str) -> list[str]:
-    """The things that a concept names."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
 def concept_of(category: str) -> str:
     """The text that stands for a category of the policy. Raises ``RequestError`` where there is none."""
     texts = category_concepts()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept, parts_of, weights_of
+from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept, weights_of
 from safelight.alignment.guidance.hook import Hook, Moment, Predictions
 from safelight.alignment.guidance.risk import Risk, Similarity, Weights
 from safelight.alignment.guidance.rows import Left, Wanted
 from safelight.alignment.guidance.trace import Recorder, Trace
+from safelight.alignment.names import names_of
 from safelight.errors import ModelError, RequestError
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class Attachment:
         if not self.guidance.silences:
             return []
         weights = self._chosen(moment, similarity)
-        return [[part for text, w in each.items() if w for part in parts_of(text)] for each in weights]
+        return [[part for text, w in each.items() if w for part in names_of(text)] for each in weights]
 
     def left(self, left: Left, moment: Moment) -> None:
         self._recorder.add(moment, left.acting, left.strength, left.cosine)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from safelight.alignment.guidance.concepts import category_concepts, parts_of
+from safelight.alignment.guidance.concepts import category_concepts
+from safelight.alignment.names import names_of
 from safelight.errors import RequestError
 from safelight.policy import Led, Policy
 from safelight.types import Action, Finding, Verdict
@@ -46,7 +47,7 @@ class Asked:
         self.threshold = threshold
 
     def __call__(self, weights: Sequence[Weights], similarity: Similarity) -> list[Weights]:
-        parts = [{part: w for text, w in each.items() for part in parts_of(text)} for each in weights]
+        parts = [{part: w for text, w in each.items() for part in names_of(text)} for each in weights]
         listened = list(dict.fromkeys(part for each in parts for part in each))
         if not listened:
             return list(weights)

@@ -1,0 +1,1 @@
+"""Alignment of the diffusion model itself: concepts are taken out of its weights."""

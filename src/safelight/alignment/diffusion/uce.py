@@ -1,0 +1,227 @@
+"""Unified Concept Editing: the layers that read the text are solved for in closed form.
+
+All layers of one input are multiplied by the same matrix: with W_o g for the value that a concept's state c
+is to have, eq. 7 of Gandikota et al. (2024, arXiv:2308.14761) is W = W_o M,
+
+    M = (λI + w_e Σ g cᵀ + w_p Σ p pᵀ) (λI + w_e Σ c cᵀ + w_p Σ p pᵀ)⁻¹,
+
+over what is erased, c, and what is kept, p. It is solved once, in double precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from safelight.alignment.delta import Delta, Provenance, part_sha256
+from safelight.alignment.denoiser import Denoiser, Words, denoiser_of
+from safelight.alignment.diffusion.parameters import parameters
+from safelight.alignment.names import check_names, names_of
+from safelight.errors import RequestError, no_such
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Tokens = Literal["last", "words", "end"]
+TOKENS: tuple[Tokens, ...] = get_args(Tokens)
+TEMPLATES = ("{}", "image of {}", "photo of {}", "portrait of {}", "picture of {}", "painting of {}")
+
+# What transformers read the text with: from its tokens, and from all of it.
+_EMBEDDERS = {
+    "encoder_hidden_states": "context_embedder.weight",
+    "pooled_projections": "time_text_embed.text_embedder.linear_1.weight",
+}
+
+
+@dataclass(frozen=True)
+class UCE:
+    """Makes every one of ``concepts`` mean ``target``, or with "" nothing, and ``preserve`` what it meant.
+
+    A concept can have several names, between commas: each is edited in every one of ``templates``. ``tokens``
+    says at which of their states: the ``last`` of the name, all ``words`` of it, and the ``end`` of the text
+    with what fills it up. ``erase_weight``, ``preserve_weight`` and ``ridge`` are w_e, w_p and λ.
+
+    Raises ``RequestError`` for settings that make no sense.
+    """
+
+    concepts: Sequence[str]
+    target: str = ""
+    preserve: Sequence[str] = ()
+    templates: Sequence[str] = TEMPLATES
+    tokens: Sequence[Tokens] = ("last",)
+    erase_weight: float = 1.0
+    preserve_weight: float = 1.0
+    ridge: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def edit(self, pipe: Any) -> Delta:
+        """The delta that makes the edit; ``pipe`` stays as it is.
+
+        Raises ``RequestError`` for a concept that the model cannot read, ``ModelError`` for a pipeline whose
+        layers are not known, or if nothing would be changed.
+        """
+        denoiser = denoiser_of(pipe)
+        self._check_names(denoiser)
+        layers = _layers(denoiser)
+        matrices = {reads: self._matrix(denoiser, reads) for reads in layers}
+        differences = {
+            f"{denoiser.component}.{name}": _multiplied(weight, matrices[reads])
+            for reads, weights in layers.items()
+            for name, weight in weights.items()
+        }
+        base = {denoiser.component: part_sha256(pipe, denoiser.component)}
+        name = Path(getattr(pipe, "name_or_path", None) or type(pipe).__name__).name
+        about = Provenance("uce", tuple(self.concepts), name, base, asdict(self))
+        return Delta.of(differences, about)
+
+    def _matrix(self, denoiser: Denoiser, reads: str) -> Tensor:
+        import torch
+
+        names = [name for concept in self.concepts for name in names_of(concept)]
+        kept = [name for concept in self.preserve for name in names_of(concept)]
+        states = _States(denoiser, reads)
+        erased = torch.cat([states.of(t, name, self.tokens) for name in names for t in self.templates])
+        meant = torch.cat(
+            [states.instead(t, name, self.target, self.tokens) for name in names for t in self.templates]
+        )
+        preserved = [states.of(t, name, self.tokens) for name in kept for t in self.templates]
+        return closed_form(
+            erased,
+            meant,
+            torch.cat([states.nothing(), *preserved]),
+            self.erase_weight,
+            self.preserve_weight,
+            self.ridge,
+        )
+
+    def _check_names(self, denoiser: Denoiser) -> None:
+        states = denoiser.encode([""])["encoder_hidden_states"]
+        tokenizers = [words.tokenizer for words in denoiser.words(states.shape[1])]
+        for concept in (*self.concepts, *self.preserve, *([self.target] if self.target else [])):
+            for tokenizer in tokenizers:
+                check_names(names_of(concept), tokenizer)
+
+
+def closed_form(
+    erased: Tensor, meant: Tensor, kept: Tensor, erase_weight: float, preserve_weight: float, ridge: float
+) -> Tensor:
+    """M, (C, C) in float64, of states ``erased`` and what they are to mean, (n, C), and ``kept``, (m, C)."""
+    import torch
+
+    c, g, p = (states.double() for states in (erased, meant, kept))
+    common = ridge * torch.eye(c.shape[1], dtype=torch.float64, device=c.device) + preserve_weight * p.T @ p
+    wanted, seen = common + erase_weight * g.T @ c, common + erase_weight * c.T @ c
+    matrix: Tensor = torch.linalg.solve(seen, wanted, left=False)
+    return matrix
+
+
+def _multiplied(weight: Tensor, matrix: Tensor) -> Tensor:
+    """By how much W_o M differs from W_o."""
+    before = weight.detach().double()
+    return (before @ matrix.to(before) - before).float()
+
+
+def _layers(denoiser: Denoiser) -> dict[str, dict[str, Tensor]]:
+    """By the argument that they read, the weights of the layers by name."""
+    every = dict(denoiser.module.named_parameters())
+    if embedders := {reads: name for reads, name in _EMBEDDERS.items() if name in every}:
+        return {reads: {name: every[name]} for reads, name in embedders.items()}
+    keys_and_values = parameters(denoiser.module, "esd-x-strict")
+    return {"encoder_hidden_states": {n: w for n, w in keys_and_values.items() if n.endswith(".weight")}}
+
+
+class _States:
+    """The states of texts, of one argument; those of no text stand for nothing."""
+
+    def __init__(self, denoiser: Denoiser, reads: str) -> None:
+        self._denoiser = denoiser
+        self._reads = reads
+        self._known: dict[str, Tensor] = {}
+
+    def of(self, template: str, name: str, tokens: Sequence[Tokens]) -> Tensor:
+        """(n, C)."""
+        import torch
+
+        states = self._encoded(template.format(name))
+        if states.ndim == 1:
+            return states[None]
+        return torch.cat([states[self._places(words, template, name, tokens)] for words in self._words()])
+
+    def instead(self, template: str, name: str, target: str, tokens: Sequence[Tokens]) -> Tensor:
+        """What takes the place of each of these: the last word of the target, or no word; the same end."""
+        import torch
+
+        states = self._encoded(template.format(target) if target else "")
+        if states.ndim == 1:
+            return states[None]
+        rows = []
+        for words in self._words():
+            word = (
+                states[words.last(template.partition("{}")[0] + target)]
+                if target
+                else states[words.where].mean(0)
+            )
+            own = self._places(words, template, name, [each for each in tokens if each != "end"])
+            rows.append(word.expand(len(own), -1))
+            if "end" in tokens:
+                rows.append(states[self._places(words, template, name, ["end"])])
+        return torch.cat(rows)
+
+    def nothing(self) -> Tensor:
+        states = self._encoded("")
+        return states if states.ndim == 2 else states[None]
+
+    def _places(self, words: Words, template: str, name: str, tokens: Sequence[Tokens]) -> list[int]:
+        prefix = template.partition("{}")[0].rstrip()
+        last = words.last(f"{prefix} {name}" if prefix else name)
+        first = words.last(prefix) + 1 if prefix else words.where.start
+        end = words.last(template.format(name)) + 1
+        places: list[int] = []
+        if "words" in tokens:
+            places += range(first, last + 1)
+        elif "last" in tokens:
+            places.append(last)
+        return [*places, *(range(end, words.where.stop) if "end" in tokens else ())]
+
+    def _words(self) -> Sequence[Words]:
+        return self._denoiser.words(len(self._encoded("")))
+
+    def _encoded(self, text: str) -> Tensor:
+        if text not in self._known:
+            self._known[text] = self._denoiser.encode([text])[self._reads][0].detach().float()
+        return self._known[text]
+
+
+def _check(settings: UCE) -> None:
+    erased = [name for concept in settings.concepts for name in names_of(concept)]
+    kept = {name for concept in settings.preserve for name in names_of(concept)}
+    if not erased:
+        raise RequestError("there is no concept to edit; name one.")
+    if both := next((name for name in erased if name in kept), None):
+        raise RequestError(f'"{both}" is to be edited and to be preserved; take it out of one of them.')
+    if settings.target in erased:
+        raise RequestError(f'"{settings.target}" cannot mean itself and be edited; give another target.')
+    _check_states(settings.templates, settings.tokens)
+    weights: Mapping[str, float] = {
+        "erase_weight": settings.erase_weight,
+        "preserve_weight": settings.preserve_weight,
+        "ridge": settings.ridge,
+    }
+    for name, weight in weights.items():
+        if not 0 < weight < float("inf"):
+            raise RequestError(f"{name} is {weight}; it must be a number above 0.")
+
+
+def _check_states(templates: Sequence[str], tokens: Sequence[str]) -> None:
+    if not templates or not tokens:
+        raise RequestError("give at least one template and one kind of tokens.")
+    for template in templates:
+        if template.count("{}") != 1:
+            raise RequestError(f'the template "{template}" must have one {{}}, for the name.')
+    for kind in tokens:
+        if kind not in TOKENS:
+            raise RequestError(no_such("kind of tokens", kind, TOKENS))
