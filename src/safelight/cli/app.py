@@ -9,6 +9,8 @@ from typer.core import TyperGroup
 
 import safelight
 from safelight.cli import terminal
+from safelight.cli.align import align
+from safelight.cli.apply import apply
 from safelight.cli.calibrate import calibrate
 from safelight.cli.demo import demo
 from safelight.cli.evaluate import evaluate
@@ -47,6 +49,8 @@ app.command()(screen)
 app.command()(demo)
 app.command()(train)
 app.command()(calibrate)
+app.command()(apply)
+app.add_typer(align)
 app.command("hash")(hash_pictures)
 app.add_typer(evaluate)
 

@@ -45,3 +45,10 @@ def harms_of(objects: Sequence[Seen]) -> tuple[str, ...]:
 
 def most_likely(scores: Mapping[str, float]) -> str:
     return max(scores, key=lambda name: scores[name])
+
+
+def shows(sighting: Sighting, label: str) -> bool:
+    """Whether an object is there, or a place or style is the likeliest."""
+    if label in sighting.objects:
+        return sighting.objects[label] > SEEN
+    return label in (most_likely(sighting.places), most_likely(sighting.styles))

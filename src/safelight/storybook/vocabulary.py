@@ -195,3 +195,12 @@ def with_article(word: str) -> str:
 
 def countable(word: str) -> bool:
     return word not in _MASS
+
+
+def entry_of(name: str) -> Entry | None:
+    """What goes by this name, with an article or without; None for what is not of this world."""
+    word = name.lower().strip()
+    for article in ("a ", "an ", "the "):
+        word = word.removeprefix(article)
+    entries = (*THINGS.values(), *PLACES.values(), *STYLES.values())
+    return next((entry for entry in entries if word in entry.words), None)

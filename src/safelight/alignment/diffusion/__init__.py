@@ -1,1 +1,5 @@
 """Alignment of the diffusion model itself: concepts are taken out of its weights."""
+
+from safelight.alignment.diffusion.uce import UCE
+
+__all__ = ["UCE"]

@@ -1,0 +1,144 @@
+"""``safelight align``: concepts are taken out of a model."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from safelight.cli import terminal
+from safelight.cli.options import AsJson, Model, Seed, Steps
+from safelight.cli.pipeline import open_pipeline
+from safelight.errors import RequestError
+from safelight.models import MODELS
+
+if TYPE_CHECKING:
+    from safelight.alignment.delta import Delta
+    from safelight.alignment.proof import Change, Shows
+
+align = typer.Typer(
+    name="align",
+    help="Take concepts out of a model; what was changed is written as a small delta.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Concepts = Annotated[
+    list[str],
+    typer.Option("--concept", help="What to take out, and between commas other names for it; repeatable."),
+]
+Out = Annotated[Path, typer.Option(help="The delta, a .safetensors file; its card is written beside it.")]
+Preserve = Annotated[
+    list[str], typer.Option("--preserve", help="What must stay, and other names for it; repeatable.")
+]
+Pictures = Annotated[int, typer.Option(min=1, help="Drawn of each concept before and after, as a proof.")]
+
+
+@align.command()
+def uce(
+    concept: Concepts,
+    out: Out,
+    model: Model = "storybook",
+    target: Annotated[str, typer.Option(help="What it is to mean.", show_default="nothing")] = "",
+    preserve: Preserve = [],  # noqa: B006 - typer's way
+    template: Annotated[
+        list[str], typer.Option("--template", help="A text with {} for each name.", show_default="six")
+    ] = [],  # noqa: B006
+    tokens: Annotated[
+        list[str], typer.Option("--tokens", help="Which are edited: last, words, end; repeatable.")
+    ] = ["last"],  # noqa: B006
+    erase_weight: Annotated[float, typer.Option(help="w_e of the paper.")] = 1.0,
+    preserve_weight: Annotated[float, typer.Option(help="w_p of the paper.")] = 1.0,
+    ridge: Annotated[float, typer.Option(help="λ of the paper: how little other texts may change.")] = 0.5,
+    pictures: Pictures = 8,
+    steps: Steps = 25,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Edit what a concept means in closed form (Unified Concept Editing), in seconds.
+
+    \b
+    Examples:
+      safelight align uce --concept "gun, pistol" --target flower --preserve "dog, cat" --out gun.safetensors
+      safelight align uce --model ./stable-diffusion --concept "Van Gogh" --out gogh.safetensors
+    """
+    from safelight.alignment.diffusion.uce import TEMPLATES, UCE
+
+    method = UCE(
+        concept,
+        target,
+        preserve,
+        template or TEMPLATES,
+        tokens,  # type: ignore[arg-type]  # checked there
+        erase_weight,
+        preserve_weight,
+        ridge,
+    )
+    _check(out)
+    pipe = open_pipeline(model)
+    with terminal.busy("Solving"):
+        delta = method.edit(pipe)
+    _prove(pipe, model, delta, preserve, out, (pictures, steps, seed), as_json)
+
+
+def _check(out: Path) -> None:
+    if out.suffix != ".safetensors":
+        raise RequestError(f"{out} is to be a delta; give it a name that ends with .safetensors.")
+
+
+def _prove(
+    pipe: Any,
+    model: str,
+    delta: Delta,
+    preserve: Sequence[str],
+    out: Path,
+    drawing: tuple[int, int, int],
+    as_json: bool,
+) -> None:
+    """Draws what proves the edit, writes the delta and its card, and says so; nothing if it is no edit."""
+    from dataclasses import replace
+
+    from safelight.alignment.card import write_card
+    from safelight.alignment.proof import prove
+
+    packaged = model in MODELS
+    with terminal.busy("Drawing before and after"):
+        proof, drawn = prove(pipe, delta, preserve, *drawing, _judge() if packaged else None)
+    about = replace(delta.about, base=model if packaged else delta.about.base, proof=asdict(proof))
+    replace(delta, about=about).save(out)
+    # Of other models' pictures before an edit nobody knows what they show.
+    shown = drawn if packaged else {concept: pair for concept, pair in drawn.items() if concept in preserve}
+    card = write_card(out, about, proof, shlex.join(["safelight", *sys.argv[1:]]), shown)
+    if as_json:
+        terminal.print_json({"delta": str(out), "card": str(card), **asdict(proof)})
+        return
+    changes = {**proof.concepts, **proof.preserved}
+    headings = ("concept", "largest change", "mean", "shown before", "after")
+    terminal.print_table(headings, [_row(name, change) for name, change in changes.items()])
+    terminal.print_line(f"{proof.values:,} values in {proof.tensors} tensors are in {out}")
+
+
+def _row(concept: str, change: Change) -> tuple[str, ...]:
+    shares = ("" if share is None else f"{100 * share:.0f} %" for share in (change.before, change.after))
+    return (concept, f"{change.largest:.3f}", f"{change.mean:.3f}", *shares)
+
+
+def _judge() -> Shows:
+    """Whether the storybook's judge sees what goes by one of a concept's names."""
+    from safelight.alignment.names import names_of
+    from safelight.evaluation import judging
+    from safelight.storybook.detector import Judge
+    from safelight.storybook.vocabulary import entry_of
+
+    judge = Judge.load()
+
+    def shows(concept: str, images: Sequence[Any]) -> list[bool] | None:
+        entry = next(filter(None, map(entry_of, names_of(concept))), None)
+        return [judging.shows(each, entry.label) for each in judge.detect(images)] if entry else None
+
+    return shows

@@ -1,0 +1,142 @@
+"""Concepts are taken out of a model, and what was changed is put on it again, on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from typer.testing import CliRunner, Result
+
+from safelight.alignment.delta import Delta
+from safelight.cli import app
+from safelight.models import load_pipeline
+
+FAST = ["--pictures", "2", "--steps", "2"]
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture(scope="module")
+def delta(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("delta") / "cat.safetensors"
+    done = run("align", "uce", "--model", model_folder, "--concept", "cat, kitten", "--target", "dog",
+               "--preserve", "cow", "--ridge", "0.01", "--out", out, *FAST, "--json")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["delta"] == str(out)
+    assert said["tensors"] == 8
+    assert said["concepts"]["cat, kitten"]["largest"] > 1 / 255
+    assert said["concepts"]["cat, kitten"]["before"] is None, "nobody can say what such a model draws"
+    assert said["preserved"]["cow"]["pictures"] == 2
+    return out
+
+
+def test_the_card_says_how_to_make_it_again(delta: Path) -> None:
+    card = delta.with_suffix(".md").read_text()
+    assert card.startswith("---\nbase_model: ")
+    assert "# UCE: cat, kitten" in card
+    assert "| cow | preserved | 2 |" in card
+    with Image.open(delta.with_suffix(".png")) as sheet:
+        assert sheet.size == (2 * 128, 2 * 128), "of what was preserved alone: others may show anything"
+    about = Delta.load(delta).about
+    assert (about.method, about.concepts, about.settings["target"]) == ("uce", ("cat, kitten",), "dog")
+    assert about.proof["concepts"]["cat, kitten"]["pictures"] == 2
+
+
+def draw(pipe: Any) -> Any:
+    generator = torch.Generator().manual_seed(1)
+    return np.asarray(pipe("cat", num_inference_steps=2, generator=generator, output_type="np").images)
+
+
+def test_a_model_with_the_delta_is_written(delta: Path, model_folder: Path, tmp_path: Path) -> None:
+    done = run("apply", "--model", model_folder, "--delta", delta, "--out", tmp_path / "edited")
+    assert done.exit_code == 0, done.stderr
+    pipe = load_pipeline(model_folder, device="cpu")
+    with Delta.load(delta).attach(pipe):
+        expected = draw(pipe)
+    assert np.abs(draw(load_pipeline(tmp_path / "edited", device="cpu")) - expected).max() < 1e-5
+    again = run("apply", "--model", model_folder, "--delta", delta, "--out", tmp_path / "edited")
+    assert again.exit_code == 2
+    assert "is there already" in " ".join(again.stderr.split())
+
+
+def test_what_was_changed_is_written_alone(delta: Path, model_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "unet.safetensors"
+    done = run("apply", "--model", model_folder, "--delta", delta, "--scale", "0.5", "--as", "parameters",
+               "--out", out, "--json")  # fmt: skip
+    assert json.loads(done.stdout) == {"out": str(out), "as": "parameters"}
+    changes, network = Delta.load(delta).tensors, load_pipeline(model_folder, device="cpu").unet
+    written = load_file(out)
+    assert {f"unet.{name}" for name in written} == changes.keys()
+    for name, value in written.items():
+        assert torch.allclose(value, network.get_parameter(name) + 0.5 * changes[f"unet.{name}"])
+
+
+def test_a_lora_of_full_rank_draws_the_same(delta: Path, model_folder: Path, tmp_path: Path) -> None:
+    done = run("apply", "--model", model_folder, "--delta", delta, "--as", "lora", "--rank", "8",
+               "--out", tmp_path / "lora", "--json")  # fmt: skip
+    assert json.loads(done.stdout)["left_out"] < 1e-3
+    pipe = load_pipeline(model_folder, device="cpu")
+    with Delta.load(delta).attach(pipe):
+        expected = draw(pipe)
+    before = draw(pipe)
+    pipe.load_lora_weights(tmp_path / "lora")
+    assert np.abs(expected - before).max() > 1e-3
+    assert np.abs(draw(pipe) - expected).max() < 1e-4
+    low = run("apply", "--model", model_folder, "--delta", delta, "--as", "lora", "--rank", "1",
+              "--out", tmp_path / "low")  # fmt: skip
+    assert "leaves out" in low.stdout
+    assert "0.00 %" not in low.stdout
+
+
+def test_the_judge_says_what_became_of_a_storybook_concept(tmp_path: Path) -> None:
+    out = tmp_path / "boat.safetensors"
+    done = run("align", "uce", "--concept", "a boat, boat, ship", "--target", "flower", "--preserve", "dog",
+               "--out", out, "--pictures", "3", "--steps", "10", "--json")  # fmt: skip
+    said = json.loads(done.stdout)
+    assert said["concepts"]["a boat, boat, ship"]["before"] == 1
+    assert said["concepts"]["a boat, boat, ship"]["after"] == 0
+    assert said["preserved"]["dog"]["after"] == 1
+    assert Delta.load(out).about.base == "storybook"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--concept", "cat", "--out", "cat.bin"], "ends with .safetensors"),
+        (["--concept", ",", "--out", "cat.safetensors"], "there is no concept"),
+        (["--concept", "cat", "--preserve", "cat", "--out", "cat.safetensors"], "is to be edited and to be"),
+        (["--concept", "cat", "--target", "cat", "--out", "cat.safetensors"], "cannot mean itself"),
+        (["--concept", "cat", "--ridge", "1e30", "--out", "cat.safetensors"], "was changed"),
+    ],
+)
+def test_nothing_is_written_for_what_is_no_edit(
+    arguments: list[str], said: str, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("align", "uce", "--model", model_folder, *FAST, *arguments)
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_deltas_are_for_their_model(delta: Path, model_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "edited"
+    for arguments, said in (
+        (["--delta", delta], "for another model"),
+        (["--delta", delta, "--model", model_folder, "--scale", 1, "--scale", 2], "1 deltas and 2 scales"),
+        (["--delta", delta, "--delta", delta, "--model", model_folder, "--as", "lora"], "made of one delta"),
+        (["--delta", tmp_path / "gone.safetensors", "--model", model_folder], "there is no delta"),
+    ):
+        done = run("apply", "--out", out, *map(str, arguments))
+        assert done.exit_code == 2
+        assert said in " ".join(done.stderr.split())
+        assert not out.exists()
