@@ -140,3 +140,70 @@ def test_deltas_are_for_their_model(delta: Path, model_folder: Path, tmp_path: P
         assert done.exit_code == 2
         assert said in " ".join(done.stderr.split())
         assert not out.exists()
+
+
+ESD = (
+    "align",
+    "esd",
+    "--concept",
+    "cat",
+    "--iterations",
+    "4",
+    "--walks",
+    "1",
+    "--checkpoint",
+    "2",
+    "--rate",
+    "0.05",
+)
+
+
+def test_a_training_that_was_stopped_goes_on(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safelight.alignment.tuning import Tuning
+
+    whole, out = tmp_path / "whole.safetensors", tmp_path / "cat.safetensors"
+    done = run(*ESD, "--model", model_folder, "--out", whole, *FAST, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "whole.curve.png").exists()
+    assert len(json.loads((tmp_path / "whole.curve.json").read_text())) == 4
+    assert not (tmp_path / "whole.tuning").exists()
+    step = Tuning._step
+
+    def stop(tuning: Tuning, loss: Any) -> None:
+        if tuning.done == 3:
+            raise KeyboardInterrupt
+        step(tuning, loss)
+
+    monkeypatch.setattr(Tuning, "_step", stop)
+    stopped = run(*ESD, "--model", model_folder, "--out", out, *FAST)
+    assert stopped.exit_code == 2
+    assert "stopped after 3 of 4 steps" in " ".join(stopped.stderr.split())
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("cat")] == ["cat.tuning"]
+    monkeypatch.setattr(Tuning, "_step", step)
+    again = run(*ESD, "--model", model_folder, "--out", out, *FAST)
+    assert "give --resume" in " ".join(again.stderr.split())
+    resumed = run(*ESD, "--model", model_folder, "--out", out, *FAST, "--resume")
+    assert resumed.exit_code == 0, resumed.stderr
+    one, other = (Delta.load(path).tensors for path in (whole, out))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_nobody_can_measure_an_unknown_model(model_folder: Path, tmp_path: Path) -> None:
+    done = run(*ESD, "--model", model_folder, "--out", tmp_path / "cat.safetensors", "--measure", "2")
+    assert done.exit_code == 2
+    assert "packaged models only" in " ".join(done.stderr.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_ends_where_nothing_is_left(tmp_path: Path) -> None:
+    """After as many steps as it takes the storybook to forget boats, and no more."""
+    out = tmp_path / "boat.safetensors"
+    done = run("align", "esd", "--concept", "boat", "--anchor", "flower", "--rate", "1e-3", "--walks", "1",
+               "--iterations", "200", "--measure", "20", "--out", out, *FAST, "--json")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    settings = Delta.load(out).about.settings
+    assert settings["steps_done"] < 200
+    assert list(settings["rates"].values())[-1] == 0

@@ -13,7 +13,7 @@ import torch
 import safelight
 from pipelines import FAMILIES, draw, family, sd3
 from safelight.alignment.guidance import Asked, Judged, NegativePrompt, PromptProjection
-from safelight.alignment.guidance.rows import _outside
+from safelight.alignment.rows import _outside
 from safelight.evaluation import judging
 from safelight.evaluation.storybook_suites import suite
 from safelight.policy import Policy

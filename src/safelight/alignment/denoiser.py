@@ -53,6 +53,12 @@ class Denoiser:
         module: nn.Module = getattr(self.pipe, self.component)
         return module
 
+    @property
+    def entrance(self) -> str:
+        """Through what the network is called: one that was compiled in place has another entrance."""
+        compiled = getattr(self.module, "_compiled_call_impl", None)
+        return "forward" if compiled is None else "_compiled_call_impl"
+
     def named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:
         """The arguments of a call of the network by name."""
         original = getattr(self.module, "_orig_mod", self.module)  # of a compiled one

@@ -66,9 +66,9 @@ def prove(
     Raises ``ModelError`` if the pictures of a concept stay as they are.
     """
     asked = (*delta.about.concepts, *preserved)
-    before = {concept: _draw(pipe, concept, pictures, steps, seed) for concept in asked}
+    before = {concept: draw(pipe, concept, pictures, steps, seed) for concept in asked}
     with delta.attach(pipe, force=True):
-        after = {concept: _draw(pipe, concept, pictures, steps, seed) for concept in asked}
+        after = {concept: draw(pipe, concept, pictures, steps, seed) for concept in asked}
     drawn = {concept: Pair(before[concept], after[concept]) for concept in asked}
     changes = {concept: _change(concept, each, shows) for concept, each in drawn.items()}
     for concept in delta.about.concepts:
@@ -85,7 +85,8 @@ def prove(
     )
 
 
-def _draw(pipe: Any, concept: str, pictures: int, steps: int, seed: int) -> list[Image]:
+def draw(pipe: Any, concept: str, pictures: int, steps: int, seed: int) -> list[Image]:
+    """So many pictures of a concept, of its names in turn; picture i has the seed ``seed`` + i."""
     import torch
 
     names = names_of(concept)

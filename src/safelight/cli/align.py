@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from safelight.models import MODELS
 if TYPE_CHECKING:
     from safelight.alignment.delta import Delta
     from safelight.alignment.proof import Change, Shows
+    from safelight.alignment.tuning import Curve, Measure
 
 align = typer.Typer(
     name="align",
@@ -84,6 +86,108 @@ def uce(
     with terminal.busy("Solving"):
         delta = method.edit(pipe)
     _prove(pipe, model, delta, preserve, out, (pictures, steps, seed), as_json)
+
+
+@align.command()
+def esd(
+    concept: Concepts,
+    out: Out,
+    model: Model = "storybook",
+    selection: Annotated[
+        str, typer.Option(help="What is trained: esd-x, esd-x-strict, esd-u, esd-self or esd-all.")
+    ] = "esd-x",
+    eta: Annotated[float, typer.Option(help="η of the paper: how far away; below 0 towards it.")] = 1.0,
+    anchor: Annotated[str, typer.Option(help="What to go to instead.", show_default="no text")] = "",
+    erase_from: Annotated[
+        str, typer.Option(help="Take the concept out of this text alone.", show_default="itself")
+    ] = "",
+    preserve: Preserve = [],  # noqa: B006 - typer's way
+    preserve_weight: Annotated[float, typer.Option(min=0, help="How much what must stay counts.")] = 1.0,
+    iterations: Annotated[int, typer.Option(min=1, help="Steps of the training.")] = 200,
+    batch: Annotated[int, typer.Option(min=1, help="Points in a batch.")] = 8,
+    accumulate: Annotated[int, typer.Option(min=1, help="Batches in a step.")] = 1,
+    rate: Annotated[float, typer.Option(help="Of learning; small models take 1e-3.")] = 1e-4,
+    sampling: Annotated[str, typer.Option(help="Who draws up to each point: frozen or edited.")] = "frozen",
+    walks: Annotated[int, typer.Option(min=1, help="Generations of each name; each step is a point.")] = 4,
+    jitter: Annotated[bool, typer.Option("--jitter", help="Timesteps between those of a walk.")] = False,
+    refresh: Annotated[int, typer.Option(min=1, help="Steps between walks of the edited network.")] = 50,
+    measure: Annotated[
+        int, typer.Option(min=0, help="Look every so many steps what is left, and end where nothing changes.")
+    ] = 0,
+    checkpoint: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 50,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the same command stopped.")] = False,
+    pictures: Pictures = 8,
+    steps: Steps = 25,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model to draw away from a concept (Erasing Concepts from Diffusion Models).
+
+    \b
+    Examples:
+      safelight align esd --concept "gun, a gun, pistol" --rate 1e-3 --out gun.safetensors
+      safelight align esd --model ./stable-diffusion --concept nudity --selection esd-u --out n.safetensors
+    """
+    from safelight.alignment.diffusion.esd import ESD
+
+    method = ESD(
+        concept,
+        selection,
+        eta,
+        anchor,
+        erase_from,
+        preserve,
+        preserve_weight,
+        iterations,
+        batch,
+        rate,
+        accumulate,
+        sampling,  # type: ignore[arg-type]  # checked there
+        walks,
+        jitter=jitter,
+        refresh=refresh,
+        checkpoint_every=checkpoint,
+        measured_every=measure,
+        seed=seed,
+    )
+    _check(out)
+    work = out.with_suffix(".tuning")
+    if work.exists() and not resume:
+        raise RequestError(f"{work} has the checkpoint of a training; give --resume, or remove it.")
+    if measure and model not in MODELS:
+        raise RequestError("nobody can say what this model draws, so --measure is for packaged models only.")
+    pipe = open_pipeline(model)
+    with terminal.progress("Training") as tell:
+        left = _what_is_left(pipe, concept) if measure else None
+        delta, curve = method.tune(pipe, work, left, lambda step, _: tell(step, iterations))
+    _prove(pipe, model, delta, preserve, out, (pictures, steps, seed), as_json)
+    _draw_curve(curve, out)
+    shutil.rmtree(work, ignore_errors=True)  # one that ended early has none
+
+
+def _what_is_left(pipe: Any, concepts: Sequence[str]) -> Measure:
+    """The share of eight pictures of every concept that show it."""
+    from safelight.alignment.proof import draw
+
+    shows = _judge()
+
+    def measure(_: int) -> float:
+        seen = [each for concept in concepts for each in shows(concept, draw(pipe, concept, 8, 15, 0)) or ()]
+        return sum(seen) / len(seen) if seen else 1.0
+
+    return measure
+
+
+def _draw_curve(curve: Curve, out: Path) -> None:
+    """The loss, as numbers and as a picture, beside the delta."""
+    from safelight.training.curves import draw_curves
+    from safelight.training.progress import Curve as Points
+
+    kept, numbers = Points(every=max(1, len(curve.loss) // 100)), out.with_suffix(".curve.json")
+    for step, loss in enumerate(curve.loss):
+        kept.add(step, loss)
+    kept.save(numbers)
+    draw_curves([numbers], out.with_suffix(".curve.png"))
 
 
 def _check(out: Path) -> None:

@@ -1,5 +1,7 @@
 """Alignment of the diffusion model itself: concepts are taken out of its weights."""
 
+from safelight.alignment.diffusion.esd import ESD
+from safelight.alignment.diffusion.parameters import SELECTIONS
 from safelight.alignment.diffusion.uce import UCE
 
-__all__ = ["UCE"]
+__all__ = ["ESD", "SELECTIONS", "UCE"]

@@ -65,7 +65,7 @@ class UCE:
         layers are not known, or if nothing would be changed.
         """
         denoiser = denoiser_of(pipe)
-        self._check_names(denoiser)
+        check_names((*self.concepts, *self.preserve, self.target), pipe)
         layers = _layers(denoiser)
         matrices = {reads: self._matrix(denoiser, reads) for reads in layers}
         differences = {
@@ -97,13 +97,6 @@ class UCE:
             self.preserve_weight,
             self.ridge,
         )
-
-    def _check_names(self, denoiser: Denoiser) -> None:
-        states = denoiser.encode([""])["encoder_hidden_states"]
-        tokenizers = [words.tokenizer for words in denoiser.words(states.shape[1])]
-        for concept in (*self.concepts, *self.preserve, *([self.target] if self.target else [])):
-            for tokenizer in tokenizers:
-                check_names(names_of(concept), tokenizer)
 
 
 def closed_form(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept, weights_of
 from safelight.alignment.guidance.hook import Hook, Moment, Predictions
 from safelight.alignment.guidance.risk import Risk, Similarity, Weights
-from safelight.alignment.guidance.rows import Left, Wanted
 from safelight.alignment.guidance.trace import Recorder, Trace
 from safelight.alignment.names import names_of
+from safelight.alignment.rows import Left, Wanted
 from safelight.errors import ModelError, RequestError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from safelight.alignment.denoiser import Arguments, denoiser_of
 from safelight.alignment.guidance.risk import Similarity
-from safelight.alignment.guidance.rows import Answer, Left, Rows, Wanted
+from safelight.alignment.rows import Answer, Left, Rows, Wanted
 from safelight.errors import ModelError
 from safelight.noise_schedule import log_signal_to_noise, noise_per_output
 from safelight.replaced import Method, replaced
@@ -97,7 +97,7 @@ class Hook:
         self._half: _Half | None = None
         self._last: float | None = None
         self._stack = ExitStack()
-        self._stack.enter_context(replaced(self._module, _entrance(self._module), self._hooked))
+        self._stack.enter_context(replaced(self._module, self._denoiser.entrance, self._hooked))
         self._stack.enter_context(replaced(self._scheduler, "set_timesteps", self._beginning))
 
     @classmethod
@@ -265,8 +265,3 @@ class Hook:
 
 def _flat(wanted: Sequence[Sequence[Wanted]]) -> list[Wanted]:
     return [each for mine in wanted for each in mine]
-
-
-def _entrance(module: nn.Module) -> str:
-    """Through what it is called: a module that was compiled in place has another entrance."""
-    return "forward" if getattr(module, "_compiled_call_impl", None) is None else "_compiled_call_impl"

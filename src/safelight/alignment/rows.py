@@ -140,6 +140,20 @@ class Rows:
             left[:, words.where] = _outside(said[:, words.where], *_directions(words, nothing, concepts))
         return left
 
+    def only(self, call: Arguments, rows: slice) -> Arguments:
+        """The call about these rows alone; each has a timestep of its own."""
+        count = len(self._denoiser.sample(call))
+        whole = {**call, "timestep": call["timestep"].expand(count)}
+        batched = {name: value for name, value in whole.items() if name in self._denoiser.batched}
+        return {**call, **_map(batched, lambda value: value[rows] if value.shape[:1] == (count,) else value)}
+
+    def joined(self, calls: Sequence[Arguments]) -> Arguments:
+        """One call about the rows of all, which differ in nothing but these."""
+        batched = [
+            {name: value for name, value in call.items() if name in self._denoiser.batched} for call in calls
+        ]
+        return {**calls[0], **_joined(batched)}
+
     def _encode(self, texts: Sequence[str], call: Arguments) -> None:
         new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
         if new:
@@ -188,6 +202,15 @@ def _like(pattern: Mapping[str, Any], call: Mapping[str, Any], row: int) -> Argu
         name: _like(value, call[name], row) if isinstance(value, Mapping) else call[name][row : row + 1]
         for name, value in pattern.items()
     }
+
+
+def _joined(values: Sequence[Any]) -> Any:
+    import torch
+
+    first = values[0]
+    if isinstance(first, Mapping):
+        return {name: _joined([value[name] for value in values]) for name in first}
+    return torch.cat(list(values)) if hasattr(first, "shape") else first
 
 
 def _unit(value: Tensor) -> Tensor:

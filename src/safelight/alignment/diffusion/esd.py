@@ -1,0 +1,240 @@
+"""Erasing Concepts from Diffusion Models: the network learns to draw away from what it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from safelight.alignment.delta import Delta, Provenance, part_sha256
+from safelight.alignment.denoiser import Denoiser, denoiser_of
+from safelight.alignment.diffusion.parameters import SELECTIONS, parameters
+from safelight.alignment.diffusion.points import Goal, Point, Target, points
+from safelight.alignment.names import check_names, names_of
+from safelight.alignment.rows import Rows
+from safelight.alignment.tuning import Curve, Measure, Plan, Tell, Tuning
+from safelight.errors import RequestError, no_such
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Sampling = Literal["frozen", "edited"]
+
+# Seeds of one walk are next to each other; walks must not share any.
+_APART = 1000
+
+
+@dataclass(frozen=True)
+class ESD:
+    """Gandikota et al. (2023, arXiv:2303.07345), eq. 6 and 7:
+
+        L = ‖ε_θ(x_t, c, t) - [ε*(x_t, t) - η (ε*(x_t, c, t) - ε*(x_t, t))]‖²
+
+    in the network's own output: the target is linear in it, so that it is the same in ε, v and flow. A
+    concept can have several names, between commas. A negative η (``eta``) moves towards the concept.
+
+    ``selection`` says which parameters are trained. With an ``anchor`` its prediction takes the place of
+    ε*(x_t, t), the first term; with ``erase_from`` the concept is taken out of that text alone. On
+    ``preserve`` the network is to answer as before, a loss that counts ``preserve_weight``.
+
+    x_t comes from ``walks`` generations of each text, ``steps_of_walk`` steps long, guided by ``scale``, with
+    the ``frozen`` network, walked once, or with the ``edited`` one, walked again every ``refresh`` steps.
+    Every step of every walk is a point, and ``batch`` of them, of any timesteps, are a batch. With ``jitter``
+    timesteps are drawn between those of the walk, as in the paper.
+
+    Raises ``RequestError`` for settings that make no sense.
+    """
+
+    concepts: Sequence[str]
+    selection: str = "esd-x"
+    eta: float = 1.0
+    anchor: str = ""
+    erase_from: str = ""
+    preserve: Sequence[str] = ()
+    preserve_weight: float = 1.0
+    steps: int = 200
+    batch: int = 8
+    rate: float = 1e-4
+    accumulate: int = 1
+    sampling: Sampling = "frozen"
+    walks: int = 4
+    steps_of_walk: int = 50
+    scale: float = 3.0
+    jitter: bool = False
+    refresh: int = 50
+    checkpoint_every: int = 50
+    measured_every: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def edit(self, pipe: Any) -> Delta:
+        """The delta that was learnt; as ``tune``."""
+        return self.tune(pipe)[0]
+
+    def tune(
+        self,
+        pipe: Any,
+        folder: Path | None = None,
+        measure: Measure | None = None,
+        tell: Tell | None = None,
+    ) -> tuple[Delta, Curve]:
+        """The delta that was learnt, and how; ``pipe`` is afterwards what it was.
+
+        Checkpoints are kept in ``folder``, from which a tuning that was stopped goes on. ``measure`` says how
+        much of the concept is left. Raises ``RequestError`` for a concept that the model cannot read,
+        ``ModelError`` as ``Tuning`` and ``Delta.of``.
+        """
+        denoiser = denoiser_of(pipe)
+        check_names((*self.concepts, *self.preserve, self.anchor, self.erase_from), pipe)
+        base = {denoiser.component: part_sha256(pipe, denoiser.component)}
+        chosen = parameters(denoiser.module, self.selection)
+        before = {name: parameter.detach().clone() for name, parameter in chosen.items()}
+        wanted = {name: each.requires_grad for name, each in denoiser.module.named_parameters()}
+        denoiser.module.requires_grad_(False)
+        for parameter in chosen.values():
+            parameter.requires_grad_()
+        try:
+            plan = Plan(
+                self.steps,
+                self.rate,
+                self.seed,
+                self.accumulate,
+                checkpoint_every=self.checkpoint_every,
+                measured_every=self.measured_every,
+            )
+            batches = _Batches(self, denoiser, before)
+            tuning = Tuning(chosen, plan, folder)
+            curve = tuning.run(batches.loss, measure, tell)
+            settings = {**asdict(self), "steps_done": tuning.done, "rates": curve.rates}
+            name = Path(getattr(pipe, "name_or_path", None) or type(pipe).__name__).name
+            about = Provenance("esd", tuple(self.concepts), name, base, settings)
+            old = {f"{denoiser.component}.{each}": value for each, value in before.items()}
+            return Delta.between(pipe, old, about), curve
+        finally:
+            _put(chosen, before)
+            for name, parameter in denoiser.module.named_parameters():
+                parameter.requires_grad_(wanted[name])
+                parameter.grad = None
+
+
+def target(said: Mapping[str, Tensor], concept: str, eta: float, instead: str = "") -> Tensor:
+    """ε*_instead - η (ε*_c - ε*_0), (N, …), of the frozen network's predictions by text."""
+    return said[instead] - eta * (said[concept] - said[""])
+
+
+class _Batches:
+    """Batches of points; which come in a step depends on the seed and the step alone."""
+
+    def __init__(self, esd: ESD, denoiser: Denoiser, before: Mapping[str, Tensor]) -> None:
+        self._esd = esd
+        self._denoiser = denoiser
+        self._before = before
+        self._rows = Rows(denoiser)
+        self._pool: list[Point] = []
+        self._kept: list[Point] = []
+        self._of: int | None = None
+
+    def loss(self, number: int) -> Tensor:
+        """Of batch ``number``: the mean over what is erased, and over what is kept."""
+        esd = self._esd
+        self._walk(number // esd.accumulate)
+        loss = self._error(self._pool, esd.batch, number)
+        if self._kept and esd.preserve_weight:
+            loss = loss + esd.preserve_weight * self._error(self._kept, esd.batch, number)
+        return loss
+
+    def _error(self, pool: Sequence[Point], batch: int, number: int) -> Tensor:
+        import torch
+
+        random = torch.Generator().manual_seed(self._esd.seed * 1_000_003 + number)
+        chosen = [pool[i] for i in torch.randint(len(pool), (batch,), generator=random).tolist()]
+        raw = self._denoiser.module(**self._rows.joined([point.call for point in chosen]))
+        output = raw[0] if isinstance(raw, tuple) else raw.sample
+        wanted = torch.cat([point.target for point in chosen])
+        error: Tensor = (output.float() - wanted.float()).square().mean()
+        return error
+
+    def _walk(self, step: int) -> None:
+        """Anew where the network that walks has changed enough."""
+        turn = step // self._esd.refresh if self._esd.sampling == "edited" else 0
+        if turn == self._of:
+            return
+        self._of = turn
+        with self._frozen() if self._esd.sampling == "frozen" else nullcontext():
+            self._pool = [point for goal in self._goals() for point in self._points(goal, turn)]
+            self._kept = [point for goal in self._keeping() for point in self._points(goal, turn)]
+
+    def _goals(self) -> Iterator[Goal]:
+        esd = self._esd
+        for concept in (name for each in esd.concepts for name in names_of(each)):
+            prompt = esd.erase_from or concept
+            others = [text for text in (concept, esd.anchor) if text and text != prompt]
+            yield Goal(prompt, _target(concept, esd.eta, esd.anchor or esd.erase_from), tuple(others))
+
+    def _keeping(self) -> Iterator[Goal]:
+        for name in (name for each in self._esd.preserve for name in names_of(each)):
+            yield Goal(name, _same(name))
+
+    def _points(self, goal: Goal, turn: int) -> list[Point]:
+        esd = self._esd
+        first = esd.seed + _APART * turn
+        return points(
+            self._denoiser,
+            goal,
+            range(first, first + esd.walks),
+            esd.steps_of_walk,
+            esd.scale,
+            esd.jitter,
+            self._frozen if esd.sampling == "edited" else None,
+        )
+
+    @contextmanager
+    def _frozen(self) -> Iterator[None]:
+        """The network as it was, for a while."""
+        chosen = {name: self._denoiser.module.get_parameter(name) for name in self._before}
+        own = {name: parameter.detach().clone() for name, parameter in chosen.items()}
+        _put(chosen, self._before)
+        try:
+            yield
+        finally:
+            _put(chosen, own)
+
+
+def _target(concept: str, eta: float, instead: str) -> Target:
+    return lambda said: target(said, concept, eta, instead)
+
+
+def _same(name: str) -> Target:
+    return lambda said: said[name]
+
+
+def _put(chosen: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in chosen.items():
+            parameter.copy_(values[name])
+
+
+def _check(esd: ESD) -> None:
+    erased = [name for concept in esd.concepts for name in names_of(concept)]
+    kept = {name for concept in esd.preserve for name in names_of(concept)}
+    if not erased:
+        raise RequestError("there is no concept to erase; name one.")
+    if both := next((name for name in erased if name in kept), None):
+        raise RequestError(f'"{both}" is to be erased and to be preserved; take it out of one of them.')
+    if esd.anchor and esd.erase_from:
+        raise RequestError("give an anchor or what to erase from, not both.")
+    if esd.selection not in SELECTIONS:
+        raise RequestError(no_such("selection of parameters", esd.selection, SELECTIONS))
+    if esd.sampling not in ("frozen", "edited"):
+        raise RequestError(no_such("way of sampling", esd.sampling, ("frozen", "edited")))
+    for name in ("batch", "walks", "steps_of_walk", "refresh"):
+        if getattr(esd, name) < 1:
+            raise RequestError(f"{name} is {getattr(esd, name)}; it must be at least 1.")
+    if esd.checkpoint_every % esd.refresh and esd.sampling == "edited":
+        raise RequestError("checkpoint_every must be a multiple of refresh, so that it can be resumed.")

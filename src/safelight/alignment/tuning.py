@@ -1,0 +1,200 @@
+"""The one loop that fine-tunes weights: masters in full precision, checkpoints that resume, the curve."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safelight.alignment.delta import write_tensors
+from safelight.errors import ModelError, RequestError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+# Is given the step, counted from 0, and gives the loss of that step's batch.
+Loss = Callable[[int], "Tensor"]
+# Says after so many steps how much of the concept is left, in [0, 1].
+Measure = Callable[[int], float]
+Tell = Callable[[int, float], None]
+
+_BETAS = (0.9, 0.999)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``accumulate`` batches make a step. The rate is ``measured_every`` so many steps, and the tuning ends
+    where it has not fallen for ``patience`` of them or is 0; a checkpoint is kept ``checkpoint_every`` so
+    many."""
+
+    steps: int
+    rate: float
+    seed: int = 0
+    accumulate: int = 1
+    decay: float = 0.0
+    checkpoint_every: int = 50
+    measured_every: int = 0
+    patience: int = 2
+
+    def __post_init__(self) -> None:
+        whole = {"steps": self.steps, "accumulate": self.accumulate, "patience": self.patience}
+        whole["checkpoint_every"] = self.checkpoint_every
+        for name, value in whole.items():
+            if value < 1:
+                raise RequestError(f"{name} is {value}; it must be at least 1.")
+        if not 0 < self.rate < math.inf:
+            raise RequestError(f"the rate is {self.rate}; it must be a number above 0.")
+
+
+@dataclass
+class Curve:
+    """The loss of each step, and the concept rate where it was measured."""
+
+    loss: list[float] = field(default_factory=list)
+    rates: dict[int, float] = field(default_factory=dict)
+
+
+class Tuning:
+    """Fits ``parameters`` of a network, by name, in place.
+
+    Where ``folder`` has a checkpoint it goes on from it, and ends with the same weights, bit for bit on a
+    CPU, as if it had never stopped: each step's loss is to depend on nothing but the weights and its number.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], plan: Plan, folder: Path | None = None
+    ) -> None:
+        self._parameters = dict(parameters)
+        self._plan = plan
+        self._file = folder / "checkpoint.safetensors" if folder else None
+        self._masters = {name: _master(each) for name, each in self._parameters.items()}
+        self._optimiser = _adam(list(self._masters.values()), plan)
+        self.curve = Curve()
+        self.done = 0
+        self._load()
+
+    def run(self, loss_of: Loss, measure: Measure | None = None, tell: Tell | None = None) -> Curve:
+        """Raises ``ModelError`` for a loss that is no number, with the weights of the last checkpoint back in
+        place, and on Ctrl-C, with a checkpoint of all that was done."""
+        try:
+            while self.done < self._plan.steps and not self._enough():
+                self._step(loss_of)
+                if tell:
+                    tell(self.done, self.curve.loss[-1])
+                every = self._plan.measured_every
+                if measure and every and self.done % every == 0:
+                    self.curve.rates[self.done] = measure(self.done)
+                if self.done % self._plan.checkpoint_every == 0 or self.done == self._plan.steps:
+                    self._save()
+        except KeyboardInterrupt:
+            self._save()
+            kept = f"; it goes on from {self._file}" if self._file else ""
+            raise ModelError(f"stopped after {self.done} of {self._plan.steps} steps{kept}.") from None
+        return self.curve
+
+    def _step(self, loss_of: Loss) -> None:
+        import torch
+
+        for parameter in self._parameters.values():
+            parameter.grad = None
+        total = 0.0
+        for part in range(self._plan.accumulate):
+            loss = loss_of(self.done * self._plan.accumulate + part) / self._plan.accumulate
+            if not torch.isfinite(loss):
+                self._fail()
+            loss.backward()
+            total += loss.item()
+        for name, master in self._masters.items():
+            gradient = self._parameters[name].grad
+            master.grad = None if gradient is None else gradient.to(master)
+        self._optimiser.step()
+        self._put()
+        self.curve.loss.append(total)
+        self.done += 1
+
+    def _put(self) -> None:
+        import torch
+
+        with torch.no_grad():
+            for name, master in self._masters.items():
+                if master is not self._parameters[name]:
+                    self._parameters[name].copy_(master)
+
+    def _enough(self) -> bool:
+        """Whether the concept rate has stopped falling."""
+        rates = list(self.curve.rates.values())
+        if rates and rates[-1] == 0:
+            return True
+        patience = self._plan.patience
+        return len(rates) > patience and min(rates[-patience:]) >= min(rates[:-patience])
+
+    def _fail(self) -> None:
+        step = self.done + 1
+        if self._file and self._file.exists():
+            self._load()
+            raise ModelError(
+                f"the loss of step {step} is no number; the weights are those of step {self.done}."
+            )
+        raise ModelError(f"the loss of step {step} is no number; lower the rate.")
+
+    def _save(self) -> None:
+        import torch
+
+        if not self._file:
+            return
+        tensors = {f"weights.{name}": master.detach() for name, master in self._masters.items()}
+        for name, master in self._masters.items():
+            state = self._optimiser.state[master]
+            tensors |= {f"{key}.{name}": state[key] for key in ("exp_avg", "exp_avg_sq") if key in state}
+        tensors["steps"] = torch.tensor(self.done)
+        tensors["loss"] = torch.tensor(self.curve.loss, dtype=torch.float64)
+        tensors["rates"] = torch.tensor(list(self.curve.rates.items()), dtype=torch.float64).reshape(-1, 2)
+        write_tensors(tensors, self._file, {"plan": repr(self._plan)})
+
+    def _load(self) -> None:
+        import torch
+        from safetensors import SafetensorError, safe_open
+
+        if not self._file or not self._file.exists():
+            return
+        try:
+            with safe_open(self._file, "pt") as file:
+                said = (file.metadata() or {}).get("plan")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ModelError(f"{self._file} is no checkpoint; remove it to begin anew.") from error
+        names = {name.removeprefix("weights.") for name in tensors if name.startswith("weights.")}
+        if said != repr(self._plan) or names != self._masters.keys():
+            raise ModelError(f"{self._file} is of another tuning; give another folder, or remove it.")
+        self.done = int(tensors["steps"])
+        self.curve = Curve(
+            tensors["loss"].tolist(), {int(step): rate for step, rate in tensors["rates"].tolist()}
+        )
+        with torch.no_grad():
+            for name, master in self._masters.items():
+                master.copy_(tensors[f"weights.{name}"])
+                if f"exp_avg.{name}" in tensors:
+                    self._optimiser.state[master] = {
+                        "step": torch.tensor(float(self.done)),
+                        "exp_avg": tensors[f"exp_avg.{name}"].to(master.device),
+                        "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(master.device),
+                    }
+        self._put()
+
+
+def _master(parameter: nn.Parameter) -> Tensor:
+    """Steps are too small for half precision, which would round them away."""
+    import torch
+
+    if parameter.dtype == torch.float32:
+        return parameter
+    return parameter.detach().float().clone().requires_grad_()
+
+
+def _adam(masters: list[Tensor], plan: Plan) -> torch.optim.Optimizer:
+    import torch
+
+    return torch.optim.AdamW(masters, lr=plan.rate, betas=_BETAS, weight_decay=plan.decay)

@@ -1,0 +1,126 @@
+"""The loop that fine-tunes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from safelight.alignment.tuning import Plan, Tuning
+from safelight.errors import ModelError, RequestError
+
+START = 4.0
+
+
+def parameter(dtype: torch.dtype = torch.float32) -> dict[str, nn.Parameter]:
+    return {"w": nn.Parameter(torch.full((2,), START, dtype=dtype))}
+
+
+def noisy(chosen: dict[str, nn.Parameter]) -> Callable[[int], Tensor]:
+    """A parabola whose middle depends on the step."""
+    return lambda step: (chosen["w"] - torch.sin(torch.tensor(float(step)))).square().sum()
+
+
+def test_the_first_step_of_adam_is_the_rate_towards_less_loss() -> None:
+    """Kingma & Ba (2015): whatever the gradient, the first step is as long as the rate."""
+    chosen = parameter()
+    curve = Tuning(chosen, Plan(1, 0.25)).run(lambda _: chosen["w"].sum() * 3)
+    assert chosen["w"].tolist() == pytest.approx([START - 0.25] * 2, abs=1e-6)
+    assert curve.loss == [2 * START * 3]
+
+
+def test_batches_of_a_step_count_as_one() -> None:
+    one, two = parameter(), parameter()
+    Tuning(one, Plan(3, 0.1)).run(lambda step: (one["w"] * (2 * step + 0.5)).square().mean())
+    batches: list[int] = []
+
+    def loss(number: int) -> Tensor:
+        batches.append(number)
+        step, part = divmod(number, 2)
+        exact = (two["w"] * (2 * step + 0.5)).square().mean()
+        return exact * (1.5 if part else 0.5)
+
+    Tuning(two, Plan(3, 0.1, accumulate=2)).run(loss)
+    assert batches == [0, 1, 2, 3, 4, 5]
+    assert torch.allclose(one["w"], two["w"])
+
+
+def test_steps_too_small_for_half_precision_are_not_lost() -> None:
+    """2⁻¹² is less than half of what separates 4 from its neighbours in half precision."""
+    chosen = parameter(torch.float16)
+    Tuning(chosen, Plan(16, 2.0**-12)).run(lambda _: chosen["w"].float().sum())
+    assert chosen["w"].dtype == torch.float16
+    assert chosen["w"].tolist() == pytest.approx([START - 16 * 2.0**-12] * 2, abs=1e-3)
+    assert chosen["w"][0] < START
+
+
+def test_resumed_is_as_if_it_had_never_stopped(tmp_path: Path) -> None:
+    plan = Plan(10, 0.1, checkpoint_every=3, measured_every=2)
+    whole = parameter()
+    expected = Tuning(whole, plan).run(noisy(whole), lambda step: 1 / step)
+
+    def stop(step: int, _: float) -> None:
+        if step == 7:
+            raise KeyboardInterrupt
+
+    begun = parameter()
+    with pytest.raises(ModelError, match=r"stopped after 7 of 10 steps; it goes on from .*checkpoint"):
+        Tuning(begun, plan, tmp_path).run(noisy(begun), lambda step: 1 / step, stop)
+    again = parameter()
+    tuning = Tuning(again, plan, tmp_path)
+    assert tuning.done == 7
+    assert tuning.run(noisy(again), lambda step: 1 / step) == expected
+    assert torch.equal(again["w"], whole["w"])
+    done = parameter()
+    assert Tuning(done, plan, tmp_path).run(noisy(done)) == expected
+    assert torch.equal(done["w"], whole["w"])
+
+
+def test_a_loss_that_is_no_number_loses_nothing(tmp_path: Path) -> None:
+    chosen, plan = parameter(), Plan(10, 0.1, checkpoint_every=2)
+    kept: list[Tensor] = []
+
+    def loss(step: int) -> Tensor:
+        if step == 4:
+            kept.append(chosen["w"].detach().clone())
+        return chosen["w"].sum() * (float("nan") if step == 5 else 1.0)
+
+    with pytest.raises(ModelError, match="loss of step 6 is no number; the weights are those of step 4"):
+        Tuning(chosen, plan, tmp_path).run(loss)
+    assert torch.equal(chosen["w"], kept[0])
+    with pytest.raises(ModelError, match="lower the rate"):
+        Tuning(parameter(), plan).run(lambda _: torch.tensor(float("inf")))
+
+
+@pytest.mark.parametrize(
+    ("rates", "steps"),
+    [([0.9, 0.5, 0.0, 0.0], 3), ([0.9, 0.5, 0.5, 0.6, 0.1], 4), ([0.9, 0.8, 0.7, 0.6, 0.5], 5)],
+)
+def test_it_ends_where_the_rate_falls_no_more(rates: list[float], steps: int) -> None:
+    chosen = parameter()
+    tuning = Tuning(chosen, Plan(5, 0.1, measured_every=1))
+    curve = tuning.run(noisy(chosen), lambda step: rates[step - 1])
+    assert tuning.done == steps
+    assert list(curve.rates.values()) == rates[:steps]
+
+
+def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
+    for wrong in (
+        {"steps": 0},
+        {"rate": 0.0},
+        {"rate": float("nan")},
+        {"accumulate": 0},
+        {"checkpoint_every": 0},
+    ):
+        with pytest.raises(RequestError, match="must be"):
+            Plan(**{"steps": 1, "rate": 0.1, **wrong})  # type: ignore[arg-type]
+    chosen = parameter()
+    Tuning(chosen, Plan(1, 0.1), tmp_path).run(noisy(chosen))
+    with pytest.raises(ModelError, match="is of another tuning"):
+        Tuning(chosen, Plan(2, 0.1), tmp_path)
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"no checkpoint")
+    with pytest.raises(ModelError, match="is no checkpoint"):
+        Tuning(chosen, Plan(1, 0.1), tmp_path)
