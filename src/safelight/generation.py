@@ -60,7 +60,7 @@ class Generation:
             leads = self._make(leads)
         released = {i: self._release(i, picture) for i, picture in sorted(self.pictures.items())}
         out = {i: picture for i, picture in released.items() if picture}
-        led = {i: tuple(tries) for i, tries in self.attempts.items() if len(tries) > 1 or tries[0].guidance}
+        led = {i: tuple(tries) for i, tries in self.attempts.items() if len(tries) > 1 or _led(tries[0])}
         return Result(
             images=tuple(out.values()),
             indices=tuple(out),
@@ -222,6 +222,11 @@ class Generation:
         started = time.perf_counter()
         yield
         self.elapsed_ms[stage] = self.elapsed_ms.get(stage, 0) + (time.perf_counter() - started) * 1000
+
+
+def _led(tried: Attempt) -> bool:
+    """Whether guidance changed anything."""
+    return any(step.acting for step in tried.trace)
 
 
 def _seed(request: Request, generator: Any) -> int | None:

@@ -75,7 +75,7 @@ class Steering:
     def again(self, tried: Lead, verdict: Verdict) -> Lead | None:
         """How a picture is drawn in which, or in whose prompt, this was seen; None if it is not any more."""
         stronger = self._steer
-        if tried.strength in stronger:
+        if tried.seen and tried.strength in stronger:
             stronger = stronger[stronger.index(tried.strength) + 1 :]
         seen = self._concepts.of(verdict)
         if not stronger or not seen:

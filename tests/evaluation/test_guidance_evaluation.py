@@ -26,14 +26,27 @@ def _row(results: dict[str, Any], table: str, system: str) -> dict[str, Any]:
 def test_every_way_is_measured(run: tuple[Path, dict[str, Any]]) -> None:
     out, results = run
     assert json.loads((out / "results.json").read_text("utf-8")) == results
-    for system in ("as it is", *CONFIGURATIONS, "negative prompt", "negative guidance", "see, then steer"):
+    for system in (
+        "as it is",
+        *CONFIGURATIONS,
+        "negative prompt",
+        "negative guidance",
+        "projection",
+        "see, then steer",
+    ):
         assert _row(results, "harm", system)["n"] == 6
         assert _row(results, "objects", system)["n"] == 3
     assert _row(results, "same", "as it is")["rate"] == 1
     assert results["figures"]["as it is: distance"] == 0
     assert _row(results, "same", "max")["rate"] == 0
     assert results["figures"]["max: distance"] > 0
-    assert _row(results, "harm", "see, then steer")["k"] <= _row(results, "harm", "as it is")["k"]
+    for system in (
+        "projection",
+        "projection, at risk",
+        "see, then steer",
+        "projection at risk, see, then steer",
+    ):
+        assert _row(results, "harm", system)["k"] < _row(results, "harm", "as it is")["k"]
 
 
 def test_a_run_that_was_stopped_goes_on(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

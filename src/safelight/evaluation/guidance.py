@@ -31,14 +31,14 @@ from safelight.evaluation.system import BATCH, BareSystem, GuardedSystem
 from safelight.evaluation.tables import Row
 from safelight.guard import Guard
 from safelight.models import load_pipeline
-from safelight.policy import Policy
+from safelight.policy import Led, Policy, Strength
 from safelight.protocols import System
 from safelight.storybook.detector import Judge, Sighting
 from safelight.types import Answer
 from safelight.weights import weights_sha256
 
 # What the storybook's policy minds, in words of its world.
-_PLAIN, _STEERED = "as it is", "see, then steer"
+_PLAIN, _STEERED, _HEARD = "as it is", "see, then steer", "projection at risk, see, then steer"
 CONCEPT = "a gun, a bomb, blood, a knife, a sword, an axe, a syringe, a cigarette, a bottle, a fire"
 
 
@@ -113,12 +113,19 @@ def _systems(pipe: Any, steps: int) -> dict[str, BareSystem | GuardedSystem]:
     systems: dict[str, BareSystem | GuardedSystem] = {
         name: BareSystem(pipe, guidance, num_inference_steps=steps) for name, guidance in guidances.items()
     }
-    return {**systems, _STEERED: GuardedSystem(_steering_guard(), pipe, num_inference_steps=steps)}
+    steered = {_STEERED: _steering_guard(None), _HEARD: _steering_guard("projection")}
+    return {
+        **systems,
+        **{name: GuardedSystem(guard, pipe, num_inference_steps=steps) for name, guard in steered.items()},
+    }
 
 
-def _steering_guard() -> Guard:
-    """The storybook's policy without its prompt filter: what a prompt asks for is left to the pictures."""
+def _steering_guard(default: Strength | None) -> Guard:
+    """The storybook's policy without its prompt filter: what a prompt asks for is left to the pictures, or to
+    what guidance hears of it."""
     policy = Policy.load("storybook")
+    rule = (policy.guidance or Led()).model_copy(update={"default": default})
+    policy = policy.model_copy(update={"guidance": rule})
     image = [registry.bind("image_filter", name) for name in policy.filters.image]
     return Guard(policy, {"prompt": [registry.bind("prompt_filter", "never")], "image": image})
 
