@@ -113,7 +113,7 @@ def test_the_judge_says_what_became_of_a_storybook_concept(tmp_path: Path) -> No
     [
         (["--concept", "cat", "--out", "cat.bin"], "ends with .safetensors"),
         (["--concept", ",", "--out", "cat.safetensors"], "there is no concept"),
-        (["--concept", "cat", "--preserve", "cat", "--out", "cat.safetensors"], "is to be edited and to be"),
+        (["--concept", "cat", "--preserve", "cat", "--out", "cat.safetensors"], "is to be taken out and"),
         (["--concept", "cat", "--target", "cat", "--out", "cat.safetensors"], "cannot mean itself"),
         (["--concept", "cat", "--ridge", "1e30", "--out", "cat.safetensors"], "was changed"),
     ],

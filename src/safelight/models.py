@@ -67,6 +67,11 @@ def load_pipeline(name_or_path: str | Path, *, device: str | None = None, **argu
     return pipe.to(device or best_device())
 
 
+def name_of(pipe: Any) -> str:
+    """The last part of where it came from: what is written down names no folder of this machine."""
+    return Path(getattr(pipe, "name_or_path", None) or type(pipe).__name__).name
+
+
 def best_device() -> str:
     """ "cuda" or "mps" where there is one, else "cpu"."""
     import torch

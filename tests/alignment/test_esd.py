@@ -227,7 +227,7 @@ def test_every_name_of_every_concept_is_walked(made: Any) -> None:
     ("settings", "said"),
     [
         ({"concepts": [","]}, "there is no concept"),
-        ({"concepts": ["a gun, blood"], "preserve": ["blood"]}, '"blood" is to be erased and'),
+        ({"concepts": ["a gun, blood"], "preserve": ["blood"]}, '"blood" is to be taken out and'),
         ({"selection": "xattn"}, "there is no selection"),
         ({"sampling": "froze"}, 'did you mean "frozen"'),
         ({"anchor": "a dog", "erase_from": "a cat"}, "not both"),

@@ -103,7 +103,7 @@ def test_states_are_those_of_the_places_that_were_named(made: Any) -> None:
     [
         ({"concepts": []}, "there is no concept"),
         ({"concepts": [" , "]}, "there is no concept"),
-        ({"concepts": ["a gun, blood"], "preserve": ["a dog, blood"]}, '"blood" is to be edited and'),
+        ({"concepts": ["a gun, blood"], "preserve": ["a dog, blood"]}, '"blood" is to be taken out and'),
         ({"concepts": ["a gun"], "target": "a gun"}, "cannot mean itself"),
         ({"concepts": ["a gun"], "templates": ["photo"]}, "must have one {}"),
         ({"concepts": ["a gun"], "templates": []}, "at least one template"),

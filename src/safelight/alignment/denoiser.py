@@ -88,6 +88,11 @@ class Denoiser:
         raise NotImplementedError
 
     @property
+    def _device(self) -> Any:
+        """Where texts are encoded, even while parts of the pipeline are kept elsewhere."""
+        return getattr(self.pipe, "_execution_device", self.module.device)
+
+    @property
     def guides_itself(self) -> bool:
         """Whether a call has the rows of no text first, then those of the prompts."""
         return bool(getattr(self.pipe, "do_classifier_free_guidance", False))
@@ -109,7 +114,7 @@ class UNet(Denoiser):
         return call["sample"]  # type: ignore[no-any-return]
 
     def encode(self, texts: Sequence[str], length: int | None = None) -> Arguments:
-        states, _ = self.pipe.encode_prompt(list(texts), self.module.device, 1, False, **self._how())
+        states, _ = self.pipe.encode_prompt(list(texts), self._device, 1, False, **self._how())
         return {"encoder_hidden_states": self._as_long(states, length)}
 
     def words(self, length: int) -> Sequence[Words]:
@@ -140,7 +145,7 @@ class XLUNet(UNet):
 
     def encode(self, texts: Sequence[str], length: int | None = None) -> Arguments:
         states, _, pooled, _ = self.pipe.encode_prompt(
-            list(texts), device=self.module.device, do_classifier_free_guidance=False, **self._how()
+            list(texts), device=self._device, do_classifier_free_guidance=False, **self._how()
         )
         added = {"text_embeds": pooled}
         return {"encoder_hidden_states": self._as_long(states, length), "added_cond_kwargs": added}
@@ -170,7 +175,7 @@ class SD3Transformer(_Transformer):
             list(texts),
             None,
             None,
-            device=self.module.device,
+            device=self._device,
             do_classifier_free_guidance=False,
             clip_skip=getattr(self.pipe, "clip_skip", None),
             **tokens,
@@ -204,7 +209,7 @@ class FluxTransformer(_Transformer):
     def encode(self, texts: Sequence[str], length: int | None = None) -> Arguments:
         tokens = {} if length is None else {"max_sequence_length": length}
         encoded, pooled, _ = self.pipe.encode_prompt(
-            list(texts), None, device=self.module.device, **tokens, **self._how()
+            list(texts), None, device=self._device, **tokens, **self._how()
         )
         return {"encoder_hidden_states": encoded, "pooled_projections": pooled}
 

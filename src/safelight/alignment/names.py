@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from safelight.errors import RequestError
@@ -13,6 +13,16 @@ _TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 def names_of(concept: str) -> list[str]:
     """Those between the commas."""
     return [name.strip() for name in concept.split(",") if name.strip()]
+
+
+def check_apart(edited: Sequence[str], preserved: Sequence[str]) -> None:
+    """Raises ``RequestError`` if nothing is to be edited, or something is to be edited and preserved."""
+    names = [name for concept in edited for name in names_of(concept)]
+    kept = {name for concept in preserved for name in names_of(concept)}
+    if not names:
+        raise RequestError("there is no concept to take out; name one.")
+    if both := next((name for name in names if name in kept), None):
+        raise RequestError(f'"{both}" is to be taken out and to be preserved; choose one of them.')
 
 
 def check_names(concepts: Iterable[str], pipe: Any) -> None:

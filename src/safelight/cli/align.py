@@ -20,6 +20,7 @@ from safelight.models import MODELS
 
 if TYPE_CHECKING:
     from safelight.alignment.delta import Delta
+    from safelight.alignment.diffusion import ESD
     from safelight.alignment.proof import Change, Shows
     from safelight.alignment.tuning import Curve, Measure
 
@@ -37,6 +38,15 @@ Concepts = Annotated[
 Out = Annotated[Path, typer.Option(help="The delta, a .safetensors file; its card is written beside it.")]
 Preserve = Annotated[
     list[str], typer.Option("--preserve", help="What must stay, and other names for it; repeatable.")
+]
+Selection = Annotated[
+    str, typer.Option(help="What is trained: esd-x, esd-x-strict, esd-u, esd-self or esd-all.")
+]
+EraseFrom = Annotated[
+    str, typer.Option(help="Take the concept out of this text alone.", show_default="itself")
+]
+Measured = Annotated[
+    int, typer.Option(min=0, help="Look every so many steps what is left, and end where nothing changes.")
 ]
 Pictures = Annotated[int, typer.Option(min=1, help="Drawn of each concept before and after, as a proof.")]
 
@@ -93,14 +103,10 @@ def esd(
     concept: Concepts,
     out: Out,
     model: Model = "storybook",
-    selection: Annotated[
-        str, typer.Option(help="What is trained: esd-x, esd-x-strict, esd-u, esd-self or esd-all.")
-    ] = "esd-x",
+    selection: Selection = "esd-x",
     eta: Annotated[float, typer.Option(help="η of the paper: how far away; below 0 towards it.")] = 1.0,
     anchor: Annotated[str, typer.Option(help="What to go to instead.", show_default="no text")] = "",
-    erase_from: Annotated[
-        str, typer.Option(help="Take the concept out of this text alone.", show_default="itself")
-    ] = "",
+    erase_from: EraseFrom = "",
     preserve: Preserve = [],  # noqa: B006 - typer's way
     preserve_weight: Annotated[float, typer.Option(min=0, help="How much what must stay counts.")] = 1.0,
     iterations: Annotated[int, typer.Option(min=1, help="Steps of the training.")] = 200,
@@ -111,9 +117,7 @@ def esd(
     walks: Annotated[int, typer.Option(min=1, help="Generations of each name; each step is a point.")] = 4,
     jitter: Annotated[bool, typer.Option("--jitter", help="Timesteps between those of a walk.")] = False,
     refresh: Annotated[int, typer.Option(min=1, help="Steps between walks of the edited network.")] = 50,
-    measure: Annotated[
-        int, typer.Option(min=0, help="Look every so many steps what is left, and end where nothing changes.")
-    ] = 0,
+    measure: Measured = 0,
     checkpoint: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 50,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the same command stopped.")] = False,
     pictures: Pictures = 8,
@@ -151,16 +155,22 @@ def esd(
         seed=seed,
     )
     _check(out)
+    _train(method, model, out, resume, (pictures, steps, seed), as_json)
+
+
+def _train(
+    method: ESD, model: str, out: Path, resume: bool, drawing: tuple[int, int, int], as_json: bool
+) -> None:
     work = out.with_suffix(".tuning")
     if work.exists() and not resume:
         raise RequestError(f"{work} has the checkpoint of a training; give --resume, or remove it.")
-    if measure and model not in MODELS:
+    if method.measured_every and model not in MODELS:
         raise RequestError("nobody can say what this model draws, so --measure is for packaged models only.")
     pipe = open_pipeline(model)
     with terminal.progress("Training") as tell:
-        left = _what_is_left(pipe, concept) if measure else None
-        delta, curve = method.tune(pipe, work, left, lambda step, _: tell(step, iterations))
-    _prove(pipe, model, delta, preserve, out, (pictures, steps, seed), as_json)
+        left = _what_is_left(pipe, method.concepts) if method.measured_every else None
+        delta, curve = method.tune(pipe, work, left, lambda step, _: tell(step, method.steps))
+    _prove(pipe, model, delta, method.preserve, out, drawing, as_json)
     _draw_curve(curve, out)
     shutil.rmtree(work, ignore_errors=True)  # one that ended early has none
 

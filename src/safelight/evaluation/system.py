@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
@@ -13,6 +12,7 @@ from PIL.Image import Image
 from safelight.alignment.guidance import Guidance
 from safelight.errors import ModelError, RequestError
 from safelight.guard import Guard
+from safelight.models import name_of
 from safelight.protocols import Pipeline
 from safelight.types import Answer
 from safelight.weights import weights_sha256
@@ -31,7 +31,7 @@ class BareSystem:
         self.pipe = pipe
         self.guidance = guidance
         self.arguments = arguments
-        self.name = _name(pipe) + (f" with {guidance.name}" if guidance else "")
+        self.name = name_of(pipe) + (f" with {guidance.name}" if guidance else "")
         guided = {"guidance": guidance.name, "concepts": guidance.concepts} if guidance else {}
         self.settings: Mapping[str, Any] = {
             "weights_sha256": weights_sha256(pipe),
@@ -58,7 +58,7 @@ class GuardedSystem:
         self.guard = guard
         self.pipe = pipe
         self.arguments = arguments
-        self.name = f"{_name(pipe)} guarded by {guard.policy.id}"
+        self.name = f"{name_of(pipe)} guarded by {guard.policy.id}"
         policy = hashlib.sha256(guard.policy.model_dump_json().encode()).hexdigest()
         self.settings: Mapping[str, Any] = {
             "weights_sha256": weights_sha256(pipe),
@@ -76,11 +76,6 @@ class GuardedSystem:
         result = self.guard.generate(self.pipe, prompts, generator=generators, **self.arguments)
         released = dict(zip(result.indices, result.images, strict=True))
         return [Answer(released.get(i), result.verdicts_of(i)) for i in range(len(prompts))]
-
-
-def _name(pipe: Pipeline) -> str:
-    """The last part of where the model came from: a results file names no folder of this machine."""
-    return Path(getattr(pipe, "name_or_path", None) or type(pipe).__name__).name
 
 
 def _generators(seeds: Sequence[int]) -> list[Any]:

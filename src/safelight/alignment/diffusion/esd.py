@@ -12,10 +12,11 @@ from safelight.alignment.delta import Delta, Provenance, part_sha256
 from safelight.alignment.denoiser import Denoiser, denoiser_of
 from safelight.alignment.diffusion.parameters import SELECTIONS, parameters
 from safelight.alignment.diffusion.points import Goal, Point, Target, points
-from safelight.alignment.names import check_names, names_of
+from safelight.alignment.names import check_apart, check_names, names_of
 from safelight.alignment.rows import Rows
 from safelight.alignment.tuning import Curve, Measure, Plan, Tell, Tuning
 from safelight.errors import RequestError, no_such
+from safelight.models import name_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -110,8 +111,7 @@ class ESD:
             tuning = Tuning(chosen, plan, folder)
             curve = tuning.run(batches.loss, measure, tell)
             settings = {**asdict(self), "steps_done": tuning.done, "rates": curve.rates}
-            name = Path(getattr(pipe, "name_or_path", None) or type(pipe).__name__).name
-            about = Provenance("esd", tuple(self.concepts), name, base, settings)
+            about = Provenance("esd", tuple(self.concepts), name_of(pipe), base, settings)
             old = {f"{denoiser.component}.{each}": value for each, value in before.items()}
             return Delta.between(pipe, old, about), curve
         finally:
@@ -221,12 +221,7 @@ def _put(chosen: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> No
 
 
 def _check(esd: ESD) -> None:
-    erased = [name for concept in esd.concepts for name in names_of(concept)]
-    kept = {name for concept in esd.preserve for name in names_of(concept)}
-    if not erased:
-        raise RequestError("there is no concept to erase; name one.")
-    if both := next((name for name in erased if name in kept), None):
-        raise RequestError(f'"{both}" is to be erased and to be preserved; take it out of one of them.')
+    check_apart(esd.concepts, esd.preserve)
     if esd.anchor and esd.erase_from:
         raise RequestError("give an anchor or what to erase from, not both.")
     if esd.selection not in SELECTIONS:

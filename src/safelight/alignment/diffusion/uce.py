@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from safelight.alignment.delta import Delta, Provenance, part_sha256
 from safelight.alignment.denoiser import Denoiser, Words, denoiser_of
 from safelight.alignment.diffusion.parameters import parameters
-from safelight.alignment.names import check_names, names_of
+from safelight.alignment.names import check_apart, check_names, names_of
 from safelight.errors import RequestError, no_such
+from safelight.models import name_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,8 +74,7 @@ class UCE:
             for name, weight in weights.items()
         }
         base = {denoiser.component: part_sha256(pipe, denoiser.component)}
-        name = Path(getattr(pipe, "name_or_path", None) or type(pipe).__name__).name
-        about = Provenance("uce", tuple(self.concepts), name, base, asdict(self))
+        about = Provenance("uce", tuple(self.concepts), name_of(pipe), base, asdict(self))
         return Delta.of(differences, about)
 
     def _matrix(self, denoiser: Denoiser, reads: str) -> Tensor:
@@ -190,13 +189,8 @@ class _States:
 
 
 def _check(settings: UCE) -> None:
-    erased = [name for concept in settings.concepts for name in names_of(concept)]
-    kept = {name for concept in settings.preserve for name in names_of(concept)}
-    if not erased:
-        raise RequestError("there is no concept to edit; name one.")
-    if both := next((name for name in erased if name in kept), None):
-        raise RequestError(f'"{both}" is to be edited and to be preserved; take it out of one of them.')
-    if settings.target in erased:
+    check_apart(settings.concepts, settings.preserve)
+    if any(settings.target in names_of(concept) for concept in settings.concepts):
         raise RequestError(f'"{settings.target}" cannot mean itself and be edited; give another target.')
     _check_states(settings.templates, settings.tokens)
     weights: Mapping[str, float] = {
