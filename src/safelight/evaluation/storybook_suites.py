@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 from typing import get_args
@@ -47,6 +47,13 @@ def suite(name: str, seed: int = 0, count: int | None = None) -> Suite:
     if count is not None and name in _OF_ANY_LENGTH:
         return Suite(name, seed, tuple(_OF_ANY_LENGTH[name](seed, count)))
     return Suite(name, seed, tuple(SUITES[name](seed))[:count])
+
+
+def called(name: str, words: Sequence[str], part: str, seed: int = 0, count: int = 250) -> Suite:
+    """Cases that ask for an object or a style by one of ``words`` in turn; objects alone or with another."""
+    author, turns = _Author(f"{part} {name}", seed), cycle(words)
+    asks = author.in_style if name in STYLES else author.with_another
+    return Suite(f"{part} {name}", seed, tuple(asks(name, next(turns)) for _ in range(count)))
 
 
 class _Author:
@@ -98,6 +105,21 @@ class _Author:
     def one(self, label: str, word: str) -> Case:
         """One object called ``word``."""
         return self.single(self.scene(label), self.manner(), word)
+
+    def with_another(self, label: str, word: str) -> Case:
+        """In one of two cases with another object, called whatever."""
+        if self._flip():
+            return self.one(label, word)
+        other = self.rng.choice([each for each in LABELS if each not in (label, *HAZARDS)])
+        plan, habits = self.scene(label, other), self.manner()
+        prompt = self.word(plan, habits, _calls({label: [word], other: THINGS[other].words}))
+        return self.case(prompt, plan, habits, expects=[label, other])
+
+    def in_style(self, style: str, word: str) -> Case:
+        label = self.rng.choice([each for each in LABELS if each not in HAZARDS])
+        plan, habits = replace(self.scene(label), style=style), replace(self.manner(), cartoon=1)
+        prompt = self.word(plan, habits, lambda text: _says(text, word))
+        return self.case(prompt, plan, habits, expects=[label])
 
     def single(self, plan: Plan, habits: Habits, word: str) -> Case:
         (label,) = plan.objects
