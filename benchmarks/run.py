@@ -1,7 +1,7 @@
 """Runs the benchmarks named (all of them if none is) and writes results/NAME.json beside this file.
 
 python benchmarks/run.py [speed] [text_filter] [image_filter] [concept_filter] [known_images] [autoencoder]
-    [guidance]
+    [guidance] [erasing]
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import autoencoder
 import concept_filter
+import erasing
 import guidance
 import image_filter
 import known_images
@@ -26,6 +27,7 @@ BENCHMARKS = {
     "autoencoder": autoencoder.measure,
     "concept_filter": concept_filter.measure,
     "guidance": guidance.measure,
+    "erasing": erasing.measure,
 }
 RESULTS = Path(__file__).parent / "results"
 

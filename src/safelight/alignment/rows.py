@@ -67,8 +67,9 @@ class Rows:
         like = [picture for each in wanted for picture in each.pictures]
         texts = [each.text for each in wanted for _ in each.pictures]
         if wanted:
-            longer = _map(self._batched(call), lambda value: _with_more(value, count, like))
-            call = self._with_texts({**call, **longer}, texts, slice(count, None))
+            self._encode(texts, call)
+            encoded = [self._encoded[text] for text in texts]
+            call = {**call, **_longer(self._batched(call), encoded, count, like)}
         raw = network(**call)
         output = raw[0] if isinstance(raw, tuple) else raw.sample
         parts = output[count:].split([len(each.pictures) for each in wanted]) if wanted else ()
@@ -222,11 +223,21 @@ def _row(number: int) -> Callable[[Tensor], Tensor]:
     return lambda value: value[number : number + 1]
 
 
-def _with_more(value: Tensor, count: int, like: Sequence[int]) -> Tensor:
-    """With rows added that are ``like`` others; what does not have ``count`` rows is one for all."""
+def _longer(value: Any, encoded: Sequence[Any], count: int, like: Sequence[int]) -> Any:
+    """With rows added, ``encoded`` or, what is not, ``like`` others; what does not have ``count`` rows is one
+    for all."""
     import torch
 
-    if not value.ndim or len(value) != count:
+    if isinstance(value, Mapping):
+        return {
+            name: _longer(each, [row[name] for row in encoded if name in row], count, like)
+            for name, each in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return type(value)(_longer(each, (), count, like) for each in value)
+    if encoded:
+        return torch.cat([value, *encoded])
+    if not hasattr(value, "shape") or not value.ndim or len(value) != count:
         return value
     return torch.cat([value, value[list(like)]])
 
