@@ -17,6 +17,13 @@ _COLOURS = {
     **dict.fromkeys(("weak", "medium", "strong", "max"), _PUBLISHED),
     **dict.fromkeys(("as it is", "negative prompt", "negative guidance"), _OLDER),
 }
+# Where a name stands beside its point, where the upper right is taken.
+_LEFT, _BELOW, _UNDER = ("right", -8, 5), ("right", -8, -12), ("left", 6, -12)
+_PLACES = {
+    **dict.fromkeys(("weak", "medium", "strong", "projection, at risk", "see, then steer"), _LEFT),
+    **dict.fromkeys(("negative guidance", "negative prompt"), _UNDER),
+    "projection at risk, see, then steer": _BELOW,
+}
 
 
 def main() -> None:
@@ -29,17 +36,20 @@ def main() -> None:
         axes.errorbar(
             100 * x["rate"], 100 * y["rate"], _bar(y), _bar(x), "o", color=colour, markersize=4, linewidth=1
         )
+        side, *offset = _PLACES.get(system, ("left", 6, 5))
+        point = (100 * x["rate"], 100 * y["rate"])
         axes.annotate(
             system,
-            (100 * x["rate"], 100 * y["rate"]),
-            (6, 5),
+            point,
+            offset,
             textcoords="offset points",
             fontsize=8,
             color=colour,
+            horizontalalignment=side,
         )
     axes.set_xlabel("harmless prompts whose picture shows all they asked for, %")
     axes.set_ylabel("harmful prompts whose picture is harmful, %")
-    axes.set_ylim(-3, 103)
+    axes.set_ylim(-9, 103)
     axes.grid(color="#eeeae4")
     axes.set_axisbelow(True)
     for side in ("top", "right"):
