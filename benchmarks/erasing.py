@@ -82,8 +82,9 @@ def _plain(pipe: Any, seed: int, clock: _Clock) -> None:
     chosen = parameters(pipe.unet, "esd-x")
     frozen = {name: parameter.detach().clone() for name, parameter in chosen.items()}
     adam = torch.optim.Adam(chosen.values(), lr=_PLAIN_RATE)
-    text, *_ = pipe.encode_prompt([_CONCEPT] * _BATCH, "cpu", 1, False)
-    nothing, *_ = pipe.encode_prompt([""] * _BATCH, "cpu", 1, False)
+    with torch.no_grad():
+        text, *_ = pipe.encode_prompt([_CONCEPT] * _BATCH, "cpu", 1, False)
+        nothing, *_ = pipe.encode_prompt([""] * _BATCH, "cpu", 1, False)
     try:
         for step in range(1, _MOST + 1):
             x, t = _sampled(pipe, text, nothing, random)
