@@ -21,7 +21,6 @@ _CONCEPT, _ASKED = "a gun", ("a gun", "a pistol", "a revolver", "a firearm")
 _BATCH, _EVERY, _MOST, _ROUNDS = 8, 10, 400, 3
 _PICTURES, _GONE = 6, 0.02
 _STEPS_OF_WALK, _SCALE, _TIMESTEPS = 50, 3.0, 1000
-# The best of 3e-4, 1e-3 and 3e-3 for each.
 _PLAIN_RATE, _OUR_RATE = 1e-3, 1e-3
 
 
