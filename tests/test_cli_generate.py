@@ -85,10 +85,10 @@ def test_what_was_seen_coming_is_led_away(tmp_path: Path) -> None:
     assert done.exit_code == 0
     result = json.loads(done.stdout)
     (picture,) = result["pictures"]
-    assert picture["why"].endswith(", led away from a gun (strong)")
+    assert picture["why"].endswith(", led away from a gun (projection)")
     first, second = result["attempts"]["0"]
     assert first["stop"] == {"step": 7, "steps": 25, "saved": 18}
-    assert (second["guidance"], second["concepts"], second["stop"]) == ("strong", ["a gun"], None)
+    assert (second["guidance"], second["concepts"], second["stop"]) == ("projection", ["a gun"], None)
     labels = Judge.load().objects([Image.open(picture["path"])])[0]
     assert labels["soldier"] > 0.5 > labels["gun"]
 
