@@ -144,16 +144,12 @@ class Rows:
     def only(self, call: Arguments, rows: slice) -> Arguments:
         """The call about these rows alone; each has a timestep of its own."""
         count = len(self._denoiser.sample(call))
-        whole = {**call, "timestep": call["timestep"].expand(count)}
-        batched = {name: value for name, value in whole.items() if name in self._denoiser.batched}
+        batched = self._batched({**call, "timestep": call["timestep"].expand(count)})
         return {**call, **_map(batched, lambda value: value[rows] if value.shape[:1] == (count,) else value)}
 
     def joined(self, calls: Sequence[Arguments]) -> Arguments:
         """One call about the rows of all, which differ in nothing but these."""
-        batched = [
-            {name: value for name, value in call.items() if name in self._denoiser.batched} for call in calls
-        ]
-        return {**calls[0], **_joined(batched)}
+        return {**calls[0], **_joined([self._batched(call) for call in calls])}
 
     def _encode(self, texts: Sequence[str], call: Arguments) -> None:
         new = [text for text in dict.fromkeys(texts) if text not in self._encoded]

@@ -34,7 +34,6 @@ class Plan:
     rate: float
     seed: int = 0
     accumulate: int = 1
-    decay: float = 0.0
     checkpoint_every: int = 50
     measured_every: int = 0
     patience: int = 2
@@ -197,4 +196,4 @@ def _master(parameter: nn.Parameter) -> Tensor:
 def _adam(masters: list[Tensor], plan: Plan) -> torch.optim.Optimizer:
     import torch
 
-    return torch.optim.AdamW(masters, lr=plan.rate, betas=_BETAS, weight_decay=plan.decay)
+    return torch.optim.AdamW(masters, lr=plan.rate, betas=_BETAS, weight_decay=0.0)
