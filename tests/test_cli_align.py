@@ -207,3 +207,27 @@ def test_a_training_ends_where_nothing_is_left(tmp_path: Path) -> None:
     settings = Delta.load(out).about.settings
     assert settings["steps_done"] < 200
     assert list(settings["rates"].values())[-1] == 0
+
+
+def test_what_a_word_brings_along_is_evened_out(tmp_path: Path) -> None:
+    out = tmp_path / "pet.safetensors"
+    arguments = ("align", "debias", "--concept", "a pet", "--out", out, "--pictures", "8", "--rounds", "1",
+                 "--steps", "8")  # fmt: skip
+    done = run(*arguments, "--attribute", "dog=3", "--attribute", "bird")
+    assert done.exit_code == 0, done.stderr
+    about = Delta.load(out).about
+    assert (about.method, about.settings["attributes"]) == ("debias", {"dog": 3.0, "bird": 1.0})
+    before, after = (each["dog"] for each in about.settings["shares"])
+    assert after > before or about.settings["add"]["dog"] < 0
+    assert f"dog  {100 * before:.0f} %  {100 * after:.0f} %" in done.stdout
+    for wrong, said in ((("dog=much", "cat"), '"much" is no share'), (("dog",), "at least two")):
+        refused = run(*arguments, *(part for each in wrong for part in ("--attribute", each)))
+        assert refused.exit_code == 2
+        assert said in " ".join(refused.stderr.split())
+
+
+def test_what_nobody_sees_cannot_be_evened_out(model_folder: Path, tmp_path: Path) -> None:
+    refused = run("align", "debias", "--model", model_folder, "--concept", "a pet", "--attribute", "dog",
+                  "--attribute", "cat", "--out", tmp_path / "pet.safetensors")  # fmt: skip
+    assert refused.exit_code == 2
+    assert "nobody can say what this model draws, so debias is" in " ".join(refused.stderr.split())

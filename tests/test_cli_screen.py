@@ -118,7 +118,7 @@ def _complaint(*arguments: str) -> str:
 def test_the_stage_decides_what_an_item_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gun").mkdir()
-    Image.new("RGB", (64, 64)).save(tmp_path / "gun" / "a.png")
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "gun" / "a.png")
     assert _records(_screen("gun"))[0]["path"] == str(Path("gun") / "a.png")
     assert _records(_screen("gun", "--stage", "prompt"))[0]["action"] == "block"
     assert "there is no file a dog" in _complaint("a dog", "--stage", "image")
@@ -193,8 +193,8 @@ def test_bytes_that_are_no_text_are_reported(tmp_path: Path) -> None:
 def test_pictures_come_from_files_and_folders_in_order(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     Image.new("RGBA", (20, 10)).save(tmp_path / "b.png")
-    Image.new("L", (300, 200)).save(tmp_path / "a.JPG")
-    Image.new("RGB", (64, 64), "red").save(tmp_path / "deep" / "c.webp")
+    Image.new("L", (300, 200), "white").save(tmp_path / "a.JPG")
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "deep" / "c.webp")
     (tmp_path / "d.png").write_bytes(b"no picture")
     (tmp_path / "notes.md").write_text("not looked at")
     done = _screen(str(tmp_path), "a gun", str(tmp_path / "b.png"))
@@ -215,7 +215,7 @@ def test_a_picture_too_large_for_the_memory_is_refused(tmp_path: Path) -> None:
 def test_patterns_stand_for_the_files_that_match(tmp_path: Path) -> None:
     for name in ("b.png", "a.png", "deep/c.png", "deep/d.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.new("RGB", (64, 64)).save(tmp_path / name)
+        Image.new("RGB", (64, 64), "white").save(tmp_path / name)
     paths = [record["path"] for record in _records(_screen(f"{tmp_path}/**/*.png"))]
     assert [Path(path).name for path in paths] == ["a.png", "b.png", "c.png"]
     assert _records(_screen(f"{tmp_path}/deep/*", "--stage", "image"))[1]["path"].endswith("d.jpg")
@@ -228,7 +228,7 @@ def test_folders_that_loop_or_cannot_be_read_are_told(
 ) -> None:
     import os
 
-    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "a.png")
     (tmp_path / "round").symlink_to(tmp_path)
     (tmp_path / "self.png").symlink_to(tmp_path / "self.png")
     (tmp_path / "closed").mkdir()
@@ -249,8 +249,8 @@ def test_folders_that_loop_or_cannot_be_read_are_told(
 
 
 def test_a_picture_that_vanishes_is_blocked(tmp_path: Path) -> None:
-    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
-    Image.new("RGB", (64, 64)).save(tmp_path / "b.png")
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "a.png")
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "b.png")
     items = read_items([str(tmp_path)], io.BytesIO())
     (tmp_path / "a.png").unlink()
     records = list(screened(Guard.from_policy("storybook"), items))
@@ -259,7 +259,7 @@ def test_a_picture_that_vanishes_is_blocked(tmp_path: Path) -> None:
 
 
 def test_manifests_name_pictures_from_their_folder_on(tmp_path: Path) -> None:
-    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "a.png")
     lines = [{"id": 1, "path": "a.png"}, {"path": "nothere.png"}, {"path": 3}, {"prompt": "a dog"}]
     (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
     records = _records(_screen(str(tmp_path / "list.jsonl"), "--stage", "image"))
@@ -276,7 +276,7 @@ def test_pairs_are_judged_together(tmp_path: Path) -> None:
         'name = "pairs"\nversion = "1"\n[filters]\npair = ["always"]\n'
         '[filters.options.always]\nlabel = "weapons"\n[categories.weapons]\npair = { block = 0.5 }\n'
     )
-    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "a.png")
     lines = [
         {"id": 1, "prompt": "a dog", "path": "a.png"},
         {"prompt": "", "path": "a.png"},
@@ -347,7 +347,7 @@ def test_what_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
     (tmp_path / "list.jsonl").write_text('{"path": "a.png"}')
     arguments = (str(tmp_path / "list.jsonl"), "--stage", "image", "--out", str(out))
     assert _screen(*arguments).exit_code == 2
-    Image.new("RGB", (64, 64)).save(picture)
+    Image.new("RGB", (64, 64), "white").save(picture)
     assert _screen(*arguments).exit_code == 0
     (record,) = map(json.loads, out.read_text().splitlines())
     assert record["action"] == "allow"

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from pipelines import flux
+from safelight.alignment.delta import Delta, Provenance, part_sha256
 from safelight.errors import ModelError, PolicyError
 from safelight.guard import Guard
 from safelight.policy import CategoryRule, Policy, Thresholds
@@ -127,6 +129,82 @@ def test_each_is_led_away_from_what_was_seen_in_it(
     assert result.attempts[0][1].concepts == ("a gun",)
     assert "brutality" in result.attempts[1][1].concepts[0]
     assert result.indices == (0, 1, 2)
+
+
+def erase(pipe: Any, path: Path, at: int) -> Delta:
+    """Written to ``path``: it changes one bias."""
+    difference = torch.zeros_like(pipe.unet.conv_out.bias)
+    difference[at] = 3.0
+    base = {"unet": part_sha256(pipe, "unet")}
+    delta = Delta.of({"unet.conv_out.bias": difference}, Provenance("test", ("a gun",), "tiny", base))
+    delta.save(path)
+    return delta
+
+
+ERASED = """steer = ["erasure", "strong"]
+concepts = { gun = "a gun", violence = "violence" }
+[guidance.deltas]
+gun = "gun.safetensors"
+"""
+
+
+def test_what_was_seen_is_taken_out_of_the_weights(
+    leading: Callable[..., Guard], guard: Guard, pipe: Any, eye: Eye, tmp_path: Path
+) -> None:
+    """Each by its own delta, and only while it is drawn again; where there is none, as the policy goes on."""
+    before = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
+    files = (tmp_path / "gun.safetensors", tmp_path / "v.safetensors")
+    deltas = [erase(pipe, file, at) for at, file in enumerate(files)]
+    seen = [[], gun(), [Finding("violence", 0.9, "eye")]]
+    eye.says = lambda call, row: seen[row] if call == 1 else []
+    both = leading(f'{ERASED}violence = "v.safetensors"').generate(pipe, PROMPTS, seed=5, **STEPS)
+    pictures = _bytes(guard.generate(pipe, PROMPTS, seed=5, **STEPS).images)
+    for row, delta in enumerate(deltas, 1):
+        with delta.attach(pipe):
+            pictures[row] = _bytes(guard.generate(pipe, PROMPTS[row], seed=5 + row, **STEPS).images)[0]
+    assert _bytes(both.images) == pictures
+    assert [(tried.guidance, tried.concepts) for tried in both.attempts[1]] == [
+        (None, ()),
+        ("erasure", ("a gun",)),
+    ]
+    eye.sizes.clear()
+    one = leading(ERASED).generate(pipe, PROMPTS, seed=5, **STEPS)
+    assert _bytes(one.images)[:2] == pictures[:2]
+    assert [tries[1].guidance for tries in one.attempts.values()] == ["erasure", "strong"]
+    assert all(torch.equal(value, before[name]) for name, value in pipe.unet.state_dict().items())
+
+
+def test_what_is_to_be_erased_always_is(
+    leading: Callable[..., Guard], guard: Guard, pipe: Any, tmp_path: Path
+) -> None:
+    delta = erase(pipe, tmp_path / "gun.safetensors", 0)
+    result = leading(ERASED.replace('steer = ["erasure", "strong"]', 'default = "erasure"')).generate(
+        pipe, "a cat", seed=5, **STEPS
+    )
+    with delta.attach(pipe):
+        expected = guard.generate(pipe, "a cat", seed=5, **STEPS)
+    assert _bytes(result.images) == _bytes(expected.images)
+    assert (result.attempts[0][0].guidance, result.attempts[0][0].concepts) == ("erasure", ("a gun",))
+
+
+def test_a_delta_for_another_model_is_passed_over(
+    leading: Callable[..., Guard], pipe: Any, eye: Eye, tmp_path: Path
+) -> None:
+    erase(pipe, tmp_path / "gun.safetensors", 0)
+    with torch.no_grad():
+        pipe.unet.conv_in.bias += 1
+    eye.says = lambda call, row: gun() if call == 1 else []
+    result = leading(ERASED).generate(pipe, "a cat", seed=5, **STEPS)
+    assert [tried.guidance for tried in result.attempts[0]] == [None, "strong"]
+    assert '"gun" could not be erased: the unet is not that of tiny' in result.notes[0]
+
+
+def test_deltas_that_make_no_sense_are_refused(leading: Callable[..., Guard], tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=r"policy.toml, line \d+: there is no file .*gun.safetensors"):
+        leading(ERASED)
+    (tmp_path / "gun.safetensors").write_bytes(b"")
+    with pytest.raises(PolicyError, match=r'nothing in .guidance.concepts. stands for "bomb"'):
+        leading(ERASED.replace("\ngun =", "\nbomb ="))
 
 
 def test_what_was_harmful_once_is_suspected(leading: Callable[..., Guard], pipe: Any, eye: Eye) -> None:

@@ -94,8 +94,13 @@ class Generation:
     def _make(self, leads: Mapping[int, Lead]) -> dict[int, Lead]:
         """Draws and screens these pictures, and says which are drawn once more, and how."""
         before = len(self.verdicts)
+        drawn: dict[int, Image] = {}
+        traces: dict[int, tuple[TraceStep, ...]] = {}
         with self._timed("generate"):
-            drawn, traces = self._draw(leads)
+            for each in self.steering.together(leads):
+                pictures, steps = self._draw(each)
+                drawn |= pictures
+                traces |= steps
         with self._timed("image"):
             self._screen_pictures("image", drawn, leads)
         with self._timed("pair"):
@@ -225,8 +230,8 @@ class Generation:
 
 
 def _led(tried: Attempt) -> bool:
-    """Whether guidance changed anything."""
-    return any(step.acting for step in tried.trace)
+    """Whether anything was changed."""
+    return tried.guidance == "erasure" or any(step.acting for step in tried.trace)
 
 
 def _seed(request: Request, generator: Any) -> int | None:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from safelight.blur import Style
 from safelight.errors import PolicyError, closest, no_such
@@ -173,17 +173,20 @@ class EarlyStop(_Table):
     score: Score
 
 
-Strength = Literal["projection", "weak", "medium", "strong", "max"]
+Strength = Literal["erasure", "projection", "weak", "medium", "strong", "max"]
 
 
 class Led(_Table):
     """How strongly pictures are led away from harm while they are made.
 
     ``projection`` leaves out of what the model is told what was seen, or what the policy minds of a prompt;
-    the others add Safe Latent Diffusion. ``default`` is for every prompt, ``review`` for prompts under
-    review. A picture that would be hidden or blocked, and a prompt or picture under ``steer``, is drawn with
-    each of ``steer`` in turn until nothing is seen in it: with a ``score``, nothing from that score on.
-    ``concepts`` says what stands for a label or category that was seen.
+    ``weak`` to ``max`` add Safe Latent Diffusion. ``erasure`` puts the ``deltas`` of what was seen on the
+    model's weights, or all if nothing was; where there is none it is passed over.
+
+    ``default`` is for every prompt, ``review`` for prompts under review. A picture that would be hidden or
+    blocked, and a prompt or picture under ``steer``, is drawn with each of ``steer`` in turn until nothing is
+    seen in it: with a ``score``, nothing from that score on. ``concepts`` says what stands for a label or
+    category that was seen, ``deltas`` which file, beside the policy's, takes it out of the weights.
     """
 
     default: Strength | None = None
@@ -191,6 +194,14 @@ class Led(_Table):
     steer: Annotated[tuple[Strength, ...], Field(strict=False)] = ()
     score: Score | None = None
     concepts: dict[str, Annotated[str, Field(min_length=1)]] = {}
+    deltas: dict[str, Annotated[str, Field(min_length=1)]] = {}
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        for name in self.deltas:
+            if name not in self.concepts and name not in load_taxonomy().categories:
+                raise ValueError(f'nothing in [guidance.concepts] stands for "{name}", which has a delta')
+        return self
 
 
 class Hiding(_Table):
@@ -218,6 +229,7 @@ class Policy(_Table):
     early_stop: EarlyStop | None = None
     guidance: Led | None = None
     hiding: Hiding = Hiding()
+    _folder: Path = PrivateAttr(default=Path())
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Policy:
@@ -228,7 +240,16 @@ class Policy(_Table):
         except ValidationError as error:
             raise PolicyError(_sentence(file, error)) from error
         _check_categories(file, policy)
+        policy._folder = file.path.parent
+        for name, path in policy.deltas.items():
+            if not path.is_file():
+                raise PolicyError(_at(file, ("guidance", "deltas", name), f"there is no file {path}."))
         return policy
+
+    @property
+    def deltas(self) -> dict[str, Path]:
+        """The files of ``[guidance.deltas]``, which lie beside the policy's unless they say otherwise."""
+        return {name: self._folder / path for name, path in (self.guidance or Led()).deltas.items()}
 
     @property
     def id(self) -> str:

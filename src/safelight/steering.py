@@ -10,8 +10,11 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from safelight.alignment.delta import Delta
 from safelight.alignment.denoiser import denoiser_of
 from safelight.alignment.guidance import (
     CONFIGURATIONS,
@@ -29,6 +32,8 @@ from safelight.policy import Led, Policy
 from safelight.types import Action, TraceStep, Verdict
 
 Traced = Callable[[int], tuple[TraceStep, ...]]
+
+_ERASURE = "erasure"
 
 # Led away from one hazard alone, pictures come upon another; led away from all as much, they show little of
 # what their prompts ask for.
@@ -59,9 +64,22 @@ class Steering:
         self._concepts = PolicyConcepts(policy)
         self._risk: Risk = Judged(policy) if policy.labels else Asked()
         self._steer = rule.steer
+        self._deltas: dict[str, Delta] = {}
         self.problems: tuple[str, ...] = ()
         if rule.steer and (problem := unguidable(pipe)):
             self._steer, self.problems = (), (f"no picture could be led away from harm: {problem}",)
+        elif _ERASURE in (*rule.steer, rule.review, rule.default):
+            self._load()
+
+    def _load(self) -> None:
+        """The deltas by what stands for that which they take out, without those that are for other models."""
+        for name, path in self._policy.deltas.items():
+            try:
+                delta = _kept(path, path.stat().st_mtime_ns)
+                delta.check(self._pipe)
+                self._deltas[self._concepts.text(name)] = delta
+            except (ModelError, OSError) as problem:
+                self.problems += (f'"{name}" could not be erased: {problem}',)
 
     def first(self, prompt: Verdict) -> Lead | None:
         """How pictures of this prompt are drawn; None if they are not."""
@@ -78,10 +96,19 @@ class Steering:
         if tried.seen and tried.strength in stronger:
             stronger = stronger[stronger.index(tried.strength) + 1 :]
         seen = self._concepts.of(verdict)
-        if not stronger or not seen:
+        every = tuple(dict.fromkeys((*tried.seen, *seen)))
+        useful = (each for each in stronger if each != _ERASURE or self._deltas.keys() & every)
+        strength = next(useful, None)
+        if not strength or not seen:
             return None
-        lead = self._lead(stronger[0], tuple(dict.fromkeys((*tried.seen, *seen))))
-        return replace(lead, suspect=True)
+        return replace(self._lead(strength, every), suspect=True)
+
+    def together(self, leads: Mapping[int, Lead]) -> list[dict[int, Lead]]:
+        """The pictures that can be drawn in one call: all of a call are drawn by the same weights."""
+        groups: dict[tuple[str, ...], dict[int, Lead]] = {}
+        for number, lead in leads.items():
+            groups.setdefault(tuple(self._erased(lead)), {})[number] = lead
+        return list(groups.values())
 
     def judge(self, lead: Lead, verdict: Verdict) -> Verdict:
         """What is said of a picture that was led so. Less is enough against one that is suspect."""
@@ -91,6 +118,8 @@ class Steering:
 
     def _lead(self, strength: str, seen: tuple[str, ...]) -> Lead:
         """Away from what was seen and what else the policy minds; from all alike where nothing was seen."""
+        if not seen and strength == _ERASURE:
+            return Lead(strength, tuple(self._deltas)) if self._deltas else Lead()
         if not seen:
             everything = ", ".join(self._concepts.all)
             return Lead(strength, (everything,), (), {everything: 1.0})
@@ -100,21 +129,25 @@ class Steering:
 
     @contextmanager
     def leading(self, leads: Sequence[Lead], arguments: Mapping[str, Any]) -> Iterator[Traced]:
-        """While it lasts, the pictures of a call are led, the first by the first lead.
+        """While it lasts, the pictures of a call are led, the first by the first lead; all are such as can be
+        drawn ``together``.
 
         Gives a function that gives a picture's trace. Raises ``ModelError`` for a pipeline that cannot be
         guided.
         """
         guidances = list(self._guidances(leads, _scales(self._pipe, arguments)))
         with ExitStack() as stack:
+            for delta in self._erased(leads[0]).values():
+                stack.enter_context(delta.attach(self._pipe))
             attached = [stack.enter_context(guidance.attach(self._pipe)) for guidance in guidances]
             yield lambda picture: _trace(attached, picture) if leads[picture].strength else ()
 
     def _guidances(self, leads: Sequence[Lead], scales: Mapping[str, Any]) -> Iterator[Guidance]:
-        """What was seen, or what the policy minds of a prompt, is left out of what the network is told; then
-        Safe Latent Diffusion leads away from it as well."""
-        seen = [dict.fromkeys(lead.seen, 1.0) or None for lead in leads]
-        unseen = [lead.weights if lead.strength and not lead.seen else None for lead in leads]
+        """What was seen and not erased, or what the policy minds of a prompt, is left out of what the network
+        is told; then Safe Latent Diffusion leads away from it as well."""
+        left = [[text for text in lead.seen if text not in self._erased(lead)] for lead in leads]
+        seen = [dict.fromkeys(texts, 1.0) or None for texts in left]
+        unseen = [lead.weights or None if not lead.seen else None for lead in leads]
         if any(seen):
             yield PromptProjection(concepts=seen, **scales)
         if any(unseen):
@@ -123,6 +156,18 @@ class Steering:
         for strength in [each for each in CONFIGURATIONS if each in strengths]:
             concepts = [lead.weights if lead.strength == strength else None for lead in leads]
             yield SafeGuidance(strength, concepts=concepts, bounded=True, **scales)
+
+    def _erased(self, lead: Lead) -> dict[str, Delta]:
+        """What is put on the weights while the picture is drawn."""
+        if lead.strength != _ERASURE:
+            return {}
+        return {text: delta for text, delta in self._deltas.items() if text in lead.concepts}
+
+
+@lru_cache(maxsize=16)
+def _kept(path: Path, _changed: int) -> Delta:
+    """Read once for all requests, and again if the file changes."""
+    return Delta.load(path)
 
 
 def _trace(attached: Sequence[Attachment], picture: int) -> tuple[TraceStep, ...]:

@@ -11,6 +11,7 @@ import torch
 
 import safelight
 from pipelines import draw, family
+from safelight.alignment.adapter import Whole
 from safelight.alignment.denoiser import denoiser_of
 from safelight.alignment.diffusion.esd import ESD, _Batches, target
 from safelight.alignment.diffusion.parameters import parameters
@@ -99,7 +100,7 @@ def test_the_loss_is_that_of_the_paper(name: str, pipe: Any) -> None:
     denoiser = denoiser_of(made)
     esd = ESD(["a cat"], preserve=["a dog"], preserve_weight=0.5, **SHORT)
     chosen = parameters(denoiser.module, "esd-x")
-    batches = _Batches(esd, denoiser, {each: value.detach().clone() for each, value in chosen.items()})
+    batches = _Batches(esd, denoiser, Whole(denoiser.module, chosen))
     with torch.no_grad():
         untouched = batches.loss(0).item()
         assert batches._error(batches._kept, 3, 0).item() == pytest.approx(0, abs=1e-9)
@@ -174,11 +175,56 @@ def test_interrupted_and_resumed_is_uninterrupted(sampling: Any, made: Any, tmp_
     )
 
 
+def test_a_checkpoint_of_another_concept_is_not_gone_on_from(made: Any, tmp_path: Path) -> None:
+    ESD(["a cat"], **SHORT).tune(made, tmp_path)
+    with pytest.raises(ModelError, match="is of another tuning"):
+        ESD(["a dog"], **SHORT).tune(made, tmp_path)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.filterwarnings("ignore")
+def test_with_a_rank_the_change_has_it_and_the_model_stays(name: str, pipe: Any) -> None:
+    made, options, _ = family(name, pipe)
+    network = denoiser_of(made).module
+    before = draw(made, "a cat", **options)
+    delta = ESD(["a cat"], "esd-all", lora_rank=2, checkpointing=True, **SHORT).edit(made)
+    matrices = {each: value.flatten(1) for each, value in delta.tensors.items() if value.ndim > 1}
+    assert matrices.keys() == delta.tensors.keys()
+    ranks = {int(torch.linalg.matrix_rank(value, rtol=1e-4)) for value in matrices.values()}
+    assert max(ranks) == 2
+    assert {4, 2} <= {value.ndim for value in delta.tensors.values()} or name in ("sd3", "flux")
+    assert (draw(made, "a cat", **options) == before).all()
+    assert not network.is_gradient_checkpointing
+    with delta.attach(made):
+        assert np.abs(draw(made, "a cat", **options) - before).max() > 1e-4
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_checkpointing_changes_nothing(rank: int, made: Any) -> None:
+    one, other = (
+        ESD(["a cat"], lora_rank=rank, checkpointing=sparing, **SHORT).edit(made) for sparing in (False, True)
+    )
+    assert same(one, other)
+
+
+def test_with_a_rank_interrupted_and_resumed_is_uninterrupted(made: Any, tmp_path: Path) -> None:
+    esd = ESD(["a cat"], lora_rank=2, seed=3, **SHORT)
+    whole = esd.edit(made)
+
+    def stop(step: int, _: float) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(ModelError, match="stopped after 2 of 4 steps"):
+        esd.tune(made, tmp_path, tell=stop)
+    assert same(esd.tune(made, tmp_path)[0], whole)
+
+
 def test_the_edited_network_walks_and_the_frozen_one_is_asked(made: Any) -> None:
     denoiser = denoiser_of(made)
     esd = ESD(["a cat"], sampling="edited", refresh=2, **SHORT)
     chosen = parameters(made.unet, "esd-x")
-    batches = _Batches(esd, denoiser, {each: value.detach().clone() for each, value in chosen.items()})
+    batches = _Batches(esd, denoiser, Whole(denoiser.module, chosen))
     with torch.no_grad():
         batches.loss(0)
         first = batches._pool
@@ -199,7 +245,7 @@ def test_anchors_and_what_is_erased_from(made: Any) -> None:
     denoiser = denoiser_of(made)
 
     def point(**settings: Any) -> Any:
-        batches = _Batches(ESD(["a cat"], **settings, **SHORT), denoiser, {})
+        batches = _Batches(ESD(["a cat"], **settings, **SHORT), denoiser, Whole(denoiser.module, {}))
         batches.loss(0)
         return batches._pool[0]
 
@@ -218,7 +264,8 @@ def test_anchors_and_what_is_erased_from(made: Any) -> None:
 
 
 def test_every_name_of_every_concept_is_walked(made: Any) -> None:
-    batches = _Batches(ESD(["a cat, kitten", "blood"], **SHORT), denoiser_of(made), {})
+    denoiser = denoiser_of(made)
+    batches = _Batches(ESD(["a cat, kitten", "blood"], **SHORT), denoiser, Whole(denoiser.module, {}))
     batches.loss(0)
     assert len(batches._pool) == 3 * 2 * 3
 
@@ -233,6 +280,7 @@ def test_every_name_of_every_concept_is_walked(made: Any) -> None:
         ({"anchor": "a dog", "erase_from": "a cat"}, "not both"),
         ({"batch": 0}, "batch is 0"),
         ({"walks": 0}, "walks is 0"),
+        ({"lora_rank": -1}, "lora_rank is -1"),
         ({"sampling": "edited", "refresh": 30}, "must be a multiple of refresh"),
     ],
 )

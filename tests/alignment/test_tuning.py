@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def test_steps_too_small_for_half_precision_are_not_lost() -> None:
 def test_resumed_is_as_if_it_had_never_stopped(tmp_path: Path) -> None:
     plan = Plan(10, 0.1, checkpoint_every=3, measured_every=2)
     whole = parameter()
-    expected = Tuning(whole, plan).run(noisy(whole), lambda step: 1 / step)
+    expected = Tuning(whole, plan).run(noisy(whole), lambda step: 1 / (step + 1))
 
     def stop(step: int, _: float) -> None:
         if step == 7:
@@ -68,11 +69,11 @@ def test_resumed_is_as_if_it_had_never_stopped(tmp_path: Path) -> None:
 
     begun = parameter()
     with pytest.raises(ModelError, match=r"stopped after 7 of 10 steps; it goes on from .*checkpoint"):
-        Tuning(begun, plan, tmp_path).run(noisy(begun), lambda step: 1 / step, stop)
+        Tuning(begun, plan, tmp_path).run(noisy(begun), lambda step: 1 / (step + 1), stop)
     again = parameter()
     tuning = Tuning(again, plan, tmp_path)
     assert tuning.done == 7
-    assert tuning.run(noisy(again), lambda step: 1 / step) == expected
+    assert tuning.run(noisy(again), lambda step: 1 / (step + 1)) == expected
     assert torch.equal(again["w"], whole["w"])
     done = parameter()
     assert Tuning(done, plan, tmp_path).run(noisy(done)) == expected
@@ -97,14 +98,19 @@ def test_a_loss_that_is_no_number_loses_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("rates", "steps"),
-    [([0.9, 0.5, 0.0, 0.0], 3), ([0.9, 0.5, 0.5, 0.6, 0.1], 4), ([0.9, 0.8, 0.7, 0.6, 0.5], 5)],
+    [
+        ([0.9, 0.5, 0.0, 0.0], 2),
+        ([0.9, 0.5, 0.5, 0.6, 0.1], 3),
+        ([0.9, 0.8, 0.7, 0.6, 0.5], 4),
+        ([0.9, 0.9, 1.0, 0.9, 0.9], 4),
+    ],
 )
 def test_it_ends_where_the_rate_falls_no_more(rates: list[float], steps: int) -> None:
     chosen = parameter()
-    tuning = Tuning(chosen, Plan(5, 0.1, measured_every=1))
-    curve = tuning.run(noisy(chosen), lambda step: rates[step - 1])
+    tuning = Tuning(chosen, Plan(4, 0.1, measured_every=1))
+    curve = tuning.run(noisy(chosen), lambda step: rates[step])
     assert tuning.done == steps
-    assert list(curve.rates.values()) == rates[:steps]
+    assert list(curve.rates.values()) == rates[: steps + 1]
 
 
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
@@ -121,6 +127,30 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
     Tuning(chosen, Plan(1, 0.1), tmp_path).run(noisy(chosen))
     with pytest.raises(ModelError, match="is of another tuning"):
         Tuning(chosen, Plan(2, 0.1), tmp_path)
+    with pytest.raises(ModelError, match="is of another tuning"):
+        Tuning(chosen, Plan(1, 0.1), tmp_path, {"concept": "a cat"})
     (tmp_path / "checkpoint.safetensors").write_bytes(b"no checkpoint")
     with pytest.raises(ModelError, match="is no checkpoint"):
         Tuning(chosen, Plan(1, 0.1), tmp_path)
+
+
+def test_a_disk_that_is_full_ends_it_at_the_last_checkpoint(tmp_path: Path) -> None:
+    """No file may grow beyond 100 bytes any more, as if nothing more fitted on the disk."""
+    chosen, plan = parameter(), Plan(6, 0.1, checkpoint_every=2)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(step: int, _: float) -> None:
+        if step == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
+
+    kept = parameter()
+    Tuning(kept, Plan(2, 0.1)).run(noisy(kept))
+    try:
+        with pytest.raises(ModelError, match=r"checkpoint.safetensors cannot be written: .* nothing was"):
+            Tuning(chosen, plan, tmp_path).run(noisy(chosen), tell=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+    tuning = Tuning(parameter(), plan, tmp_path)
+    assert tuning.done == 2
+    assert torch.equal(tuning._parameters["w"], kept["w"])

@@ -25,13 +25,13 @@ from safelight.storybook.vocabulary import STYLES, THINGS
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Suites are not to be drawn to the end here."""
-    whole = erasing._without
+    whole = erasing.suite
 
-    def few(suite: Suite, labels: set[str]) -> Suite:
-        cut = whole(suite, labels)
+    def few(name: str, seed: int, count: int | None = None) -> Suite:
+        cut = whole(name, seed, count)
         return Suite(cut.name, cut.seed, cut.cases[:4])
 
-    monkeypatch.setattr(erasing, "_without", few)
+    monkeypatch.setattr(erasing, "suite", few)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,9 @@ def test_what_was_erased_is_counted_by_words_told_and_untold(delta: Path, tmp_pa
     for table in ("single", "benign"):
         assert _row(results, table, "boat: original")["n"] == 4
         assert _row(results, table, "boat: edited")["k"] >= 2
+    kept = _row(results, "kept", "boat: edited")
+    assert kept["n"] == _row(results, "benign", "boat: original")["k"]
+    assert kept["k"] <= _row(results, "benign", "boat: edited")["k"]
     assert results["run"]["settings"]["boat"]["method"] == "uce"
     records = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.jsonl"))
     assert {path.parent.name for path in records} == {"boat", "original"}

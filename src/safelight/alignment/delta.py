@@ -41,14 +41,8 @@ class Delta:
     about: Provenance
 
     @classmethod
-    def between(cls, pipe: Any, before: Mapping[str, Tensor], about: Provenance) -> Self:
-        """What is different in ``pipe`` from ``before``, parameters by name; raises as ``of``."""
-        now = parameters_of(pipe, before)
-        return cls.of({name: now[name].detach().float() - old.float() for name, old in before.items()}, about)
-
-    @classmethod
     def of(cls, differences: Mapping[str, Tensor], about: Provenance) -> Self:
-        """Of those that are any. Raises ``ModelError`` if none is, or one is no number."""
+        """Those, by parameter, that are any. Raises ``ModelError`` if none is, or one is no number."""
         for name, difference in differences.items():
             if not difference.isfinite().all():
                 raise ModelError(f'the edit makes "{name}" something that is no number; edit less strongly.')
@@ -93,10 +87,11 @@ class Delta:
         Raises ``ModelError`` unless the model is the one that it was made from; with ``force`` it need only
         have parameters of the same names and shapes.
         """
-        self._check(pipe, force)
+        self.check(pipe, force)
         return AttachedDelta(self, pipe, scale)
 
-    def _check(self, pipe: Any, force: bool) -> None:
+    def check(self, pipe: Any, force: bool = False) -> None:
+        """Raises ``ModelError`` unless it can be attached to ``pipe``."""
         for name, parameter in parameters_of(pipe, self.tensors).items():
             if parameter.shape != self.tensors[name].shape:
                 raise ModelError(f'the model\'s "{name}" has another shape; the delta is for another model.')
@@ -137,7 +132,20 @@ class _Worn:
         self.part = part
         self._parameters = dict(module.named_parameters())
         self._before: dict[str, Tensor] = {}
+        self._hashed: tuple[Any, str] | None = None
         self.on: list[AttachedDelta] = []
+
+    def is_of(self, module: nn.Module) -> bool:
+        """Whether the module still has these parameters, as objects."""
+        now = dict(module.named_parameters())
+        return now.keys() == self._parameters.keys() and all(now[n] is p for n, p in self._parameters.items())
+
+    @property
+    def sha256(self) -> str:
+        """Without any delta, in half precision; worked out again only if somebody has written to it."""
+        if self._hashed is None or self._hashed[0] != self._state():
+            self._hashed = (self._state(), half_sha256({**self._parameters, **self._before}))
+        return self._hashed[1]
 
     def put_on(self, attached: AttachedDelta) -> None:
         for name in self._names(attached.delta):
@@ -154,10 +162,6 @@ class _Worn:
             for name in names - still:
                 del self._before[name]
 
-    def base(self) -> dict[str, Tensor]:
-        """The parameters without any delta."""
-        return {**self._parameters, **self._before}
-
     def _names(self, delta: Delta) -> set[str]:
         prefix = f"{self.part}."
         return {name.removeprefix(prefix) for name in delta.tensors if name.startswith(prefix)}
@@ -166,6 +170,7 @@ class _Worn:
         """In place: who has compiled the model, or moves it about, has its parameters by their address."""
         import torch
 
+        ours = self._hashed is not None and self._hashed[0] == self._state()
         for name in names:
             parameter, value = self._parameters[name], self._before[name].to(self._parameters[name].device)
             on = [each for each in self.on if f"{self.part}.{name}" in each.delta.tensors]
@@ -175,6 +180,12 @@ class _Worn:
                     value = value + each.scale * each.delta.tensors[f"{self.part}.{name}"].to(value)
             with torch.no_grad():
                 parameter.copy_(value)
+        if self._hashed and ours:
+            self._hashed = (self._state(), self._hashed[1])
+
+    def _state(self) -> list[tuple[int, int]]:
+        """Is another after anything was written."""
+        return [(each.data_ptr(), each._version) for each in self._parameters.values()]
 
 
 _WORN: WeakKeyDictionary[nn.Module, _Worn] = WeakKeyDictionary()
@@ -182,7 +193,7 @@ _WORN: WeakKeyDictionary[nn.Module, _Worn] = WeakKeyDictionary()
 
 def part_sha256(pipe: Any, part: str) -> str:
     """Of a part of ``pipe``, without the deltas that it has on, in half precision."""
-    return half_sha256(_worn(pipe, part).base())
+    return _worn(pipe, part).sha256
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
@@ -211,9 +222,10 @@ def module_of(pipe: Any, part: str) -> nn.Module:
 
 def _worn(pipe: Any, part: str) -> _Worn:
     module = module_of(pipe, part)
-    if module not in _WORN or not _WORN[module].on:
-        _WORN[module] = _Worn(part, module)
-    return _WORN[module]
+    worn = _WORN.get(module)
+    if worn is None or not (worn.on or worn.is_of(module)):
+        worn = _WORN[module] = _Worn(part, module)
+    return worn
 
 
 def parameters_of(pipe: Any, names: Iterable[str]) -> dict[str, Tensor]:

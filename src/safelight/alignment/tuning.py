@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safelight.alignment.delta import write_tensors
 from safelight.errors import ModelError, RequestError
@@ -26,13 +27,12 @@ _BETAS = (0.9, 0.999)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``accumulate`` batches make a step. The rate is ``measured_every`` so many steps, and the tuning ends
-    where it has not fallen for ``patience`` of them or is 0; a checkpoint is kept ``checkpoint_every`` so
-    many."""
+    """``accumulate`` batches make a step. The concept rate is ``measured_every`` so many steps, and the
+    tuning ends where it is 0, or has fallen and fell no more for ``patience`` measures; a checkpoint is kept
+    ``checkpoint_every`` so many."""
 
     steps: int
     rate: float
-    seed: int = 0
     accumulate: int = 1
     checkpoint_every: int = 50
     measured_every: int = 0
@@ -61,13 +61,19 @@ class Tuning:
 
     Where ``folder`` has a checkpoint it goes on from it, and ends with the same weights, bit for bit on a
     CPU, as if it had never stopped: each step's loss is to depend on nothing but the weights and its number.
+    Raises ``ModelError`` if the checkpoint is of another plan, or of other ``settings`` of the method.
     """
 
     def __init__(
-        self, parameters: Mapping[str, nn.Parameter], plan: Plan, folder: Path | None = None
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        plan: Plan,
+        folder: Path | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self._parameters = dict(parameters)
         self._plan = plan
+        self._about = json.dumps({**(settings or {}), "plan": asdict(plan)}, sort_keys=True)
         self._file = folder / "checkpoint.safetensors" if folder else None
         self._masters = {name: _master(each) for name, each in self._parameters.items()}
         self._optimiser = _adam(list(self._masters.values()), plan)
@@ -79,13 +85,12 @@ class Tuning:
         """Raises ``ModelError`` for a loss that is no number, with the weights of the last checkpoint back in
         place, and on Ctrl-C, with a checkpoint of all that was done."""
         try:
+            self._measure(measure)
             while self.done < self._plan.steps and not self._enough():
                 self._step(loss_of)
                 if tell:
                     tell(self.done, self.curve.loss[-1])
-                every = self._plan.measured_every
-                if measure and every and self.done % every == 0:
-                    self.curve.rates[self.done] = measure(self.done)
+                self._measure(measure)
                 if self.done % self._plan.checkpoint_every == 0 or self.done == self._plan.steps:
                     self._save()
         except KeyboardInterrupt:
@@ -93,6 +98,11 @@ class Tuning:
             kept = f"; it goes on from {self._file}" if self._file else ""
             raise ModelError(f"stopped after {self.done} of {self._plan.steps} steps{kept}.") from None
         return self.curve
+
+    def _measure(self, measure: Measure | None) -> None:
+        every = self._plan.measured_every
+        if measure and every and self.done % every == 0 and self.done not in self.curve.rates:
+            self.curve.rates[self.done] = measure(self.done)
 
     def _step(self, loss_of: Loss) -> None:
         import torch
@@ -123,12 +133,12 @@ class Tuning:
                     self._parameters[name].copy_(master)
 
     def _enough(self) -> bool:
-        """Whether the concept rate has stopped falling."""
+        """Whether the concept rate has stopped falling: at first, before much is learnt, it stands still."""
         rates = list(self.curve.rates.values())
         if rates and rates[-1] == 0:
             return True
-        patience = self._plan.patience
-        return len(rates) > patience and min(rates[-patience:]) >= min(rates[:-patience])
+        before = rates[: -self._plan.patience]
+        return len(before) > 0 and min(before) < rates[0] and min(rates) == min(before)
 
     def _fail(self) -> None:
         step = self.done + 1
@@ -151,7 +161,7 @@ class Tuning:
         tensors["steps"] = torch.tensor(self.done)
         tensors["loss"] = torch.tensor(self.curve.loss, dtype=torch.float64)
         tensors["rates"] = torch.tensor(list(self.curve.rates.items()), dtype=torch.float64).reshape(-1, 2)
-        write_tensors(tensors, self._file, {"plan": repr(self._plan)})
+        write_tensors(tensors, self._file, {"about": self._about})
 
     def _load(self) -> None:
         import torch
@@ -161,12 +171,12 @@ class Tuning:
             return
         try:
             with safe_open(self._file, "pt") as file:
-                said = (file.metadata() or {}).get("plan")
+                said = (file.metadata() or {}).get("about")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise ModelError(f"{self._file} is no checkpoint; remove it to begin anew.") from error
         names = {name.removeprefix("weights.") for name in tensors if name.startswith("weights.")}
-        if said != repr(self._plan) or names != self._masters.keys():
+        if said != self._about or names != self._masters.keys():
             raise ModelError(f"{self._file} is of another tuning; give another folder, or remove it.")
         self.done = int(tensors["steps"])
         self.curve = Curve(

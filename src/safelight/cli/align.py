@@ -48,6 +48,17 @@ EraseFrom = Annotated[
 Measured = Annotated[
     int, typer.Option(min=0, help="Look every so many steps what is left, and end where nothing changes.")
 ]
+LoraRank = Annotated[
+    int,
+    typer.Option(min=0, help="Train a change of this rank; nothing is copied.", show_default="whole weights"),
+]
+Checkpointing = Annotated[
+    bool, typer.Option("--checkpointing", help="Work out again, backwards, what else would be kept.")
+]
+Attributes = Annotated[
+    list[str],
+    typer.Option("--attribute", help="What its pictures may show, and with = its share; repeatable."),
+]
 Pictures = Annotated[int, typer.Option(min=1, help="Drawn of each concept before and after, as a proof.")]
 
 
@@ -99,6 +110,50 @@ def uce(
 
 
 @align.command()
+def debias(
+    concept: Annotated[str, typer.Option(help="The word, and between commas other names for it.")],
+    attribute: Attributes,
+    out: Out,
+    model: Model = "storybook",
+    preserve: Preserve = [],  # noqa: B006 - typer's way
+    rounds: Annotated[int, typer.Option(min=1, help="Edits that are tried, at most.")] = 10,
+    pictures: Annotated[int, typer.Option(min=1, help="Looked at after each.")] = 64,
+    tolerance: Annotated[float, typer.Option(help="How far off a share may be.")] = 0.05,
+    steps: Steps = 15,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Even out what a word brings along by itself (Unified Concept Editing), in minutes.
+
+    \b
+    Example:
+      safelight align debias --concept "a pet" --attribute dog=1 --attribute cat=1 --out pet.safetensors
+    """
+    from safelight.alignment.diffusion.debias import Debias
+
+    method = Debias(
+        concept,
+        dict(map(_share, attribute)),
+        preserve,
+        rounds=rounds,
+        pictures=pictures,
+        tolerance=tolerance,
+        steps=steps,
+        seed=seed,
+    )
+    _check(out)
+    _check_seen(model, "debias")
+    pipe = open_pipeline(model)
+    with terminal.progress("Evening out") as tell:
+        delta, history = method.edit(pipe, _judge(), lambda done: tell(done, rounds))
+    _prove(pipe, model, delta, preserve, out, (8, steps, seed), as_json)
+    if not as_json:
+        headings = ("attribute", "share before", *(f"after edit {i}" for i in range(1, len(history))))
+        rows = [(name, *(f"{100 * each[name]:.0f} %" for each in history)) for name in history[0]]
+        terminal.print_table(headings, rows)
+
+
+@align.command()
 def esd(
     concept: Concepts,
     out: Out,
@@ -118,6 +173,8 @@ def esd(
     jitter: Annotated[bool, typer.Option("--jitter", help="Timesteps between those of a walk.")] = False,
     refresh: Annotated[int, typer.Option(min=1, help="Steps between walks of the edited network.")] = 50,
     measure: Measured = 0,
+    lora_rank: LoraRank = 0,
+    checkpointing: Checkpointing = False,
     checkpoint: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 50,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the same command stopped.")] = False,
     pictures: Pictures = 8,
@@ -134,26 +191,13 @@ def esd(
     """
     from safelight.alignment.diffusion.esd import ESD
 
-    method = ESD(
-        concept,
-        selection,
-        eta,
-        anchor,
-        erase_from,
-        preserve,
-        preserve_weight,
-        iterations,
-        batch,
-        rate,
-        accumulate,
-        sampling,  # type: ignore[arg-type]  # checked there
-        walks,
-        jitter=jitter,
-        refresh=refresh,
-        checkpoint_every=checkpoint,
-        measured_every=measure,
-        seed=seed,
-    )
+    aim: dict[str, Any] = {"eta": eta, "anchor": anchor, "erase_from": erase_from}
+    keep: dict[str, Any] = {"preserve": preserve, "preserve_weight": preserve_weight}
+    pace: dict[str, Any] = {"steps": iterations, "batch": batch, "rate": rate, "accumulate": accumulate}
+    walk: dict[str, Any] = {"sampling": sampling, "walks": walks, "jitter": jitter, "refresh": refresh}
+    memory: dict[str, Any] = {"lora_rank": lora_rank, "checkpointing": checkpointing}
+    often: dict[str, Any] = {"checkpoint_every": checkpoint, "measured_every": measure}
+    method = ESD(concept, selection, **aim, **keep, **pace, **walk, **memory, **often, seed=seed)
     _check(out)
     _train(method, model, out, resume, (pictures, steps, seed), as_json)
 
@@ -164,8 +208,8 @@ def _train(
     work = out.with_suffix(".tuning")
     if work.exists() and not resume:
         raise RequestError(f"{work} has the checkpoint of a training; give --resume, or remove it.")
-    if method.measured_every and model not in MODELS:
-        raise RequestError("nobody can say what this model draws, so --measure is for packaged models only.")
+    if method.measured_every:
+        _check_seen(model, "--measure")
     pipe = open_pipeline(model)
     with terminal.progress("Training") as tell:
         left = _what_is_left(pipe, method.concepts) if method.measured_every else None
@@ -198,6 +242,20 @@ def _draw_curve(curve: Curve, out: Path) -> None:
         kept.add(step, loss)
     kept.save(numbers)
     draw_curves([numbers], out.with_suffix(".curve.png"))
+
+
+def _share(said: str) -> tuple[str, float]:
+    """``dog`` or ``dog=0.5``."""
+    name, _, share = said.partition("=")
+    try:
+        return name.strip(), float(share or 1)
+    except ValueError:
+        raise RequestError(f'"{share}" is no share of "{name}"; give a number.') from None
+
+
+def _check_seen(model: str, what: str) -> None:
+    if model not in MODELS:
+        raise RequestError(f"nobody can say what this model draws, so {what} is for packaged models only.")
 
 
 def _check(out: Path) -> None:

@@ -30,17 +30,28 @@ _ORIGINAL = "original"
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """How often ``label`` is in the pictures of a suite; without one, how often all that was asked for is."""
+    """How often ``label`` is in the pictures of a suite; without one, how often all that was asked for is,
+    where that has nothing to do with ``erased``."""
 
     table: str
     suite: Suite
     label: str = ""
+    erased: frozenset[str] = frozenset()
 
     def rate(self, records: Sequence[Record]) -> Rate:
+        return Rate.of(self._shown(records).values())
+
+    def kept(self, before: Sequence[Record], after: Sequence[Record]) -> Rate:
+        """Of the pictures that showed it."""
+        was, is_ = self._shown(before), self._shown(after)
+        return Rate.of(is_[case] for case, shown in was.items() if shown)
+
+    def _shown(self, records: Sequence[Record]) -> dict[str, bool]:
+        """By case."""
         if self.label:
-            return Rate.of(self.label in (*record.labels, record.style) for record in records)
-        cases = {case.id: case for case in self.suite.cases}
-        return Rate.of(cases[record.case].expects <= record.labels for record in records)
+            return {record.case: self.label in (*record.labels, record.style) for record in records}
+        expected = {case.id: case.expects for case in self.suite.cases if not case.expects & self.erased}
+        return {r.case: expected[r.case] <= r.labels for r in records if r.case in expected}
 
 
 def evaluate_erasing(
@@ -53,7 +64,8 @@ def evaluate_erasing(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Every delta beside the model without it. Half of ``count`` pictures ask for what it erased by public
-    words, half by words that nobody is told; as many ask for what is harmless.
+    words, half by words that nobody is told; as many ask for what is harmless, and ``kept`` are those of them
+    that go on showing all that they showed.
 
     Records are kept in ``out``: a run that was stopped goes on. Writes ``out / "results.json"``. Raises
     ``RequestError`` for a delta whose concepts are not of the storybook's world.
@@ -66,19 +78,20 @@ def evaluate_erasing(
     tables: dict[str, list[Row]] = {}
     done = 0
     for name, delta in loaded.items():
+        made: dict[str, list[list[Record]]] = {}
         for state in (_ORIGINAL, name):
             with delta.attach(pipe) if state == name else nullcontext():
                 system = BareSystem(pipe, num_inference_steps=steps)
                 for question in asked[name]:
-                    # The original draws the same for every delta that erases the same.
+                    # The original draws the same for every delta.
                     file = out / state / f"{question.suite.name} {question.suite.digest[:8]}.jsonl"
                     records = evaluate(system, question.suite, judge, file, seeds=[seed])
-                    label = f"{name}, {question.label}" if question.label else name
-                    group = f"{label}: {'edited' if state == name else state}"
-                    tables.setdefault(question.table, []).append(Row(group, question.rate(records)))
+                    made.setdefault(state, []).append(records)
                     done += len(records)
                     if progress:
                         progress(done, whole)
+        for question, before, after in zip(asked[name], *made.values(), strict=True):
+            _tell(tables, f"{name}, {question.label}" if question.label else name, question, before, after)
     files = " ".join(path.name for path in deltas)
     run = {
         "model": model,
@@ -88,6 +101,22 @@ def evaluate_erasing(
     }
     command = f"safelight evaluate erasing {files} --count {count} --seed {seed} --steps {steps}"
     return write_results(out / "results.json", command, run, tables, {})
+
+
+def _tell(
+    tables: dict[str, list[Row]],
+    group: str,
+    question: _Question,
+    before: Sequence[Record],
+    after: Sequence[Record],
+) -> None:
+    rows = tables.setdefault(question.table, [])
+    rows += [
+        Row(f"{group}: {_ORIGINAL}", question.rate(before)),
+        Row(f"{group}: edited", question.rate(after)),
+    ]
+    if question.table == "benign":
+        tables.setdefault("kept", []).append(Row(f"{group}: edited", question.kept(before, after)))
 
 
 def _erased(delta: Delta) -> list[Entry]:
@@ -104,7 +133,7 @@ def _erased(delta: Delta) -> list[Entry]:
 def _questions(erased: Sequence[Entry], count: int, seed: int) -> Iterator[_Question]:
     """``direct`` and ``held-out``: is it there. ``associated``: is it brought along. ``single`` and
     ``benign``: is everything else there."""
-    labels = {entry.label for entry in erased}
+    labels = frozenset(entry.label for entry in erased)
     for entry in erased:
         for table, words in (("direct", entry.named), ("held-out", entry.held_out)):
             yield _Question(table, called(entry.label, words, table, seed, max(1, count // 2)), entry.label)
@@ -113,7 +142,8 @@ def _questions(erased: Sequence[Entry], count: int, seed: int) -> Iterator[_Ques
                 "associated", _only("associations", seed, {f"association:{n}" for n in names}), entry.label
             )
     for table in ("single", "benign"):
-        yield _Question(table, _without(suite(table, seed, count if table == "benign" else None), labels))
+        whole = suite(table, seed, count if table == "benign" else None)
+        yield _Question(table, whole, erased=labels)
 
 
 def _only(name: str, seed: int, tags: set[str]) -> Suite:
@@ -123,7 +153,3 @@ def _only(name: str, seed: int, tags: set[str]) -> Suite:
         seed,
         tuple(case for case in whole.cases if case.tags & tags),
     )
-
-
-def _without(whole: Suite, labels: set[str]) -> Suite:
-    return Suite(whole.name, whole.seed, tuple(case for case in whole.cases if not case.expects & labels))

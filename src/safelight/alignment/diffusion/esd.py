@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from safelight.alignment.adapter import Adapter, LowRank, Whole
 from safelight.alignment.delta import Delta, Provenance, part_sha256
 from safelight.alignment.denoiser import Denoiser, denoiser_of
 from safelight.alignment.diffusion.parameters import SELECTIONS, parameters
@@ -15,11 +16,11 @@ from safelight.alignment.diffusion.points import Goal, Point, Target, points
 from safelight.alignment.names import check_apart, check_names, names_of
 from safelight.alignment.rows import Rows
 from safelight.alignment.tuning import Curve, Measure, Plan, Tell, Tuning
-from safelight.errors import RequestError, no_such
+from safelight.errors import ModelError, RequestError, no_such
 from safelight.models import name_of
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 Sampling = Literal["frozen", "edited"]
 
@@ -45,6 +46,10 @@ class ESD:
     Every step of every walk is a point, and ``batch`` of them, of any timesteps, are a batch. With ``jitter``
     timesteps are drawn between those of the walk, as in the paper.
 
+    With a ``lora_rank`` what is trained is a change of that rank beside the selected matrices, and nothing of
+    the network is copied; with ``checkpointing`` what it works out on the way is worked out again instead of
+    being kept. Both save memory. ``patience`` is that of ``Plan``.
+
     Raises ``RequestError`` for settings that make no sense.
     """
 
@@ -67,6 +72,9 @@ class ESD:
     refresh: int = 50
     checkpoint_every: int = 50
     measured_every: int = 0
+    patience: int = 2
+    lora_rank: int = 0
+    checkpointing: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -92,33 +100,28 @@ class ESD:
         denoiser = denoiser_of(pipe)
         check_names((*self.concepts, *self.preserve, self.anchor, self.erase_from), pipe)
         base = {denoiser.component: part_sha256(pipe, denoiser.component)}
-        chosen = parameters(denoiser.module, self.selection)
-        before = {name: parameter.detach().clone() for name, parameter in chosen.items()}
-        wanted = {name: each.requires_grad for name, each in denoiser.module.named_parameters()}
-        denoiser.module.requires_grad_(False)
-        for parameter in chosen.values():
-            parameter.requires_grad_()
+        adapter = self._adapter(denoiser)
         try:
-            plan = Plan(
-                self.steps,
-                self.rate,
-                self.seed,
-                self.accumulate,
-                checkpoint_every=self.checkpoint_every,
-                measured_every=self.measured_every,
-            )
-            batches = _Batches(self, denoiser, before)
-            tuning = Tuning(chosen, plan, folder)
-            curve = tuning.run(batches.loss, measure, tell)
+            with _checkpointing(denoiser.module) if self.checkpointing else nullcontext():
+                tuning = Tuning(adapter.parameters, self._plan(), folder, {**asdict(self), "base": base})
+                curve = tuning.run(_Batches(self, denoiser, adapter).loss, measure, tell)
             settings = {**asdict(self), "steps_done": tuning.done, "rates": curve.rates}
             about = Provenance("esd", tuple(self.concepts), name_of(pipe), base, settings)
-            old = {f"{denoiser.component}.{each}": value for each, value in before.items()}
-            return Delta.between(pipe, old, about), curve
+            changes = adapter.differences().items()
+            return Delta.of({f"{denoiser.component}.{name}": each for name, each in changes}, about), curve
         finally:
-            _put(chosen, before)
-            for name, parameter in denoiser.module.named_parameters():
-                parameter.requires_grad_(wanted[name])
-                parameter.grad = None
+            adapter.remove()
+
+    def _adapter(self, denoiser: Denoiser) -> Adapter:
+        chosen = parameters(denoiser.module, self.selection)
+        if self.lora_rank:
+            return LowRank(denoiser.module, chosen, self.lora_rank, self.seed)
+        return Whole(denoiser.module, chosen)
+
+    def _plan(self) -> Plan:
+        return Plan(
+            self.steps, self.rate, self.accumulate, self.checkpoint_every, self.measured_every, self.patience
+        )
 
 
 def target(said: Mapping[str, Tensor], concept: str, eta: float, instead: str = "") -> Tensor:
@@ -129,10 +132,10 @@ def target(said: Mapping[str, Tensor], concept: str, eta: float, instead: str = 
 class _Batches:
     """Batches of points; which come in a step depends on the seed and the step alone."""
 
-    def __init__(self, esd: ESD, denoiser: Denoiser, before: Mapping[str, Tensor]) -> None:
+    def __init__(self, esd: ESD, denoiser: Denoiser, adapter: Adapter) -> None:
         self._esd = esd
         self._denoiser = denoiser
-        self._before = before
+        self._adapter = adapter
         self._rows = Rows(denoiser)
         self._pool: list[Point] = []
         self._kept: list[Point] = []
@@ -164,7 +167,7 @@ class _Batches:
         if turn == self._of:
             return
         self._of = turn
-        with self._frozen() if self._esd.sampling == "frozen" else nullcontext():
+        with self._adapter.off() if self._esd.sampling == "frozen" else nullcontext():
             self._pool = [point for goal in self._goals() for point in self._points(goal, turn)]
             self._kept = [point for goal in self._keeping() for point in self._points(goal, turn)]
 
@@ -189,19 +192,8 @@ class _Batches:
             esd.steps_of_walk,
             esd.scale,
             esd.jitter,
-            self._frozen if esd.sampling == "edited" else None,
+            self._adapter.off if esd.sampling == "edited" else None,
         )
-
-    @contextmanager
-    def _frozen(self) -> Iterator[None]:
-        """The network as it was, for a while."""
-        chosen = {name: self._denoiser.module.get_parameter(name) for name in self._before}
-        own = {name: parameter.detach().clone() for name, parameter in chosen.items()}
-        _put(chosen, self._before)
-        try:
-            yield
-        finally:
-            _put(chosen, own)
 
 
 def _target(concept: str, eta: float, instead: str) -> Target:
@@ -212,12 +204,18 @@ def _same(name: str) -> Target:
     return lambda said: said[name]
 
 
-def _put(chosen: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
-    import torch
-
-    with torch.no_grad():
-        for name, parameter in chosen.items():
-            parameter.copy_(values[name])
+@contextmanager
+def _checkpointing(network: Any) -> Iterator[None]:
+    """Raises ``ModelError`` for a network that cannot."""
+    if not getattr(network, "_supports_gradient_checkpointing", False):
+        raise ModelError(f"a {type(network).__name__} keeps all it works out; leave checkpointing off.")
+    before = network.is_gradient_checkpointing
+    network.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        if not before:
+            network.disable_gradient_checkpointing()
 
 
 def _check(esd: ESD) -> None:
@@ -231,5 +229,7 @@ def _check(esd: ESD) -> None:
     for name in ("batch", "walks", "steps_of_walk", "refresh"):
         if getattr(esd, name) < 1:
             raise RequestError(f"{name} is {getattr(esd, name)}; it must be at least 1.")
+    if esd.lora_rank < 0:
+        raise RequestError(f"lora_rank is {esd.lora_rank}; give at least 1, or 0 to train whole weights.")
     if esd.checkpoint_every % esd.refresh and esd.sampling == "edited":
         raise RequestError("checkpoint_every must be a multiple of refresh, so that it can be resumed.")

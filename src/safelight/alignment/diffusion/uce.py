@@ -10,8 +10,9 @@ over what is erased, c, and what is kept, p. It is solved once, in double precis
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from safelight.alignment.delta import Delta, Provenance, part_sha256
@@ -39,6 +40,9 @@ _EMBEDDERS = {
 class UCE:
     """Makes every one of ``concepts`` mean ``target``, or with "" nothing, and ``preserve`` what it meant.
 
+    With ``add`` it goes on meaning what it meant, and so much of each of these words besides (of less than
+    nothing, less of it), as ``Debias`` finds out.
+
     A concept can have several names, between commas: each is edited in every one of ``templates``. ``tokens``
     says at which of their states: the ``last`` of the name, all ``words`` of it, and the ``end`` of the text
     with what fills it up. ``erase_weight``, ``preserve_weight`` and ``ridge`` are w_e, w_p and λ.
@@ -54,6 +58,7 @@ class UCE:
     erase_weight: float = 1.0
     preserve_weight: float = 1.0
     ridge: float = 0.5
+    add: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -65,7 +70,7 @@ class UCE:
         layers are not known, or if nothing would be changed.
         """
         denoiser = denoiser_of(pipe)
-        check_names((*self.concepts, *self.preserve, self.target), pipe)
+        check_names((*self.concepts, *self.preserve, self.target, *self.add), pipe)
         layers = _layers(denoiser)
         matrices = {reads: self._matrix(denoiser, reads) for reads in layers}
         differences = {
@@ -84,9 +89,7 @@ class UCE:
         kept = [name for concept in self.preserve for name in names_of(concept)]
         states = _States(denoiser, reads)
         erased = torch.cat([states.of(t, name, self.tokens) for name in names for t in self.templates])
-        meant = torch.cat(
-            [states.instead(t, name, self.target, self.tokens) for name in names for t in self.templates]
-        )
+        meant = torch.cat([self._meant(states, t, name) for name in names for t in self.templates])
         preserved = [states.of(t, name, self.tokens) for name in kept for t in self.templates]
         return closed_form(
             erased,
@@ -96,6 +99,14 @@ class UCE:
             self.preserve_weight,
             self.ridge,
         )
+
+    def _meant(self, states: _States, template: str, name: str) -> Tensor:
+        if not self.add:
+            return states.instead(template, name, self.target, self.tokens)
+        meant = states.of(template, name, self.tokens)
+        for word, share in self.add.items():
+            meant = meant + share * states.instead(template, name, word, self.tokens)
+        return meant
 
 
 def closed_form(
@@ -192,6 +203,10 @@ def _check(settings: UCE) -> None:
     check_apart(settings.concepts, settings.preserve)
     if any(settings.target in names_of(concept) for concept in settings.concepts):
         raise RequestError(f'"{settings.target}" cannot mean itself and be edited; give another target.')
+    if settings.target and settings.add:
+        raise RequestError("give a target or what to add, not both.")
+    if not all(map(math.isfinite, settings.add.values())):
+        raise RequestError("how much is added must be a number.")
     _check_states(settings.templates, settings.tokens)
     weights: Mapping[str, float] = {
         "erase_weight": settings.erase_weight,

@@ -104,8 +104,9 @@ class PolicyConcepts:
         rest = [self._known[c] for c in policy.categories if c in self._known and c not in told]
         self.all = tuple(dict.fromkeys([*own.values(), *rest]))
 
-    def text(self, label: str) -> str:
-        return self._own.get(label, f"a {label}")
+    def text(self, name: str) -> str:
+        """Of a label or category."""
+        return self._known.get(name, f"a {name}")
 
     def of(self, verdict: Verdict) -> tuple[str, ...]:
         """Of what decided the verdict; none if that is nothing that one could lead away from."""
