@@ -1,7 +1,7 @@
 """Runs the benchmarks named (all of them if none is) and writes results/NAME.json beside this file.
 
 python benchmarks/run.py [speed] [text_filter] [image_filter] [concept_filter] [known_images] [autoencoder]
-    [guidance] [erasing]
+    [guidance] [erasing] [memory]
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import erasing
 import guidance
 import image_filter
 import known_images
+import memory
 import speed
 import text_filter
 from safelight.evaluation.results import write_results
@@ -28,6 +29,7 @@ BENCHMARKS = {
     "concept_filter": concept_filter.measure,
     "guidance": guidance.measure,
     "erasing": erasing.measure,
+    "memory": memory.measure,
 }
 RESULTS = Path(__file__).parent / "results"
 

@@ -60,6 +60,13 @@ def test_each_look_says_how_to_go_on(made: Any) -> None:
     assert delta.about.settings["attributes"] == {"dog": 3.0, "cow": 3.0}
 
 
+def test_after_an_edit_that_went_too_far_the_pace_is_halved(made: Any) -> None:
+    """By hand: α = ½, for half was missing; then too much by half, so that ½ - ½ · ½; then too much again."""
+    looks = ({"dog": 4, "cow": 0}, {"dog": 0, "cow": 4}, {"dog": 1, "cow": 3}, {"dog": 2, "cow": 2})
+    delta, _ = Debias("cat", {"dog": 1, "cow": 1}, pace=1, **FAST).edit(made, Eye(*looks))
+    assert delta.about.settings["add"]["cow"] == pytest.approx(1 / 2 - 1 / 4 - 1 / 8)
+
+
 def test_the_best_edit_is_kept(made: Any) -> None:
     eye = Eye({"dog": 4, "cow": 0}, {"dog": 3, "cow": 2}, {"dog": 0, "cow": 4}, {"dog": 4, "cow": 1})
     delta, history = Debias("cat", {"dog": 1, "cow": 1}, pace=1, **FAST).edit(made, eye)

@@ -83,18 +83,18 @@ def test_states_are_those_of_the_places_that_were_named(made: Any) -> None:
     states = denoiser.encode(["a cat on a mat"])["encoder_hidden_states"][0]
     of = _States(denoiser, "encoder_hidden_states").of
     template = "a {} a mat"
-    assert torch.equal(of(template, "cat on", ["words"]), states[start:stop])
-    assert torch.equal(of(template, "cat on", ["last"]), states[stop - 1 : stop])
-    assert torch.equal(of(template, "cat on", ["end"]), states[len(ids) - 1 :])
+    assert torch.equal(of([(template, "cat on")], ["words"]), states[start:stop])
+    assert torch.equal(of([(template, "cat on")], ["last"]), states[stop - 1 : stop])
+    assert torch.equal(of([(template, "cat on")], ["end"]), states[len(ids) - 1 :])
     instead = _States(denoiser, "encoder_hidden_states").instead
     nothing = denoiser.encode([""])["encoder_hidden_states"][0]
     assert torch.allclose(
-        instead(template, "cat on", "", ["words"]), nothing[1:].mean(0).expand(stop - start, -1)
+        instead([(template, "cat on")], "", ["words"]), nothing[1:].mean(0).expand(stop - start, -1)
     )
-    assert torch.equal(instead(template, "cat on", "", ["end"]), nothing[len(ids) - 1 :])
+    assert torch.equal(instead([(template, "cat on")], "", ["end"]), nothing[len(ids) - 1 :])
     dog = denoiser.encode(["a dog a mat"])["encoder_hidden_states"][0]
     assert torch.equal(
-        instead(template, "cat on", "dog", ["last"])[0], dog[len(made.tokenizer("a dog").input_ids) - 2]
+        instead([(template, "cat on")], "dog", ["last"])[0], dog[len(made.tokenizer("a dog").input_ids) - 2]
     )
 
 

@@ -23,8 +23,8 @@ class Debias:
 
     The concept goes on meaning what it means, c, and α_a of each attribute a besides: eq. 7 of Gandikota et
     al. (2024, arXiv:2308.14761) with g = c + Σ α_a a. The α are found by looking at ``pictures`` after each
-    of at most ``rounds`` edits, α_a ← α_a + ``pace`` (wanted share - share seen), until no share is further
-    away than ``tolerance``.
+    of at most ``rounds`` edits, α_a ← α_a + pace (wanted share - share seen), until no share is further away
+    than ``tolerance``. The ``pace`` is halved whenever an edit went too far.
 
     The rest is as in ``UCE``. Raises ``RequestError`` for settings that make no sense.
     """
@@ -61,10 +61,12 @@ class Debias:
         if _apart(history[0], wanted) <= self.tolerance:
             raise ModelError(f'pictures of "{self.concept}" are as wanted already; nothing was changed.')
         edits: list[Delta] = []
-        added = dict.fromkeys(self.attributes, 0.0)
+        added, pace = dict.fromkeys(self.attributes, 0.0), self.pace
         while len(edits) < self.rounds and _apart(history[-1], wanted) > self.tolerance:
+            if edits and _too_far(history[-2], history[-1], wanted):
+                pace /= 2
             for name, share in history[-1].items():
-                added[name] += self.pace * (wanted[name] - share)
+                added[name] += pace * (wanted[name] - share)
             edits.append(self._method(added).edit(pipe))
             with edits[-1].attach(pipe):
                 history.append(self._seen(pipe, shows))
@@ -102,6 +104,11 @@ class Debias:
 
 def _apart(seen: Shares, wanted: Shares) -> float:
     return max(abs(seen[name] - share) for name, share in wanted.items())
+
+
+def _too_far(before: Shares, after: Shares, wanted: Shares) -> bool:
+    """Whether what is missing now is mostly what there was too much of."""
+    return sum((share - before[name]) * (share - after[name]) for name, share in wanted.items()) < 0
 
 
 def _check(settings: Debias) -> None:

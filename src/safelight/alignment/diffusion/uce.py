@@ -29,6 +29,11 @@ Tokens = Literal["last", "words", "end"]
 TOKENS: tuple[Tokens, ...] = get_args(Tokens)
 TEMPLATES = ("{}", "image of {}", "photo of {}", "portrait of {}", "picture of {}", "painting of {}")
 
+# A text, with {} for the name, and the name.
+_Pair = tuple[str, str]
+
+_BATCH = 64
+
 # What transformers read the text with: from its tokens, and from all of it.
 _EMBEDDERS = {
     "encoder_hidden_states": "context_embedder.weight",
@@ -85,28 +90,28 @@ class UCE:
     def _matrix(self, denoiser: Denoiser, reads: str) -> Tensor:
         import torch
 
-        names = [name for concept in self.concepts for name in names_of(concept)]
-        kept = [name for concept in self.preserve for name in names_of(concept)]
         states = _States(denoiser, reads)
-        erased = torch.cat([states.of(t, name, self.tokens) for name in names for t in self.templates])
-        meant = torch.cat([self._meant(states, t, name) for name in names for t in self.templates])
-        preserved = [states.of(t, name, self.tokens) for name in kept for t in self.templates]
+        pairs = self._pairs(self.concepts)
+        erased, kept = states.of(pairs, self.tokens), self._pairs(self.preserve)
         return closed_form(
             erased,
-            meant,
-            torch.cat([states.nothing(), *preserved]),
+            self._meant(states, pairs, erased),
+            torch.cat([states.nothing(), states.of(kept, self.tokens)]) if kept else states.nothing(),
             self.erase_weight,
             self.preserve_weight,
             self.ridge,
         )
 
-    def _meant(self, states: _States, template: str, name: str) -> Tensor:
+    def _pairs(self, concepts: Sequence[str]) -> list[_Pair]:
+        names = [name for concept in concepts for name in names_of(concept)]
+        return [(template, name) for name in names for template in self.templates]
+
+    def _meant(self, states: _States, pairs: Sequence[_Pair], before: Tensor) -> Tensor:
         if not self.add:
-            return states.instead(template, name, self.target, self.tokens)
-        meant = states.of(template, name, self.tokens)
-        for word, share in self.add.items():
-            meant = meant + share * states.instead(template, name, word, self.tokens)
-        return meant
+            return states.instead(pairs, self.target, self.tokens)
+        return before + sum(
+            share * states.instead(pairs, word, self.tokens) for word, share in self.add.items()
+        )
 
 
 def closed_form(
@@ -143,26 +148,41 @@ class _States:
     def __init__(self, denoiser: Denoiser, reads: str) -> None:
         self._denoiser = denoiser
         self._reads = reads
-        self._known: dict[str, Tensor] = {}
 
-    def of(self, template: str, name: str, tokens: Sequence[Tokens]) -> Tensor:
-        """(n, C)."""
+    def of(self, pairs: Sequence[_Pair], tokens: Sequence[Tokens]) -> Tensor:
+        """(n, C). Of many texts only these states are kept."""
         import torch
 
-        states = self._encoded(template.format(name))
-        if states.ndim == 1:
-            return states[None]
-        return torch.cat([states[self._places(words, template, name, tokens)] for words in self._words()])
+        rows = []
+        for start in range(0, len(pairs), _BATCH):
+            batch = pairs[start : start + _BATCH]
+            encoded = self._encoded([template.format(name) for template, name in batch])
+            for states, (template, name) in zip(encoded, batch, strict=True):
+                if states.ndim == 1:
+                    rows.append(states[None])
+                else:
+                    rows += [
+                        states[self._places(each, template, name, tokens)] for each in self._words(states)
+                    ]
+        return torch.cat(rows)
 
-    def instead(self, template: str, name: str, target: str, tokens: Sequence[Tokens]) -> Tensor:
+    def instead(self, pairs: Sequence[_Pair], target: str, tokens: Sequence[Tokens]) -> Tensor:
         """What takes the place of each of these: the last word of the target, or no word; the same end."""
         import torch
 
-        states = self._encoded(template.format(target) if target else "")
+        texts = {template: template.format(target) if target else "" for template, _ in pairs}
+        encoded = dict(zip(texts, self._encoded(list(texts.values())), strict=True))
+        return torch.cat([self._instead(encoded[t], t, name, target, tokens) for t, name in pairs])
+
+    def _instead(
+        self, states: Tensor, template: str, name: str, target: str, tokens: Sequence[Tokens]
+    ) -> Tensor:
+        import torch
+
         if states.ndim == 1:
             return states[None]
         rows = []
-        for words in self._words():
+        for words in self._words(states):
             word = (
                 states[words.last(template.partition("{}")[0] + target)]
                 if target
@@ -175,7 +195,7 @@ class _States:
         return torch.cat(rows)
 
     def nothing(self) -> Tensor:
-        states = self._encoded("")
+        states: Tensor = self._encoded([""])[0]
         return states if states.ndim == 2 else states[None]
 
     def _places(self, words: Words, template: str, name: str, tokens: Sequence[Tokens]) -> list[int]:
@@ -190,13 +210,13 @@ class _States:
             places.append(last)
         return [*places, *(range(end, words.where.stop) if "end" in tokens else ())]
 
-    def _words(self) -> Sequence[Words]:
-        return self._denoiser.words(len(self._encoded("")))
+    def _words(self, states: Tensor) -> Sequence[Words]:
+        return self._denoiser.words(len(states))
 
-    def _encoded(self, text: str) -> Tensor:
-        if text not in self._known:
-            self._known[text] = self._denoiser.encode([text])[self._reads][0].detach().float()
-        return self._known[text]
+    def _encoded(self, texts: Sequence[str]) -> Tensor:
+        """A row each, (L, C), or (C,) where it is of all of the text."""
+        rows: Tensor = self._denoiser.encode(texts)[self._reads].detach().float()
+        return rows
 
 
 def _check(settings: UCE) -> None:
