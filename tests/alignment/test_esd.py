@@ -93,6 +93,14 @@ def test_the_way_is_that_of_the_pipeline(made: Any) -> None:
     assert all(torch.allclose(point.call["sample"], x) for point, x in zip(found, own, strict=True))
 
 
+def _by_hand(denoiser: Any, pool: Any) -> float:
+    """The mean over the three points that the first batch draws, one by one."""
+    rows = torch.randint(len(pool), (3,), generator=torch.Generator().manual_seed(0)).tolist()
+    said = [denoiser.module(**{**pool[row].call, "return_dict": False})[0] for row in rows]
+    errors = [(each - pool[row].target).square().mean() for each, row in zip(said, rows, strict=True)]
+    return float(sum(errors) / 3)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.filterwarnings("ignore")
 def test_the_loss_is_that_of_the_paper(name: str, pipe: Any) -> None:
@@ -106,31 +114,8 @@ def test_the_loss_is_that_of_the_paper(name: str, pipe: Any) -> None:
         assert batches._error(batches._kept, 3, 0).item() == pytest.approx(0, abs=1e-9)
         _shift(chosen, 0.5)
         loss = batches.loss(0).item()
-        random = torch.Generator().manual_seed(0)
-        rows = torch.randint(len(batches._pool), (3,), generator=random).tolist()
-        cat = [
-            (
-                (
-                    denoiser.module(**{**batches._pool[i].call, "return_dict": False})[0]
-                    - batches._pool[i].target
-                )
-                ** 2
-            ).mean()
-            for i in rows
-        ]
-        random.manual_seed(0)
-        rows = torch.randint(len(batches._kept), (3,), generator=random).tolist()
-        dog = [
-            (
-                (
-                    denoiser.module(**{**batches._kept[i].call, "return_dict": False})[0]
-                    - batches._kept[i].target
-                )
-                ** 2
-            ).mean()
-            for i in rows
-        ]
-    assert loss == pytest.approx(float(sum(cat) / 3 + 0.5 * sum(dog) / 3), rel=1e-4)
+        cat, dog = (_by_hand(denoiser, pool) for pool in (batches._pool, batches._kept))
+    assert loss == pytest.approx(cat + 0.5 * dog, rel=1e-4)
     assert loss != pytest.approx(untouched, rel=1e-3)
 
 
@@ -268,6 +253,16 @@ def test_every_name_of_every_concept_is_walked(made: Any) -> None:
     batches = _Batches(ESD(["a cat, kitten", "blood"], **SHORT), denoiser, Whole(denoiser.module, {}))
     batches.loss(0)
     assert len(batches._pool) == 3 * 2 * 3
+
+
+def test_no_text_can_be_preserved(made: Any) -> None:
+    denoiser = denoiser_of(made)
+    batches = _Batches(ESD(["a cat"], preserve=[""], **SHORT), denoiser, Whole(denoiser.module, {}))
+    batches.loss(0)
+    point = batches._kept[0]
+    assert torch.allclose(point.target, ask(denoiser, point.call, ""), atol=1e-5)
+    nothing = denoiser.encode([""])["encoder_hidden_states"]
+    assert torch.equal(point.call["encoder_hidden_states"], nothing)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class ESD:
 
     ``selection`` says which parameters are trained. With an ``anchor`` its prediction takes the place of
     ε*(x_t, t), the first term; with ``erase_from`` the concept is taken out of that text alone. On
-    ``preserve`` the network is to answer as before, a loss that counts ``preserve_weight``.
+    ``preserve`` the network is to answer as before, a loss that counts ``preserve_weight``; "" is no text.
 
     x_t comes from ``walks`` generations of each text, ``steps_of_walk`` steps long, guided by ``scale``, with
     the ``frozen`` network, walked once, or with the ``edited`` one, walked again every ``refresh`` steps.
@@ -179,7 +179,7 @@ class _Batches:
             yield Goal(prompt, _target(concept, esd.eta, esd.anchor or esd.erase_from), tuple(others))
 
     def _keeping(self) -> Iterator[Goal]:
-        for name in (name for each in self._esd.preserve for name in names_of(each)):
+        for name in (name for each in self._esd.preserve for name in names_of(each) or [""]):
             yield Goal(name, _same(name))
 
     def _points(self, goal: Goal, turn: int) -> list[Point]:
