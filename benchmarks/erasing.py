@@ -18,10 +18,12 @@ from safelight.alignment.diffusion.parameters import parameters
 from safelight.storybook.detector import Judge
 
 _CONCEPT, _ASKED = "a gun", ("a gun", "a pistol", "a revolver", "a firearm")
-_BATCH, _EVERY, _MOST, _ROUNDS = 8, 10, 400, 3
+_BATCH, _EVERY, _MOST, _ROUNDS = 8, 1, 60, 5
 _PICTURES, _GONE = 6, 0.02
 _STEPS_OF_WALK, _SCALE, _TIMESTEPS = 50, 3.0, 1000
-_PLAIN_RATE, _OUR_RATE = 1e-3, 1e-3
+# Each the best of those tried, in wall time: 1, 2, 3 and 5e-3; 1, 2, 4 and 8e-3.
+_PLAIN_RATE, _OUR_RATE = 2e-3, 2e-3
+_WALKS, _STEPS_OF_OUR_WALK, _PART = 4, 10, 0.5
 
 
 class _Clock:
@@ -63,6 +65,7 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     whole = all(len(each) == _ROUNDS for each in times.values())
     ratios = [a / b for a, b in zip(times["plain"], times["ours"], strict=True)] if whole else []
     run = {"concept": _CONCEPT, "batch": _BATCH, "rounds": _ROUNDS, "rates": [_PLAIN_RATE, _OUR_RATE]}
+    run |= {"walks": _WALKS, "steps of a walk": _STEPS_OF_OUR_WALK, "part of a walk": _PART}
     figures: dict[str, float | None] = {
         f"{name}: s": median(each) if each else None for name, each in times.items()
     }
@@ -71,7 +74,18 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
 
 
 def _ours(pipe: Any, seed: int, clock: _Clock) -> None:
-    esd = ESD([_CONCEPT], rate=_OUR_RATE, steps=_MOST, batch=_BATCH, measured_every=_EVERY, seed=seed)
+    esd = ESD(
+        [_CONCEPT],
+        rate=_OUR_RATE,
+        steps=_MOST,
+        batch=_BATCH,
+        walks=_WALKS,
+        steps_of_walk=_STEPS_OF_OUR_WALK,
+        part=_PART,
+        measured_every=_EVERY,
+        patience=_MOST,
+        seed=seed,
+    )
     esd.tune(pipe, measure=clock.look)
 
 

@@ -80,6 +80,19 @@ def test_a_point_is_what_the_frozen_network_says_there(name: str, jitter: bool, 
     assert len(times) > 3 if jitter else len(times) == 3
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.filterwarnings("ignore")
+def test_a_part_of_a_walk_is_its_beginning(name: str, pipe: Any) -> None:
+    made, options, _ = family(name, pipe)
+    denoiser, goal = denoiser_of(made), Goal("a cat", lambda said: said["a cat"])
+    before = draw(made, "a cat", **options)
+    whole, part = (points(denoiser, goal, [4, 5], steps=5, part=part) for part in (1.0, 0.5))
+    assert (len(whole), len(part)) == (5 * 2, 3 * 2)
+    for one, other in zip(part, whole, strict=False):
+        assert torch.equal(one.target, other.target)
+    assert (draw(made, "a cat", **options) == before).all(), "the next call is drawn to its end"
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_the_way_is_that_of_the_pipeline(made: Any) -> None:
     """The last point's x_t leads to the picture that the pipeline draws with that scale."""
@@ -275,6 +288,7 @@ def test_no_text_can_be_preserved(made: Any) -> None:
         ({"anchor": "a dog", "erase_from": "a cat"}, "not both"),
         ({"batch": 0}, "batch is 0"),
         ({"walks": 0}, "walks is 0"),
+        ({"part": 0.0}, "part is 0.0"),
         ({"lora_rank": -1}, "lora_rank is -1"),
         ({"sampling": "edited", "refresh": 30}, "must be a multiple of refresh"),
     ],

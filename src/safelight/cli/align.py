@@ -52,6 +52,10 @@ LoraRank = Annotated[
     int,
     typer.Option(min=0, help="Train a change of this rank; nothing is copied.", show_default="whole weights"),
 ]
+Part = Annotated[
+    float,
+    typer.Option(help="Of each walk, from the noise on, where it is decided what a picture will show."),
+]
 Checkpointing = Annotated[
     bool, typer.Option("--checkpointing", help="Work out again, backwards, what else would be kept.")
 ]
@@ -171,6 +175,7 @@ def esd(
     sampling: Annotated[str, typer.Option(help="Who draws up to each point: frozen or edited.")] = "frozen",
     walks: Annotated[int, typer.Option(min=1, help="Generations of each name; each step is a point.")] = 4,
     jitter: Annotated[bool, typer.Option("--jitter", help="Timesteps between those of a walk.")] = False,
+    part: Part = 1.0,
     refresh: Annotated[int, typer.Option(min=1, help="Steps between walks of the edited network.")] = 50,
     measure: Measured = 0,
     lora_rank: LoraRank = 0,
@@ -194,9 +199,9 @@ def esd(
     aim: dict[str, Any] = {"eta": eta, "anchor": anchor, "erase_from": erase_from}
     keep: dict[str, Any] = {"preserve": preserve, "preserve_weight": preserve_weight}
     pace: dict[str, Any] = {"steps": iterations, "batch": batch, "rate": rate, "accumulate": accumulate}
-    walk: dict[str, Any] = {"sampling": sampling, "walks": walks, "jitter": jitter, "refresh": refresh}
+    walk: dict[str, Any] = {"sampling": sampling, "walks": walks, "jitter": jitter, "part": part}
     memory: dict[str, Any] = {"lora_rank": lora_rank, "checkpointing": checkpointing}
-    often: dict[str, Any] = {"checkpoint_every": checkpoint, "measured_every": measure}
+    often: dict[str, Any] = {"refresh": refresh, "checkpoint_every": checkpoint, "measured_every": measure}
     method = ESD(concept, selection, **aim, **keep, **pace, **walk, **memory, **often, seed=seed)
     _check(out)
     _train(method, model, out, resume, (pictures, steps, seed), as_json)

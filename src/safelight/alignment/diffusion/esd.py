@@ -44,7 +44,8 @@ class ESD:
     x_t comes from ``walks`` generations of each text, ``steps_of_walk`` steps long, guided by ``scale``, with
     the ``frozen`` network, walked once, or with the ``edited`` one, walked again every ``refresh`` steps.
     Every step of every walk is a point, and ``batch`` of them, of any timesteps, are a batch. With ``jitter``
-    timesteps are drawn between those of the walk, as in the paper.
+    timesteps are drawn between those of the walk, as in the paper. With a ``part`` below 1 only so much of
+    each walk is walked, from the noise on, where it is decided what a picture will show.
 
     With a ``lora_rank`` what is trained is a change of that rank beside the selected matrices, and nothing of
     the network is copied; with ``checkpointing`` what it works out on the way is worked out again instead of
@@ -69,6 +70,7 @@ class ESD:
     steps_of_walk: int = 50
     scale: float = 3.0
     jitter: bool = False
+    part: float = 1.0
     refresh: int = 50
     checkpoint_every: int = 50
     measured_every: int = 0
@@ -192,6 +194,7 @@ class _Batches:
             esd.steps_of_walk,
             esd.scale,
             esd.jitter,
+            esd.part,
             self._adapter.off if esd.sampling == "edited" else None,
         )
 
@@ -229,6 +232,8 @@ def _check(esd: ESD) -> None:
     for name in ("batch", "walks", "steps_of_walk", "refresh"):
         if getattr(esd, name) < 1:
             raise RequestError(f"{name} is {getattr(esd, name)}; it must be at least 1.")
+    if not 0 < esd.part <= 1:
+        raise RequestError(f"part is {esd.part}; it must be above 0 and at most 1.")
     if esd.lora_rank < 0:
         raise RequestError(f"lora_rank is {esd.lora_rank}; give at least 1, or 0 to train whole weights.")
     if esd.checkpoint_every % esd.refresh and esd.sampling == "edited":

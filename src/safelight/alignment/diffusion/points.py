@@ -45,15 +45,17 @@ def points(
     steps: int = 50,
     scale: float = 3.0,
     jitter: bool = False,
+    part: float = 1.0,
     frozen: Frozen | None = None,
 ) -> list[Point]:
     """Every step of a generation from each seed, guided by ``scale``, is a point.
 
-    The whole way is walked once, by the network as it is. With ``jitter`` the timestep asked about is drawn
-    between a step's and the noisier one before it, as in the paper; else the predictions that led on are used
-    again. In the context that ``frozen`` gives the network is what it was before any edit.
+    The way, or ``part`` of it, from the noise on, is walked once, by the network as it is. With ``jitter``
+    the timestep asked about is drawn between a step's and the noisier one before it, as in the paper; else
+    the predictions that led on are used again. In the context that ``frozen`` gives the network is what it
+    was before any edit.
     """
-    return _Walk(denoiser, goal, seeds, jitter, frozen).points(steps, scale)
+    return _Walk(denoiser, goal, seeds, jitter, part, frozen).points(steps, scale)
 
 
 class _Walk:
@@ -63,6 +65,7 @@ class _Walk:
         goal: Goal,
         seeds: Sequence[int],
         jitter: bool,
+        part: float,
         frozen: Frozen | None,
     ) -> None:
         import torch
@@ -72,6 +75,7 @@ class _Walk:
         self._goal = goal
         self._seeds = seeds
         self._random = torch.Generator().manual_seed(seeds[0]) if jitter else None
+        self._part = part
         self._frozen = frozen
         self._points: list[Point] = []
 
@@ -108,6 +112,9 @@ class _Walk:
                 Point(self._rows.only(asked, slice(row, row + 1)), targets[row : row + 1])
                 for row in range(pictures)
             ]
+            walked = len(self._points) // pictures
+            if walked >= self._part * len(self._denoiser.pipe.scheduler.timesteps):
+                self._denoiser.pipe._interrupt = True  # diffusers' own way to end a call
             return raw
 
         return ask
