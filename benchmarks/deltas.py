@@ -24,14 +24,20 @@ ERASED = {"gun": [_GUN], "knife": [_KNIFE], "pencil-sketch": [_SKETCH], "gun-and
 
 def uce(concepts: list[str]) -> UCE:
     """Every other public word of the world is preserved."""
-    gone = {concept.partition(",")[0] for concept in concepts}
+    gone = _labels(concepts)
     kept = [each for each in (*THINGS.values(), *PLACES.values(), *STYLES.values()) if each.label not in gone]
     target = "cartoon" if gone & STYLES.keys() else "flower"
     return UCE(concepts, target, [", ".join(each.named) for each in kept])
 
 
 def esd_x(concepts: list[str]) -> ESD:
-    return ESD(concepts, "esd-x", rate=1e-3, steps=150, walks=2, steps_of_walk=25)
+    """Towards a flower; a style towards no text."""
+    anchor = "" if _labels(concepts) & STYLES.keys() else "a flower"
+    return ESD(concepts, "esd-x", anchor=anchor, rate=1e-3, steps=150, walks=2, steps_of_walk=25)
+
+
+def _labels(concepts: list[str]) -> set[str]:
+    return {concept.partition(",")[0] for concept in concepts}
 
 
 METHODS: dict[str, Callable[[list[str]], UCE | ESD]] = {"uce": uce, "esd-x": esd_x}

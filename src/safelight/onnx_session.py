@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 _CPU = "CPUExecutionProvider"
 
 
-def open_session(path: Path, providers: Sequence[str] = (_CPU,)) -> onnxruntime.InferenceSession:
-    """``providers`` are ONNX Runtime's, the first that can run a part of the network does.
+def open_session(
+    path: Path, providers: Sequence[str] = (_CPU,), network: bytes | None = None
+) -> onnxruntime.InferenceSession:
+    """``providers`` are ONNX Runtime's, the first that can run a part of the network does. With a ``network``
+    that was made of the file it is that one's.
 
     Raises ``ModelError`` for a file that is missing or damaged, and for a provider that is not there.
     """
@@ -30,7 +33,7 @@ def open_session(path: Path, providers: Sequence[str] = (_CPU,)) -> onnxruntime.
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=list(providers))
+        session = onnxruntime.InferenceSession(network or path, options, providers=list(providers))
     except Exception as error:  # onnxruntime's own exceptions have no common base but this
         raise ModelError(f"{path} cannot be loaded: {error}; install safelight again.") from error
     # ONNX Runtime says it on stderr and goes on without the provider.

@@ -8,7 +8,6 @@ picture.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -16,27 +15,23 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from safelight.errors import FilterError, MissingExtraError, ModelError, no_such
-from safelight.onnx_session import open_session
+from safelight.filters.image.yolo import STRIDE, Looked, Yolo
 from safelight.registry import register
 from safelight.types import Box, Finding
 
 if TYPE_CHECKING:
-    import onnxruntime
-
     Floats = NDArray[np.float32]
 
 _NETWORK = "320n.onnx"
 # Of the network that comes with nudenet 3.4.2.
 _SHA256 = "c15d8273adad2d0a92f014cc69ab2d6c311a06777a55545f2c4eb46f51911f0f"
-# Every size of a YOLO's input must be a multiple of it.
-_STRIDE = 32
 
 
 @register("image_filter", "nudenet")
@@ -74,12 +69,10 @@ class NudeNet:
         found = _check_hash(path, sha256 or ("" if model else _SHA256))
         self.name = name
         self.version = f"{path.stem} {found[:12]}"
-        self._session = open_session(path, providers)
-        self._input = self._session.get_inputs()[0].name
-        self._labels, trained_side = _about(path, self._session)
-        self.labels = frozenset(self._labels)
-        self._thresholds = _thresholds(self._labels, threshold, thresholds or {})
-        self._side = side or trained_side
+        self._network = Yolo(path, providers)
+        self.labels = frozenset(self._network.labels)
+        self._thresholds = _thresholds(self._network.labels, threshold, thresholds or {})
+        self._side = side or self._network.side
         self._iou = iou
         self._class_agnostic = class_agnostic
         self._thread_count = threads or os.cpu_count() or 1
@@ -95,19 +88,27 @@ class NudeNet:
 
     def _findings(self, image: Image.Image) -> list[Finding] | FilterError:
         try:
-            (output,) = self._session.run(None, {self._input: _pixels(image, self._side)})
-            boxes, scores = _boxes_and_scores(output, len(self._labels), self._side, image.size)
+            looked = self._network.look(_pixels(image, self._side))
         except (FilterError, OSError, SyntaxError, ValueError) as error:  # SyntaxError: Pillow's, for PNGs
             return FilterError(str(error))
-        if self._class_agnostic:
-            scores *= scores.argmax(0) == np.arange(len(scores))[:, None]
-        labels, places = np.nonzero(scores >= self._thresholds[:, None])
-        boxes, scores = boxes[places], scores[labels, places]
+        labels, places = self._kept(looked)
+        boxes, scores = looked.boxes(places), looked.scores[labels, places]
+        boxes *= np.tile(np.float32(max(image.size) / self._side) / np.array(image.size, np.float32), 2)
+        boxes = boxes.clip(0, 1)
         groups = np.zeros_like(labels) if self._class_agnostic else labels
         return [
-            Finding(self._labels[labels[i]], scores[i].item(), self.name, Box(*boxes[i].tolist()))
+            Finding(self._network.labels[labels[i]], scores[i].item(), self.name, Box(*boxes[i].tolist()))
             for i in _best(boxes, scores, groups, self._iou)
         ]
+
+    def _kept(self, looked: Looked) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Which labels, and at which places, reach their thresholds."""
+        reach = looked.scores >= self._thresholds[:, None]
+        if self._class_agnostic:
+            reach &= looked.scores.argmax(0) == np.arange(len(reach))[:, None]
+        # Of two axes numpy finds them more slowly.
+        labels, places = np.divmod(np.flatnonzero(reach), reach.shape[1])
+        return labels, places
 
 
 def _pixels(image: Image.Image, side: int) -> Floats:
@@ -123,25 +124,9 @@ def _pixels(image: Image.Image, side: int) -> Floats:
         raise FilterError("it is empty, or too long and thin to be seen")
     square = np.zeros((whole, whole, 3), np.uint8)
     square[: image.height, : image.width] = np.asarray(image.convert("RGB"))
-    pixels: Floats = cv2.dnn.blobFromImage(cv2.resize(square, (side, side)), 1 / 255)
+    planes = cv2.resize(square, (side, side)).transpose(2, 0, 1)[None]
+    pixels: Floats = np.multiply(planes, np.float32(1 / 255), dtype=np.float32, order="C")
     return pixels
-
-
-def _boxes_and_scores(output: Floats, labels: int, side: int, size: tuple[int, int]) -> tuple[Floats, Floats]:
-    """Boxes (places, 4) as shares of the picture, cut at its edges, and scores (labels, places).
-
-    ``output`` is (1, 4 + labels, places): the centre, width and height of each place in pixels of the input,
-    then a score for each label. Raises ``FilterError`` for anything else.
-    """
-    if output.ndim != 3 or output.shape[:2] != (1, 4 + labels):
-        raise FilterError(f"the network answers {output.shape}, which is no NudeNet; give another model")
-    centres_and_sizes, scores = np.split(output[0], [4])
-    if not (np.isfinite(centres_and_sizes).all() and ((scores >= 0) & (scores <= 1)).all()):
-        raise FilterError("the network answers something that is no number or no probability")
-    centres, sizes = centres_and_sizes.reshape(2, 2, -1)
-    shares = np.float32(max(size) / side) / np.array(size, np.float32)[:, None]
-    corners = np.concatenate([(centres - sizes / 2) * shares, (centres + sizes / 2) * shares])
-    return corners.T.clip(0, 1), scores
 
 
 def _best(boxes: Floats, scores: Floats, groups: NDArray[np.intp], iou: float) -> list[int]:
@@ -187,16 +172,6 @@ def _check_hash(path: Path, pinned: str) -> str:
     return found
 
 
-def _about(path: Path, session: onnxruntime.InferenceSession) -> tuple[tuple[str, ...], int]:
-    """The labels in order and the side in pixels, as the network itself says."""
-    about: dict[str, Any] = session.get_modelmeta().custom_metadata_map
-    try:
-        names, sides = ast.literal_eval(about["names"]), ast.literal_eval(about["imgsz"])
-        return tuple(str(names[number]) for number in range(len(names))), int(sides[0])
-    except (KeyError, IndexError, SyntaxError, TypeError, ValueError) as error:
-        raise ModelError(f"{path} names no labels as NudeNet's networks do; give another model.") from error
-
-
 def _thresholds(labels: Sequence[str], threshold: float, own: Mapping[str, float]) -> Floats:
     for label in own:
         if label not in labels:
@@ -209,8 +184,8 @@ def _thresholds(labels: Sequence[str], threshold: float, own: Mapping[str, float
 
 def _check(iou: float, side: int | None, threads: int | None) -> None:
     _check_unit("iou", iou)
-    if side is not None and (side < _STRIDE or side % _STRIDE):
-        raise FilterError(f"side is {side}; it must be a multiple of {_STRIDE}.")
+    if side is not None and (side < STRIDE or side % STRIDE):
+        raise FilterError(f"side is {side}; it must be a multiple of {STRIDE}.")
     if threads is not None and threads < 1:
         raise FilterError(f"threads is {threads}; give at least 1, or leave it out for one a core.")
 

@@ -1,0 +1,135 @@
+"""Networks without their end see the same, on tiny ones with a YOLO's and on NudeNet's own."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from safelight.filters.image.yolo import Yolo
+
+SIDE, STEPS, PLACES = 32, 4, 16 + 4 + 1
+PIXELS = np.zeros((1, 3, SIDE, SIDE), np.float32)
+
+
+def _save(path: Path, distances: Any, scores: Any, scale: float = 1.0) -> Path:
+    """A YOLO that always sees this; its boxes are ``scale`` times too large."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    x = np.concatenate([np.tile(np.arange(n) + 0.5, n) for n in (4, 2, 1)])
+    y = np.concatenate([np.repeat(np.arange(n) + 0.5, n) for n in (4, 2, 1)])
+    constants = {
+        "answer": np.concatenate([distances, np.log(scores) - np.log1p(-scores)])[None],
+        "parts": np.array([4 * STEPS, len(scores)]),
+        "by_side": np.array([1, 4, STEPS, PLACES]),
+        "steps": np.arange(STEPS)[None, None, :, None],
+        "axis": np.array([2]),
+        "pairs": np.array([2, 2]),
+        "middle": np.stack([x, y])[None],
+        "half": np.array(0.5),
+        "stride": scale * np.repeat([8, 16, 32], [16, 4, 1])[None, None],
+    }
+    node = helper.make_node
+    nodes = [
+        node("Split", ["answer", "parts"], ["distances", "logits"], axis=1),
+        node("Reshape", ["distances", "by_side"], ["sides"]),
+        node("Softmax", ["sides"], ["likely"], axis=2),
+        node("Mul", ["likely", "steps"], ["weighed"]),
+        node("ReduceSum", ["weighed", "axis"], ["mean"], keepdims=0),
+        node("Split", ["mean", "pairs"], ["before", "after"], axis=1),
+        node("Sub", ["middle", "before"], ["first"]),
+        node("Add", ["middle", "after"], ["last"]),
+        node("Sub", ["last", "first"], ["size"]),
+        node("Add", ["first", "last"], ["both"]),
+        node("Mul", ["both", "half"], ["centre"]),
+        node("Concat", ["centre", "size"], ["boxes"], axis=1),
+        node("Mul", ["boxes", "stride"], ["pixels"]),
+        node("Sigmoid", ["logits"], ["scores"]),
+        node("Concat", ["pixels", "scores"], ["output0"], axis=1),
+    ]
+    whole = ("parts", "by_side", "axis", "pairs")
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, "height", "width"])],
+        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, None)],
+        [
+            numpy_helper.from_array(value.astype(np.int64 if name in whole else np.float32), name)
+            for name, value in constants.items()
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    helper.set_model_props(model, {"names": "{0: 'FACE', 1: 'FOOT'}", "imgsz": f"[{SIDE}, {SIDE}]"})
+    save(model, path)
+    return path
+
+
+@pytest.fixture
+def seen() -> tuple[Any, Any]:
+    random = np.random.default_rng(0)
+    return random.normal(size=(4 * STEPS, PLACES)), random.uniform(0.01, 0.99, (2, PLACES))
+
+
+def _open(path: Path) -> Yolo:
+    return Yolo(path, ("CPUExecutionProvider",))
+
+
+def test_a_box_by_hand(tmp_path: Path) -> None:
+    """Place 5 of the first grid is at (1.5, 1.5): 1, 1, 2 and 0 steps of 8 pixels are (4, 4, 28, 12)."""
+    distances = np.zeros((4, STEPS, PLACES))
+    for side, steps in enumerate((1, 1, 2, 0)):
+        distances[side, steps, 5] = 50
+    scores = np.full((2, PLACES), 0.25)
+    network = _open(_save(tmp_path / "yolo.onnx", distances.reshape(-1, PLACES), scores))
+    assert network._cut
+    looked = network.look(PIXELS)
+    assert looked.boxes(np.array([5])) == pytest.approx(np.array([[4, 4, 28, 12]]), abs=1e-4)
+    assert looked.scores == pytest.approx(scores)
+    assert looked.boxes(np.array([], np.intp)).shape == (0, 4)
+
+
+def test_without_its_end_it_sees_the_same(
+    tmp_path: Path, seen: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, places = _save(tmp_path / "yolo.onnx", *seen), np.array([0, 7, 17, 20])
+    cut = _open(path)
+    imported = builtins.__import__
+
+    def missing(name: str, *rest: Any) -> Any:
+        if name == "onnx":
+            raise ImportError
+        return imported(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    whole = _open(path)
+    assert (cut._cut, whole._cut) == (True, False)
+    one, other = cut.look(PIXELS), whole.look(PIXELS)
+    assert np.array_equal(one.scores, other.scores)
+    assert one.boxes(places) == pytest.approx(other.boxes(places), abs=1e-4)
+
+
+def test_an_end_that_is_another_is_left_on(tmp_path: Path, seen: tuple[Any, Any]) -> None:
+    network, usual = (_open(_save(tmp_path / "yolo.onnx", *seen, scale)) for scale in (2.0, 1.0))
+    assert not network._cut
+    doubled, boxes = (each.look(PIXELS).boxes(np.array([3, 18])) for each in (network, usual))
+    assert doubled == pytest.approx(2 * boxes, abs=1e-4)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("nudenet") is None, reason="NudeNet is not installed")
+@pytest.mark.parametrize("side", [320, 224])
+def test_nudenet_is_cut(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safelight.filters.image import nudenet, yolo
+
+    path = nudenet._network(None)
+    cut = _open(path)
+    monkeypatch.setattr(yolo, "_without_end", lambda path: None)
+    pixels = np.random.default_rng(1).random((1, 3, side, side), np.float32)
+    one, other = (each.look(pixels) for each in (cut, _open(path)))
+    assert cut._cut
+    assert np.array_equal(one.scores, other.scores)
+    everywhere = np.arange(one.scores.shape[1])
+    assert one.boxes(everywhere) == pytest.approx(other.boxes(everywhere), abs=1e-3)
