@@ -33,7 +33,8 @@ def uce(concepts: list[str]) -> UCE:
 def esd_x(concepts: list[str]) -> ESD:
     """Towards a flower; a style towards no text."""
     anchor = "" if _labels(concepts) & STYLES.keys() else "a flower"
-    return ESD(concepts, "esd-x", anchor=anchor, rate=1e-3, steps=150, walks=2, steps_of_walk=25)
+    steps = 150 * len(concepts)
+    return ESD(concepts, "esd-x", anchor=anchor, rate=1e-3, steps=steps, walks=2, steps_of_walk=25)
 
 
 def _labels(concepts: list[str]) -> set[str]:
