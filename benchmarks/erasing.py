@@ -21,7 +21,8 @@ _CONCEPT, _ASKED = "a gun", ("a gun", "a pistol", "a revolver", "a firearm")
 _BATCH, _EVERY, _MOST, _ROUNDS = 8, 1, 60, 5
 _PICTURES, _GONE = 6, 0.02
 _STEPS_OF_WALK, _SCALE, _TIMESTEPS = 50, 3.0, 1000
-# Each the best of those tried, in wall time: 1, 2, 3 and 5e-3; 1, 2, 4 and 8e-3.
+# Of 1, 2, 3 and 5e-3 the first that was as good as any; ours of a dozen settings of rate and walks, the last
+# two on the seeds below.
 _PLAIN_RATE, _OUR_RATE = 2e-3, 4e-3
 _WALKS, _STEPS_OF_OUR_WALK, _PART = 2, 8, 0.5
 
