@@ -1,4 +1,4 @@
-"""Makes the deltas that docs/erasing.md measures: four things, each erased in three ways.
+"""Makes the deltas that docs/erasing.md measures: four things, each erased in two ways.
 
 python benchmarks/deltas.py FOLDER [NAME ...]
 safelight evaluate erasing FOLDER/*.safetensors --steps 15 --out OUT

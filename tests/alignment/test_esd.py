@@ -156,17 +156,18 @@ def same(one: Any, other: Any) -> bool:
     )
 
 
+def _stop(step: int, _: float) -> None:
+    if step == 2:
+        raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("sampling", ["frozen", "edited"])
 def test_interrupted_and_resumed_is_uninterrupted(sampling: Any, made: Any, tmp_path: Path) -> None:
     esd = ESD(["a cat"], sampling=sampling, jitter=True, refresh=2, preserve=["a dog"], **SHORT)
     whole = esd.edit(made)
 
-    def stop(step: int, _: float) -> None:
-        if step == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(ModelError, match="stopped after 2 of 4 steps"):
-        esd.tune(made, tmp_path, tell=stop)
+        esd.tune(made, tmp_path, tell=_stop)
     assert same(esd.tune(made, tmp_path)[0], whole)
     assert not same(
         ESD(["a cat"], sampling=sampling, jitter=True, refresh=2, seed=1, **SHORT).edit(made), whole
@@ -209,12 +210,8 @@ def test_with_a_rank_interrupted_and_resumed_is_uninterrupted(made: Any, tmp_pat
     esd = ESD(["a cat"], lora_rank=2, seed=3, **SHORT)
     whole = esd.edit(made)
 
-    def stop(step: int, _: float) -> None:
-        if step == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(ModelError, match="stopped after 2 of 4 steps"):
-        esd.tune(made, tmp_path, tell=stop)
+        esd.tune(made, tmp_path, tell=_stop)
     assert same(esd.tune(made, tmp_path)[0], whole)
 
 
