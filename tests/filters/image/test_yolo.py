@@ -1,4 +1,4 @@
-"""Networks without their end see the same, on tiny ones with a YOLO's and on NudeNet's own."""
+"""Networks in two halves see the same, on tiny ones with a YOLO's end and on NudeNet's own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from safelight.filters.image.yolo import Yolo
+from safelight.errors import FilterError
+from safelight.filters.image.yolo import Yolo, _Halved
 
-SIDE, STEPS, PLACES = 32, 4, 16 + 4 + 1
+SIDE, STEPS, GRIDS, PLACES = 32, 4, (4, 2, 1), 16 + 4 + 1
 PIXELS = np.zeros((1, 3, SIDE, SIDE), np.float32)
 
 
@@ -20,10 +21,12 @@ def _save(path: Path, distances: Any, scores: Any, scale: float = 1.0) -> Path:
     """A YOLO that always sees this; its boxes are ``scale`` times too large."""
     from onnx import TensorProto, helper, numpy_helper, save
 
-    x = np.concatenate([np.tile(np.arange(n) + 0.5, n) for n in (4, 2, 1)])
-    y = np.concatenate([np.repeat(np.arange(n) + 0.5, n) for n in (4, 2, 1)])
+    x = np.concatenate([np.tile(np.arange(n) + 0.5, n) for n in GRIDS])
+    y = np.concatenate([np.repeat(np.arange(n) + 0.5, n) for n in GRIDS])
     constants = {
-        "answer": np.concatenate([distances, np.log(scores) - np.log1p(-scores)])[None],
+        **_grids("distances", distances),
+        **_grids("logits", np.log(scores) - np.log1p(-scores)),
+        "map": np.array([1, 4 * STEPS + len(scores), -1]),
         "parts": np.array([4 * STEPS, len(scores)]),
         "by_side": np.array([1, 4, STEPS, PLACES]),
         "steps": np.arange(STEPS)[None, None, :, None],
@@ -34,9 +37,20 @@ def _save(path: Path, distances: Any, scores: Any, scale: float = 1.0) -> Path:
         "stride": scale * np.repeat([8, 16, 32], [16, 4, 1])[None, None],
     }
     node = helper.make_node
-    nodes = [
-        node("Split", ["answer", "parts"], ["distances", "logits"], axis=1),
-        node("Reshape", ["distances", "by_side"], ["sides"]),
+    nodes = [node("ReduceMean", ["images"], ["light"])]
+    for grid in GRIDS:
+        nodes += [
+            node("Add", [f"{name} {grid}", "light"], [f"{name} {grid} seen"])
+            for name in ("distances", "logits")
+        ]
+        nodes += [
+            node("Concat", [f"distances {grid} seen", f"logits {grid} seen"], [f"joined {grid}"], axis=1),
+            node("Reshape", [f"joined {grid}", "map"], [f"map {grid}"]),
+        ]
+    nodes += [
+        node("Concat", [f"map {grid}" for grid in GRIDS], ["answer"], axis=2),
+        node("Split", ["answer", "parts"], ["all distances", "all logits"], axis=1),
+        node("Reshape", ["all distances", "by_side"], ["sides"]),
         node("Softmax", ["sides"], ["likely"], axis=2),
         node("Mul", ["likely", "steps"], ["weighed"]),
         node("ReduceSum", ["weighed", "axis"], ["mean"], keepdims=0),
@@ -48,10 +62,10 @@ def _save(path: Path, distances: Any, scores: Any, scale: float = 1.0) -> Path:
         node("Mul", ["both", "half"], ["centre"]),
         node("Concat", ["centre", "size"], ["boxes"], axis=1),
         node("Mul", ["boxes", "stride"], ["pixels"]),
-        node("Sigmoid", ["logits"], ["scores"]),
+        node("Sigmoid", ["all logits"], ["scores"]),
         node("Concat", ["pixels", "scores"], ["output0"], axis=1),
     ]
-    whole = ("parts", "by_side", "axis", "pairs")
+    whole = ("map", "parts", "by_side", "axis", "pairs")
     graph = helper.make_graph(
         nodes,
         "tiny",
@@ -66,6 +80,14 @@ def _save(path: Path, distances: Any, scores: Any, scale: float = 1.0) -> Path:
     helper.set_model_props(model, {"names": "{0: 'FACE', 1: 'FOOT'}", "imgsz": f"[{SIDE}, {SIDE}]"})
     save(model, path)
     return path
+
+
+def _grids(name: str, values: Any) -> dict[str, Any]:
+    """(values, places) as one map for each grid."""
+    parts = np.split(values, np.cumsum([grid**2 for grid in GRIDS])[:-1], axis=1)
+    return {
+        f"{name} {grid}": part.reshape(1, -1, grid, grid) for grid, part in zip(GRIDS, parts, strict=True)
+    }
 
 
 @pytest.fixture
@@ -85,18 +107,18 @@ def test_a_box_by_hand(tmp_path: Path) -> None:
         distances[side, steps, 5] = 50
     scores = np.full((2, PLACES), 0.25)
     network = _open(_save(tmp_path / "yolo.onnx", distances.reshape(-1, PLACES), scores))
-    assert network._cut
+    assert network._boxes
     looked = network.look(PIXELS)
     assert looked.boxes(np.array([5])) == pytest.approx(np.array([[4, 4, 28, 12]]), abs=1e-4)
     assert looked.scores == pytest.approx(scores)
     assert looked.boxes(np.array([], np.intp)).shape == (0, 4)
 
 
-def test_without_its_end_it_sees_the_same(
+def test_in_halves_it_sees_the_same(
     tmp_path: Path, seen: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, places = _save(tmp_path / "yolo.onnx", *seen), np.array([0, 7, 17, 20])
-    cut = _open(path)
+    halved = _open(path)
     imported = builtins.__import__
 
     def missing(name: str, *rest: Any) -> Any:
@@ -106,30 +128,42 @@ def test_without_its_end_it_sees_the_same(
 
     monkeypatch.setattr(builtins, "__import__", missing)
     whole = _open(path)
-    assert (cut._cut, whole._cut) == (True, False)
-    one, other = cut.look(PIXELS), whole.look(PIXELS)
-    assert np.array_equal(one.scores, other.scores)
+    assert halved._boxes
+    assert not whole._boxes
+    one, other = halved.look(PIXELS), whole.look(PIXELS)
+    assert one.scores == pytest.approx(other.scores, abs=1e-6)
     assert one.boxes(places) == pytest.approx(other.boxes(places), abs=1e-4)
 
 
-def test_an_end_that_is_another_is_left_on(tmp_path: Path, seen: tuple[Any, Any]) -> None:
+def test_a_network_with_another_end_stays_whole(tmp_path: Path, seen: tuple[Any, Any]) -> None:
     network, usual = (_open(_save(tmp_path / "yolo.onnx", *seen, scale)) for scale in (2.0, 1.0))
-    assert not network._cut
+    assert not network._boxes
     doubled, boxes = (each.look(PIXELS).boxes(np.array([3, 18])) for each in (network, usual))
     assert doubled == pytest.approx(2 * boxes, abs=1e-4)
 
 
+def test_boxes_are_made_only_where_something_was_found(tmp_path: Path, seen: tuple[Any, Any]) -> None:
+    """A second half that fails is not missed as long as nobody wants a box."""
+    network = _open(_save(tmp_path / "yolo.onnx", *seen))
+    looked = network.look(PIXELS)
+    assert isinstance(looked, _Halved)
+    looked._seen = [np.full_like(each, np.nan) for each in looked._seen]
+    assert looked.boxes(np.array([], np.intp)).shape == (0, 4)
+    with pytest.raises(FilterError, match="no number"):
+        looked.boxes(np.array([3]))
+
+
 @pytest.mark.skipif(importlib.util.find_spec("nudenet") is None, reason="NudeNet is not installed")
 @pytest.mark.parametrize("side", [320, 224])
-def test_nudenet_is_cut(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nudenet_is_halved(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from safelight.filters.image import nudenet, yolo
 
     path = nudenet._network(None)
-    cut = _open(path)
-    monkeypatch.setattr(yolo, "_without_end", lambda path: None)
+    halved = _open(path)
+    monkeypatch.setattr(yolo, "_halves", lambda path: None)
     pixels = np.random.default_rng(1).random((1, 3, side, side), np.float32)
-    one, other = (each.look(pixels) for each in (cut, _open(path)))
-    assert cut._cut
-    assert np.array_equal(one.scores, other.scores)
+    one, other = (each.look(pixels) for each in (halved, _open(path)))
+    assert halved._boxes
+    assert one.scores == pytest.approx(other.scores, abs=1e-6)
     everywhere = np.arange(one.scores.shape[1])
     assert one.boxes(everywhere) == pytest.approx(other.boxes(everywhere), abs=1e-3)

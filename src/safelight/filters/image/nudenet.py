@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from importlib.util import find_spec
+from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,10 +90,10 @@ class NudeNet:
     def _findings(self, image: Image.Image) -> list[Finding] | FilterError:
         try:
             looked = self._network.look(_pixels(image, self._side))
+            labels, places = self._kept(looked)
+            boxes, scores = looked.boxes(places), looked.scores[labels, places]
         except (FilterError, OSError, SyntaxError, ValueError) as error:  # SyntaxError: Pillow's, for PNGs
             return FilterError(str(error))
-        labels, places = self._kept(looked)
-        boxes, scores = looked.boxes(places), looked.scores[labels, places]
         boxes *= np.tile(np.float32(max(image.size) / self._side) / np.array(image.size, np.float32), 2)
         boxes = boxes.clip(0, 1)
         groups = np.zeros_like(labels) if self._class_agnostic else labels
@@ -122,10 +123,17 @@ def _pixels(image: Image.Image, side: int) -> Floats:
     whole = max(image.size)
     if min(image.size) * side <= whole:  # less than a pixel would be left of it
         raise FilterError("it is empty, or too long and thin to be seen")
-    square = np.zeros((whole, whole, 3), np.uint8)
-    square[: image.height, : image.width] = np.asarray(image.convert("RGB"))
-    planes = cv2.resize(square, (side, side)).transpose(2, 0, 1)[None]
-    pixels: Floats = np.multiply(planes, np.float32(1 / 255), dtype=np.float32, order="C")
+    # Black is put around the picture only up to where pixels of both sizes begin together.
+    together = whole // gcd(whole, side)
+    width, height = (-(-length // together) * together for length in image.size)
+    picture = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    if (width, height) != image.size:
+        padding = ((0, height - image.height), (0, width - image.width), (0, 0))
+        picture = np.pad(picture, padding)
+    width, height = width * side // whole, height * side // whole
+    pixels = np.zeros((1, 3, side, side), np.float32)
+    planes = cv2.resize(picture, (width, height)).transpose(2, 0, 1)
+    np.multiply(planes, np.float32(1 / 255), out=pixels[0, :, :height, :width])
     return pixels
 
 
