@@ -64,14 +64,14 @@ def read_items(
     sorted; any other is a prompt, known by its number. With the stage "prompt", files have prompts in them,
     and folders are none; with "image", everything is a picture or a folder of them, and JSONL has their
     paths; with "pair", everything is JSONL with a prompt and a path on each line. Paths are from the
-    file's folder on. ``column`` has the prompts of tables.
+    file's folder on. ``column`` has the prompts of tables and JSONL.
 
     Raises ``RequestError`` for what looks like a file and is not there, for a folder without pictures and for
     a table without the column.
     """
     reader = _Reader(stage, column)
     sources = [reader.source(number, argument) for number, argument in enumerate(arguments, 1)]
-    return Items(sources or [_jsonl(stdin, stage, Path())])
+    return Items(sources or [_jsonl(stdin, stage, Path(), column)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class _Reader:
         if suffix in PICTURE_SUFFIXES and self.stage in ("prompt", "pair"):
             raise RequestError(f"{path} is a picture; leave --stage out to screen it.")
         if suffix == ".jsonl" or self.stage == "pair":
-            return _lines_of(path, lambda file: _jsonl(file, self.stage, path.parent))
+            return _lines_of(path, lambda file: _jsonl(file, self.stage, path.parent, self.column))
         if suffix in PICTURE_SUFFIXES or self.stage == "image":
             return iter([_picture(path)])
         if suffix == ".csv":
@@ -224,29 +224,29 @@ def _lines(path: Path, file: Iterable[bytes]) -> Iterator[Item]:
             yield Item("prompt", key, prompt)
 
 
-def _jsonl(file: Iterable[bytes], stage: Stage | None, folder: Path) -> Iterator[Item]:
+def _jsonl(file: Iterable[bytes], stage: Stage | None, folder: Path, column: str) -> Iterator[Item]:
     """One object a line; without an "id" it is the line's number, or the path."""
     for number, line in enumerate(file, 1):
         if line.strip():
-            yield _row(number, line, stage, folder)
+            yield _row(number, line, stage, folder, column)
 
 
-def _row(number: int, line: bytes, stage: Stage | None, folder: Path) -> Item:
+def _row(number: int, line: bytes, stage: Stage | None, folder: Path, column: str) -> Item:
     try:
         row = json.loads(line, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return Item("problem", {"id": number}, f"line {number} is not valid JSON.")
-    needed = {"image": ("path",), "pair": ("prompt", "path")}.get(stage or "prompt", ("prompt",))
+    needed = {"image": ("path",), "pair": (column, "path")}.get(stage or "prompt", (column,))
     if not isinstance(row, dict) or not all(name in row for name in needed):
         wanted = " and a ".join(f'"{name}"' for name in needed)
         return Item("problem", {"id": number}, f"line {number} is not an object with a {wanted}.")
     if "path" not in needed:
-        return Item("prompt", {"id": row.get("id", number)}, row["prompt"])
+        return Item("prompt", {"id": row.get("id", number)}, row[column])
     if not isinstance(row["path"], str):
         return Item("problem", {"id": row.get("id", number)}, f'the "path" on line {number} is not text.')
     path = folder / row["path"]
     key = {**({"id": row["id"]} if "id" in row else {}), "path": str(path)}
-    return Item("picture", key, path) if stage == "image" else Item("pair", key, (row["prompt"], path))
+    return Item("picture", key, path) if stage == "image" else Item("pair", key, (row[column], path))
 
 
 def _refuse(constant: str) -> None:

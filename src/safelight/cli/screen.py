@@ -32,7 +32,9 @@ def screen(
     stage: Annotated[
         Stage | None, typer.Option(help="Take every item for a prompt, a picture, or both together.")
     ] = None,
-    column: Annotated[str, typer.Option(help="Where CSV and Parquet files have the prompts.")] = "prompt",
+    column: Annotated[
+        str, typer.Option(help="Where CSV, Parquet and JSONL files have the prompts.")
+    ] = "prompt",
     explain: Annotated[
         bool, typer.Option("--explain", help="Say which words of a prompt were found.")
     ] = False,

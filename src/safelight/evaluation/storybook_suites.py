@@ -13,7 +13,7 @@ from safelight.errors import RequestError, no_such
 from safelight.evaluation.suite import Case, Suite
 from safelight.storybook.captions import Habits, misspelt, user_caption
 from safelight.storybook.plan import ASSOCIATIONS, HOLDABLE, SETTINGS, SUPPORTS, Plan, sample_plan
-from safelight.storybook.truth import Relation, RelationName, harms
+from safelight.storybook.truth import Relation, RelationName
 from safelight.storybook.vocabulary import (
     HAZARDS,
     HYPERNYMS,
@@ -267,12 +267,12 @@ def _setting(author: _Author, name: str) -> Case:
 
 def _benign(seed: int, count: int = 83) -> Iterator[Case]:
     """Harmless scenes without a word that brings a hazard along."""
-    return _scenes("benign", seed, count, lambda plan: not (_harmful_if_asked(plan) or _associated(plan)))
+    return _scenes("benign", seed, count, lambda plan: not (plan.harms or plan.brings_along))
 
 
 def _harmful(seed: int, count: int = 83) -> Iterator[Case]:
     """Scenes that are harmful by what is asked for, in whatever words."""
-    return _scenes("harmful", seed, count, _harmful_if_asked)
+    return _scenes("harmful", seed, count, lambda plan: bool(plan.harms))
 
 
 def _scenes(part: str, seed: int, count: int, wanted: Callable[[Plan], bool]) -> Iterator[Case]:
@@ -282,22 +282,7 @@ def _scenes(part: str, seed: int, count: int, wanted: Callable[[Plan], bool]) ->
         if wanted(plan):
             habits = author.manner(varied=True)
             prompt = author.word(plan, habits, lambda text: True)
-            yield author.case(prompt, plan, habits, expects=_asked(plan))
-
-
-def _asked(plan: Plan) -> tuple[str, ...]:
-    """The objects that captions mention; the associated ones come after them."""
-    return plan.objects[: len(plan.objects) - len(plan.unnamed)]
-
-
-def _harmful_if_asked(plan: Plan) -> bool:
-    objects = _asked(plan)
-    relations = tuple(r for r in plan.relations if max(r.subject, r.target) < len(objects))
-    return bool(harms(objects, relations))
-
-
-def _associated(plan: Plan) -> bool:
-    return bool(plan.setting) or any(label in ASSOCIATIONS for label in plan.objects)
+            yield author.case(prompt, plan, habits, expects=plan.named)
 
 
 def _model(seed: int) -> list[Case]:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from safelight.storybook.truth import Relation, RelationName
+from safelight.storybook.truth import Relation, RelationName, harms
 from safelight.storybook.vocabulary import ANIMALS, FOOD, HAZARDS, LABELS, PEOPLE, PLACES, STYLES
 
 HOLDABLE = (
@@ -53,6 +53,23 @@ class Plan:
     style: str
     setting: str = ""
     unnamed: frozenset[int] = frozenset()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The objects that captions mention; the associated ones come after them."""
+        return self.objects[: len(self.objects) - len(self.unnamed)]
+
+    @property
+    def harms(self) -> tuple[str, ...]:
+        """The categories of harm in what captions mention."""
+        objects = self.named
+        relations = tuple(r for r in self.relations if max(r.subject, r.target) < len(objects))
+        return harms(objects, relations)
+
+    @property
+    def brings_along(self) -> bool:
+        """Whether a word of its captions brings a hazard along, as "soldier" does."""
+        return bool(self.setting) or any(label in ASSOCIATIONS for label in self.objects)
 
     @property
     def groups(self) -> list[tuple[int, list[Relation]]]:

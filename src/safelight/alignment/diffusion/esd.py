@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from safelight.alignment.adapter import Adapter, LowRank, Whole
-from safelight.alignment.delta import Delta, Provenance, part_sha256
+from safelight.alignment.delta import Delta
 from safelight.alignment.denoiser import Denoiser, denoiser_of
 from safelight.alignment.diffusion.parameters import SELECTIONS, parameters
 from safelight.alignment.diffusion.points import Goal, Point, Target, points
+from safelight.alignment.fine_tuning import FineTuning
 from safelight.alignment.names import check_apart, check_names, names_of
 from safelight.alignment.rows import Rows
-from safelight.alignment.tuning import Curve, Measure, Plan, Tell, Tuning
+from safelight.alignment.tuning import Curve, Measure, Plan, Tell
 from safelight.errors import ModelError, RequestError, no_such
-from safelight.models import name_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,18 +101,12 @@ class ESD:
         """
         denoiser = denoiser_of(pipe)
         check_names((*self.concepts, *self.preserve, self.anchor, self.erase_from), pipe)
-        base = {denoiser.component: part_sha256(pipe, denoiser.component)}
-        adapter = self._adapter(denoiser)
-        try:
-            with _checkpointing(denoiser.module) if self.checkpointing else nullcontext():
-                tuning = Tuning(adapter.parameters, self._plan(), folder, {**asdict(self), "base": base})
-                curve = tuning.run(_Batches(self, denoiser, adapter).loss, measure, tell)
-            settings = {**asdict(self), "steps_done": tuning.done, "rates": curve.rates}
-            about = Provenance("esd", tuple(self.concepts), name_of(pipe), base, settings)
-            changes = adapter.differences().items()
-            return Delta.of({f"{denoiser.component}.{name}": each for name, each in changes}, about), curve
-        finally:
-            adapter.remove()
+        with _checkpointing(denoiser.module) if self.checkpointing else nullcontext():
+            adapter = self._adapter(denoiser)
+            work = FineTuning(
+                pipe, {denoiser.component: adapter}, "esd", tuple(self.concepts), asdict(self), self._plan()
+            )
+            return work.run(_Batches(self, denoiser, adapter).loss, folder, measure, tell)
 
     def _adapter(self, denoiser: Denoiser) -> Adapter:
         chosen = parameters(denoiser.module, self.selection)

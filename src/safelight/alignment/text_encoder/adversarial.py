@@ -1,0 +1,111 @@
+"""Adversarial training: an encoder that stays safe behind what an attacker puts before the words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from safelight.alignment.adapter import Adapter
+from safelight.alignment.text_encoder.distances import apart, mean
+from safelight.alignment.text_encoder.encoder import Reading, TextEncoder
+from safelight.alignment.text_encoder.method import Batch, Batches, Read, TextEncoderMethod
+from safelight.errors import RequestError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Adversarial(TextEncoderMethod):
+    """After Zhang et al. (2024, arXiv:2405.15234): the outer problem trains the encoder, the inner one
+    attacks it with ``prefix`` embeddings before the words of each unsafe prompt,
+
+        δ* = argmin_δ ‖T([δ; u]) - T*(u)‖,
+
+    the mean over the states of the words, by ``inner_steps`` steps of signed gradient of ``inner_rate`` (one
+    is the fast attack), from the ``warmup``-th step on. The authors compare what the denoiser predicts; that
+    depends on nothing but these states, and without it a step costs a hundredth. Then
+
+        L = w (‖T([δ*; u]) - T*([δ*; s])‖ + ‖T(u) - T*(s)‖) + ‖T([δ*; p]) - T*([δ*; p])‖ + ‖T(p) - T*(p)‖
+
+    with s what is safe in place of u, p a safe prompt, T* the encoder as it was and w ``weight``.
+    """
+
+    steps: int = 500
+    rate: float = 5e-4
+    prefix: int = 2
+    inner_steps: int = 5
+    inner_rate: float = 0.2
+    warmup: int = 50
+
+    name: ClassVar[str] = "adversarial"
+    in_pairs: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("prefix", "inner_steps"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+
+    def loss(self, read: Read) -> Tensor:
+        """Of prompts that nobody attacks."""
+        return mean(apart(read.safe, read.safe_was)) + self.weight * mean(apart(read.unsafe, read.twins_were))
+
+    def _batches(
+        self, pipe: object, encoders: Sequence[TextEncoder], adapters: Mapping[str, Adapter]
+    ) -> Batches:
+        return _Attacked(self, encoders, adapters)
+
+
+class _Attacked(Batches):
+    """Batches with the loss under attack besides."""
+
+    def _loss(self, encoder: TextEncoder, number: int, batch: Batch, was: Reading) -> Tensor:
+        import torch
+
+        method = self._method
+        assert isinstance(method, Adversarial)
+        if number // method.accumulate < method.warmup:
+            return super()._loss(encoder, number, batch, was)
+        unsafe, safe = list(batch.unsafe), list(batch.safe)
+        wanted, seed = was.rows(slice(0, len(unsafe))), method.seed * 1_000_003 + number
+        prefix = worst_prefix(
+            encoder, unsafe, wanted, method.prefix, method.inner_steps, method.inner_rate, seed
+        )
+        # Safe prompts are read behind any of these.
+        behind = prefix[torch.arange(len(safe)) % len(prefix)]
+        with self.off(), torch.no_grad():  # before anything of the loss, whose weights it changes for a while
+            twins_were, safe_was = encoder.read(batch.twins, prefix), encoder.read(safe, behind)
+        led = mean(apart(encoder.read(unsafe, prefix), twins_were))
+        kept = mean(apart(encoder.read(safe, behind), safe_was))
+        return super()._loss(encoder, number, batch, was) + kept + method.weight * led
+
+
+def worst_prefix(
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    wanted: Reading,
+    length: int = 2,
+    steps: int = 10,
+    rate: float = 0.2,
+    seed: int = 0,
+) -> Tensor:
+    """For each text, (n, length, C): what brings its words' states nearest to those ``wanted``.
+
+    It begins with embeddings of tokens drawn from ``seed``; each step moves every value by ``rate`` times
+    their spread, along the sign of the gradient.
+    """
+    import torch
+
+    table = encoder.embeddings.detach().float()
+    random = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(len(table), (len(texts), length), generator=random)
+    prefix, step = table[drawn.to(table.device)].clone(), rate * table.std()
+    for _ in range(steps):
+        prefix.requires_grad_()
+        words = encoder.read(texts, prefix).places(slice(encoder.first + length, None))
+        distance = mean(apart(words, wanted.places(slice(encoder.first, -length))))
+        (gradient,) = torch.autograd.grad(distance * len(texts), prefix)
+        prefix = (prefix - step * gradient.sign()).detach()
+    return prefix

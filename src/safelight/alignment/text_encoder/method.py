@@ -1,0 +1,226 @@
+"""What all ways of fine-tuning a text encoder have in common."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from safelight.alignment.adapter import Adapter, LowRank, Whole
+from safelight.alignment.delta import Delta
+from safelight.alignment.fine_tuning import FineTuning
+from safelight.alignment.names import check_names, names_of
+from safelight.alignment.text_encoder.encoder import Reading, TextEncoder, text_encoders
+from safelight.alignment.text_encoder.prompts import Prompts
+from safelight.alignment.tuning import Curve, Measure, Plan, Tell
+from safelight.errors import RequestError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# For so many steps at once the frozen encoder reads what they need.
+_BLOCK = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """How an encoder reads the prompts of a batch, as it is and as it ``was``.
+
+    Safe prompts end with the empty one. ``twins`` are what is safe in place of the unsafe ones, in the same
+    order, and ``concepts`` the names of what is taken out; each empty for a method that needs none.
+    """
+
+    constant: int
+    unsafe: Reading
+    safe: Reading
+    concepts: Reading
+    unsafe_was: Reading
+    safe_was: Reading
+    concepts_were: Reading
+    twins_were: Reading
+
+
+@dataclass(frozen=True)
+class TextEncoderMethod(ABC):
+    """``concepts`` are named in the delta and drawn as a proof; ``prompts`` are trained on.
+
+    Of the pipeline's ``encoders``, by default all, the last ``layers`` are trained, by default all, or with a
+    ``lora_rank`` a change of that rank beside their matrices. A batch is of ``unsafe`` and of ``safe``
+    prompts, and of the empty one, on which classifier-free guidance lives; ``weight`` is how much unsafe ones
+    count beside safe ones. ``patience`` is that of ``Plan``.
+
+    Raises ``RequestError`` for settings that make no sense.
+    """
+
+    concepts: Sequence[str]
+    prompts: Prompts
+    encoders: Sequence[str] = ()
+    layers: int = 0
+    lora_rank: int = 0
+    steps: int = 500
+    rate: float = 3e-4
+    unsafe: int = 16
+    safe: int = 24
+    weight: float = 1.0
+    accumulate: int = 1
+    checkpoint_every: int = 100
+    measured_every: int = 0
+    patience: int = 2
+    seed: int = 0
+
+    name: ClassVar[str]
+    in_pairs: ClassVar[bool] = False
+    reads_concepts: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not [name for name in self.concepts if name.strip()]:
+            raise RequestError("there is no concept to take out; name one.")
+        for name in ("unsafe", "safe"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if not 0 < self.weight < math.inf:
+            raise RequestError(f"weight is {self.weight}; it must be a number above 0.")
+        if self.lora_rank < 0:
+            raise RequestError(
+                f"lora_rank is {self.lora_rank}; give at least 1, or 0 to train whole weights."
+            )
+        if self.in_pairs and not self.prompts.pairs:
+            raise RequestError(f"{self.name} needs pairs of an unsafe prompt and a safe one; give some.")
+
+    @abstractmethod
+    def loss(self, read: Read) -> Tensor:
+        """Of what one encoder reads."""
+
+    def edit(self, pipe: Any) -> Delta:
+        """The delta that was learnt; as ``tune``."""
+        return self.tune(pipe)[0]
+
+    def tune(
+        self,
+        pipe: Any,
+        folder: Path | None = None,
+        measure: Measure | None = None,
+        tell: Tell | None = None,
+    ) -> tuple[Delta, Curve]:
+        """The delta that was learnt, and how; ``pipe`` is afterwards what it was.
+
+        Checkpoints are kept in ``folder``, from which a tuning that was stopped goes on. ``measure`` says how
+        much of the concepts is left. Raises ``RequestError`` for a concept that the model cannot read,
+        ``ModelError`` as ``FineTuning``.
+        """
+        check_names(self.concepts, pipe)
+        encoders = text_encoders(pipe, self.encoders)
+        adapters = {each.component: self._adapter(each) for each in encoders}
+        work = FineTuning(pipe, adapters, self.name, tuple(self.concepts), self.settings(), self._plan())
+        return work.run(self._batches(pipe, encoders, adapters).loss, folder, measure, tell)
+
+    def settings(self) -> Mapping[str, Any]:
+        """Without the prompts themselves."""
+        return {**asdict(self), "prompts": self.prompts.about()}
+
+    def _batches(
+        self, pipe: Any, encoders: Sequence[TextEncoder], adapters: Mapping[str, Adapter]
+    ) -> Batches:
+        return Batches(self, encoders, adapters)
+
+    def _adapter(self, encoder: TextEncoder) -> Adapter:
+        chosen = encoder.trained(self.layers)
+        if self.lora_rank:
+            return LowRank(encoder.module, chosen, self.lora_rank, self.seed)
+        return Whole(encoder.module, chosen)
+
+    def _plan(self) -> Plan:
+        return Plan(
+            self.steps, self.rate, self.accumulate, self.checkpoint_every, self.measured_every, self.patience
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Prompts of one batch, which depend on the seed and its number alone."""
+
+    unsafe: tuple[str, ...]
+    safe: tuple[str, ...]
+    concepts: tuple[str, ...]
+    twins: tuple[str, ...]
+
+    @property
+    def trained(self) -> list[str]:
+        """What is read by the encoder that is trained."""
+        return [*self.unsafe, *self.safe, *self.concepts]
+
+    def parts(self, reading: Reading) -> list[Reading]:
+        """Of the unsafe ones, the safe ones, the concepts and the twins."""
+        parts, done = [], 0
+        for texts in (self.unsafe, self.safe, self.concepts, self.twins):
+            parts.append(reading.rows(slice(done, done + len(texts))))
+            done += len(texts)
+        return parts
+
+
+class Batches:
+    """Reads batches with the encoders as they are and as they were."""
+
+    def __init__(
+        self, method: TextEncoderMethod, encoders: Sequence[TextEncoder], adapters: Mapping[str, Adapter]
+    ) -> None:
+        self._method = method
+        self._encoders = encoders
+        self._adapters = adapters
+        self._were: dict[int, list[Reading]] = {}
+
+    def loss(self, number: int) -> Tensor:
+        """The mean over the encoders."""
+        import torch
+
+        batch, were = self.batch(number), self._read_before(number)
+        losses = [
+            self._loss(encoder, number, batch, was) for encoder, was in zip(self._encoders, were, strict=True)
+        ]
+        return torch.stack(losses).mean()
+
+    def batch(self, number: int) -> Batch:
+        import torch
+
+        method, prompts = self._method, self._method.prompts
+        random = torch.Generator().manual_seed(method.seed * 1_000_003 + number)
+
+        def some(count: int, of: Sequence[Any]) -> list[Any]:
+            return [of[i] for i in torch.randint(len(of), (count,), generator=random).tolist()]
+
+        safe = (*some(method.safe, prompts.harmless), "")
+        named = tuple(name for each in method.concepts for name in names_of(each))
+        concepts = named if method.reads_concepts else ()
+        if method.in_pairs:
+            pairs = some(method.unsafe, prompts.pairs)
+            unsafe, twins = (tuple(pair[i] for pair in pairs) for i in (0, 1))
+            return Batch(unsafe, safe, concepts, twins)
+        return Batch(tuple(some(method.unsafe, prompts.harmful)), safe, concepts, ())
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """While it lasts, all encoders are what they were."""
+        with ExitStack() as stack:
+            for adapter in self._adapters.values():
+                stack.enter_context(adapter.off())
+            yield
+
+    def _loss(self, encoder: TextEncoder, number: int, batch: Batch, were: Reading) -> Tensor:
+        now, was = batch.parts(encoder.read(batch.trained)), batch.parts(were)
+        return self._method.loss(Read(encoder.constant, *now[:3], *was))
+
+    def _read_before(self, number: int) -> list[Reading]:
+        import torch
+
+        if number not in self._were:
+            self._were.clear()
+            with self.off(), torch.no_grad():
+                for each in range(number, number + _BLOCK):
+                    batch = self.batch(each)
+                    texts = [*batch.trained, *batch.twins]
+                    self._were[each] = [encoder.read(texts) for encoder in self._encoders]
+        return self._were.pop(number)

@@ -1,0 +1,165 @@
+"""``safelight align text-encoder``."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from safelight.cli.align.options import (
+    Accumulate,
+    Checkpoint,
+    Concepts,
+    LoraRank,
+    Measured,
+    Out,
+    Pictures,
+    Resume,
+)
+from safelight.cli.align.proof import check_out
+from safelight.cli.align.training import train
+from safelight.cli.items import read_items
+from safelight.cli.options import AsJson, Model, Seed, Steps
+from safelight.errors import RequestError, no_such
+
+if TYPE_CHECKING:
+    from safelight.alignment.text_encoder import Prompts
+
+_OWN = "the method's"
+
+Method = Annotated[str, typer.Option(help="safetext, des, safe-clip or adversarial.")]
+Unsafe = Annotated[
+    list[Path],
+    typer.Option("--unsafe", help="Unsafe prompts: CSV, Parquet, JSONL, or one a line; repeatable."),
+]
+Safe = Annotated[list[Path], typer.Option("--safe", help="Safe prompts, likewise.")]
+Pairs = Annotated[
+    list[Path], typer.Option("--pairs", help='Tables with the columns "unsafe" and "safe"; repeatable.')
+]
+Apart = Annotated[
+    list[Path],
+    typer.Option("--apart", help="Prompts to measure with: an error if they are trained on; repeatable."),
+]
+Encoders = Annotated[
+    list[str],
+    typer.Option("--encoder", help="text_encoder, text_encoder_2 …; repeatable.", show_default="all"),
+]
+Weight = Annotated[
+    float | None,
+    typer.Option(help="How much unsafe prompts count beside safe ones.", show_default=_OWN),
+]
+
+
+def text_encoder(
+    concept: Concepts,
+    out: Out,
+    method: Method = "safetext",
+    model: Model = "storybook",
+    unsafe: Unsafe = [],  # noqa: B006 - typer's way
+    safe: Safe = [],  # noqa: B006
+    pairs: Pairs = [],  # noqa: B006
+    apart: Apart = [],  # noqa: B006
+    column: Annotated[str, typer.Option(help="Where files have their prompts.")] = "prompt",
+    encoder: Encoders = [],  # noqa: B006
+    layers: Annotated[int, typer.Option(min=0, help="Train the last so many; 0 is all.")] = 0,
+    lora_rank: LoraRank = 0,
+    iterations: Annotated[int | None, typer.Option(min=1, help="Steps.", show_default=_OWN)] = None,
+    rate: Annotated[float | None, typer.Option(help="Of learning.", show_default=_OWN)] = None,
+    weight: Weight = None,
+    alpha: Annotated[float | None, typer.Option(help="des: how far from harm.", show_default=_OWN)] = None,
+    prefix: Annotated[
+        int | None, typer.Option(help="adversarial: what attackers put in front.", show_default=_OWN)
+    ] = None,
+    inner_steps: Annotated[
+        int | None, typer.Option(help="adversarial: of each attack.", show_default=_OWN)
+    ] = None,
+    unsafe_batch: Annotated[int | None, typer.Option(min=1, help="Unsafe ones.", show_default=_OWN)] = None,
+    safe_batch: Annotated[int | None, typer.Option(min=1, help="Safe ones.", show_default=_OWN)] = None,
+    accumulate: Accumulate = 1,
+    measure: Measured = 0,
+    checkpoint: Checkpoint = 100,
+    resume: Resume = False,
+    pictures: Pictures = 8,
+    steps: Steps = 25,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train a text encoder not to understand unsafe prompts; drawing pictures costs no more than before.
+
+    Without files of prompts, the storybook's own are trained on.
+
+    \b
+    Examples:
+      safelight align text-encoder --concept "a gun, a bomb" --out safer.safetensors
+      safelight align text-encoder --model ./stable-diffusion --method safe-clip --concept nudity
+          --pairs pairs.csv --safe captions.csv --out safer.safetensors
+    """
+    from safelight.alignment.text_encoder import METHODS
+
+    if method not in METHODS:
+        raise RequestError(no_such("method", method, METHODS))
+    check_out(out)
+    prompts = _prompts(model, (unsafe, safe, pairs), column, seed)
+    for path in apart:
+        prompts.check_apart(list(_read(path, column)))
+    given: dict[str, Any] = {"steps": iterations, "rate": rate, "weight": weight, "alpha": alpha}
+    given |= {"prefix": prefix, "inner_steps": inner_steps, "unsafe": unsafe_batch, "safe": safe_batch}
+    which: dict[str, Any] = {"encoders": encoder, "layers": layers, "lora_rank": lora_rank}
+    often: dict[str, Any] = {"checkpoint_every": checkpoint, "measured_every": measure}
+    own = _settings_of(method, given)
+    made = METHODS[method](concept, prompts, **which, **often, **own, accumulate=accumulate, seed=seed)
+    train(made, model, out, resume, (pictures, steps, seed), as_json)
+
+
+def _settings_of(method: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Those that were given. Raises ``RequestError`` for one that is for other methods."""
+    from safelight.alignment.text_encoder import METHODS
+
+    own = {name: value for name, value in given.items() if value is not None}
+    if foreign := own.keys() - {each.name for each in fields(METHODS[method])}:
+        option = foreign.pop().replace("_", "-")
+        raise RequestError(f"--{option} is not for {method}; leave it out.")
+    return own
+
+
+def _prompts(
+    model: str, files: tuple[Sequence[Path], Sequence[Path], Sequence[Path]], column: str, seed: int
+) -> Prompts:
+    """Of the files; without any, of the storybook's own grammar, apart from those of its suites."""
+    from safelight.alignment.text_encoder import Prompts
+
+    if any(files):
+        unsafe, safe, pairs = files
+        return Prompts(
+            tuple(prompt for path in unsafe for prompt in _read(path, column)),
+            tuple(prompt for path in safe for prompt in _read(path, column)),
+            tuple(
+                pair
+                for path in pairs
+                for pair in zip(_read(path, "unsafe"), _read(path, "safe"), strict=True)
+            ),
+        )
+    if model != "storybook":
+        raise RequestError("there are no prompts to train on; give --unsafe and --safe, or --pairs.")
+    from safelight.evaluation import suite
+    from safelight.evaluation.storybook_suites import SUITES
+    from safelight.storybook.prompts import training_prompts
+
+    measured = [case.prompt for name in SUITES for case in suite(name).cases]
+    own = training_prompts(seed=seed, apart=measured)
+    return Prompts(own.unsafe, own.safe, own.pairs)
+
+
+def _read(path: Path, column: str) -> Iterator[str]:
+    """Raises ``RequestError`` for a file that is missing, and for what is no prompt in it."""
+    if not path.is_file():
+        raise RequestError(f"there is no file {path}; give one that exists.")
+    for item in read_items([str(path)], io.BytesIO(), "prompt", column):
+        if item.kind == "problem" or not isinstance(item.value, str):
+            reason = item.value if item.kind == "problem" else "a prompt is no text."
+            raise RequestError(f"{path}: {reason}")
+        yield item.value

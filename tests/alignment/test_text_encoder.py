@@ -1,0 +1,303 @@
+"""Fine-tuning of text encoders, on tiny ones of every family with random weights."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipelines import family, sd
+from safelight.alignment.delta import Delta
+from safelight.alignment.denoiser import denoiser_of
+from safelight.alignment.text_encoder import DES, METHODS, Adversarial, Prompts, SafeCLIP, SafeText
+from safelight.alignment.text_encoder.adversarial import worst_prefix
+from safelight.alignment.text_encoder.des import least_like
+from safelight.alignment.text_encoder.distances import apart, mean
+from safelight.alignment.text_encoder.encoder import Reading, TextEncoder, text_encoders
+from safelight.alignment.text_encoder.method import Read
+from safelight.errors import ModelError, RequestError
+
+UNSAFE = ("a gun", "a gun in a park", "a dog with a gun")
+SAFE = ("a dog", "a cat in a park", "a boat", "a house")
+PROMPTS = Prompts(UNSAFE, SAFE, (("a bomb in a park", "a ball in a park"), ("a bomb", "a ball")))
+SHORT = {"steps": 3, "rate": 1e-3, "unsafe": 2, "safe": 3}
+
+
+def _weights(pipe: Any, part: str = "text_encoder") -> dict[str, torch.Tensor]:
+    return {name: each.clone() for name, each in getattr(pipe, part).state_dict().items()}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["sd", "sd2", "sdxl", "sd3", "flux"])
+def test_encoders_read_what_the_pipeline_reads(name: str, pipe: Any) -> None:
+    """Against diffusers' own ``encode_prompt``."""
+    made, *_ = family(name, pipe)
+    texts = ["a dog in a park", "a gun"]
+    with torch.no_grad():
+        read = [encoder.read(texts) for encoder in text_encoders(made)]
+        asked = denoiser_of(made).encode(texts)
+    states = asked["encoder_hidden_states"]
+    if name in ("sd", "sd2"):
+        assert torch.equal(read[0].states, states)
+        assert read[0].pooled is None
+    elif name == "sdxl":
+        assert torch.equal(torch.cat([each.states for each in read], -1), states)
+        assert torch.equal(read[1].pooled, asked["added_cond_kwargs"]["text_embeds"])
+        assert read[0].pooled is None
+    elif name == "sd3":
+        both = torch.cat([each.states for each in read], -1)
+        assert torch.equal(both, states[:, : both.shape[1], : both.shape[2]])
+        assert torch.equal(torch.cat([each.pooled for each in read], -1), asked["pooled_projections"])
+    else:
+        assert torch.equal(read[0].pooled, asked["pooled_projections"])
+        assert read[0].states is None
+        assert torch.equal(read[1].states, states)
+
+
+def test_encoders_are_chosen_by_name(pipe: Any) -> None:
+    made, *_ = family("sdxl", pipe)
+    assert [each.component for each in text_encoders(made, ["text_encoder_2"])] == ["text_encoder_2"]
+    with pytest.raises(RequestError, match="text_encoder_2"):
+        text_encoders(made, ["text_encoder_3"])
+
+
+def test_a_prefix_is_read_like_words(made: Any) -> None:
+    encoder = TextEncoder(made, "text_encoder")
+    ids = encoder._tokenizer(["gun"], add_special_tokens=False, return_tensors="pt").input_ids
+    with torch.no_grad():
+        behind = encoder.read(["dog"], encoder.embeddings[ids]).states
+        said = encoder.read(["gun dog"]).states
+    assert torch.allclose(behind, said, atol=1e-5)  # type: ignore[arg-type]
+
+
+def test_a_prefix_of_t5_is_before_everything(pipe: Any) -> None:
+    made, *_ = family("flux", pipe)
+    encoder = TextEncoder(made, "text_encoder_2")
+    prefix = torch.randn(1, 2, encoder.embeddings.shape[1], generator=torch.Generator().manual_seed(0))
+    ids = encoder._tokenizer(["dog"], padding="max_length", max_length=510, return_tensors="pt").input_ids
+    with torch.no_grad():
+        behind = encoder.read(["dog"], prefix).states
+        whole = torch.cat([prefix, encoder.embeddings[ids]], 1)
+        expected = encoder.module(inputs_embeds=whole).last_hidden_state
+    assert torch.allclose(behind, expected, atol=1e-5)  # type: ignore[arg-type]
+
+
+def test_clips_first_state_is_the_same_for_all_texts(made: Any) -> None:
+    encoder = TextEncoder(made, "text_encoder")
+    states = encoder.read(["a dog", "a gun in a park"]).states
+    assert states is not None
+    assert encoder.constant == 1
+    assert torch.allclose(states[0, 0], states[1, 0])
+    assert not torch.allclose(states[0, 3], states[1, 3])
+
+
+def test_embeddings_are_not_trained_and_the_last_layers_can_be(pipe: Any) -> None:
+    made, *_ = family("sdxl", pipe)
+    encoder = TextEncoder(made, "text_encoder")
+    every, last = encoder.trained(), encoder.trained(layers=1)
+    assert not [name for name in every if "embedding" in name]
+    assert [name for name in every if "layers.0." in name]
+    assert not [name for name in last if "layers.0." in name]
+    assert {name for name in every if "layers.0." not in name} == set(last)
+    assert [name for name in last if "final_layer_norm" in name]
+    with pytest.raises(RequestError, match="has 2"):
+        encoder.trained(layers=3)
+
+
+def _read(**parts: Any) -> Read:
+    """Each of one state and no pooled text, of CLIP without its first token."""
+    nothing = torch.zeros(0, 1, 2)
+    readings = {
+        name: Reading(torch.as_tensor(parts.get(name, nothing), dtype=torch.float32), None)
+        for name in Read.__slots__
+        if name != "constant"
+    }
+    return Read(constant=0, **readings)
+
+
+def test_safetext_by_hand() -> None:
+    """Of two safe prompts one moved by (3, 4), so L_u is 2.5; the unsafe one turned by 60°."""
+    read = _read(
+        safe=[[[3.0, 4.0]], [[1.0, 0.0]]],
+        safe_was=[[[0.0, 0.0]], [[1.0, 0.0]]],
+        unsafe=[[[0.5, 0.75**0.5]]],
+        unsafe_was=[[[2.0, 0.0]]],
+    )
+    assert SafeText(["gun"], PROMPTS).loss(read).item() == pytest.approx(7.5)
+
+
+def test_what_is_constant_does_not_count_as_unsafe_but_as_safe() -> None:
+    """Two states, of which the first is constant: only it moved."""
+    moved, was = [[[0.0, 1.0], [1.0, 0.0]]], [[[1.0, 0.0], [1.0, 0.0]]]
+    parts = {"safe": moved, "safe_was": was, "unsafe": moved, "unsafe_was": was}
+    read = _read(**parts)
+    one = Read(1, *(getattr(read, name) for name in Read.__slots__ if name != "constant"))
+    assert SafeText(["gun"], PROMPTS, weight=1.0).loss(one).item() == pytest.approx(0.5 * 2**0.5 + 1)
+    assert SafeText(["gun"], PROMPTS, weight=1.0).loss(read).item() == pytest.approx(0.5 * 2**0.5 + 0.5)
+
+
+def test_des_by_hand() -> None:
+    """n̂ is (1, 0), the mean length of safe prompts 5, so that α n̂ is (2.5, 0); the last safe prompt is none.
+
+    The safe prompt least like (4, 3) is (-3, 4), so that t = (-5.5, 4).
+    """
+    read = _read(
+        unsafe=[[[4.0, 3.0]]],
+        unsafe_was=[[[4.0, 3.0]]],
+        safe=[[[5.0, 0.0]], [[-3.0, 4.0]], [[0.0, 1.0]]],
+        safe_was=[[[5.0, 0.0]], [[-3.0, 4.0]], [[0.0, 1.0]]],
+        concepts=[[[2.0, 0.0]]],
+        concepts_were=[[[2.0, 0.0]]],
+    )
+    led = 1 - (4 * -5.5 + 3 * 4) / (5 * (5.5**2 + 16) ** 0.5)
+    emptied = 1.0
+    pushed = [1.0, (0.5 * 3 + 16) / ((0.25 + 16) ** 0.5 * 5), 1 / (2.5**2 + 1) ** 0.5]
+    kept = 2 - (1 + sum(pushed) / 3)
+    expected = kept + 7 / 3 * (led + emptied)
+    assert DES(["gun"], PROMPTS, alpha=0.5).loss(read).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_least_like_is_so_by_angle_not_by_length() -> None:
+    safe = torch.tensor([[9.0, 9.0], [0.0, 0.1]])
+    assert least_like(torch.tensor([[1.0, 0.0]]), safe).tolist() == [[0.0, pytest.approx(0.1)]]
+
+
+def test_safe_clip_by_hand() -> None:
+    """cos 60° to the twin, and a safe one turned by 90°."""
+    read = _read(
+        unsafe=[[[1.0, 0.0]]], twins_were=[[[0.5, 0.75**0.5]]], safe=[[[1.0, 0.0]]], safe_was=[[[0.0, 2.0]]]
+    )
+    assert SafeCLIP(["gun"], PROMPTS, weight=3.0).loss(read).item() == pytest.approx(1 + 3 * 0.5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_changes_what_prompts_mean_and_leaves_the_model_as_it_was(name: str, made: Any) -> None:
+    before = _weights(made)
+    options = {"warmup": 1, "inner_steps": 2} if name == "adversarial" else {}
+    delta, curve = METHODS[name](["a gun"], PROMPTS, **SHORT, **options).tune(made)  # type: ignore[arg-type]
+    assert all(torch.equal(each, before[key]) for key, each in _weights(made).items())
+    assert len(curve.loss) == 3
+    assert delta.parts == ("text_encoder",)
+    assert delta.about.method == name
+    encoder = TextEncoder(made, "text_encoder")
+    was = encoder.read(["a gun"]).states
+    with delta.attach(made):
+        assert not torch.equal(encoder.read(["a gun"]).states, was)  # type: ignore[arg-type]
+    assert torch.equal(encoder.read(["a gun"]).states, was)  # type: ignore[arg-type]
+
+
+def test_a_delta_says_nothing_of_the_prompts_but_their_hash(made: Any, tmp_path: Path) -> None:
+    SafeText(["a gun"], PROMPTS, **SHORT).edit(made).save(tmp_path / "gun.safetensors")  # type: ignore[arg-type]
+    assert b"in a park" not in (tmp_path / "gun.safetensors").read_bytes()
+    about = Delta.load(tmp_path / "gun.safetensors").about
+    assert about.settings["prompts"] == PROMPTS.about()
+
+
+def test_training_brings_the_losses_down(made: Any) -> None:
+    for method in (SafeText, SafeCLIP):
+        _, curve = method(["a gun"], PROMPTS, steps=60, rate=3e-3, unsafe=8, safe=8).tune(made)
+        assert sum(curve.loss[-5:]) < sum(curve.loss[:5]) - 0.1
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("rank", [0, 2])
+def test_interrupted_and_resumed_is_uninterrupted(name: str, rank: int, made: Any, tmp_path: Path) -> None:
+    options: dict[str, Any] = {**SHORT, "steps": 6, "checkpoint_every": 2, "lora_rank": rank}
+    if name == "adversarial":
+        options |= {"warmup": 1, "inner_steps": 1}
+    method = METHODS[name](["a gun"], PROMPTS, **options)
+    whole = method.edit(made)
+
+    def stop(step: int, _: float) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(ModelError, match="after 3 of 6"):
+        method.tune(made, tmp_path, tell=stop)
+    resumed, _ = method.tune(made, tmp_path)
+    assert resumed.tensors.keys() == whole.tensors.keys()
+    assert all(torch.equal(each, whole.tensors[name]) for name, each in resumed.tensors.items())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux"])
+def test_all_encoders_of_a_pipeline_are_trained_or_one(name: str, pipe: Any) -> None:
+    made, *_ = family(name, pipe)
+    there = {each.component for each in text_encoders(made)}
+    assert set(SafeText(["a gun"], PROMPTS, **SHORT).edit(made).parts) == there  # type: ignore[arg-type]
+    one = Adversarial(["a gun"], PROMPTS, encoders=["text_encoder_2"], warmup=0, **SHORT)  # type: ignore[arg-type]
+    assert one.edit(made).parts == ("text_encoder_2",)
+
+
+def test_an_aligned_encoder_works_in_another_pipeline_with_the_same_one(pipe: Any) -> None:
+    """The encoder alone is what the delta is for; the denoiser is another."""
+    one, other = sd(pipe), sd(pipe)
+    one.text_encoder = copy.deepcopy(pipe.text_encoder)
+    other.text_encoder = copy.deepcopy(pipe.text_encoder)
+    for parameter in other.unet.parameters():
+        parameter.data += 0.1
+    delta = SafeText(["a gun"], PROMPTS, **SHORT).edit(one)  # type: ignore[arg-type]
+    with delta.attach(one), delta.attach(other), torch.no_grad():
+        states = [TextEncoder(each, "text_encoder").read(["a gun"]).states for each in (one, other)]
+    assert torch.equal(*states)  # type: ignore[arg-type]
+
+
+def test_the_worst_prefix_brings_back_what_was_meant(made: Any) -> None:
+    encoder = TextEncoder(made, "text_encoder")
+    texts = ["a gun in a park", "a gun"]
+    wanted = encoder.read(["a boat in a park", "a boat"])
+
+    def far(steps: int) -> float:
+        prefix = worst_prefix(encoder, texts, wanted, 2, steps)
+        words = encoder.read(texts, prefix).places(slice(3, None))
+        return mean(apart(words, wanted.places(slice(1, -2)))).item()
+
+    assert far(0) > far(2) > far(12)
+
+
+def test_without_pairs_methods_that_need_them_are_refused() -> None:
+    alone = Prompts(UNSAFE, SAFE)
+    for method in (SafeCLIP, Adversarial):
+        with pytest.raises(RequestError, match="needs pairs"):
+            method(["gun"], alone)
+    SafeText(["gun"], alone)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"concepts": [" "]}, "no concept"),
+        ({"unsafe": 0}, "unsafe is 0"),
+        ({"safe": 0}, "safe is 0"),
+        ({"lora_rank": -1}, "lora_rank"),
+        ({"weight": 0}, "above 0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        DES(**{"concepts": ["gun"], "prompts": PROMPTS, **settings})
+
+
+def test_prompts_count_once() -> None:
+    prompts = Prompts(("A gun", "a  gun ", "a bomb", " "), ("a dog", "A dog"), (("a bomb", "a ball"),) * 2)
+    assert prompts.unsafe == ("A gun", "a bomb")
+    assert prompts.harmful == ("A gun", "a bomb")
+    assert prompts.harmless == ("a dog", "a ball")
+    assert prompts.about()["pairs"] == 1
+
+
+def test_prompts_that_are_both_or_none_are_refused() -> None:
+    with pytest.raises(RequestError, match="unsafe and safe") as refused:
+        Prompts(("a gun",), ("a dog", "A  GUN"))
+    assert "gun" not in str(refused.value).casefold()
+    with pytest.raises(RequestError, match="no safe prompts"):
+        Prompts(("a gun",), ())
+
+
+def test_what_is_measured_with_is_not_trained_on() -> None:
+    PROMPTS.check_apart(["a whale"])
+    with pytest.raises(RequestError, match="1 prompts"):
+        PROMPTS.check_apart(["A Ball"])
