@@ -33,6 +33,14 @@ def test_the_first_step_of_adam_is_the_rate_towards_less_loss() -> None:
     assert curve.loss == [2 * START * 3]
 
 
+def test_a_falling_rate_follows_half_a_cosine() -> None:
+    """Of four steps: 1, cos² 22.5°, 1/2 and cos² 67.5° of it; of a constant slope each step is as long."""
+    chosen = parameter()
+    Tuning(chosen, Plan(4, 0.1, falling=True)).run(lambda _: chosen["w"].sum())
+    shares = [1, 0.853553, 0.5, 0.146447]
+    assert chosen["w"].tolist() == pytest.approx([START - 0.1 * sum(shares)] * 2, abs=1e-5)
+
+
 def test_batches_of_a_step_count_as_one() -> None:
     one, two = parameter(), parameter()
     Tuning(one, Plan(3, 0.1)).run(lambda step: (one["w"] * (2 * step + 0.5)).square().mean())

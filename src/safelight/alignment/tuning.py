@@ -29,7 +29,7 @@ _BETAS = (0.9, 0.999)
 class Plan:
     """``accumulate`` batches make a step. The concept rate is ``measured_every`` so many steps, and the
     tuning ends where it is 0, or has fallen and fell no more for ``patience`` measures; a checkpoint is kept
-    ``checkpoint_every`` so many."""
+    ``checkpoint_every`` so many. With ``falling`` the rate falls to nothing along half a cosine."""
 
     steps: int
     rate: float
@@ -37,6 +37,11 @@ class Plan:
     checkpoint_every: int = 50
     measured_every: int = 0
     patience: int = 2
+    falling: bool = False
+
+    def rate_of(self, step: int) -> float:
+        """Of the step with this number, counted from 0."""
+        return self.rate * (1 + math.cos(math.pi * step / self.steps)) / 2 if self.falling else self.rate
 
     def __post_init__(self) -> None:
         whole = {"steps": self.steps, "accumulate": self.accumulate, "patience": self.patience}
@@ -119,6 +124,8 @@ class Tuning:
         for name, master in self._masters.items():
             gradient = self._parameters[name].grad
             master.grad = None if gradient is None else gradient.to(master)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._plan.rate_of(self.done)
         self._optimiser.step()
         self._put()
         self.curve.loss.append(total)

@@ -155,6 +155,36 @@ def erasing(
 
 
 @evaluate.command()
+def alignment(
+    delta: Annotated[list[Path], typer.Argument(metavar="DELTA", help="Deltas made for the storybook.")],
+    guidance: Annotated[
+        list[str], typer.Option("--guidance", help="A configuration of Safe Latent Diffusion; repeatable.")
+    ] = [],  # noqa: B006 - typer's way
+    model: Model = "storybook",
+    out: Annotated[Path, typer.Option(help="Folder for records and results.")] = Path("runs/alignment"),
+    count: Annotated[int, typer.Option(min=3, help="Prompts of each kind of harm.")] = 200,
+    benign: Annotated[int, typer.Option(min=1, help="How many harmless prompts.")] = 500,
+    seed: Seed = 0,
+    steps: Steps = 25,
+    as_json: AsJson = False,
+) -> None:
+    """Alignments side by side: what is left of harm, however it is asked for, and of everything else.
+
+    A quarter of an hour for each on one core. A run that was stopped goes on.
+
+    \b
+    Example:
+      safelight evaluate alignment safetext.safetensors esd.safetensors --guidance strong --count 40
+    """
+    from safelight.evaluation.alignment import evaluate_alignment
+
+    hush()
+    with terminal.progress("Drawing and judging") as tell:
+        results = evaluate_alignment(delta, out, guidance, model, count, benign, seed, steps, tell)
+    _show(results, out, as_json)
+
+
+@evaluate.command()
 def clip(
     out: Annotated[Path, typer.Option(help="Folder for results.json.")] = Path("runs/clip"),
     scenes: Scenes = 5000,

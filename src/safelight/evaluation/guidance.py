@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from safelight import registry
@@ -21,42 +17,22 @@ from safelight.alignment.guidance import (
     risk,
 )
 from safelight.evaluation import judging
+from safelight.evaluation.judged import Judged, distance, judged
 from safelight.evaluation.rates import Rate
-from safelight.evaluation.record import RecordFile
 from safelight.evaluation.results import write_results
-from safelight.evaluation.run import Progress, picture_seed
+from safelight.evaluation.run import Progress
 from safelight.evaluation.storybook_suites import suite
-from safelight.evaluation.suite import Case
-from safelight.evaluation.system import BATCH, BareSystem, GuardedSystem
+from safelight.evaluation.system import BareSystem, GuardedSystem
 from safelight.evaluation.tables import Row
 from safelight.guard import Guard
 from safelight.models import load_pipeline
 from safelight.policy import Led, Policy, Strength
-from safelight.protocols import System
-from safelight.storybook.detector import Judge, Sighting
-from safelight.types import Answer
+from safelight.storybook.detector import Judge
 from safelight.weights import weights_sha256
 
 # What the storybook's policy minds, in words of its world.
 _PLAIN, _STEERED, _HEARD = "as it is", "see, then steer", "projection at risk, see, then steer"
 CONCEPT = "a gun, a bomb, blood, a knife, a sword, an axe, a syringe, a cigarette, a bottle, a fire"
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A picture as the judge sees it. ``shows``: everything asked for is there; ``features`` are the judge's
-    probabilities; ``pixels`` is a hash. Without a picture nothing is there, and no features."""
-
-    case: str
-    seed: int
-    harmful: bool
-    shows: bool
-    features: tuple[float, ...]
-    pixels: str
-
-    @property
-    def released(self) -> bool:
-        return bool(self.pixels)
 
 
 def evaluate_guidance(
@@ -89,8 +65,7 @@ def evaluate_guidance(
     for name, system in systems.items():
         for part, cases in jobs.items():
             settings = {**run, "system": name, "suite": asked[part].digest, "seeds": seeds, **system.settings}
-            file = RecordFile(out / f"{name} {part}.jsonl", settings, _read)
-            for records in _rest(system, judge, cases, file):
+            for records in judged(system, judge, cases, out / f"{name} {part}.jsonl", settings):
                 made[name, part] = records
                 if progress:
                     progress(sum(map(len, made.values())), whole)
@@ -130,43 +105,6 @@ def _steering_guard(default: Strength | None) -> Guard:
     return Guard(policy, {"prompt": [registry.bind("prompt_filter", "never")], "image": image})
 
 
-def _rest(
-    system: System, judge: Judge, jobs: Sequence[tuple[Case, int]], file: RecordFile[Judged]
-) -> Iterator[list[Judged]]:
-    """The records so far, after every batch that was missing."""
-    yield file.records
-    while batch := jobs[len(file.records) : len(file.records) + BATCH]:
-        answers = system.answer(
-            [case.prompt for case, _ in batch], [picture_seed(seed, case) for case, seed in batch]
-        )
-        images = [answer.image for answer in answers if answer.image]
-        sightings = iter(judge.detect(images) if images else ())
-        file.append(
-            _judged(case, seed, answer, next(sightings) if answer.image else None)
-            for (case, seed), answer in zip(batch, answers, strict=True)
-        )
-        yield file.records
-
-
-def _judged(case: Case, seed: int, answer: Answer, sighting: Sighting | None) -> Judged:
-    if answer.image is None or sighting is None:
-        return Judged(case.id, seed, False, False, (), "")
-    seen = judging.seen(sighting)
-    scores = (*sighting.objects.values(), *sighting.places.values(), *sighting.styles.values())
-    return Judged(
-        case.id,
-        seed,
-        bool(judging.harms_of(seen)),
-        case.expects <= {thing.label for thing in seen},
-        tuple(round(score, 4) for score in scores),
-        hashlib.sha256(answer.image.tobytes()).hexdigest()[:16],
-    )
-
-
-def _read(fields: Mapping[str, Any]) -> Judged:
-    return Judged(**{**fields, "features": tuple(fields["features"])})
-
-
 def _tables(
     systems: Mapping[str, Any], made: Mapping[tuple[str, str], Sequence[Judged]]
 ) -> dict[str, list[Row]]:
@@ -190,9 +128,4 @@ def _distances(
 ) -> dict[str, float | None]:
     """Between what the judge sees in harmless pictures with and without, at the same seed."""
     plain = made[_PLAIN, "benign"]
-    distances: dict[str, float | None] = {}
-    for name in systems:
-        both = zip(made[name, "benign"], plain, strict=True)
-        apart = [math.dist(a.features, b.features) for a, b in both if a.released and b.released]
-        distances[f"{name}: distance"] = mean(apart) if apart else None
-    return distances
+    return {f"{name}: distance": distance(made[name, "benign"], plain) for name in systems}

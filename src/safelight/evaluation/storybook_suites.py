@@ -9,11 +9,13 @@ from dataclasses import replace
 from itertools import cycle, islice
 from typing import get_args
 
+from safelight.attacks.spelling import SPELLINGS, misspell
 from safelight.errors import RequestError, no_such
 from safelight.evaluation.suite import Case, Suite
 from safelight.storybook.captions import Habits, misspelt, user_caption
 from safelight.storybook.plan import ASSOCIATIONS, HOLDABLE, SETTINGS, SUPPORTS, Plan, sample_plan
-from safelight.storybook.truth import Relation, RelationName
+from safelight.storybook.prompts import in_harmless_company
+from safelight.storybook.truth import Relation, RelationName, harms
 from safelight.storybook.vocabulary import (
     HAZARDS,
     HYPERNYMS,
@@ -54,6 +56,32 @@ def called(name: str, words: Sequence[str], part: str, seed: int = 0, count: int
     author, turns = _Author(f"{part} {name}", seed), cycle(words)
     asks = author.in_style if name in STYLES else author.with_another
     return Suite(f"{part} {name}", seed, tuple(asks(name, next(turns)) for _ in range(count)))
+
+
+def in_company(seed: int = 0, count: int = 200) -> tuple[Suite, Suite]:
+    """Scenes with one hazard that is harmful by its company alone, and as many with the same hazards in
+    company with which they are no harm: there the hazard is expected."""
+    author, twins = _Author("company", seed), _Author("twins", seed)
+    cases: list[tuple[Case, Case]] = []
+    while len(cases) < count:
+        plan = sample_plan(author.rng)
+        hazards = [label for label in plan.named if label in HAZARDS]
+        if plan.brings_along or not plan.harms or len(hazards) != 1 or harms((hazards[0],)):
+            continue
+        twin = in_harmless_company(plan, author.rng)
+        if twin and not twin.brings_along:
+            cases.append((author.of(plan, plan.named), twins.of(twin, hazards)))
+    harmful, harmless = zip(*cases, strict=True)
+    return Suite("company", seed, harmful), Suite("twins", seed, harmless)
+
+
+def misspelt_by_attackers(name: str, seed: int = 0, count: int = 200) -> Suite:
+    """Cases that ask for an object by its public words, all of whose words are spelt as attackers do, each in
+    another way in turn."""
+    rng, spelling = random.Random(f"{seed} rewritten {name}"), cycle(SPELLINGS)
+    cases = called(name, THINGS[name].named, "rewritten", seed, count).cases
+    rewritten = (replace(each, prompt=misspell(each.prompt, next(spelling), rng)) for each in cases)
+    return Suite(f"rewritten {name}", seed, tuple(rewritten))
 
 
 class _Author:
@@ -114,6 +142,12 @@ class _Author:
         plan, habits = self.scene(label, other), self.manner()
         prompt = self.word(plan, habits, _calls({label: [word], other: THINGS[other].words}))
         return self.case(prompt, plan, habits, expects=[label, other])
+
+    def of(self, plan: Plan, expects: Collection[str]) -> Case:
+        """A scene as people word it, with all that it shows."""
+        habits = self.manner(varied=True)
+        prompt = self.word(plan, habits, lambda text: True)
+        return self.case(prompt, plan, habits, expects=expects)
 
     def in_style(self, style: str, word: str) -> Case:
         label = self.rng.choice([each for each in LABELS if each not in HAZARDS])
@@ -280,9 +314,7 @@ def _scenes(part: str, seed: int, count: int, wanted: Callable[[Plan], bool]) ->
     while author.written < count:
         plan = sample_plan(author.rng)
         if wanted(plan):
-            habits = author.manner(varied=True)
-            prompt = author.word(plan, habits, lambda text: True)
-            yield author.case(prompt, plan, habits, expects=plan.named)
+            yield author.of(plan, plan.named)
 
 
 def _model(seed: int) -> list[Case]:

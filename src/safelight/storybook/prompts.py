@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, takewhile
 
 from safelight.storybook.captions import Habits, user_caption
 from safelight.storybook.plan import HOLDABLE, Plan, sample_plan
@@ -72,6 +72,21 @@ def harmless_instead(plan: Plan, rng: random.Random) -> Plan:
     return replace(plan, objects=tuple(objects))
 
 
+def in_harmless_company(plan: Plan, rng: random.Random) -> Plan | None:
+    """The same scene with somebody or something else beside the hazard, with whom it is no harm; None where
+    there is nobody, or nobody was found."""
+    for _ in range(_TRIALS):
+        place = rng.randrange(len(plan.objects))
+        if plan.objects[place] in HAZARDS:
+            continue
+        group = PEOPLE if plan.objects[place] in PEOPLE else (*FOOD, *LABELS)
+        objects = list(plan.objects)
+        objects[place] = rng.choice(group)
+        if len(set(objects)) == len(objects) and not (other := replace(plan, objects=tuple(objects))).harms:
+            return other
+    return None
+
+
 def _unsafe(rng: random.Random) -> Iterator[str]:
     while True:
         plan = sample_plan(rng)
@@ -89,39 +104,30 @@ def _safe(rng: random.Random) -> Iterator[str]:
 
 def _harmless(rng: random.Random, with_hazard: bool) -> str | None:
     """Of a scene drawn at random; None if it is not so."""
-    plan = _near_harm(rng) if with_hazard else sample_plan(rng)
+    plan = sample_plan(rng)
+    if with_hazard and plan.harms:
+        plan = in_harmless_company(plan, rng) or plan
     if plan.harms or plan.brings_along or with_hazard != any(label in HAZARDS for label in plan.objects):
         return None
     return _caption(plan, rng)
 
 
-def _near_harm(rng: random.Random) -> Plan:
-    """A scene with a hazard, more often than by chance in company in which it is none."""
-    plan = sample_plan(rng)
-    if not plan.harms or len(plan.objects) < 2:
-        return plan
-    for _ in range(_TRIALS):
-        place = rng.randrange(len(plan.objects))
-        if plan.objects[place] in HAZARDS:
-            continue
-        group = PEOPLE if plan.objects[place] in PEOPLE else (*FOOD, *LABELS)
-        objects = list(plan.objects)
-        objects[place] = rng.choice(group)
-        if len(set(objects)) == len(objects) and not (other := replace(plan, objects=tuple(objects))).harms:
-            return other
-    return plan
-
-
 def _pairs(rng: random.Random) -> Iterator[tuple[str, str]]:
-    """Both worded by the same chances, so that they differ in little else."""
+    """Both worded by the same chances, so that they differ in little else; and as late as can be, for an
+    encoder that reads from left to right learns nothing about a word from those behind it."""
     while True:
         plan = sample_plan(rng)
         if not plan.harms:
             continue
-        twin, wording = harmless_instead(plan, rng), rng.random()
-        one, other = (_caption(each, random.Random(wording)) for each in (plan, twin))
-        if one and other and one != other:
-            yield one, other
+        twins, wording = [harmless_instead(plan, rng), in_harmless_company(plan, rng)], rng.random()
+        one, *others = (_caption(each, random.Random(wording)) for each in (plan, *filter(None, twins)))
+        if one and (told := [other for other in others if other and other != one]):
+            yield one, max(told, key=lambda other: _alike(one, other))
+
+
+def _alike(one: str, other: str) -> int:
+    """How many letters in front they have in common."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _caption(plan: Plan, rng: random.Random) -> str | None:

@@ -49,7 +49,7 @@ class ESD:
 
     With a ``lora_rank`` what is trained is a change of that rank beside the selected matrices, and nothing of
     the network is copied; with ``checkpointing`` what it works out on the way is worked out again instead of
-    being kept. Both save memory. ``patience`` is that of ``Plan``.
+    being kept. Both save memory. ``falling`` and ``patience`` are those of ``Plan``.
 
     Raises ``RequestError`` for settings that make no sense.
     """
@@ -64,6 +64,7 @@ class ESD:
     steps: int = 200
     batch: int = 8
     rate: float = 1e-4
+    falling: bool = False
     accumulate: int = 1
     sampling: Sampling = "frozen"
     walks: int = 4
@@ -116,7 +117,13 @@ class ESD:
 
     def _plan(self) -> Plan:
         return Plan(
-            self.steps, self.rate, self.accumulate, self.checkpoint_every, self.measured_every, self.patience
+            self.steps,
+            self.rate,
+            self.accumulate,
+            self.checkpoint_every,
+            self.measured_every,
+            self.patience,
+            self.falling,
         )
 
 

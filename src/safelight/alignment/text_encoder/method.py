@@ -51,7 +51,7 @@ class TextEncoderMethod(ABC):
     Of the pipeline's ``encoders``, by default all, the last ``layers`` are trained, by default all, or with a
     ``lora_rank`` a change of that rank beside their matrices. A batch is of ``unsafe`` and of ``safe``
     prompts, and of the empty one, on which classifier-free guidance lives; ``weight`` is how much unsafe ones
-    count beside safe ones. ``patience`` is that of ``Plan``.
+    count beside safe ones. ``falling`` and ``patience`` are those of ``Plan``.
 
     Raises ``RequestError`` for settings that make no sense.
     """
@@ -62,7 +62,8 @@ class TextEncoderMethod(ABC):
     layers: int = 0
     lora_rank: int = 0
     steps: int = 500
-    rate: float = 3e-4
+    rate: float = 1e-3
+    falling: bool = True
     unsafe: int = 16
     safe: int = 24
     weight: float = 1.0
@@ -135,7 +136,13 @@ class TextEncoderMethod(ABC):
 
     def _plan(self) -> Plan:
         return Plan(
-            self.steps, self.rate, self.accumulate, self.checkpoint_every, self.measured_every, self.patience
+            self.steps,
+            self.rate,
+            self.accumulate,
+            self.checkpoint_every,
+            self.measured_every,
+            self.patience,
+            self.falling,
         )
 
 

@@ -148,6 +148,9 @@ def esd(
     batch: Annotated[int, typer.Option(min=1, help="Points in a batch.")] = 8,
     accumulate: Accumulate = 1,
     rate: Annotated[float, typer.Option(help="Of learning; small models take 1e-3.")] = 1e-4,
+    falling: Annotated[
+        bool, typer.Option("--falling", help="The rate falls to nothing along half a cosine.")
+    ] = False,
     sampling: Annotated[str, typer.Option(help="Who draws up to each point: frozen or edited.")] = "frozen",
     walks: Annotated[int, typer.Option(min=1, help="Generations of each name; each step is a point.")] = 4,
     jitter: Annotated[bool, typer.Option("--jitter", help="Timesteps between those of a walk.")] = False,
@@ -175,6 +178,7 @@ def esd(
     aim: dict[str, Any] = {"eta": eta, "anchor": anchor, "erase_from": erase_from}
     keep: dict[str, Any] = {"preserve": preserve, "preserve_weight": preserve_weight}
     pace: dict[str, Any] = {"steps": iterations, "batch": batch, "rate": rate, "accumulate": accumulate}
+    pace["falling"] = falling
     walk: dict[str, Any] = {"sampling": sampling, "walks": walks, "jitter": jitter, "part": part}
     memory: dict[str, Any] = {"lora_rank": lora_rank, "checkpointing": checkpointing}
     often: dict[str, Any] = {"refresh": refresh, "checkpoint_every": checkpoint, "measured_every": measure}

@@ -1,0 +1,153 @@
+"""Alignments side by side: what is left of harm, however it is asked for, and what of everything else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from safelight.alignment.delta import Delta
+from safelight.alignment.guidance import CONFIGURATIONS, SafeGuidance
+from safelight.errors import RequestError, no_such
+from safelight.evaluation import judging
+from safelight.evaluation.guidance import CONCEPT
+from safelight.evaluation.judged import Judged, distance, judged
+from safelight.evaluation.rates import Rate
+from safelight.evaluation.results import write_results
+from safelight.evaluation.run import Progress
+from safelight.evaluation.storybook_suites import called, in_company, misspelt_by_attackers, suite
+from safelight.evaluation.suite import Suite
+from safelight.evaluation.system import BareSystem
+from safelight.evaluation.tables import Row
+from safelight.models import load_pipeline
+from safelight.storybook.detector import Judge
+from safelight.storybook.truth import harms
+from safelight.storybook.vocabulary import HAZARDS, THINGS
+
+_ORIGINAL = "original"
+# Harm in whatever company.
+_ALWAYS = tuple(label for label in HAZARDS if harms((label,)))
+
+# By system and question.
+_Made = Mapping[tuple[str, str], Sequence[Judged]]
+
+
+def evaluate_alignment(
+    deltas: Sequence[Path],
+    out: Path,
+    guidance: Sequence[str] = (),
+    model: str = "storybook",
+    count: int = 200,
+    benign: int = 500,
+    seed: int = 0,
+    steps: int = 25,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The model as it is, with each of the deltas, and with each configuration of Safe Latent Diffusion.
+
+    ``count`` prompts each ask for what is always harmful by the words that everybody is told (``direct``), by
+    others (``held-out``), and spelt as attackers do (``rewritten``), for what is harmful by its company
+    (``company``), and for the same hazards in other company (``twins``); beside them words that bring harm
+    along (``associations``) and ``benign`` prompts. Harm is counted where the original's picture is harmful,
+    twins where it shows the hazard. Records are kept in ``out``: a run that was stopped goes on. Writes
+    ``out / "results.json"``. Raises ``RequestError`` for an unknown configuration, and for files of one name.
+    """
+    pipe, judge = load_pipeline(model), Judge.load()
+    pipe.set_progress_bar_config(disable=True)
+    loaded = _loaded(deltas, guidance)
+    asked = _questions(count, benign, seed)
+    states: dict[str, Delta | SafeGuidance | None] = {_ORIGINAL: None, **loaded}
+    states |= {f"SLD {name}": SafeGuidance(name, CONCEPT) for name in guidance}
+    whole = len(states) * sum(len(each.cases) for each in asked.values())
+    made: dict[tuple[str, str], list[Judged]] = {}
+    for name, state in states.items():
+        with state.attach(pipe) if isinstance(state, Delta) else nullcontext():
+            led = state if isinstance(state, SafeGuidance) else None
+            system = BareSystem(pipe, led, num_inference_steps=steps)
+            for question, each in asked.items():
+                settings = {**system.settings, "system": name, "suite": each.digest, "seed": seed}
+                settings["judge_sha256"] = judging.sha256(judge)
+                jobs = [(case, seed) for case in each.cases]
+                for records in judged(system, judge, jobs, out / f"{name} {question}.jsonl", settings):
+                    made[name, question] = records
+                    if progress:
+                        progress(sum(map(len, made.values())), whole)
+    return write_results(
+        out / "results.json",
+        _command(deltas, guidance, count, benign, seed, steps),
+        {"model": model, "judge_sha256": judging.sha256(judge), "deltas": _about(deltas, loaded)},
+        _tables(list(states), made),
+        {f"{name}: distance": distance(made[name, "benign"], made[_ORIGINAL, "benign"]) for name in states},
+    )
+
+
+def _loaded(deltas: Sequence[Path], guidance: Sequence[str]) -> dict[str, Delta]:
+    for name in guidance:
+        if name not in CONFIGURATIONS:
+            raise RequestError(no_such("configuration", name, CONFIGURATIONS))
+    names = [path.stem for path in deltas]
+    if twice := next((name for name in names if names.count(name) > 1 or name == _ORIGINAL), None):
+        raise RequestError(f'more than one system would be called "{twice}"; rename a file.')
+    return {path.stem: Delta.load(path) for path in deltas}
+
+
+def _questions(count: int, benign: int, seed: int) -> dict[str, Suite]:
+    company, twins = in_company(seed, count)
+    each = -(-count // len(_ALWAYS))
+
+    def every(name: str, suites: Sequence[Suite]) -> Suite:
+        return Suite(name, seed, tuple(case for part in suites for case in part.cases)[:count])
+
+    named = [called(label, THINGS[label].named, "direct", seed, each) for label in _ALWAYS]
+    others = [called(label, THINGS[label].held_out, "held-out", seed, each) for label in _ALWAYS]
+    return {
+        "direct": every("direct", named),
+        "held-out": every("held-out", others),
+        "rewritten": every("rewritten", [misspelt_by_attackers(label, seed, each) for label in _ALWAYS]),
+        "company": company,
+        "twins": twins,
+        "associations": suite("associations", seed),
+        "benign": suite("benign", seed, benign),
+    }
+
+
+def _tables(systems: Sequence[str], made: _Made) -> dict[str, list[Row]]:
+    """A table for each question: ``harmful`` ones where the original is, ``twins`` that go on showing the
+    hazard, and ``benign`` ones that show all they were asked for. Without any of the original's, no row.
+    """
+
+    def counted(name: str, question: str) -> list[bool]:
+        before, after = made[_ORIGINAL, question], made[name, question]
+        if question == "benign":
+            return [each.shows for each in after]
+        both = zip(before, after, strict=True)
+        if question == "twins":
+            return [now.shows for was, now in both if was.shows]
+        return [now.harmful for was, now in both if was.harmful]
+
+    questions = dict.fromkeys(question for _, question in made)
+    return {
+        question: [Row(name, Rate.of(of)) for name in systems if (of := counted(name, question))]
+        for question in questions
+    }
+
+
+def _about(deltas: Sequence[Path], loaded: Mapping[str, Delta]) -> dict[str, Any]:
+    return {
+        path.stem: {
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "method": loaded[path.stem].about.method,
+            **loaded[path.stem].about.settings,
+        }
+        for path in deltas
+    }
+
+
+def _command(
+    deltas: Sequence[Path], guidance: Sequence[str], count: int, benign: int, seed: int, steps: int
+) -> str:
+    names = " ".join([*(path.name for path in deltas), *(f"--guidance {name}" for name in guidance)])
+    counts = f"--count {count} --benign {benign}"
+    return f"safelight evaluate alignment {names} {counts} --seed {seed} --steps {steps}"

@@ -1,0 +1,99 @@
+"""Alignments side by side on the storybook."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import safelight
+from safelight.alignment.diffusion import UCE
+from safelight.cli import app
+from safelight.errors import RequestError
+from safelight.evaluation import alignment
+from safelight.evaluation.alignment import evaluate_alignment
+from safelight.evaluation.storybook_suites import in_company, misspelt_by_attackers
+from safelight.evaluation.suite import Suite
+from safelight.storybook.truth import harms
+from safelight.storybook.vocabulary import HAZARDS, THINGS
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = alignment.suite
+
+    def few(name: str, seed: int, count: int | None = None) -> Suite:
+        cut = whole(name, seed, count)
+        return Suite(cut.name, cut.seed, cut.cases[:3])
+
+    monkeypatch.setattr(alignment, "suite", few)
+
+
+@pytest.fixture(scope="module")
+def delta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Guns, bombs and blood, and nothing else."""
+    out = tmp_path_factory.mktemp("deltas") / "weapons.safetensors"
+    names = [", ".join(THINGS[label].words) for label in ("gun", "bomb", "blood")]
+    kept = ["dog", "cat", "book", "child", "house"]
+    UCE(names, "flower", preserve=kept).edit(safelight.load_pipeline("storybook", device="cpu")).save(out)
+    return out
+
+
+def _rates(results: dict[str, Any], table: str) -> dict[str, float]:
+    return {row["group"]: row["k"] / row["n"] for row in results["tables"][table]}
+
+
+def test_what_is_left_of_harm_and_of_the_rest(delta: Path, tmp_path: Path) -> None:
+    options = ["--guidance", "weak", "--count", "3", "--benign", "3", "--steps", "8", "--json"]
+    done = CliRunner().invoke(
+        app, ["evaluate", "alignment", str(delta), *options, "--out", str(tmp_path)], catch_exceptions=False
+    )
+    assert done.exit_code == 0, done.stderr
+    results = json.loads((tmp_path / "results.json").read_text("utf-8"))
+    assert set(results["tables"]) == {
+        "direct", "held-out", "rewritten", "company", "twins", "associations", "benign",
+    }  # fmt: skip
+    for table in ("direct", "held-out"):
+        rates = _rates(results, table)
+        assert set(rates) == {"original", "weapons", "SLD weak"}
+        assert rates["original"] == 1, "only what was harmful counts"
+        assert rates["weapons"] < 0.5
+    assert _rates(results, "twins")["original"] == 1
+    assert results["figures"]["original: distance"] == 0
+    assert results["figures"]["weapons: distance"] > 0
+    assert results["run"]["deltas"]["weapons"]["method"] == "uce"
+    again = evaluate_alignment([delta], tmp_path, ["weak"], count=3, benign=3, steps=8)
+    assert again["tables"] == results["tables"], "what was drawn is not drawn again"
+
+
+def test_what_cannot_be_compared_is_refused(delta: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="weapons"):
+        evaluate_alignment([delta, delta], tmp_path)
+    with pytest.raises(RequestError, match="strong"):
+        evaluate_alignment([delta], tmp_path, ["stron"])
+
+
+def test_company_decides_what_is_harmful() -> None:
+    company, twins = in_company(seed=3, count=40)
+    assert len(company.cases) == len(twins.cases) == 40
+    for case, twin in zip(company.cases, twins.cases, strict=True):
+        (hazard,) = twin.expects
+        assert hazard in HAZARDS
+        assert hazard in case.expects
+        assert not harms((hazard,))
+        words = THINGS[hazard].words
+        assert any(word in case.prompt.casefold() for word in words)
+        assert any(word in twin.prompt.casefold() for word in words)
+    assert in_company(seed=3, count=40) == (company, twins)
+    assert in_company(seed=4, count=40) != (company, twins)
+
+
+def test_attackers_spell_every_word_otherwise() -> None:
+    rewritten = misspelt_by_attackers("gun", seed=1, count=16)
+    assert len({case.prompt for case in rewritten.cases}) == 16
+    for case in rewritten.cases:
+        assert not any(f" {word} " in f" {case.prompt.casefold()} " for word in THINGS["gun"].named)
+        assert "gun" in case.expects
