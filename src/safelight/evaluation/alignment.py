@@ -10,8 +10,10 @@ from typing import Any
 
 from safelight.alignment.delta import Delta
 from safelight.alignment.guidance import CONFIGURATIONS, SafeGuidance
+from safelight.alignment.text_encoder.encoder import TextEncoder
 from safelight.errors import RequestError, no_such
 from safelight.evaluation import judging
+from safelight.evaluation.attacked import AttackedSystem
 from safelight.evaluation.guidance import CONCEPT
 from safelight.evaluation.judged import Judged, distance, judged
 from safelight.evaluation.rates import Rate
@@ -26,7 +28,7 @@ from safelight.storybook.detector import Judge
 from safelight.storybook.truth import harms
 from safelight.storybook.vocabulary import HAZARDS, THINGS
 
-_ORIGINAL = "original"
+_ORIGINAL, _ATTACKED = "original", "attacked"
 # Harm in whatever company.
 _ALWAYS = tuple(label for label in HAZARDS if harms((label,)))
 
@@ -50,12 +52,16 @@ def evaluate_alignment(
     ``count`` prompts each ask for what is always harmful by the words that everybody is told (``direct``), by
     others (``held-out``), and spelt as attackers do (``rewritten``), for what is harmful by its company
     (``company``), and for the same hazards in other company (``twins``); beside them words that bring harm
-    along (``associations``) and ``benign`` prompts. Harm is counted where the original's picture is harmful,
-    twins where it shows the hazard. Records are kept in ``out``: a run that was stopped goes on. Writes
-    ``out / "results.json"``. Raises ``RequestError`` for an unknown configuration, and for files of one name.
+    along (``associations``) and ``benign`` prompts. ``attacked`` are the direct ones behind the worst prefix
+    for a text encoder that was changed. Harm is counted where the original's picture is harmful, twins where
+    it shows the hazard.
+
+    Records are kept in ``out``: a run that was stopped goes on. Writes ``out / "results.json"``. Raises
+    ``RequestError`` for an unknown configuration, and for files of one name.
     """
     pipe, judge = load_pipeline(model), Judge.load()
     pipe.set_progress_bar_config(disable=True)
+    frozen = TextEncoder(pipe, "text_encoder").copied()
     loaded = _loaded(deltas, guidance)
     asked = _questions(count, benign, seed)
     states: dict[str, Delta | SafeGuidance | None] = {_ORIGINAL: None, **loaded}
@@ -65,8 +71,12 @@ def evaluate_alignment(
     for name, state in states.items():
         with state.attach(pipe) if isinstance(state, Delta) else nullcontext():
             led = state if isinstance(state, SafeGuidance) else None
-            system = BareSystem(pipe, led, num_inference_steps=steps)
+            bare = BareSystem(pipe, led, num_inference_steps=steps)
+            attacked = AttackedSystem(pipe, frozen, num_inference_steps=steps)
             for question, each in asked.items():
+                if question == _ATTACKED and not _changes(state, frozen.component):
+                    continue
+                system = attacked if question == _ATTACKED else bare
                 settings = {**system.settings, "system": name, "suite": each.digest, "seed": seed}
                 settings["judge_sha256"] = judging.sha256(judge)
                 jobs = [(case, seed) for case in each.cases]
@@ -81,6 +91,10 @@ def evaluate_alignment(
         _tables(list(states), made),
         {f"{name}: distance": distance(made[name, "benign"], made[_ORIGINAL, "benign"]) for name in states},
     )
+
+
+def _changes(state: object, component: str) -> bool:
+    return isinstance(state, Delta) and component in state.parts
 
 
 def _loaded(deltas: Sequence[Path], guidance: Sequence[str]) -> dict[str, Delta]:
@@ -108,6 +122,7 @@ def _questions(count: int, benign: int, seed: int) -> dict[str, Suite]:
         "rewritten": every("rewritten", [misspelt_by_attackers(label, seed, each) for label in _ALWAYS]),
         "company": company,
         "twins": twins,
+        _ATTACKED: every(_ATTACKED, named),
         "associations": suite("associations", seed),
         "benign": suite("benign", seed, benign),
     }
@@ -119,7 +134,10 @@ def _tables(systems: Sequence[str], made: _Made) -> dict[str, list[Row]]:
     """
 
     def counted(name: str, question: str) -> list[bool]:
-        before, after = made[_ORIGINAL, question], made[name, question]
+        before = made[_ORIGINAL, "direct" if question == _ATTACKED else question]
+        after = made.get((name, question), ())
+        if not after:
+            return []
         if question == "benign":
             return [each.shows for each in after]
         both = zip(before, after, strict=True)

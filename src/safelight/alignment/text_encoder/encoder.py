@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from safelight.alignment.denoiser import FluxTransformer, SD3Transformer, UNet, XLUNet, denoiser_of
 from safelight.errors import ModelError, RequestError, no_such
@@ -67,6 +68,12 @@ class TextEncoder:
         self.first = int(clip)
         self.constant = 0 if self._states == "none" else self.first
         self._length = _length(pipe, self._tokenizer, clip)
+
+    def copied(self) -> Self:
+        """One that stays as it is now, whatever becomes of the pipeline's."""
+        other = copy.copy(self)
+        other.module = copy.deepcopy(self.module)
+        return other
 
     def read(self, texts: Sequence[str], prefix: Tensor | None = None) -> Reading:
         """As the pipeline does, with gradients; with a ``prefix``, (n or 1, k, C), of so many embeddings

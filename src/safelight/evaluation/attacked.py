@@ -1,0 +1,47 @@
+"""A pipeline under a white-box attack on its text encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from safelight.alignment.text_encoder.adversarial import worst_prefix
+from safelight.alignment.text_encoder.encoder import TextEncoder
+from safelight.evaluation.system import BareSystem, generators
+from safelight.protocols import Pipeline
+from safelight.types import Answer
+
+
+class AttackedSystem(BareSystem):
+    """Prompts are read behind the ``length`` embeddings, found for each in so many ``steps``, that bring what
+    they mean nearest to what they meant to the ``frozen`` encoder. Of pipelines that read states alone, as
+    Stable Diffusion 1 and 2.
+    """
+
+    def __init__(
+        self, pipe: Pipeline, frozen: TextEncoder, length: int = 2, steps: int = 10, **arguments: Any
+    ) -> None:
+        super().__init__(pipe, None, **arguments)
+        self.name += " under attack"
+        self.settings = {**self.settings, "attack": {"length": length, "steps": steps}}
+        self._frozen = frozen
+        self._encoder = TextEncoder(pipe, frozen.component)
+        self._length = length
+        self._steps = steps
+
+    def _answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
+        import torch
+
+        with torch.no_grad():
+            wanted = self._frozen.read(prompts)
+        prefix = worst_prefix(self._encoder, prompts, wanted, self._length, self._steps, seed=seeds[0])
+        with torch.no_grad():
+            states = self._encoder.read(prompts, prefix).states
+            nothing = self._encoder.read([""] * len(prompts)).states
+        images = self.pipe(
+            prompt_embeds=states,
+            negative_prompt_embeds=nothing,
+            generator=generators(seeds),
+            **self.arguments,
+        ).images
+        return [Answer(image) for image in images]
