@@ -2,15 +2,78 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safelight.alignment.adapter import Adapter
+from safelight.alignment.adapter import Adapter, LowRank, Whole
 from safelight.alignment.delta import Delta, Provenance, part_sha256
 from safelight.alignment.tuning import Curve, Loss, Measure, Plan, Tell, Tuning
+from safelight.errors import RequestError
 from safelight.models import name_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedMethod(ABC):
+    """``steps`` to ``patience`` are those of ``Plan``. With a ``lora_rank`` what is trained is a change of
+    that rank beside the matrices, and nothing is copied; else the weights themselves.
+
+    Raises ``RequestError`` for settings that make no sense.
+    """
+
+    steps: int = 200
+    rate: float = 1e-4
+    falling: bool = False
+    accumulate: int = 1
+    checkpoint_every: int = 50
+    measured_every: int = 0
+    patience: int = 2
+    lora_rank: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.lora_rank < 0:
+            raise RequestError(f"lora_rank is {self.lora_rank}; give at least 1, or 0 for whole weights.")
+
+    @abstractmethod
+    def tune(
+        self,
+        pipe: Any,
+        folder: Path | None = None,
+        measure: Measure | None = None,
+        tell: Tell | None = None,
+    ) -> tuple[Delta, Curve]:
+        """The delta that was learnt, and how; ``pipe`` is afterwards what it was.
+
+        Checkpoints are kept in ``folder``, from which a tuning that was stopped goes on. ``measure`` says how
+        much of the concepts is left. Raises ``RequestError`` for a concept that the model cannot read,
+        ``ModelError`` as ``FineTuning``.
+        """
+
+    def edit(self, pipe: Any) -> Delta:
+        """The delta that was learnt; as ``tune``."""
+        return self.tune(pipe)[0]
+
+    def plan(self) -> Plan:
+        return Plan(
+            self.steps,
+            self.rate,
+            self.accumulate,
+            self.checkpoint_every,
+            self.measured_every,
+            self.patience,
+            self.falling,
+        )
+
+    def adapter(self, module: nn.Module, chosen: Mapping[str, nn.Parameter]) -> Adapter:
+        if self.lora_rank:
+            return LowRank(module, chosen, self.lora_rank, self.seed)
+        return Whole(module, chosen)
 
 
 @dataclass(frozen=True, slots=True)

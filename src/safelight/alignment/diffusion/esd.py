@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from safelight.alignment.adapter import Adapter, LowRank, Whole
+from safelight.alignment.adapter import Adapter
 from safelight.alignment.delta import Delta
 from safelight.alignment.denoiser import Denoiser, denoiser_of
 from safelight.alignment.diffusion.parameters import SELECTIONS, parameters
 from safelight.alignment.diffusion.points import Goal, Point, Target, points
-from safelight.alignment.fine_tuning import FineTuning
+from safelight.alignment.fine_tuning import FineTuning, TrainedMethod
 from safelight.alignment.names import check_apart, check_names, names_of
 from safelight.alignment.rows import Rows
-from safelight.alignment.tuning import Curve, Measure, Plan, Tell
+from safelight.alignment.tuning import Curve, Measure, Tell
 from safelight.errors import ModelError, RequestError, no_such
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _APART = 1000
 
 
 @dataclass(frozen=True)
-class ESD:
+class ESD(TrainedMethod):
     """Gandikota et al. (2023, arXiv:2303.07345), eq. 6 and 7:
 
         L = ‖ε_θ(x_t, c, t) - [ε*(x_t, t) - η (ε*(x_t, c, t) - ε*(x_t, t))]‖²
@@ -47,9 +47,8 @@ class ESD:
     timesteps are drawn between those of the walk, as in the paper. With a ``part`` below 1 only so much of
     each walk is walked, from the noise on, where it is decided what a picture will show.
 
-    With a ``lora_rank`` what is trained is a change of that rank beside the selected matrices, and nothing of
-    the network is copied; with ``checkpointing`` what it works out on the way is worked out again instead of
-    being kept. Both save memory. ``falling`` and ``patience`` are those of ``Plan``.
+    With ``checkpointing`` what the network works out on the way is worked out again instead of being kept,
+    which saves memory, as a ``lora_rank`` does.
 
     Raises ``RequestError`` for settings that make no sense.
     """
@@ -61,11 +60,7 @@ class ESD:
     erase_from: str = ""
     preserve: Sequence[str] = ()
     preserve_weight: float = 1.0
-    steps: int = 200
     batch: int = 8
-    rate: float = 1e-4
-    falling: bool = False
-    accumulate: int = 1
     sampling: Sampling = "frozen"
     walks: int = 4
     steps_of_walk: int = 50
@@ -73,19 +68,11 @@ class ESD:
     jitter: bool = False
     part: float = 1.0
     refresh: int = 50
-    checkpoint_every: int = 50
-    measured_every: int = 0
-    patience: int = 2
-    lora_rank: int = 0
     checkpointing: bool = False
-    seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check(self)
-
-    def edit(self, pipe: Any) -> Delta:
-        """The delta that was learnt; as ``tune``."""
-        return self.tune(pipe)[0]
 
     def tune(
         self,
@@ -94,37 +81,14 @@ class ESD:
         measure: Measure | None = None,
         tell: Tell | None = None,
     ) -> tuple[Delta, Curve]:
-        """The delta that was learnt, and how; ``pipe`` is afterwards what it was.
-
-        Checkpoints are kept in ``folder``, from which a tuning that was stopped goes on. ``measure`` says how
-        much of the concept is left. Raises ``RequestError`` for a concept that the model cannot read,
-        ``ModelError`` as ``Tuning`` and ``Delta.of``.
-        """
         denoiser = denoiser_of(pipe)
         check_names((*self.concepts, *self.preserve, self.anchor, self.erase_from), pipe)
         with _checkpointing(denoiser.module) if self.checkpointing else nullcontext():
-            adapter = self._adapter(denoiser)
+            adapter = self.adapter(denoiser.module, parameters(denoiser.module, self.selection))
             work = FineTuning(
-                pipe, {denoiser.component: adapter}, "esd", tuple(self.concepts), asdict(self), self._plan()
+                pipe, {denoiser.component: adapter}, "esd", tuple(self.concepts), asdict(self), self.plan()
             )
             return work.run(_Batches(self, denoiser, adapter).loss, folder, measure, tell)
-
-    def _adapter(self, denoiser: Denoiser) -> Adapter:
-        chosen = parameters(denoiser.module, self.selection)
-        if self.lora_rank:
-            return LowRank(denoiser.module, chosen, self.lora_rank, self.seed)
-        return Whole(denoiser.module, chosen)
-
-    def _plan(self) -> Plan:
-        return Plan(
-            self.steps,
-            self.rate,
-            self.accumulate,
-            self.checkpoint_every,
-            self.measured_every,
-            self.patience,
-            self.falling,
-        )
 
 
 def target(said: Mapping[str, Tensor], concept: str, eta: float, instead: str = "") -> Tensor:
@@ -235,7 +199,5 @@ def _check(esd: ESD) -> None:
             raise RequestError(f"{name} is {getattr(esd, name)}; it must be at least 1.")
     if not 0 < esd.part <= 1:
         raise RequestError(f"part is {esd.part}; it must be above 0 and at most 1.")
-    if esd.lora_rank < 0:
-        raise RequestError(f"lora_rank is {esd.lora_rank}; give at least 1, or 0 to train whole weights.")
     if esd.checkpoint_every % esd.refresh and esd.sampling == "edited":
         raise RequestError("checkpoint_every must be a multiple of refresh, so that it can be resumed.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from safelight.alignment.adapter import Adapter
@@ -32,8 +32,8 @@ class Adversarial(TextEncoderMethod):
     with s what is safe in place of u, p a safe prompt, T* the encoder as it was and w ``weight``.
     """
 
-    steps: int = 500
-    rate: float = 5e-4
+    steps: int = field(default=500, kw_only=True)
+    rate: float = field(default=5e-4, kw_only=True)
     prefix: int = 2
     inner_steps: int = 5
     inner_rate: float = 0.2

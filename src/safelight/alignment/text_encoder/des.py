@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from safelight.alignment.text_encoder.distances import flat
@@ -25,7 +25,7 @@ class DES(TextEncoderMethod):
     authors weigh.
     """
 
-    rate: float = 1e-4
+    rate: float = field(default=1e-4, kw_only=True)
     alpha: float = 0.8
     weight: float = 7 / 3
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from safelight.alignment.adapter import Adapter, LowRank, Whole
+from safelight.alignment.adapter import Adapter
 from safelight.alignment.delta import Delta
-from safelight.alignment.fine_tuning import FineTuning
+from safelight.alignment.fine_tuning import FineTuning, TrainedMethod
 from safelight.alignment.names import check_names, names_of
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder, text_encoders
 from safelight.alignment.text_encoder.prompts import Prompts
-from safelight.alignment.tuning import Curve, Measure, Plan, Tell
+from safelight.alignment.tuning import Curve, Measure, Tell
 from safelight.errors import RequestError
 
 if TYPE_CHECKING:
@@ -45,13 +45,12 @@ class Read:
 
 
 @dataclass(frozen=True)
-class TextEncoderMethod(ABC):
+class TextEncoderMethod(TrainedMethod):
     """``concepts`` are named in the delta and drawn as a proof; ``prompts`` are trained on.
 
-    Of the pipeline's ``encoders``, by default all, the last ``layers`` are trained, by default all, or with a
-    ``lora_rank`` a change of that rank beside their matrices. A batch is of ``unsafe`` and of ``safe``
-    prompts, and of the empty one, on which classifier-free guidance lives; ``weight`` is how much unsafe ones
-    count beside safe ones. ``falling`` and ``patience`` are those of ``Plan``.
+    Of the pipeline's ``encoders``, by default all, the last ``layers`` are trained, by default all. A batch
+    is of ``unsafe`` and of ``safe`` prompts, and of the empty one, on which classifier-free guidance lives;
+    ``weight`` is how much unsafe ones count beside safe ones.
 
     Raises ``RequestError`` for settings that make no sense.
     """
@@ -60,24 +59,20 @@ class TextEncoderMethod(ABC):
     prompts: Prompts
     encoders: Sequence[str] = ()
     layers: int = 0
-    lora_rank: int = 0
-    steps: int = 500
-    rate: float = 1e-3
-    falling: bool = True
     unsafe: int = 16
     safe: int = 24
     weight: float = 1.0
-    accumulate: int = 1
-    checkpoint_every: int = 100
-    measured_every: int = 0
-    patience: int = 2
-    seed: int = 0
+    steps: int = field(default=500, kw_only=True)
+    rate: float = field(default=1e-3, kw_only=True)
+    falling: bool = field(default=True, kw_only=True)
+    checkpoint_every: int = field(default=100, kw_only=True)
 
     name: ClassVar[str]
     in_pairs: ClassVar[bool] = False
     reads_concepts: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not [name for name in self.concepts if name.strip()]:
             raise RequestError("there is no concept to take out; name one.")
         for name in ("unsafe", "safe"):
@@ -85,20 +80,12 @@ class TextEncoderMethod(ABC):
                 raise RequestError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if not 0 < self.weight < math.inf:
             raise RequestError(f"weight is {self.weight}; it must be a number above 0.")
-        if self.lora_rank < 0:
-            raise RequestError(
-                f"lora_rank is {self.lora_rank}; give at least 1, or 0 to train whole weights."
-            )
         if self.in_pairs and not self.prompts.pairs:
             raise RequestError(f"{self.name} needs pairs of an unsafe prompt and a safe one; give some.")
 
     @abstractmethod
     def loss(self, read: Read) -> Tensor:
         """Of what one encoder reads."""
-
-    def edit(self, pipe: Any) -> Delta:
-        """The delta that was learnt; as ``tune``."""
-        return self.tune(pipe)[0]
 
     def tune(
         self,
@@ -107,16 +94,10 @@ class TextEncoderMethod(ABC):
         measure: Measure | None = None,
         tell: Tell | None = None,
     ) -> tuple[Delta, Curve]:
-        """The delta that was learnt, and how; ``pipe`` is afterwards what it was.
-
-        Checkpoints are kept in ``folder``, from which a tuning that was stopped goes on. ``measure`` says how
-        much of the concepts is left. Raises ``RequestError`` for a concept that the model cannot read,
-        ``ModelError`` as ``FineTuning``.
-        """
         check_names(self.concepts, pipe)
         encoders = text_encoders(pipe, self.encoders)
-        adapters = {each.component: self._adapter(each) for each in encoders}
-        work = FineTuning(pipe, adapters, self.name, tuple(self.concepts), self.settings(), self._plan())
+        adapters = {each.component: self.adapter(each.module, each.trained(self.layers)) for each in encoders}
+        work = FineTuning(pipe, adapters, self.name, tuple(self.concepts), self.settings(), self.plan())
         return work.run(self._batches(pipe, encoders, adapters).loss, folder, measure, tell)
 
     def settings(self) -> Mapping[str, Any]:
@@ -127,23 +108,6 @@ class TextEncoderMethod(ABC):
         self, pipe: Any, encoders: Sequence[TextEncoder], adapters: Mapping[str, Adapter]
     ) -> Batches:
         return Batches(self, encoders, adapters)
-
-    def _adapter(self, encoder: TextEncoder) -> Adapter:
-        chosen = encoder.trained(self.layers)
-        if self.lora_rank:
-            return LowRank(encoder.module, chosen, self.lora_rank, self.seed)
-        return Whole(encoder.module, chosen)
-
-    def _plan(self) -> Plan:
-        return Plan(
-            self.steps,
-            self.rate,
-            self.accumulate,
-            self.checkpoint_every,
-            self.measured_every,
-            self.patience,
-            self.falling,
-        )
 
 
 @dataclass(frozen=True, slots=True)

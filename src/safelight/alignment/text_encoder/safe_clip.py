@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from safelight.alignment.text_encoder.distances import cosines, mean
@@ -20,7 +20,7 @@ class SafeCLIP(TextEncoderMethod):
     Of every state and the pooled text; CLIP's first state, the same for all texts, counts only in the second.
     """
 
-    rate: float = 1e-3
+    rate: float = field(default=1e-3, kw_only=True)
 
     name: ClassVar[str] = "safe-clip"
     in_pairs: ClassVar[bool] = True
