@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipelines import flux
 from safelight.alignment.delta import Delta, Provenance, part_sha256
+from safelight.alignment.text_encoder import Prompts, SafeText
 from safelight.errors import ModelError, PolicyError
 from safelight.guard import Guard
 from safelight.policy import CategoryRule, Policy, Thresholds
@@ -172,6 +173,24 @@ def test_what_was_seen_is_taken_out_of_the_weights(
     assert _bytes(one.images)[:2] == pictures[:2]
     assert [tries[1].guidance for tries in one.attempts.values()] == ["erasure", "strong"]
     assert all(torch.equal(value, before[name]) for name, value in pipe.unet.state_dict().items())
+
+
+def test_an_aligned_text_encoder_is_put_on_for_the_pictures_that_need_it(
+    leading: Callable[..., Guard], guard: Guard, pipe: Any, eye: Eye, tmp_path: Path
+) -> None:
+    before = {name: value.clone() for name, value in pipe.text_encoder.state_dict().items()}
+    prompts = Prompts(("a gun", "a gun in a park"), ("a dog", "a cat"))
+    delta = SafeText(["a gun"], prompts, steps=4, rate=0.05).edit(pipe)
+    delta.save(tmp_path / "gun.safetensors")
+    eye.says = lambda call, row: gun() if call == 1 and row == 1 else []
+    result = leading(ERASED).generate(pipe, PROMPTS, seed=5, **STEPS)
+    plain = _bytes(guard.generate(pipe, PROMPTS, seed=5, **STEPS).images)
+    with delta.attach(pipe):
+        led = _bytes(guard.generate(pipe, PROMPTS[1], seed=6, **STEPS).images)[0]
+    assert led != plain[1]
+    assert _bytes(result.images) == [plain[0], led, plain[2]]
+    assert list(result.attempts) == [1]
+    assert all(torch.equal(value, before[name]) for name, value in pipe.text_encoder.state_dict().items())
 
 
 def test_what_is_to_be_erased_always_is(
