@@ -22,7 +22,7 @@ from safelight.errors import RequestError
 if TYPE_CHECKING:
     from torch import Tensor
 
-# For so many steps at once the frozen encoder reads what they need.
+# For so many steps at once the frozen encoder reads what they need: whole weights are exchanged for it.
 _BLOCK = 8
 
 
@@ -190,7 +190,7 @@ class Batches:
         if number not in self._were:
             self._were.clear()
             with self.off(), torch.no_grad():
-                for each in range(number, number + _BLOCK):
+                for each in range(number, number + (1 if self._method.lora_rank else _BLOCK)):
                     batch = self.batch(each)
                     texts = [*batch.trained, *batch.twins]
                     self._were[each] = [encoder.read(texts) for encoder in self._encoders]
