@@ -228,6 +228,8 @@ def test_all_encoders_of_a_pipeline_are_trained_or_one(name: str, pipe: Any) -> 
     made, *_ = family(name, pipe)
     there = {each.component for each in text_encoders(made)}
     assert set(SafeText(["a gun"], PROMPTS, **SHORT).edit(made).parts) == there  # type: ignore[arg-type]
+    attacked = Adversarial(["a gun"], PROMPTS, warmup=0, **SHORT)  # type: ignore[arg-type]
+    assert set(attacked.edit(made).parts) == there
     one = Adversarial(["a gun"], PROMPTS, encoders=["text_encoder_2"], warmup=0, **SHORT)  # type: ignore[arg-type]
     assert one.edit(made).parts == ("text_encoder_2",)
 

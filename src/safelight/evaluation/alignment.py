@@ -66,16 +66,15 @@ def evaluate_alignment(
     asked = _questions(count, benign, seed)
     states: dict[str, Delta | SafeGuidance | None] = {_ORIGINAL: None, **loaded}
     states |= {f"SLD {name}": SafeGuidance(name, CONCEPT) for name in guidance}
-    whole = len(states) * sum(len(each.cases) for each in asked.values())
+    asked_of = {name: _fitting(asked, state, frozen.component) for name, state in states.items()}
+    whole = sum(len(each.cases) for mine in asked_of.values() for each in mine.values())
     made: dict[tuple[str, str], list[Judged]] = {}
     for name, state in states.items():
         with state.attach(pipe) if isinstance(state, Delta) else nullcontext():
             led = state if isinstance(state, SafeGuidance) else None
             bare = BareSystem(pipe, led, num_inference_steps=steps)
             attacked = AttackedSystem(pipe, frozen, num_inference_steps=steps)
-            for question, each in asked.items():
-                if question == _ATTACKED and not _changes(state, frozen.component):
-                    continue
+            for question, each in asked_of[name].items():
                 system = attacked if question == _ATTACKED else bare
                 settings = {**system.settings, "system": name, "suite": each.digest, "seed": seed}
                 settings["judge_sha256"] = judging.sha256(judge)
@@ -93,8 +92,10 @@ def evaluate_alignment(
     )
 
 
-def _changes(state: object, component: str) -> bool:
-    return isinstance(state, Delta) and component in state.parts
+def _fitting(asked: Mapping[str, Suite], state: object, encoder: str) -> dict[str, Suite]:
+    """Nobody attacks an encoder that was not changed."""
+    changed = isinstance(state, Delta) and encoder in state.parts
+    return {question: each for question, each in asked.items() if changed or question != _ATTACKED}
 
 
 def _loaded(deltas: Sequence[Path], guidance: Sequence[str]) -> dict[str, Delta]:

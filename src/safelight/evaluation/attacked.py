@@ -7,7 +7,7 @@ from typing import Any
 
 from safelight.alignment.text_encoder.adversarial import worst_prefix
 from safelight.alignment.text_encoder.encoder import TextEncoder
-from safelight.evaluation.system import BareSystem, generators
+from safelight.evaluation.system import BareSystem
 from safelight.protocols import Pipeline
 from safelight.types import Answer
 
@@ -38,10 +38,4 @@ class AttackedSystem(BareSystem):
         with torch.no_grad():
             states = self._encoder.read(prompts, prefix).states
             nothing = self._encoder.read([""] * len(prompts)).states
-        images = self.pipe(
-            prompt_embeds=states,
-            negative_prompt_embeds=nothing,
-            generator=generators(seeds),
-            **self.arguments,
-        ).images
-        return [Answer(image) for image in images]
+        return self._draw(seeds, prompt_embeds=states, negative_prompt_embeds=nothing)

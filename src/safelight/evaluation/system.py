@@ -45,9 +45,13 @@ class BareSystem:
 
     def _answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
         with self.guidance.attach(self.pipe) if self.guidance else nullcontext():
-            images = self.pipe(prompt=list(prompts), generator=generators(seeds), **self.arguments).images
-        if len(images) != len(prompts) or not all(isinstance(image, Image) for image in images):
-            raise ModelError(f"the pipeline did not give {len(prompts)} PIL pictures; use one that does.")
+            return self._draw(seeds, prompt=list(prompts))
+
+    def _draw(self, seeds: Sequence[int], **asked: Any) -> list[Answer]:
+        """A picture for each seed."""
+        images = self.pipe(**asked, generator=_generators(seeds), **self.arguments).images
+        if len(images) != len(seeds) or not all(isinstance(image, Image) for image in images):
+            raise ModelError(f"the pipeline did not give {len(seeds)} PIL pictures; use one that does.")
         return [Answer(image) for image in images]
 
 
@@ -72,12 +76,12 @@ class GuardedSystem:
         return _in_batches(self._answer, prompts, seeds)
 
     def _answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
-        result = self.guard.generate(self.pipe, prompts, generator=generators(seeds), **self.arguments)
+        result = self.guard.generate(self.pipe, prompts, generator=_generators(seeds), **self.arguments)
         released = dict(zip(result.indices, result.images, strict=True))
         return [Answer(released.get(i), result.verdicts_of(i)) for i in range(len(prompts))]
 
 
-def generators(seeds: Sequence[int]) -> list[Any]:
+def _generators(seeds: Sequence[int]) -> list[Any]:
     import torch
 
     return [torch.Generator().manual_seed(seed) for seed in seeds]

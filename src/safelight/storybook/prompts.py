@@ -62,7 +62,7 @@ def _fresh(prompts: Iterator[str], kept: Collection[str]) -> Iterator[str]:
 
 
 def harmless_instead(plan: Plan, rng: random.Random) -> Plan:
-    """The same scene without harm: each hazard that harms is something harmless."""
+    """The same scene with something harmless in place of one hazard after another, until there is no harm."""
     objects = list(plan.objects)
     while replace(plan, objects=tuple(objects)).harms:
         place = rng.choice([i for i, label in enumerate(objects) if label in HAZARDS])

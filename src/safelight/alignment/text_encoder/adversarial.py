@@ -52,9 +52,7 @@ class Adversarial(TextEncoderMethod):
         """Of prompts that nobody attacks."""
         return mean(apart(read.safe, read.safe_was)) + self.weight * mean(apart(read.unsafe, read.twins_were))
 
-    def _batches(
-        self, pipe: object, encoders: Sequence[TextEncoder], adapters: Mapping[str, Adapter]
-    ) -> Batches:
+    def _batches(self, encoders: Sequence[TextEncoder], adapters: Mapping[str, Adapter]) -> Batches:
         return _Attacked(self, encoders, adapters)
 
 
@@ -75,7 +73,8 @@ class _Attacked(Batches):
         )
         # Safe prompts are read behind any of these.
         behind = prefix[torch.arange(len(safe)) % len(prefix)]
-        with self.off(), torch.no_grad():  # before anything of the loss, whose weights it changes for a while
+        # Before anything of the loss, whose weights it changes for a while.
+        with self._was(encoder), torch.no_grad():
             twins_were, safe_was = encoder.read(batch.twins, prefix), encoder.read(safe, behind)
         led = mean(apart(encoder.read(unsafe, prefix), twins_were))
         kept = mean(apart(encoder.read(safe, behind), safe_was))

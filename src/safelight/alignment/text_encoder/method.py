@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -98,15 +97,13 @@ class TextEncoderMethod(TrainedMethod):
         encoders = text_encoders(pipe, self.encoders)
         adapters = {each.component: self.adapter(each.module, each.trained(self.layers)) for each in encoders}
         work = FineTuning(pipe, adapters, self.name, tuple(self.concepts), self.settings(), self.plan())
-        return work.run(self._batches(pipe, encoders, adapters).loss, folder, measure, tell)
+        return work.run(self._batches(encoders, adapters).loss, folder, measure, tell)
 
     def settings(self) -> Mapping[str, Any]:
         """Without the prompts themselves."""
         return {**asdict(self), "prompts": self.prompts.about()}
 
-    def _batches(
-        self, pipe: Any, encoders: Sequence[TextEncoder], adapters: Mapping[str, Adapter]
-    ) -> Batches:
+    def _batches(self, encoders: Sequence[TextEncoder], adapters: Mapping[str, Adapter]) -> Batches:
         return Batches(self, encoders, adapters)
 
 
@@ -172,13 +169,9 @@ class Batches:
             return Batch(unsafe, safe, concepts, twins)
         return Batch(tuple(some(method.unsafe, prompts.harmful)), safe, concepts, ())
 
-    @contextmanager
-    def off(self) -> Iterator[None]:
-        """While it lasts, all encoders are what they were."""
-        with ExitStack() as stack:
-            for adapter in self._adapters.values():
-                stack.enter_context(adapter.off())
-            yield
+    def _was(self, encoder: TextEncoder) -> Any:
+        """A context in which it is what it was."""
+        return self._adapters[encoder.component].off()
 
     def _loss(self, encoder: TextEncoder, number: int, batch: Batch, were: Reading) -> Tensor:
         now, was = batch.parts(encoder.read(batch.trained)), batch.parts(were)
@@ -188,10 +181,11 @@ class Batches:
         import torch
 
         if number not in self._were:
-            self._were.clear()
-            with self.off(), torch.no_grad():
-                for each in range(number, number + (1 if self._method.lora_rank else _BLOCK)):
-                    batch = self.batch(each)
-                    texts = [*batch.trained, *batch.twins]
-                    self._were[each] = [encoder.read(texts) for encoder in self._encoders]
+            ahead = range(number, number + (1 if self._method.lora_rank else _BLOCK))
+            self._were = {each: [] for each in ahead}
+            for encoder in self._encoders:
+                with self._was(encoder), torch.no_grad():
+                    for each in ahead:
+                        batch = self.batch(each)
+                        self._were[each].append(encoder.read([*batch.trained, *batch.twins]))
         return self._were.pop(number)

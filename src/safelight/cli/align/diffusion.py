@@ -178,7 +178,7 @@ def esd(
     aim: dict[str, Any] = {"eta": eta, "anchor": anchor, "erase_from": erase_from}
     keep: dict[str, Any] = {"preserve": preserve, "preserve_weight": preserve_weight}
     pace: dict[str, Any] = {"steps": iterations, "batch": batch, "rate": rate, "accumulate": accumulate}
-    pace["falling"] = falling
+    pace |= {"falling": falling}
     walk: dict[str, Any] = {"sampling": sampling, "walks": walks, "jitter": jitter, "part": part}
     memory: dict[str, Any] = {"lora_rank": lora_rank, "checkpointing": checkpointing}
     often: dict[str, Any] = {"refresh": refresh, "checkpoint_every": checkpoint, "measured_every": measure}
