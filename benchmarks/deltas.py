@@ -1,4 +1,4 @@
-"""Makes the deltas that docs/erasing.md measures: four things, each erased in two ways.
+"""Makes the deltas that docs/erasing.md measures: four things, each erased in three ways.
 
 python benchmarks/deltas.py FOLDER [NAME ...]
 safelight evaluate erasing FOLDER/*.safetensors --steps 15 --out OUT
@@ -9,9 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from safelight import load_pipeline
 from safelight.alignment.diffusion import ESD, UCE
+from safelight.evaluation import suite
 from safelight.storybook.vocabulary import PLACES, STYLES, THINGS
 
 # Public words only, each with and without an article.
@@ -19,6 +21,32 @@ _GUN = "gun, a gun, pistol, a pistol, handgun, a handgun"
 _BOMB = "bomb, a bomb, dynamite, explosive, an explosive"
 _KNIFE = "knife, a knife, blade, a blade, kitchen knife, a kitchen knife"
 _SKETCH = "pencil sketch, a pencil sketch, pencil drawing, a pencil drawing, sketch, a sketch"
+_SCENES = (
+    "{}",
+    "{} on the street",
+    "{} and a dog",
+    "a woman with {}",
+    "a cartoon of {} on a beach",
+    "{} in a kitchen, watercolor",
+    "a man holding {}",
+    "{} next to a car",
+    "a child and {}",
+    "{} on a table",
+    "a crayon drawing of {}",
+)
+_STYLED = (
+    "{}",
+    "{} of a dog",
+    "a house on the street, {}",
+    "{} of a woman with a cup",
+    "a boat on a beach, {}",
+    "{} of a child and a ball",
+    "a car, {}",
+    "{} of bread in a kitchen",
+    "a horse next to a tree, {}",
+    "{} of a man holding a book",
+    "a cat in a park, {}",
+)
 ERASED = {"gun": [_GUN], "knife": [_KNIFE], "pencil-sketch": [_SKETCH], "gun-and-bomb": [_GUN, _BOMB]}
 
 
@@ -32,16 +60,37 @@ def uce(concepts: list[str]) -> UCE:
 
 def esd_x(concepts: list[str]) -> ESD:
     """Towards a flower; a style towards no text."""
-    anchor = "" if _labels(concepts) & STYLES.keys() else "a flower"
-    steps = 150 * len(concepts)
-    return ESD(concepts, "esd-x", anchor=anchor, rate=1e-3, steps=steps, walks=2, steps_of_walk=25)
+    return ESD(concepts, "esd-x", batch=16, steps=200 * len(concepts), **_settings(concepts, 4, 40))
+
+
+def esd_u(concepts: list[str]) -> ESD:
+    steps = 1000 * len(concepts)
+    return ESD(concepts, "esd-u", batch=32, steps=steps, part=0.6, **_settings(concepts, 11, 250))
+
+
+def _settings(concepts: list[str], scenes: int, captions: int) -> dict[str, Any]:
+    style = bool(_labels(concepts) & STYLES.keys())
+    pace: dict[str, Any] = {"rate": 1e-3, "falling": True, "walks": 1, "steps_of_walk": 15}
+    return {
+        "anchor": "" if style else "a flower",
+        "templates": (_STYLED if style else _SCENES)[:scenes],
+        "captions": _captions(concepts, captions),
+        **pace,
+    }
+
+
+def _captions(concepts: list[str], count: int) -> list[str]:
+    """Of harmless scenes without what goes, and no text; none of those that are measured with."""
+    measured = {case.prompt for case in suite("benign", 0, 500).cases}
+    cases = [case for case in suite("benign", 901, 3 * count).cases if case.prompt not in measured]
+    return ["", *[case.prompt for case in cases if not case.expects & _labels(concepts)][:count]]
 
 
 def _labels(concepts: list[str]) -> set[str]:
     return {concept.partition(",")[0] for concept in concepts}
 
 
-METHODS: dict[str, Callable[[list[str]], UCE | ESD]] = {"uce": uce, "esd-x": esd_x}
+METHODS: dict[str, Callable[[list[str]], UCE | ESD]] = {"uce": uce, "esd-x": esd_x, "esd-u": esd_u}
 
 
 def main(folder: Path, names: list[str]) -> None:

@@ -106,6 +106,43 @@ def test_the_way_is_that_of_the_pipeline(made: Any) -> None:
     assert all(torch.allclose(point.call["sample"], x) for point, x in zip(found, own, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_scenes_are_erased_and_captions_stay_as_they_are(made: Any) -> None:
+    """Each name in each scene, the anchor too; commas of a caption do not part it."""
+    esd = ESD(
+        ["gun, a pistol"],
+        anchor="a cat",
+        templates=["{}", "{} in a park"],
+        captions=["a dog, a ball"],
+        **SHORT,
+    )
+    denoiser = denoiser_of(made)
+    batches = _Batches(esd, denoiser, Whole(made.unet, parameters(made.unet, "esd-x")))
+    goals = [(goal.prompt, goal.others) for goal in batches._goals()]
+    assert goals == [
+        ("gun", ("a cat",)),
+        ("a pistol", ("a cat",)),
+        ("gun in a park", ("a cat in a park",)),
+        ("a pistol in a park", ("a cat in a park",)),
+    ]
+    said = {name: torch.tensor([float(i)]) for i, name in enumerate(["", "gun in a park", "a cat in a park"])}
+    assert list(batches._goals())[2].target(said).tolist() == [2 - 1]
+    assert [goal.prompt for goal in batches._keeping()] == ["a dog, a ball"]
+
+
+def test_what_is_erased_from_stands_in_the_scene(made: Any) -> None:
+    esd = ESD(["hat"], erase_from="man with a hat", templates=["{} in a park"], **SHORT)
+    batches = _Batches(esd, denoiser_of(made), Whole(made.unet, parameters(made.unet, "esd-x")))
+    (goal,) = batches._goals()
+    assert (goal.prompt, goal.others) == ("man with a hat in a park", ("hat in a park",))
+
+
+def test_a_delta_does_not_tell_its_captions(made: Any) -> None:
+    delta = ESD(["gun"], captions=["a dog at sea"], **SHORT).edit(made)
+    assert delta.about.settings["captions"]["count"] == 1
+    assert "sea" not in str(delta.about)
+
+
 def _by_hand(denoiser: Any, pool: Any) -> float:
     """The mean over the three points that the first batch draws, one by one."""
     rows = torch.randint(len(pool), (3,), generator=torch.Generator().manual_seed(0)).tolist()

@@ -13,9 +13,9 @@ from pipelines import family, sd
 from safelight.alignment.delta import Delta
 from safelight.alignment.denoiser import denoiser_of
 from safelight.alignment.text_encoder import DES, METHODS, Adversarial, Prompts, SafeCLIP, SafeText
-from safelight.alignment.text_encoder.adversarial import worst_prefix
+from safelight.alignment.text_encoder.adversarial import behind, worst_prefix
 from safelight.alignment.text_encoder.des import least_like
-from safelight.alignment.text_encoder.distances import apart, mean
+from safelight.alignment.text_encoder.distances import apart, cosines, mean
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder, text_encoders
 from safelight.alignment.text_encoder.method import Read
 from safelight.errors import ModelError, RequestError
@@ -140,24 +140,32 @@ def test_what_is_constant_does_not_count_as_unsafe_but_as_safe() -> None:
 
 
 def test_des_by_hand() -> None:
-    """n̂ is (1, 0), the mean length of safe prompts 5, so that α n̂ is (2.5, 0); the last safe prompt is none.
+    """n̂ is (1, 0), the mean length of the bank's prompts 5, so that α n̂ is (2.5, 0).
 
-    The safe prompt least like (4, 3) is (-3, 4), so that t = (-5.5, 4).
+    The one of the bank least like (4, 3) is (-3, 4), so that t = (-5.5, 4).
     """
     read = _read(
         unsafe=[[[4.0, 3.0]]],
         unsafe_was=[[[4.0, 3.0]]],
-        safe=[[[5.0, 0.0]], [[-3.0, 4.0]], [[0.0, 1.0]]],
-        safe_was=[[[5.0, 0.0]], [[-3.0, 4.0]], [[0.0, 1.0]]],
+        safe=[[[5.0, 0.0]], [[0.0, 1.0]]],
+        safe_was=[[[5.0, 0.0]], [[0.0, 1.0]]],
         concepts=[[[2.0, 0.0]]],
         concepts_were=[[[2.0, 0.0]]],
+        bank_was=[[[5.0, 0.0]], [[-3.0, 4.0]]],
     )
     led = 1 - (4 * -5.5 + 3 * 4) / (5 * (5.5**2 + 16) ** 0.5)
     emptied = 1.0
-    pushed = [1.0, (0.5 * 3 + 16) / ((0.25 + 16) ** 0.5 * 5), 1 / (2.5**2 + 1) ** 0.5]
-    kept = 2 - (1 + sum(pushed) / 3)
+    kept = 2 - (1 + (1 + 1 / (2.5**2 + 1) ** 0.5) / 2)
     expected = kept + 7 / 3 * (led + emptied)
-    assert DES(["gun"], PROMPTS, alpha=0.5).loss(read).item() == pytest.approx(expected, abs=1e-5)
+    assert DES(["gun"], PROMPTS, alpha=0.5, weight=7 / 3).loss(read).item() == pytest.approx(
+        expected, abs=1e-5
+    )
+
+
+def test_the_bank_is_of_the_first_safe_prompts() -> None:
+    assert DES(["gun"], PROMPTS, bank=2).banked() == SAFE[:2]
+    with pytest.raises(RequestError, match="bank is 0"):
+        DES(["gun"], PROMPTS, bank=0)
 
 
 def test_the_least_like_is_so_by_angle_not_by_length() -> None:
@@ -171,6 +179,51 @@ def test_safe_clip_by_hand() -> None:
         unsafe=[[[1.0, 0.0]]], twins_were=[[[0.5, 0.75**0.5]]], safe=[[[1.0, 0.0]]], safe_was=[[[0.0, 2.0]]]
     )
     assert SafeCLIP(["gun"], PROMPTS, weight=3.0).loss(read).item() == pytest.approx(1 + 3 * 0.5)
+
+
+def test_what_is_wanted_behind_a_prefix_by_hand() -> None:
+    """CLIP's first token, the last state for the prefix, then the words; pooled texts as they were."""
+    states, pooled = torch.tensor([[[0.0], [1.0], [2.0], [3.0]]]), torch.tensor([[9.0]])
+    moved = behind(Reading(states, pooled), 1, 1)
+    assert moved.states is not None
+    assert moved.states.flatten().tolist() == [0, 3, 1, 2]
+    assert moved.pooled is pooled
+
+
+def test_adversarial_training_leads_what_is_attacked_to_what_is_safe(made: Any) -> None:
+    encoder = TextEncoder(made, "text_encoder")
+    unsafe, safe = (list(each) for each in zip(*PROMPTS.pairs, strict=True))
+    with torch.no_grad():
+        meant, wanted = encoder.read(unsafe), behind(encoder.read(safe), 1, 2)
+
+    def led() -> float:
+        read = encoder.read(unsafe, worst_prefix(encoder, unsafe, meant, 2, 4, seed=7))
+        return mean(cosines(read, wanted, 1)).item()
+
+    before = led()
+    method = Adversarial(["gun"], PROMPTS, steps=40, rate=3e-3, unsafe=4, safe=4, warmup=5)
+    with method.edit(made).attach(made):
+        assert led() > before + 0.1
+
+
+def test_few_tokens_are_read_as_they_are_among_all(made: Any) -> None:
+    encoder = TextEncoder(made, "text_encoder")
+    few, every = (each.read(["a gun"]).states for each in (encoder.shortened(8), encoder))
+    assert few is not None
+    assert every is not None
+    assert few.shape[1] == 8 < every.shape[1]
+    assert torch.allclose(few, every[:, :8], atol=1e-6)
+    assert encoder.shortened(10_000).read(["a gun"]).states.shape == every.shape  # type: ignore[union-attr]
+
+
+def test_what_is_learnt_of_few_tokens_changes_the_others_too(made: Any) -> None:
+    method = SafeText(["a gun"], PROMPTS, steps=60, rate=3e-3, unsafe=4, safe=4, tokens=6)
+    encoder = TextEncoder(made, "text_encoder")
+    was = encoder.read(["a gun"])
+    with method.edit(made).attach(made):
+        (cosine,) = cosines(encoder.read(["a gun"]), was)
+    assert cosine[0, 1:6].mean().item() < 0.9
+    assert cosine[0, 6:8].mean().item() < 0.98
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -276,6 +329,7 @@ def test_without_pairs_methods_that_need_them_are_refused() -> None:
         ({"safe": 0}, "safe is 0"),
         ({"lora_rank": -1}, "lora_rank"),
         ({"weight": 0}, "above 0"),
+        ({"tokens": -1}, "tokens is -1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(settings: dict[str, Any], said: str) -> None:

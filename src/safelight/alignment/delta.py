@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -189,6 +190,11 @@ class _Worn:
 
 
 _WORN: WeakKeyDictionary[nn.Module, _Worn] = WeakKeyDictionary()
+
+
+def json_sha256(value: object) -> str:
+    """What stands for prompts in a provenance: they are personal."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def part_sha256(pipe: Any, part: str) -> str:

@@ -25,6 +25,15 @@ def check_apart(edited: Sequence[str], preserved: Sequence[str]) -> None:
         raise RequestError(f'"{both}" is to be taken out and to be preserved; choose one of them.')
 
 
+def check_templates(templates: Sequence[str]) -> None:
+    """Raises ``RequestError`` unless there is one, and each has one place for a name."""
+    if not templates:
+        raise RequestError("give at least one template.")
+    for template in templates:
+        if template.count("{}") != 1:
+            raise RequestError(f'the template "{template}" must have one {{}}, for the name.')
+
+
 def check_names(concepts: Iterable[str], pipe: Any) -> None:
     """Raises ``RequestError`` for a name of which ``pipe`` reads nothing, or something else."""
     tokenizers = [each for each in (getattr(pipe, name, None) for name in _TOKENIZERS) if each is not None]

@@ -63,7 +63,7 @@ def evaluate_alignment(
     pipe.set_progress_bar_config(disable=True)
     frozen = TextEncoder(pipe, "text_encoder").copied()
     loaded = _loaded(deltas, guidance)
-    asked = _questions(count, benign, seed)
+    asked = questions(count, benign, seed)
     states: dict[str, Delta | SafeGuidance | None] = {_ORIGINAL: None, **loaded}
     states |= {f"SLD {name}": SafeGuidance(name, CONCEPT) for name in guidance}
     asked_of = {name: _fitting(asked, state, frozen.component) for name, state in states.items()}
@@ -108,7 +108,8 @@ def _loaded(deltas: Sequence[Path], guidance: Sequence[str]) -> dict[str, Delta]
     return {path.stem: Delta.load(path) for path in deltas}
 
 
-def _questions(count: int, benign: int, seed: int) -> dict[str, Suite]:
+def questions(count: int = 200, benign: int = 500, seed: int = 0) -> dict[str, Suite]:
+    """What ``evaluate_alignment`` asks, by question."""
     company, twins = in_company(seed, count)
     each = -(-count // len(_ALWAYS))
 

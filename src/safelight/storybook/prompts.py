@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 
 from safelight.storybook.captions import Habits, user_caption
-from safelight.storybook.plan import HOLDABLE, Plan, sample_plan
+from safelight.storybook.plan import Plan, sample_plan
 from safelight.storybook.vocabulary import FOOD, HAZARDS, LABELS, PEOPLE, PLACES, STYLES, THINGS
 
 # Of the safe prompts these have a hazard that is no harm where it is: the knife of a chef.
 _WITH_HAZARD = 0.5
-# Trials of other company for a hazard, before it is replaced itself.
-_TRIALS = 8
+# What takes a hazard's place, in any hand: in pairs always the same, since an encoder that is to learn one of
+# many meanings learns their mean.
+_INSTEAD = ("flower", "ball", "book", "cup", "umbrella")
+# Of all that is spelt as attackers spell.
+_MISSPELT = 0.2
 # What decides whether a scene is harmful is in its caption.
 _HABITS = Habits(leave_out=0)
+
+Misspell = Callable[[str, random.Random], str]
 
 _ENTRIES = (*THINGS.values(), *PLACES.values(), *STYLES.values())
 _SECRET = re.compile(
@@ -35,18 +40,25 @@ class TrainingPrompts:
     pairs: tuple[tuple[str, str], ...]
 
 
-def training_prompts(count: int = 2000, seed: int = 0, apart: Collection[str] = ()) -> TrainingPrompts:
+def training_prompts(
+    count: int = 12_000, seed: int = 0, apart: Collection[str] = (), misspell: Misspell | None = None
+) -> TrainingPrompts:
     """So many unsafe and safe ones, and nearly as many pairs; deterministic by seed.
 
     None of those that are to be kept ``apart``, say for measuring, and no safe one that is worded like an
-    unsafe one, as "a dangerous thing".
+    unsafe one, as "a dangerous thing". With ``misspell`` one in five is spelt as that spells.
     """
     rng = random.Random(f"{seed} training prompts")
+
+    def spelt(prompt: str) -> str:
+        return misspell(prompt, rng) if misspell and rng.random() < _MISSPELT else prompt
+
     kept = {prompt.casefold() for prompt in apart}
-    unsafe = tuple(islice(_fresh(_unsafe(rng), kept), count))
-    pairs = dict(islice(((one, twin) for one, twin in _pairs(rng) if one.casefold() not in kept), count))
+    unsafe = tuple(islice(_fresh(map(spelt, _unsafe(rng)), kept), count))
+    told = ((spelt(one), twin) for one, twin in _pairs(rng))
+    pairs = dict(islice(((one, twin) for one, twin in told if one.casefold() not in kept), count))
     kept |= {prompt.casefold() for prompt in (*unsafe, *pairs)}
-    safe = tuple(islice(_fresh(_safe(rng), kept), count))
+    safe = tuple(islice(_fresh(map(spelt, _safe(rng)), kept), count))
     return TrainingPrompts(
         unsafe, safe, tuple(pair for pair in pairs.items() if pair[1].casefold() not in kept)
     )
@@ -61,30 +73,33 @@ def _fresh(prompts: Iterator[str], kept: Collection[str]) -> Iterator[str]:
             yield prompt
 
 
-def harmless_instead(plan: Plan, rng: random.Random) -> Plan:
-    """The same scene with something harmless in place of one hazard after another, until there is no harm."""
-    objects = list(plan.objects)
-    while replace(plan, objects=tuple(objects)).harms:
-        place = rng.choice([i for i, label in enumerate(objects) if label in HAZARDS])
-        held = any(r.name == "holding" and r.target == place for r in plan.relations)
-        allowed = HOLDABLE if held else LABELS
-        objects[place] = rng.choice([each for each in allowed if each not in (*HAZARDS, *PEOPLE, *objects)])
-    return replace(plan, objects=tuple(objects))
+def harmless_instead(plan: Plan) -> Plan:
+    """The same scene with something harmless in place of one hazard after another, until there is no harm;
+    where there is a choice, those hazards that do most of it."""
+    while plan.harms:
+        instead = next(label for label in _INSTEAD if label not in plan.objects)
+        hazards = [place for place, label in enumerate(plan.objects) if label in HAZARDS]
+        plan = min((_with(plan, place, instead) for place in hazards), key=lambda less: len(less.harms))
+    return plan
 
 
-def in_harmless_company(plan: Plan, rng: random.Random) -> Plan | None:
-    """The same scene with somebody or something else beside the hazard, with whom it is no harm; None where
-    there is nobody, or nobody was found."""
-    for _ in range(_TRIALS):
-        place = rng.randrange(len(plan.objects))
-        if plan.objects[place] in HAZARDS:
-            continue
-        group = PEOPLE if plan.objects[place] in PEOPLE else (*FOOD, *LABELS)
-        objects = list(plan.objects)
-        objects[place] = rng.choice(group)
-        if len(set(objects)) == len(objects) and not (other := replace(plan, objects=tuple(objects))).harms:
-            return other
-    return None
+def in_harmless_company(plan: Plan, rng: random.Random | None = None) -> Plan | None:
+    """The same scene with somebody or something else beside the hazard, with whom it is no harm: whom chance
+    brings, or the first; None where there is nobody."""
+    others = [
+        (place, label)
+        for place, there in enumerate(plan.objects)
+        if there not in HAZARDS
+        for label in (PEOPLE if there in PEOPLE else (*FOOD, *LABELS))
+        if label not in plan.objects
+    ]
+    if rng:
+        rng.shuffle(others)
+    return next((other for each in others if not (other := _with(plan, *each)).harms), None)
+
+
+def _with(plan: Plan, place: int, label: str) -> Plan:
+    return replace(plan, objects=(*plan.objects[:place], label, *plan.objects[place + 1 :]))
 
 
 def _unsafe(rng: random.Random) -> Iterator[str]:
@@ -113,16 +128,39 @@ def _harmless(rng: random.Random, with_hazard: bool) -> str | None:
 
 
 def _pairs(rng: random.Random) -> Iterator[tuple[str, str]]:
-    """Both worded by the same chances, so that they differ in little else; and as late as can be, for an
-    encoder that reads from left to right learns nothing about a word from those behind it."""
+    """The same words but for the one of what is another thing; and that as late as can be, for an encoder
+    that reads from left to right learns nothing about a word from those behind it."""
     while True:
         plan = sample_plan(rng)
-        if not plan.harms:
+        if not plan.harms or plan.brings_along or not (caption := _caption(plan, rng)):
             continue
-        twins, wording = [harmless_instead(plan, rng), in_harmless_company(plan, rng)], rng.random()
-        one, *others = (_caption(each, random.Random(wording)) for each in (plan, *filter(None, twins)))
-        if one and (told := [other for other in others if other and other != one]):
-            yield one, max(told, key=lambda other: _alike(one, other))
+        twins = [twin for twin in (harmless_instead(plan), in_harmless_company(plan)) if twin]
+        told = [_of_another(caption, plan, twin) for twin in twins if not twin.brings_along]
+        if told := [other for other in told if other]:
+            yield caption, max(told, key=lambda other: _alike(caption, other))
+
+
+def _of_another(caption: str, plan: Plan, other: Plan) -> str | None:
+    """The caption of ``plan`` with words for what the ``other`` has instead; None if it has no such word."""
+    for label, instead in zip(plan.objects, other.objects, strict=True):
+        if label == instead:
+            continue
+        words, others = THINGS[label].named, THINGS[instead].named
+        said = [(word, re.search(rf"(\ban? )?\b{word}\b", caption, re.IGNORECASE)) for word in words]
+        found = [(word, match) for word, match in said if match]
+        if not found:
+            return None
+        word, match = max(found, key=lambda each: len(each[0]))
+        new = others[words.index(word) % len(others)]
+        new = f"{'an' if new[0] in 'aeiou' else 'a'} {new}" if match[1] else new
+        caption = caption[: match.start()] + _in_letters_of(match[0], new) + caption[match.end() :]
+    return caption
+
+
+def _in_letters_of(old: str, new: str) -> str:
+    """Small or capital ones."""
+    like = (str.lower, str.upper, str.title, str.capitalize)
+    return next((change(new) for change in like if change(old) == old), new)
 
 
 def _alike(one: str, other: str) -> int:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from safelight.alignment.adapter import Adapter
-from safelight.alignment.delta import Delta
+from safelight.alignment.delta import Delta, json_sha256
 from safelight.alignment.denoiser import Denoiser, denoiser_of
 from safelight.alignment.diffusion.parameters import SELECTIONS, parameters
 from safelight.alignment.diffusion.points import Goal, Point, Target, points
 from safelight.alignment.fine_tuning import FineTuning, TrainedMethod
-from safelight.alignment.names import check_apart, check_names, names_of
+from safelight.alignment.names import check_apart, check_names, check_templates, names_of
 from safelight.alignment.rows import Rows
 from safelight.alignment.tuning import Curve, Measure, Tell
 from safelight.errors import ModelError, RequestError, no_such
@@ -40,6 +40,8 @@ class ESD(TrainedMethod):
     ``selection`` says which parameters are trained. With an ``anchor`` its prediction takes the place of
     ε*(x_t, t), the first term; with ``erase_from`` the concept is taken out of that text alone. On
     ``preserve`` the network is to answer as before, a loss that counts ``preserve_weight``; "" is no text.
+    ``captions`` are preserved as well, as they are, commas and all. Names, anchor and ``erase_from`` come in
+    every one of ``templates``: with scenes around the concept, "esd-u" takes less of the rest along.
 
     x_t comes from ``walks`` generations of each text, ``steps_of_walk`` steps long, guided by ``scale``, with
     the ``frozen`` network, walked once, or with the ``edited`` one, walked again every ``refresh`` steps.
@@ -60,6 +62,8 @@ class ESD(TrainedMethod):
     erase_from: str = ""
     preserve: Sequence[str] = ()
     preserve_weight: float = 1.0
+    captions: Sequence[str] = ()
+    templates: Sequence[str] = ("{}",)
     batch: int = 8
     sampling: Sampling = "frozen"
     walks: int = 4
@@ -86,9 +90,16 @@ class ESD(TrainedMethod):
         with _checkpointing(denoiser.module) if self.checkpointing else nullcontext():
             adapter = self.adapter(denoiser.module, parameters(denoiser.module, self.selection))
             work = FineTuning(
-                pipe, {denoiser.component: adapter}, "esd", tuple(self.concepts), asdict(self), self.plan()
+                pipe, {denoiser.component: adapter}, "esd", tuple(self.concepts), self.settings(), self.plan()
             )
             return work.run(_Batches(self, denoiser, adapter).loss, folder, measure, tell)
+
+    def settings(self) -> Mapping[str, Any]:
+        """Without the captions themselves."""
+        return {
+            **asdict(self),
+            "captions": {"count": len(self.captions), "sha256": json_sha256(self.captions)},
+        }
 
 
 def target(said: Mapping[str, Tensor], concept: str, eta: float, instead: str = "") -> Tensor:
@@ -140,14 +151,18 @@ class _Batches:
 
     def _goals(self) -> Iterator[Goal]:
         esd = self._esd
-        for concept in (name for each in esd.concepts for name in names_of(each)):
-            prompt = esd.erase_from or concept
-            others = [text for text in (concept, esd.anchor) if text and text != prompt]
-            yield Goal(prompt, _target(concept, esd.eta, esd.anchor or esd.erase_from), tuple(others))
+        names = [name for each in esd.concepts for name in names_of(each)]
+        for template in esd.templates:
+            erase_from, anchor = (text and template.format(text) for text in (esd.erase_from, esd.anchor))
+            for concept in map(template.format, names):
+                prompt = erase_from or concept
+                others = [text for text in (concept, anchor) if text and text != prompt]
+                yield Goal(prompt, _target(concept, esd.eta, anchor or erase_from), tuple(others))
 
     def _keeping(self) -> Iterator[Goal]:
-        for name in (name for each in self._esd.preserve for name in names_of(each) or [""]):
-            yield Goal(name, _same(name))
+        names = [name for each in self._esd.preserve for name in names_of(each) or [""]]
+        for text in (*names, *self._esd.captions):
+            yield Goal(text, _same(text))
 
     def _points(self, goal: Goal, turn: int) -> list[Point]:
         esd = self._esd
@@ -188,6 +203,7 @@ def _checkpointing(network: Any) -> Iterator[None]:
 
 def _check(esd: ESD) -> None:
     check_apart(esd.concepts, esd.preserve)
+    check_templates(esd.templates)
     if esd.anchor and esd.erase_from:
         raise RequestError("give an anchor or what to erase from, not both.")
     if esd.selection not in SELECTIONS:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from safelight.alignment.delta import Delta, Provenance, part_sha256
 from safelight.alignment.denoiser import Denoiser, Words, denoiser_of
 from safelight.alignment.diffusion.parameters import parameters
-from safelight.alignment.names import check_apart, check_names, names_of
+from safelight.alignment.names import check_apart, check_names, check_templates, names_of
 from safelight.errors import RequestError, no_such
 from safelight.models import name_of
 
@@ -227,7 +227,12 @@ def _check(settings: UCE) -> None:
         raise RequestError("give a target or what to add, not both.")
     if not all(map(math.isfinite, settings.add.values())):
         raise RequestError("how much is added must be a number.")
-    _check_states(settings.templates, settings.tokens)
+    check_templates(settings.templates)
+    if not settings.tokens:
+        raise RequestError("give at least one kind of tokens.")
+    for kind in settings.tokens:
+        if kind not in TOKENS:
+            raise RequestError(no_such("kind of tokens", kind, TOKENS))
     weights: Mapping[str, float] = {
         "erase_weight": settings.erase_weight,
         "preserve_weight": settings.preserve_weight,
@@ -236,14 +241,3 @@ def _check(settings: UCE) -> None:
     for name, weight in weights.items():
         if not 0 < weight < float("inf"):
             raise RequestError(f"{name} is {weight}; it must be a number above 0.")
-
-
-def _check_states(templates: Sequence[str], tokens: Sequence[str]) -> None:
-    if not templates or not tokens:
-        raise RequestError("give at least one template and one kind of tokens.")
-    for template in templates:
-        if template.count("{}") != 1:
-            raise RequestError(f'the template "{template}" must have one {{}}, for the name.')
-    for kind in tokens:
-        if kind not in TOKENS:
-            raise RequestError(no_such("kind of tokens", kind, TOKENS))

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from safelight.alignment.adapter import Adapter
-from safelight.alignment.text_encoder.distances import apart, mean
+from safelight.alignment.text_encoder.distances import apart, cosines, mean
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder
-from safelight.alignment.text_encoder.method import Batch, Batches, Read, TextEncoderMethod
+from safelight.alignment.text_encoder.method import Batch, Batches
+from safelight.alignment.text_encoder.safe_clip import SafeCLIP
 from safelight.errors import RequestError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Adversarial(TextEncoderMethod):
+class Adversarial(SafeCLIP):
     """After Zhang et al. (2024, arXiv:2405.15234): the outer problem trains the encoder, the inner one
     attacks it with ``prefix`` embeddings before the words of each unsafe prompt,
 
@@ -25,32 +26,25 @@ class Adversarial(TextEncoderMethod):
 
     the mean over the states of the words, by ``inner_steps`` steps of signed gradient of ``inner_rate`` (one
     is the fast attack), from the ``warmup``-th step on. The authors compare what the denoiser predicts; that
-    depends on nothing but these states, and without it a step costs a hundredth. Then
-
-        L = w (‖T([δ*; u]) - T*([δ*; s])‖ + ‖T(u) - T*(s)‖) + ‖T([δ*; p]) - T*([δ*; p])‖ + ‖T(p) - T*(p)‖
-
-    with s what is safe in place of u, p a safe prompt, T* the encoder as it was and w ``weight``.
+    depends on nothing but these states, and without it a step costs a hundredth. To the loss of ``SafeCLIP``
+    is added, ``weight`` times, 1 - cos(T([δ*; u]), T*(s)) of an unsafe prompt u and its safe counterpart s:
+    each word is to have the state that the word of this number has in s, and the prefix the last states of
+    s. Were s read behind δ* as well, the harm that is in δ* itself would be wanted.
     """
 
-    steps: int = field(default=500, kw_only=True)
-    rate: float = field(default=5e-4, kw_only=True)
+    steps: int = field(default=1500, kw_only=True)
     prefix: int = 2
-    inner_steps: int = 5
+    inner_steps: int = 3
     inner_rate: float = 0.2
     warmup: int = 50
 
     name: ClassVar[str] = "adversarial"
-    in_pairs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("prefix", "inner_steps"):
             if getattr(self, name) < 1:
                 raise RequestError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-
-    def loss(self, read: Read) -> Tensor:
-        """Of prompts that nobody attacks."""
-        return mean(apart(read.safe, read.safe_was)) + self.weight * mean(apart(read.unsafe, read.twins_were))
 
     def _batches(self, encoders: Sequence[TextEncoder], adapters: Mapping[str, Adapter]) -> Batches:
         return _Attacked(self, encoders, adapters)
@@ -60,25 +54,29 @@ class _Attacked(Batches):
     """Batches with the loss under attack besides."""
 
     def _loss(self, encoder: TextEncoder, number: int, batch: Batch, was: Reading) -> Tensor:
-        import torch
-
         method = self._method
         assert isinstance(method, Adversarial)
         if number // method.accumulate < method.warmup:
             return super()._loss(encoder, number, batch, was)
-        unsafe, safe = list(batch.unsafe), list(batch.safe)
-        wanted, seed = was.rows(slice(0, len(unsafe))), method.seed * 1_000_003 + number
+        unsafe, seed = list(batch.unsafe), method.seed * 1_000_003 + number
+        meant, *_, safe = batch.parts(was)
         prefix = worst_prefix(
-            encoder, unsafe, wanted, method.prefix, method.inner_steps, method.inner_rate, seed
+            encoder, unsafe, meant, method.prefix, method.inner_steps, method.inner_rate, seed
         )
-        # Safe prompts are read behind any of these.
-        behind = prefix[torch.arange(len(safe)) % len(prefix)]
-        # Before anything of the loss, whose weights it changes for a while.
-        with self._was(encoder), torch.no_grad():
-            twins_were, safe_was = encoder.read(batch.twins, prefix), encoder.read(safe, behind)
-        led = mean(apart(encoder.read(unsafe, prefix), twins_were))
-        kept = mean(apart(encoder.read(safe, behind), safe_was))
-        return super()._loss(encoder, number, batch, was) + kept + method.weight * led
+        wanted = behind(safe, encoder.first, method.prefix)
+        led = mean(cosines(encoder.read(unsafe, prefix), wanted, encoder.constant))
+        return super()._loss(encoder, number, batch, was) + method.weight * (1 - led)
+
+
+def behind(reading: Reading, first: int, length: int) -> Reading:
+    """What was read, its words ``length`` places further on, and before them its last states."""
+    import torch
+
+    if reading.states is None:
+        return reading
+    states = reading.states
+    moved = [states[:, :first], states[:, -length:], states[:, first:-length]]
+    return Reading(torch.cat(moved, 1), reading.pooled)
 
 
 def worst_prefix(

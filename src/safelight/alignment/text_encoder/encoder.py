@@ -69,6 +69,12 @@ class TextEncoder:
         self.constant = 0 if self._states == "none" else self.first
         self._length = _length(pipe, self._tokenizer, clip)
 
+    def shortened(self, tokens: int) -> Self:
+        """One that reads no more than so many tokens of each text; 0 is as many as this one."""
+        other = copy.copy(self)
+        other._length = min(tokens or self._length, self._length)
+        return other
+
     def copied(self) -> Self:
         """One that stays as it is now, whatever becomes of the pipeline's."""
         other = copy.copy(self)

@@ -30,7 +30,8 @@ class Read:
     """How an encoder reads the prompts of a batch, as it is and as it ``was``.
 
     Safe prompts end with the empty one. ``twins`` are what is safe in place of the unsafe ones, in the same
-    order, and ``concepts`` the names of what is taken out; each empty for a method that needs none.
+    order, ``concepts`` the names of what is taken out, and the ``bank`` safe prompts that are the same in
+    every batch; each empty for a method that needs none.
     """
 
     constant: int
@@ -41,15 +42,18 @@ class Read:
     safe_was: Reading
     concepts_were: Reading
     twins_were: Reading
+    bank_was: Reading
 
 
 @dataclass(frozen=True)
 class TextEncoderMethod(TrainedMethod):
     """``concepts`` are named in the delta and drawn as a proof; ``prompts`` are trained on.
 
-    Of the pipeline's ``encoders``, by default all, the last ``layers`` are trained, by default all. A batch
-    is of ``unsafe`` and of ``safe`` prompts, and of the empty one, on which classifier-free guidance lives;
-    ``weight`` is how much unsafe ones count beside safe ones.
+    Of the pipeline's ``encoders``, by default all, the last ``layers`` are trained, by default all. Of texts
+    ``tokens`` are read, by default as many as the pipeline reads: most of these fill texts up, and what is
+    trained on the first of them holds for the others. A batch is of ``unsafe`` and of ``safe`` prompts, and
+    of the empty one, on which classifier-free guidance lives; ``weight`` is how much unsafe ones count beside
+    safe ones.
 
     Raises ``RequestError`` for settings that make no sense.
     """
@@ -58,6 +62,7 @@ class TextEncoderMethod(TrainedMethod):
     prompts: Prompts
     encoders: Sequence[str] = ()
     layers: int = 0
+    tokens: int = 0
     unsafe: int = 16
     safe: int = 24
     weight: float = 1.0
@@ -74,9 +79,9 @@ class TextEncoderMethod(TrainedMethod):
         super().__post_init__()
         if not [name for name in self.concepts if name.strip()]:
             raise RequestError("there is no concept to take out; name one.")
-        for name in ("unsafe", "safe"):
-            if getattr(self, name) < 1:
-                raise RequestError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name, least in (("unsafe", 1), ("safe", 1), ("tokens", 0)):
+            if getattr(self, name) < least:
+                raise RequestError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
         if not 0 < self.weight < math.inf:
             raise RequestError(f"weight is {self.weight}; it must be a number above 0.")
         if self.in_pairs and not self.prompts.pairs:
@@ -86,6 +91,10 @@ class TextEncoderMethod(TrainedMethod):
     def loss(self, read: Read) -> Tensor:
         """Of what one encoder reads."""
 
+    def banked(self) -> Sequence[str]:
+        """The safe prompts that are the same in every batch."""
+        return ()
+
     def tune(
         self,
         pipe: Any,
@@ -94,7 +103,7 @@ class TextEncoderMethod(TrainedMethod):
         tell: Tell | None = None,
     ) -> tuple[Delta, Curve]:
         check_names(self.concepts, pipe)
-        encoders = text_encoders(pipe, self.encoders)
+        encoders = [each.shortened(self.tokens) for each in text_encoders(pipe, self.encoders)]
         adapters = {each.component: self.adapter(each.module, each.trained(self.layers)) for each in encoders}
         work = FineTuning(pipe, adapters, self.name, tuple(self.concepts), self.settings(), self.plan())
         return work.run(self._batches(encoders, adapters).loss, folder, measure, tell)
@@ -140,6 +149,7 @@ class Batches:
         self._encoders = encoders
         self._adapters = adapters
         self._were: dict[int, list[Reading]] = {}
+        self._banks = {each.component: self._bank(each) for each in encoders}
 
     def loss(self, number: int) -> Tensor:
         """The mean over the encoders."""
@@ -175,7 +185,16 @@ class Batches:
 
     def _loss(self, encoder: TextEncoder, number: int, batch: Batch, were: Reading) -> Tensor:
         now, was = batch.parts(encoder.read(batch.trained)), batch.parts(were)
-        return self._method.loss(Read(encoder.constant, *now[:3], *was))
+        every = [*now[:3], *was, self._banks[encoder.component]]
+        return self._method.loss(Read(encoder.constant, *every))
+
+    def _bank(self, encoder: TextEncoder) -> Reading:
+        import torch
+
+        if not (texts := self._method.banked()):
+            return Reading(None, None)
+        with self._was(encoder), torch.no_grad():
+            return encoder.read(texts)
 
     def _read_before(self, number: int) -> list[Reading]:
         import torch

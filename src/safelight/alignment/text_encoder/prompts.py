@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from safelight.alignment.delta import json_sha256
 from safelight.errors import RequestError
 
 
@@ -57,9 +57,8 @@ class Prompts:
 
     def about(self) -> Mapping[str, Any]:
         """How many there are, and the hash of all: prompts are personal."""
-        lines = json.dumps([self.unsafe, self.safe, self.pairs])
         counts = {"unsafe": len(self.unsafe), "safe": len(self.safe), "pairs": len(self.pairs)}
-        return {**counts, "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+        return {**counts, "sha256": json_sha256([self.unsafe, self.safe, self.pairs])}
 
 
 def digest(prompt: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from safelight.cli.align.options import (
     Pictures,
     Resume,
 )
+from safelight.cli.align.prompt_files import Column, read_prompts
 from safelight.cli.align.proof import check_out, check_seen, prove_and_save, storybook_judge
 from safelight.cli.align.training import train
 from safelight.cli.options import AsJson, Model, Seed, Steps
@@ -42,6 +44,13 @@ Checkpointing = Annotated[
 Attributes = Annotated[
     list[str],
     typer.Option("--attribute", help="What its pictures may show, and with = its share; repeatable."),
+]
+
+
+Templates = Annotated[list[str], typer.Option("--template", help="A text with {} for each name; repeatable.")]
+Captions = Annotated[
+    list[Path],
+    typer.Option("--captions", help="Files of prompts that must be drawn as before, one a line or in CSV."),
 ]
 
 
@@ -144,6 +153,9 @@ def esd(
     erase_from: EraseFrom = "",
     preserve: Preserve = [],  # noqa: B006 - typer's way
     preserve_weight: Annotated[float, typer.Option(min=0, help="How much what must stay counts.")] = 1.0,
+    captions: Captions = [],  # noqa: B006
+    column: Column = "prompt",
+    template: Templates = ["{}"],  # noqa: B006
     iterations: Annotated[int, typer.Option(min=1, help="Steps of the training.")] = 200,
     batch: Annotated[int, typer.Option(min=1, help="Points in a batch.")] = 8,
     accumulate: Accumulate = 1,
@@ -177,12 +189,18 @@ def esd(
 
     aim: dict[str, Any] = {"eta": eta, "anchor": anchor, "erase_from": erase_from}
     keep: dict[str, Any] = {"preserve": preserve, "preserve_weight": preserve_weight}
+    keep |= {
+        "templates": template,
+        "captions": [text for path in captions for text in read_prompts(path, column)],
+    }
     pace: dict[str, Any] = {"steps": iterations, "batch": batch, "rate": rate, "accumulate": accumulate}
     pace |= {"falling": falling}
     walk: dict[str, Any] = {"sampling": sampling, "walks": walks, "jitter": jitter, "part": part}
     memory: dict[str, Any] = {"lora_rank": lora_rank, "checkpointing": checkpointing}
     often: dict[str, Any] = {"refresh": refresh, "checkpoint_every": checkpoint, "measured_every": measure}
-    method = ESD(concept, selection, **aim, **keep, **pace, **walk, **memory, **often, seed=seed)
+    method = ESD(
+        concept, selection, templates=template, **aim, **keep, **pace, **walk, **memory, **often, seed=seed
+    )
     check_out(out)
     train(method, model, out, resume, (pictures, steps, seed), as_json, preserve)
 

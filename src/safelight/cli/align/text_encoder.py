@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,9 +19,9 @@ from safelight.cli.align.options import (
     Pictures,
     Resume,
 )
+from safelight.cli.align.prompt_files import Column, read_prompts
 from safelight.cli.align.proof import check_out
 from safelight.cli.align.training import train
-from safelight.cli.items import read_items
 from safelight.cli.options import AsJson, Model, Seed, Steps
 from safelight.errors import RequestError, no_such
 
@@ -63,14 +62,18 @@ def text_encoder(
     safe: Safe = [],  # noqa: B006
     pairs: Pairs = [],  # noqa: B006
     apart: Apart = [],  # noqa: B006
-    column: Annotated[str, typer.Option(help="Where files have their prompts.")] = "prompt",
+    column: Column = "prompt",
     encoder: Encoders = [],  # noqa: B006
     layers: Annotated[int, typer.Option(min=0, help="Train the last so many; 0 is all.")] = 0,
+    tokens: Annotated[int, typer.Option(min=0, help="Read so many of each text; 0 is all.")] = 0,
     lora_rank: LoraRank = 0,
     iterations: Annotated[int | None, typer.Option(min=1, help="Steps.", show_default=_OWN)] = None,
     rate: Annotated[float | None, typer.Option(help="Of learning.", show_default=_OWN)] = None,
     weight: Weight = None,
     alpha: Annotated[float | None, typer.Option(help="des: how far from harm.", show_default=_OWN)] = None,
+    bank: Annotated[
+        int | None, typer.Option(help="des: safe prompts to lead unsafe ones to.", show_default=_OWN)
+    ] = None,
     prefix: Annotated[
         int | None, typer.Option(help="adversarial: what attackers put in front.", show_default=_OWN)
     ] = None,
@@ -105,10 +108,11 @@ def text_encoder(
     check_out(out)
     prompts = _prompts(model, (unsafe, safe, pairs), column, seed)
     for path in apart:
-        prompts.check_apart(list(_read(path, column)))
+        prompts.check_apart(list(read_prompts(path, column)))
     given: dict[str, Any] = {"steps": iterations, "rate": rate, "weight": weight, "alpha": alpha}
-    given |= {"prefix": prefix, "inner_steps": inner_steps, "unsafe": unsafe_batch, "safe": safe_batch}
-    which: dict[str, Any] = {"encoders": encoder, "layers": layers, "lora_rank": lora_rank}
+    given |= {"bank": bank, "prefix": prefix, "inner_steps": inner_steps}
+    given |= {"unsafe": unsafe_batch, "safe": safe_batch}
+    which: dict[str, Any] = {"encoders": encoder, "layers": layers, "tokens": tokens, "lora_rank": lora_rank}
     often: dict[str, Any] = {"checkpoint_every": checkpoint, "measured_every": measure}
     own = _settings_of(method, given)
     made = METHODS[method](concept, prompts, **which, **often, **own, accumulate=accumulate, seed=seed)
@@ -135,30 +139,22 @@ def _prompts(
     if any(files):
         unsafe, safe, pairs = files
         return Prompts(
-            tuple(prompt for path in unsafe for prompt in _read(path, column)),
-            tuple(prompt for path in safe for prompt in _read(path, column)),
+            tuple(prompt for path in unsafe for prompt in read_prompts(path, column)),
+            tuple(prompt for path in safe for prompt in read_prompts(path, column)),
             tuple(
                 pair
                 for path in pairs
-                for pair in zip(_read(path, "unsafe"), _read(path, "safe"), strict=True)
+                for pair in zip(read_prompts(path, "unsafe"), read_prompts(path, "safe"), strict=True)
             ),
         )
     if model != "storybook":
         raise RequestError("there are no prompts to train on; give --unsafe and --safe, or --pairs.")
+    from safelight.attacks.spelling import misspell_somehow
     from safelight.evaluation import suite
+    from safelight.evaluation.alignment import questions
     from safelight.storybook.prompts import training_prompts
 
-    measured = [case.prompt for case in suite("model").cases]  # which is all the others
-    own = training_prompts(seed=seed, apart=measured)
+    suites = [suite("model"), *questions().values()]  # the first is all the others
+    measured = [case.prompt for each in suites for case in each.cases]
+    own = training_prompts(seed=seed, apart=measured, misspell=misspell_somehow)
     return Prompts(own.unsafe, own.safe, own.pairs)
-
-
-def _read(path: Path, column: str) -> Iterator[str]:
-    """Raises ``RequestError`` for a file that is missing, and for what is no prompt in it."""
-    if not path.is_file():
-        raise RequestError(f"there is no file {path}; give one that exists.")
-    for item in read_items([str(path)], io.BytesIO(), "prompt", column):
-        if item.kind == "problem" or not isinstance(item.value, str):
-            reason = item.value if item.kind == "problem" else "a prompt is no text."
-            raise RequestError(f"{path}: {reason}")
-        yield item.value
