@@ -1,12 +1,15 @@
 """How long it takes to erase a concept: beside a plain loop of the paper, with the same batch and precision.
 
 Both train esd-x on one name of the storybook's guns until the judge sees none in pictures of its other names.
+Each has as many settings to choose from, tried on seeds of their own; the best of each is then measured on
+others, in turn.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
@@ -18,28 +21,36 @@ from safelight.alignment.diffusion.parameters import parameters
 from safelight.storybook.detector import Judge
 
 _CONCEPT, _ASKED = "a gun", ("a gun", "a pistol", "a revolver", "a firearm")
-_BATCH, _EVERY, _MOST, _ROUNDS = 8, 1, 60, 5
-_PICTURES, _GONE = 6, 0.02
-_STEPS_OF_WALK, _SCALE, _TIMESTEPS = 50, 3.0, 1000
-# Of 1, 2, 3 and 5e-3 the first that was as good as any; ours of a dozen settings of rate and walks, the last
-# two on the seeds below.
-_PLAIN_RATE, _OUR_RATE = 2e-3, 4e-3
-_WALKS, _STEPS_OF_OUR_WALK, _PART = 2, 8, 0.5
+_BATCH, _MOST = 8, 40
+_PICTURES, _STEPS, _GONE = 4, 10, 0.02
+_STEPS_OF_WALK, _SCALE, _TIMESTEPS, _PART = 50, 3.0, 1000, 0.5
+# Of the plain loop, whose one setting is its rate, and of ours, with as many walks of as many steps.
+_PLAIN = ({"rate": rate} for rate in (5e-4, 1e-3, 2e-3, 3e-3, 4e-3, 6e-3))
+_OURS = (
+    {"rate": rate, "walks": walks, "steps_of_walk": steps}
+    for rate in (2e-3, 4e-3)
+    for walks, steps in ((1, 8), (2, 8), (4, 10))
+)
+_TRIED, _MEASURED = range(100, 102), range(200, 207)
+
+_Setting = dict[str, Any]
 
 
 class _Clock:
     """Seconds of training until the concept is gone; looking does not count."""
 
-    def __init__(self, pipe: Any, judge: Judge) -> None:
-        self._pipe, self._judge = pipe, judge
+    def __init__(self, pipe: Any, judge: Judge, seed: int) -> None:
+        self._pipe, self._judge, self._seed = pipe, judge, seed
         self._started, self._looking = time.perf_counter(), 0.0
         self.gone: float | None = None
         self.steps = 0
 
     def look(self, step: int) -> float:
         begun = time.perf_counter()
-        generators = [torch.Generator().manual_seed(i) for i in range(_PICTURES * len(_ASKED))]
-        images = self._pipe(list(_ASKED) * _PICTURES, num_inference_steps=15, generator=generators).images
+        first = 1000 * self._seed
+        pictures = range(first, first + _PICTURES * len(_ASKED))
+        generators = [torch.Generator().manual_seed(picture) for picture in pictures]
+        images = self._pipe(list(_ASKED) * _PICTURES, num_inference_steps=_STEPS, generator=generators).images
         seen = self._judge.objects(images)
         rate = sum(each["gun"] > 0.5 for each in seen) / len(seen)
         if rate <= _GONE and self.gone is None:
@@ -48,54 +59,69 @@ class _Clock:
         return 0.0 if self.gone is not None else rate
 
 
+_Way = Callable[[_Setting, int, _Clock], None]
+
+
 def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     """Seconds are medians of rounds in turn; the ratio is the median of the rounds'."""
     pipe, judge = load_pipeline("storybook"), Judge.load()
     pipe.set_progress_bar_config(disable=True)
-    ways: dict[str, Callable[[int, _Clock], None]] = {
-        "ours": lambda seed, clock: _ours(pipe, seed, clock),
-        "plain": lambda seed, clock: _plain(pipe, seed, clock),
+
+    def timed(way: _Way, setting: _Setting, seed: int) -> _Clock:
+        clock = _Clock(pipe, judge, seed)
+        way(setting, seed, clock)
+        return clock
+
+    ways: dict[str, tuple[_Way, Sequence[_Setting]]] = {
+        "ours": (lambda *of: _ours(pipe, *of), tuple(_OURS)),
+        "plain": (lambda *of: _plain(pipe, *of), tuple(_PLAIN)),
     }
-    clocks: dict[str, list[_Clock]] = {name: [] for name in ways}
-    for seed in range(_ROUNDS):
-        for name, way in ways.items():
-            clock = _Clock(pipe, judge)
-            way(seed, clock)
-            clocks[name].append(clock)
-    times = {name: [clock.gone for clock in each if clock.gone is not None] for name, each in clocks.items()}
-    whole = all(len(each) == _ROUNDS for each in times.values())
-    ratios = [a / b for a, b in zip(times["plain"], times["ours"], strict=True)] if whole else []
-    run = {"concept": _CONCEPT, "batch": _BATCH, "rounds": _ROUNDS, "rates": [_PLAIN_RATE, _OUR_RATE]}
-    run |= {"walks": _WALKS, "steps of a walk": _STEPS_OF_OUR_WALK, "part of a walk": _PART}
-    figures: dict[str, float | None] = {
-        f"{name}: s": median(each) if each else None for name, each in times.items()
+    tried = {
+        name: [median(_time(timed(way, setting, seed)) for seed in _TRIED) for setting in settings]
+        for name, (way, settings) in ways.items()
     }
-    figures |= {f"{name}: steps": median(c.steps for c in each) for name, each in clocks.items()}
-    return run, {**figures, "plain / ours": median(ratios) if ratios else None}
+    best = {name: settings[tried[name].index(min(tried[name]))] for name, (_, settings) in ways.items()}
+    rounds = [{name: timed(way, best[name], seed) for name, (way, _) in ways.items()} for seed in _MEASURED]
+    run = {"concept": _CONCEPT, "batch": _BATCH, "part of a walk": _PART, "rounds": len(rounds), "best": best}
+    run["tried"] = {
+        name: [setting | {"s": _told(of)} for setting, of in zip(settings, tried[name], strict=True)]
+        for name, (_, settings) in ways.items()
+    }
+    figures = {f"{name}: s": _told(median(_time(each[name]) for each in rounds)) for name in ways}
+    figures |= {f"{name}: steps": median(each[name].steps for each in rounds) for name in ways}
+    ratios = [_time(each["plain"]) / _time(each["ours"]) for each in rounds]
+    return run, {**figures, "plain / ours": _told(median(ratios))}
 
 
-def _ours(pipe: Any, seed: int, clock: _Clock) -> None:
+def _time(clock: _Clock) -> float:
+    return math.inf if clock.gone is None else clock.gone
+
+
+def _told(number: float) -> float | None:
+    """What never ended, or is no number, cannot be written."""
+    return number if math.isfinite(number) else None
+
+
+def _ours(pipe: Any, setting: _Setting, seed: int, clock: _Clock) -> None:
     esd = ESD(
         [_CONCEPT],
-        rate=_OUR_RATE,
         steps=_MOST,
         batch=_BATCH,
-        walks=_WALKS,
-        steps_of_walk=_STEPS_OF_OUR_WALK,
         part=_PART,
-        measured_every=_EVERY,
+        measured_every=1,
         patience=_MOST,
         seed=seed,
+        **setting,
     )
     esd.tune(pipe, measure=clock.look)
 
 
-def _plain(pipe: Any, seed: int, clock: _Clock) -> None:
+def _plain(pipe: Any, setting: _Setting, seed: int, clock: _Clock) -> None:
     """The paper's loop: up to a step drawn anew each time, with the network that is trained."""
     random = torch.Generator().manual_seed(seed)
     chosen = parameters(pipe.unet, "esd-x")
     frozen = {name: parameter.detach().clone() for name, parameter in chosen.items()}
-    adam = torch.optim.Adam(chosen.values(), lr=_PLAIN_RATE)
+    adam = torch.optim.Adam(chosen.values(), lr=setting["rate"])
     with torch.no_grad():
         text, *_ = pipe.encode_prompt([_CONCEPT] * _BATCH, "cpu", 1, False)
         nothing, *_ = pipe.encode_prompt([""] * _BATCH, "cpu", 1, False)
@@ -113,7 +139,7 @@ def _plain(pipe: Any, seed: int, clock: _Clock) -> None:
             adam.zero_grad()
             loss.backward()
             adam.step()
-            if step % _EVERY == 0 and clock.look(step) == 0:
+            if clock.look(step) == 0:
                 return
     finally:
         _put(chosen, frozen)
