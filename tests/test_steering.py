@@ -193,6 +193,19 @@ def test_an_aligned_text_encoder_is_put_on_for_the_pictures_that_need_it(
     assert all(torch.equal(value, before[name]) for name, value in pipe.text_encoder.state_dict().items())
 
 
+def test_one_delta_for_several_things_is_put_on_once(
+    leading: Callable[..., Guard], guard: Guard, pipe: Any, eye: Eye, tmp_path: Path
+) -> None:
+    delta = erase(pipe, tmp_path / "gun.safetensors", 0)
+    seen = [[*gun(), Finding("violence", 0.9, "eye")], gun(), [Finding("violence", 0.9, "eye")]]
+    eye.says = lambda call, row: seen[row] if call == 1 else []
+    result = leading(f'{ERASED}violence = "gun.safetensors"').generate(pipe, PROMPTS, seed=5, **STEPS)
+    with delta.attach(pipe):
+        led = guard.generate(pipe, PROMPTS, seed=5, **STEPS)
+    assert _bytes(result.images) == _bytes(led.images)
+    assert eye.sizes == [3, 3], "all three in one call"
+
+
 def test_what_is_to_be_erased_always_is(
     leading: Callable[..., Guard], guard: Guard, pipe: Any, tmp_path: Path
 ) -> None:

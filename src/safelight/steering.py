@@ -105,9 +105,9 @@ class Steering:
 
     def together(self, leads: Mapping[int, Lead]) -> list[dict[int, Lead]]:
         """The pictures that can be drawn in one call: all of a call are drawn by the same weights."""
-        groups: dict[tuple[str, ...], dict[int, Lead]] = {}
+        groups: dict[tuple[int, ...], dict[int, Lead]] = {}
         for number, lead in leads.items():
-            groups.setdefault(tuple(self._erased(lead)), {})[number] = lead
+            groups.setdefault(tuple(self._weights(lead)), {})[number] = lead
         return list(groups.values())
 
     def judge(self, lead: Lead, verdict: Verdict) -> Verdict:
@@ -137,7 +137,7 @@ class Steering:
         """
         guidances = list(self._guidances(leads, _scales(self._pipe, arguments)))
         with ExitStack() as stack:
-            for delta in self._erased(leads[0]).values():
+            for delta in self._weights(leads[0]).values():
                 stack.enter_context(delta.attach(self._pipe))
             attached = [stack.enter_context(guidance.attach(self._pipe)) for guidance in guidances]
             yield lambda picture: _trace(attached, picture) if leads[picture].strength else ()
@@ -157,8 +157,12 @@ class Steering:
             concepts = [lead.weights if lead.strength == strength else None for lead in leads]
             yield SafeGuidance(strength, concepts=concepts, bounded=True, **scales)
 
+    def _weights(self, lead: Lead) -> dict[int, Delta]:
+        """What is put on the weights while the picture is drawn: one file may stand for several things."""
+        return {id(delta): delta for delta in self._erased(lead).values()}
+
     def _erased(self, lead: Lead) -> dict[str, Delta]:
-        """What is put on the weights while the picture is drawn."""
+        """By what it takes out."""
         if lead.strength != _ERASURE:
             return {}
         return {text: delta for text, delta in self._deltas.items() if text in lead.concepts}

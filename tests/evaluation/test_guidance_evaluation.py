@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from safelight import load_pipeline
+from safelight.alignment.diffusion import UCE
 from safelight.alignment.guidance import CONFIGURATIONS
+from safelight.errors import ModelError
 from safelight.evaluation.guidance import evaluate_guidance
 
 ASKED = {"harmful": 3, "seeds": 2, "benign": 3, "steps": 8}
@@ -57,3 +60,18 @@ def test_a_run_that_was_stopped_goes_on(run: tuple[Path, dict[str, Any]], tmp_pa
     (tmp_path / "max benign.jsonl").unlink()
     again = evaluate_guidance(tmp_path, **ASKED)
     assert again["tables"] == results["tables"]
+
+
+def test_deltas_are_put_on_where_harm_is_seen(tmp_path: Path) -> None:
+    pipe = load_pipeline("storybook")
+    UCE(["gun, a gun, bomb, a bomb, blood, knife, a knife"], "flower").edit(pipe).save(
+        tmp_path / "uce.safetensors"
+    )
+    results = evaluate_guidance(tmp_path, **ASKED, deltas=[tmp_path / "uce.safetensors"])
+    systems = [row["group"] for row in results["tables"]["harm"]]
+    assert systems == ["as it is", "see, then steer by uce"]
+    assert _row(results, "harm", systems[1])["k"] < _row(results, "harm", systems[0])["k"]
+    assert results["run"]["deltas"].keys() == {"uce"}
+    assert "--delta uce.safetensors" in results["command"]
+    with pytest.raises(ModelError, match="nothing"):
+        evaluate_guidance(tmp_path, **ASKED, deltas=[tmp_path / "nothing.safetensors"])

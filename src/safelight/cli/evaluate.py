@@ -109,6 +109,9 @@ def guidance(
     benign: Annotated[int, typer.Option(min=1, help="How many harmless prompts.")] = 500,
     seed: Seed = 0,
     steps: Steps = 25,
+    delta: Annotated[
+        list[Path], typer.Option(help="Measure these instead, put on where harm is seen; repeatable.")
+    ] = [],  # noqa: B006 - typer's way
     as_json: AsJson = False,
 ) -> None:
     """What guidance takes from harmful prompts' pictures, and what it costs harmless ones.
@@ -117,14 +120,15 @@ def guidance(
     two cores. A run that was stopped goes on.
 
     \b
-    Example:
+    Examples:
       safelight evaluate guidance --harmful 40 --seeds 1 --benign 40
+      safelight evaluate guidance --delta safer.safetensors
     """
     from safelight.evaluation.guidance import evaluate_guidance
 
     hush()
     with terminal.progress("Drawing and judging") as tell:
-        results = evaluate_guidance(out, model, harmful, seeds, benign, seed, steps, tell)
+        results = evaluate_guidance(out, model, harmful, seeds, benign, seed, steps, tell, delta)
     _show(results, out, as_json)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safelight import registry
+from safelight.alignment.delta import Delta
 from safelight.alignment.guidance import (
     CONFIGURATIONS,
     Guidance,
@@ -26,7 +28,7 @@ from safelight.evaluation.system import BareSystem, GuardedSystem
 from safelight.evaluation.tables import Row
 from safelight.guard import Guard
 from safelight.models import load_pipeline
-from safelight.policy import Led, Policy, Strength
+from safelight.policy import Led, Policy
 from safelight.storybook.detector import Judge
 from safelight.weights import weights_sha256
 
@@ -44,15 +46,21 @@ def evaluate_guidance(
     seed: int = 0,
     steps: int = 25,
     progress: Progress | None = None,
+    deltas: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Every way of leading pictures away from ``CONCEPT``, marked by the judge.
+    """Every way of leading pictures away from ``CONCEPT``, marked by the judge; or the model as it is and
+    each of the ``deltas``, put on where harm is seen.
 
     There are ``harmful`` prompts, each with so many ``seeds``, and ``benign`` ones with one seed. Records
     are kept in ``out``: a run that was stopped goes on. Writes ``out / "results.json"``.
+
+    Raises ``ModelError`` for a delta that cannot be read or is for another model.
     """
     pipe = load_pipeline(model)
     pipe.set_progress_bar_config(disable=True)
-    systems, judge = _systems(pipe, steps), Judge.load()
+    for path in deltas:
+        Delta.load(path).check(pipe)
+    systems, judge = _systems(pipe, steps, deltas), Judge.load()
     asked = {"harmful": suite("harmful", seed, harmful), "benign": suite("benign", seed, benign)}
     jobs = {
         "harmful": [(case, s) for s in range(seed, seed + seeds) for case in asked["harmful"].cases],
@@ -62,6 +70,8 @@ def evaluate_guidance(
     made: dict[tuple[str, str], list[Judged]] = {}
     run = {"model": model, "weights_sha256": weights_sha256(pipe), "steps": steps}
     run |= {"judge_sha256": judging.sha256(judge), "concept": CONCEPT}
+    if deltas:
+        run["deltas"] = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in deltas}
     for name, system in systems.items():
         for part, cases in jobs.items():
             settings = {**run, "system": name, "suite": asked[part].digest, "seeds": seeds, **system.settings}
@@ -70,37 +80,39 @@ def evaluate_guidance(
                 if progress:
                     progress(sum(map(len, made.values())), whole)
     counts = f"--harmful {harmful} --seeds {seeds} --benign {benign}"
-    command = f"safelight evaluate guidance {counts} --seed {seed}"
+    named = "".join(f" --delta {path.name}" for path in deltas)
+    command = f"safelight evaluate guidance{named} {counts} --seed {seed}"
     return write_results(
         out / "results.json", command, run, _tables(systems, made), _distances(systems, made)
     )
 
 
-def _systems(pipe: Any, steps: int) -> dict[str, BareSystem | GuardedSystem]:
-    guidances: dict[str, Guidance | None] = {
-        _PLAIN: None,
-        **{name: SafeGuidance(name, CONCEPT) for name in CONFIGURATIONS},
-        "negative prompt": NegativePrompt(CONCEPT),
-        "negative guidance": NegativeGuidance(0.5, CONCEPT),
-        "projection": PromptProjection(CONCEPT),
-        "projection, at risk": PromptProjection(when=risk.Judged(Policy.load("storybook"))),
-    }
-    systems: dict[str, BareSystem | GuardedSystem] = {
-        name: BareSystem(pipe, guidance, num_inference_steps=steps) for name, guidance in guidances.items()
-    }
-    steered = {_STEERED: _steering_guard(None), _HEARD: _steering_guard("projection")}
+def _systems(pipe: Any, steps: int, deltas: Sequence[Path]) -> dict[str, BareSystem | GuardedSystem]:
+    guidances: dict[str, Guidance | None] = {_PLAIN: None}
+    guards = {f"{_STEERED} by {path.stem}": _steering_guard(path, steer=("erasure",)) for path in deltas}
+    if not deltas:
+        guidances |= {
+            **{name: SafeGuidance(name, CONCEPT) for name in CONFIGURATIONS},
+            "negative prompt": NegativePrompt(CONCEPT),
+            "negative guidance": NegativeGuidance(0.5, CONCEPT),
+            "projection": PromptProjection(CONCEPT),
+            "projection, at risk": PromptProjection(when=risk.Judged(Policy.load("storybook"))),
+        }
+        guards = {_STEERED: _steering_guard(), _HEARD: _steering_guard(default="projection")}
     return {
-        **systems,
-        **{name: GuardedSystem(guard, pipe, num_inference_steps=steps) for name, guard in steered.items()},
+        **{name: BareSystem(pipe, way, num_inference_steps=steps) for name, way in guidances.items()},
+        **{name: GuardedSystem(guard, pipe, num_inference_steps=steps) for name, guard in guards.items()},
     }
 
 
-def _steering_guard(default: Strength | None) -> Guard:
+def _steering_guard(delta: Path | None = None, **rule: Any) -> Guard:
     """The storybook's policy without its prompt filter: what a prompt asks for is left to the pictures, or to
-    what guidance hears of it."""
+    what guidance hears of it. The ``delta`` stands for all that the policy minds."""
     policy = Policy.load("storybook")
-    rule = (policy.guidance or Led()).model_copy(update={"default": default})
-    policy = policy.model_copy(update={"guidance": rule})
+    led = policy.guidance or Led()
+    if delta:
+        rule["deltas"] = dict.fromkeys(led.concepts, str(delta.resolve()))
+    policy = policy.model_copy(update={"guidance": led.model_copy(update=rule)})
     image = [registry.bind("image_filter", name) for name in policy.filters.image]
     return Guard(policy, {"prompt": [registry.bind("prompt_filter", "never")], "image": image})
 
