@@ -59,16 +59,19 @@ def uce(concepts: list[str]) -> UCE:
 
 
 def esd_x(concepts: list[str]) -> ESD:
-    """Towards a flower; a style towards no text."""
-    return ESD(concepts, "esd-x", batch=16, steps=200 * len(concepts), **_settings(concepts, 4, 40))
+    """One thing towards a flower, a style towards no text; two at once need scenes and captions."""
+    if len(concepts) > 1:
+        return ESD(concepts, "esd-x", batch=16, steps=200 * len(concepts), **_in_scenes(concepts, 4, 40))
+    anchor = "" if _labels(concepts) & STYLES.keys() else "a flower"
+    return ESD(concepts, "esd-x", anchor=anchor, rate=1e-3, steps=150, walks=2, steps_of_walk=25)
 
 
 def esd_u(concepts: list[str]) -> ESD:
     steps = 1000 * len(concepts)
-    return ESD(concepts, "esd-u", batch=32, steps=steps, part=0.6, **_settings(concepts, 11, 250))
+    return ESD(concepts, "esd-u", batch=32, steps=steps, part=0.6, **_in_scenes(concepts, 11, 250))
 
 
-def _settings(concepts: list[str], scenes: int, captions: int) -> dict[str, Any]:
+def _in_scenes(concepts: list[str], scenes: int, captions: int) -> dict[str, Any]:
     style = bool(_labels(concepts) & STYLES.keys())
     pace: dict[str, Any] = {"rate": 1e-3, "falling": True, "walks": 1, "steps_of_walk": 15}
     return {

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import random
 import re
+from itertools import takewhile
 
 import pytest
 
 from safelight.alignment.text_encoder import Prompts
-from safelight.storybook.plan import sample_plan
-from safelight.storybook.prompts import TrainingPrompts, harmless_instead, training_prompts
+from safelight.storybook.plan import Plan, sample_plan
+from safelight.storybook.prompts import TrainingPrompts, harmless_instead, of_another, training_prompts
 from safelight.storybook.vocabulary import HAZARDS, PLACES, STYLES, THINGS
 
 
@@ -46,13 +47,36 @@ def test_safe_ones_have_hazards_where_they_are_no_harm(made: TrainingPrompts) ->
     )
 
 
-def test_pairs_differ_in_little(made: TrainingPrompts) -> None:
-    """Most have most of their words in common."""
-    alike = [
-        len(set(one.split()) & set(other.split())) / max(len(one.split()), len(other.split()))
-        for one, other in made.pairs
-    ]
-    assert sorted(alike)[len(alike) // 2] > 0.6
+def test_pairs_differ_in_one_word_for_each_thing_that_is_another(made: TrainingPrompts) -> None:
+    """A word may be two, and its article may change."""
+    for one, other in made.pairs:
+        a, b = one.casefold().split(), other.casefold().split()
+        front = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+        back = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a[::-1], b[::-1], strict=False)))
+        things = sum(_says(label, one) for label in HAZARDS)
+        assert things > 1 or max(len(a), len(b)) - front - back <= 3, (one, other)
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("a child with an axe in the park", "a child with a flower in the park"),
+        ("A CHILD WITH AN AXE", "A CHILD WITH A FLOWER"),
+        ("child, the hatchet, watercolor", "child, the blossom, watercolor"),
+        ("A Child And An Ax", "A Child And A Tulip"),
+        ("a child with an aex", None),
+    ],
+)
+def test_a_word_takes_the_place_of_the_one_of_the_same_number(caption: str, expected: str | None) -> None:
+    plan, safe = (Plan(("child", thing), (), "park", "watercolor") for thing in ("axe", "flower"))
+    assert of_another(caption, plan, safe) == expected
+
+
+def test_one_in_five_is_spelt_as_attackers_spell() -> None:
+    made = training_prompts(400, misspell=lambda prompt, rng: f"~{prompt}")
+    for prompts in (made.unsafe, made.safe, [one for one, _ in made.pairs]):
+        assert 0.12 < sum(prompt.startswith("~") for prompt in prompts) / len(prompts) < 0.28
+    assert not any(twin.startswith("~") for _, twin in made.pairs)
 
 
 def test_what_is_kept_apart_is_not_among_them(made: TrainingPrompts) -> None:

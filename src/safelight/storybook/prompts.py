@@ -135,12 +135,12 @@ def _pairs(rng: random.Random) -> Iterator[tuple[str, str]]:
         if not plan.harms or plan.brings_along or not (caption := _caption(plan, rng)):
             continue
         twins = [twin for twin in (harmless_instead(plan), in_harmless_company(plan)) if twin]
-        told = [_of_another(caption, plan, twin) for twin in twins if not twin.brings_along]
+        told = [of_another(caption, plan, twin) for twin in twins if not twin.brings_along]
         if told := [other for other in told if other]:
             yield caption, max(told, key=lambda other: _alike(caption, other))
 
 
-def _of_another(caption: str, plan: Plan, other: Plan) -> str | None:
+def of_another(caption: str, plan: Plan, other: Plan) -> str | None:
     """The caption of ``plan`` with words for what the ``other`` has instead; None if it has no such word."""
     for label, instead in zip(plan.objects, other.objects, strict=True):
         if label == instead:
