@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from safelight.alignment.adapter import Adapter
@@ -32,7 +32,6 @@ class Adversarial(SafeCLIP):
     s. Were s read behind δ* as well, the harm that is in δ* itself would be wanted.
     """
 
-    steps: int = field(default=1500, kw_only=True)
     prefix: int = 2
     inner_steps: int = 3
     inner_rate: float = 0.2

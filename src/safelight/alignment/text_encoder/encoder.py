@@ -43,9 +43,14 @@ class Reading:
         pooled = None if self.pooled is None else self.pooled[:, None]
         return tuple(part for part in (self.states, pooled) if part is not None)
 
-    def rows(self, which: slice) -> Reading:
+    def rows(self, which: slice | Tensor) -> Reading:
         """Of some of the texts."""
         return Reading(*(None if part is None else part[which] for part in (self.states, self.pooled)))
+
+    def moved(self, by: Reading, times: float = 1.0) -> Reading:
+        """Each state and pooled text so many times as far as ``by`` says."""
+        both = ((self.states, by.states), (self.pooled, by.pooled))
+        return Reading(*(None if a is None or b is None else a + times * b for a, b in both))
 
     def places(self, which: slice) -> Reading:
         """With some of the states."""

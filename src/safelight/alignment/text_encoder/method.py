@@ -63,10 +63,10 @@ class TextEncoderMethod(TrainedMethod):
     encoders: Sequence[str] = ()
     layers: int = 0
     tokens: int = 0
-    unsafe: int = 16
-    safe: int = 24
+    unsafe: int = 24
+    safe: int = 36
     weight: float = 1.0
-    steps: int = field(default=500, kw_only=True)
+    steps: int = field(default=1500, kw_only=True)
     rate: float = field(default=1e-3, kw_only=True)
     falling: bool = field(default=True, kw_only=True)
     checkpoint_every: int = field(default=100, kw_only=True)

@@ -20,7 +20,7 @@ class SafeCLIP(TextEncoderMethod):
     Of every state and the pooled text; CLIP's first state, the same for all texts, counts only in the second.
     """
 
-    rate: float = field(default=1e-3, kw_only=True)
+    rate: float = field(default=2e-3, kw_only=True)
 
     name: ClassVar[str] = "safe-clip"
     in_pairs: ClassVar[bool] = True
