@@ -13,7 +13,7 @@ from safelight.cli import app
 from safelight.evaluation import suite
 from safelight.models import load_pipeline
 
-FAST = ["--iterations", "4", "--rate", "0.01", "--pictures", "1", "--steps", "2"]
+FAST = ["--iterations", "4", "--rate", "0.01", "--pictures", "1", "--steps", "2", "--own", "300"]
 
 
 def run(*arguments: str | Path) -> Result:
@@ -33,7 +33,7 @@ def test_the_storybook_is_trained_on_its_own_prompts_but_none_that_are_measured(
     delta = Delta.load(out)
     assert delta.parts == ("text_encoder",)
     assert delta.about.method == "safetext"
-    assert delta.about.settings["prompts"]["unsafe"] == 2000
+    assert delta.about.settings["prompts"]["unsafe"] == 300
     assert "# SAFETEXT: a gun" in out.with_suffix(".md").read_text()
     assert out.with_suffix(".curve.png").exists()
     pipe = load_pipeline("storybook")

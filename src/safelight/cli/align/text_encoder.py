@@ -63,6 +63,9 @@ def text_encoder(
     pairs: Pairs = [],  # noqa: B006
     apart: Apart = [],  # noqa: B006
     column: Column = "prompt",
+    own: Annotated[
+        int, typer.Option(min=1, help="Without files: so many of the storybook's of each kind.")
+    ] = 12_000,
     encoder: Encoders = [],  # noqa: B006
     layers: Annotated[int, typer.Option(min=0, help="Train the last so many; 0 is all.")] = 0,
     tokens: Annotated[int, typer.Option(min=0, help="Read so many of each text; 0 is all.")] = 0,
@@ -106,7 +109,7 @@ def text_encoder(
     if method not in METHODS:
         raise RequestError(no_such("method", method, METHODS))
     check_out(out)
-    prompts = _prompts(model, (unsafe, safe, pairs), column, seed)
+    prompts = _prompts(model, (unsafe, safe, pairs), column, own, seed)
     for path in apart:
         prompts.check_apart(list(read_prompts(path, column)))
     given: dict[str, Any] = {"steps": iterations, "rate": rate, "weight": weight, "alpha": alpha}
@@ -114,8 +117,8 @@ def text_encoder(
     given |= {"unsafe": unsafe_batch, "safe": safe_batch}
     which: dict[str, Any] = {"encoders": encoder, "layers": layers, "tokens": tokens, "lora_rank": lora_rank}
     often: dict[str, Any] = {"checkpoint_every": checkpoint, "measured_every": measure}
-    own = _settings_of(method, given)
-    made = METHODS[method](concept, prompts, **which, **often, **own, accumulate=accumulate, seed=seed)
+    settings = _settings_of(method, given)
+    made = METHODS[method](concept, prompts, **which, **often, **settings, accumulate=accumulate, seed=seed)
     train(made, model, out, resume, (pictures, steps, seed), as_json)
 
 
@@ -131,7 +134,11 @@ def _settings_of(method: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prompts(
-    model: str, files: tuple[Sequence[Path], Sequence[Path], Sequence[Path]], column: str, seed: int
+    model: str,
+    files: tuple[Sequence[Path], Sequence[Path], Sequence[Path]],
+    column: str,
+    count: int,
+    seed: int,
 ) -> Prompts:
     """Of the files; without any, of the storybook's own grammar, apart from those of its suites."""
     from safelight.alignment.text_encoder import Prompts
@@ -156,5 +163,5 @@ def _prompts(
 
     suites = [suite("model"), *questions().values()]  # the first is all the others
     measured = [case.prompt for each in suites for case in each.cases]
-    own = training_prompts(seed=seed, apart=measured, misspell=misspell_somehow)
+    own = training_prompts(count, seed, apart=measured, misspell=misspell_somehow)
     return Prompts(own.unsafe, own.safe, own.pairs)
