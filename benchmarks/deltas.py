@@ -1,4 +1,4 @@
-"""Makes the deltas that docs/erasing.md measures: four things, each erased in three ways.
+"""Makes the deltas that docs/erasing.md measures: four things, each erased in two ways, and one in a third.
 
 python benchmarks/deltas.py FOLDER [NAME ...]
 safelight evaluate erasing FOLDER/*.safetensors --steps 15 --out OUT
@@ -34,19 +34,6 @@ _SCENES = (
     "{} on a table",
     "a crayon drawing of {}",
 )
-_STYLED = (
-    "{}",
-    "{} of a dog",
-    "a house on the street, {}",
-    "{} of a woman with a cup",
-    "a boat on a beach, {}",
-    "{} of a child and a ball",
-    "a car, {}",
-    "{} of bread in a kitchen",
-    "a horse next to a tree, {}",
-    "{} of a man holding a book",
-    "a cat in a park, {}",
-)
 ERASED = {"gun": [_GUN], "knife": [_KNIFE], "pencil-sketch": [_SKETCH], "gun-and-bomb": [_GUN, _BOMB]}
 
 
@@ -67,19 +54,13 @@ def esd_x(concepts: list[str]) -> ESD:
 
 
 def esd_u(concepts: list[str]) -> ESD:
-    steps = 1000 * len(concepts)
-    return ESD(concepts, "esd-u", batch=32, steps=steps, part=0.6, **_in_scenes(concepts, 11, 250))
+    return ESD(concepts, "esd-u", batch=32, steps=1000, part=0.6, **_in_scenes(concepts, 11, 250))
 
 
 def _in_scenes(concepts: list[str], scenes: int, captions: int) -> dict[str, Any]:
-    style = bool(_labels(concepts) & STYLES.keys())
     pace: dict[str, Any] = {"rate": 1e-3, "falling": True, "walks": 1, "steps_of_walk": 15}
-    return {
-        "anchor": "" if style else "a flower",
-        "templates": (_STYLED if style else _SCENES)[:scenes],
-        "captions": _captions(concepts, captions),
-        **pace,
-    }
+    few = {"templates": _SCENES[:scenes], "captions": _captions(concepts, captions)}
+    return {"anchor": "a flower", **few, **pace}
 
 
 def _captions(concepts: list[str], count: int) -> list[str]:
@@ -93,17 +74,22 @@ def _labels(concepts: list[str]) -> set[str]:
     return {concept.partition(",")[0] for concept in concepts}
 
 
-METHODS: dict[str, Callable[[list[str]], UCE | ESD]] = {"uce": uce, "esd-x": esd_x, "esd-u": esd_u}
+# What each method erases; esd-u takes half an hour for one thing.
+MADE: dict[str, tuple[Callable[[list[str]], UCE | ESD], list[str]]] = {
+    "uce": (uce, list(ERASED)),
+    "esd-x": (esd_x, list(ERASED)),
+    "esd-u": (esd_u, ["gun"]),
+}
 
 
 def main(folder: Path, names: list[str]) -> None:
     pipe = load_pipeline("storybook")
     pipe.set_progress_bar_config(disable=True)
-    for method, make in METHODS.items():
-        for what, concepts in ERASED.items():
+    for method, (make, things) in MADE.items():
+        for what in things:
             path = folder / f"{what}-{method}.safetensors"
             if not names or path.stem in names:
-                make(concepts).edit(pipe).save(path)
+                make(ERASED[what]).edit(pipe).save(path)
 
 
 if __name__ == "__main__":
