@@ -198,9 +198,7 @@ def esd(
     walk: dict[str, Any] = {"sampling": sampling, "walks": walks, "jitter": jitter, "part": part}
     memory: dict[str, Any] = {"lora_rank": lora_rank, "checkpointing": checkpointing}
     often: dict[str, Any] = {"refresh": refresh, "checkpoint_every": checkpoint, "measured_every": measure}
-    method = ESD(
-        concept, selection, templates=template, **aim, **keep, **pace, **walk, **memory, **often, seed=seed
-    )
+    method = ESD(concept, selection, **aim, **keep, **pace, **walk, **memory, **often, seed=seed)
     check_out(out)
     train(method, model, out, resume, (pictures, steps, seed), as_json, preserve)
 

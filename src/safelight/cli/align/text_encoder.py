@@ -47,6 +47,18 @@ Encoders = Annotated[
     list[str],
     typer.Option("--encoder", help="text_encoder, text_encoder_2 …; repeatable.", show_default="all"),
 ]
+Own = Annotated[int, typer.Option(min=1, help="Without files: so many of the storybook's of each kind.")]
+Layers = Annotated[int, typer.Option(min=0, help="Train the last so many; 0 is all.")]
+Tokens = Annotated[int, typer.Option(min=0, help="Read so many of each text; 0 is all.")]
+Rate = Annotated[float | None, typer.Option(help="Of learning.", show_default=_OWN)]
+Alpha = Annotated[float | None, typer.Option(help="des: how far from harm.", show_default=_OWN)]
+Bank = Annotated[
+    int | None, typer.Option(help="des: safe prompts to lead unsafe ones to.", show_default=_OWN)
+]
+Prefix = Annotated[
+    int | None, typer.Option(help="adversarial: what attackers put in front.", show_default=_OWN)
+]
+InnerSteps = Annotated[int | None, typer.Option(help="adversarial: of each attack.", show_default=_OWN)]
 Weight = Annotated[
     float | None,
     typer.Option(help="How much unsafe prompts count beside safe ones.", show_default=_OWN),
@@ -63,26 +75,18 @@ def text_encoder(
     pairs: Pairs = [],  # noqa: B006
     apart: Apart = [],  # noqa: B006
     column: Column = "prompt",
-    own: Annotated[
-        int, typer.Option(min=1, help="Without files: so many of the storybook's of each kind.")
-    ] = 12_000,
+    own: Own = 12_000,
     encoder: Encoders = [],  # noqa: B006
-    layers: Annotated[int, typer.Option(min=0, help="Train the last so many; 0 is all.")] = 0,
-    tokens: Annotated[int, typer.Option(min=0, help="Read so many of each text; 0 is all.")] = 0,
+    layers: Layers = 0,
+    tokens: Tokens = 0,
     lora_rank: LoraRank = 0,
     iterations: Annotated[int | None, typer.Option(min=1, help="Steps.", show_default=_OWN)] = None,
-    rate: Annotated[float | None, typer.Option(help="Of learning.", show_default=_OWN)] = None,
+    rate: Rate = None,
     weight: Weight = None,
-    alpha: Annotated[float | None, typer.Option(help="des: how far from harm.", show_default=_OWN)] = None,
-    bank: Annotated[
-        int | None, typer.Option(help="des: safe prompts to lead unsafe ones to.", show_default=_OWN)
-    ] = None,
-    prefix: Annotated[
-        int | None, typer.Option(help="adversarial: what attackers put in front.", show_default=_OWN)
-    ] = None,
-    inner_steps: Annotated[
-        int | None, typer.Option(help="adversarial: of each attack.", show_default=_OWN)
-    ] = None,
+    alpha: Alpha = None,
+    bank: Bank = None,
+    prefix: Prefix = None,
+    inner_steps: InnerSteps = None,
     unsafe_batch: Annotated[int | None, typer.Option(min=1, help="Unsafe ones.", show_default=_OWN)] = None,
     safe_batch: Annotated[int | None, typer.Option(min=1, help="Safe ones.", show_default=_OWN)] = None,
     accumulate: Accumulate = 1,
