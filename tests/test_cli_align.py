@@ -209,6 +209,21 @@ def test_a_training_ends_where_nothing_is_left(tmp_path: Path) -> None:
     assert list(settings["rates"].values())[-1] == 0
 
 
+def test_scenes_are_erased_and_captions_from_files_stay(model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "kept.txt").write_text("a dog, a ball\na boat at sea\n")
+    out = tmp_path / "cat.safetensors"
+    arguments = ["align", "esd", "--model", model_folder, "--concept", "cat", "--out", out, *FAST]
+    arguments += ["--walks", "1", "--iterations", "2", "--rate", "0.01", "--captions", tmp_path / "kept.txt"]
+    done = run(*arguments, "--template", "{}", "--template", "{} in a park")
+    assert done.exit_code == 0, done.stderr
+    settings = Delta.load(out).about.settings
+    assert (settings["templates"], settings["captions"]["count"]) == (["{}", "{} in a park"], 2)
+    for wrong, said in ((("--template", "park"), "must have one {}"), (("--captions", "no.txt"), "no file")):
+        done = run(*arguments, "--out", tmp_path / "other.safetensors", *wrong)
+        assert done.exit_code == 2
+        assert said in done.stderr
+
+
 def test_what_a_word_brings_along_is_evened_out(tmp_path: Path) -> None:
     out = tmp_path / "pet.safetensors"
     arguments = ("align", "debias", "--concept", "a pet", "--out", out, "--pictures", "8", "--rounds", "1",
