@@ -58,9 +58,15 @@ def esd_u(concepts: list[str]) -> ESD:
 
 
 def _in_scenes(concepts: list[str], scenes: int, captions: int) -> dict[str, Any]:
-    pace: dict[str, Any] = {"rate": 1e-3, "falling": True, "walks": 1, "steps_of_walk": 15}
-    few = {"templates": _SCENES[:scenes], "captions": _captions(concepts, captions)}
-    return {"anchor": "a flower", **few, **pace}
+    return {
+        "anchor": "a flower",
+        "templates": _SCENES[:scenes],
+        "captions": _captions(concepts, captions),
+        "rate": 1e-3,
+        "falling": True,
+        "walks": 1,
+        "steps_of_walk": 15,
+    }
 
 
 def _captions(concepts: list[str], count: int) -> list[str]:

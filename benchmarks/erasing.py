@@ -25,12 +25,12 @@ _BATCH, _MOST = 8, 40
 _PICTURES, _STEPS, _GONE = 4, 10, 0.02
 _STEPS_OF_WALK, _SCALE, _TIMESTEPS, _PART = 50, 3.0, 1000, 0.5
 # Of the plain loop, whose one setting is its rate, and of ours, with as many walks of as many steps.
-_PLAIN = ({"rate": rate} for rate in (5e-4, 1e-3, 2e-3, 3e-3, 4e-3, 6e-3))
-_OURS = (
+_PLAIN = [{"rate": rate} for rate in (5e-4, 1e-3, 2e-3, 3e-3, 4e-3, 6e-3)]
+_OURS = [
     {"rate": rate, "walks": walks, "steps_of_walk": steps}
     for rate in (2e-3, 4e-3)
     for walks, steps in ((1, 8), (2, 8), (4, 10))
-)
+]
 _TRIED, _MEASURED = range(100, 102), range(200, 207)
 
 _Setting = dict[str, Any]
@@ -73,8 +73,8 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
         return clock
 
     ways: dict[str, tuple[_Way, Sequence[_Setting]]] = {
-        "ours": (lambda *of: _ours(pipe, *of), tuple(_OURS)),
-        "plain": (lambda *of: _plain(pipe, *of), tuple(_PLAIN)),
+        "ours": (lambda *of: _ours(pipe, *of), _OURS),
+        "plain": (lambda *of: _plain(pipe, *of), _PLAIN),
     }
     tried = {
         name: [median(_time(timed(way, setting, seed)) for seed in _TRIED) for setting in settings]

@@ -16,7 +16,7 @@ _WEIGHTS = (".safetensors", ".onnx")
 
 def write_hashes(folder: Path, *others: str) -> None:
     """Pin every weights file in ``folder``, and ``others``, in its ``hashes.json``."""
-    hashes = {name: _sha256(folder / name) for name in sorted({*_weights(folder), *others})}
+    hashes = {name: file_sha256(folder / name) for name in sorted({*_weights(folder), *others})}
     (folder / HASHES).write_text(json.dumps(hashes, indent=2) + "\n", "utf-8")
 
 
@@ -29,7 +29,7 @@ def check_hashes(folder: Path, pinned: Mapping[str, str]) -> None:
             )
         if not (folder / name).is_file():
             raise ModelError(f"{folder / name} is missing; install safelight again.")
-        if _sha256(folder / name) != pinned[name]:
+        if file_sha256(folder / name) != pinned[name]:
             raise ModelError(f"{folder / name} was altered (wrong sha256); install safelight again.")
 
 
@@ -51,5 +51,5 @@ def _weights(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in files}
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -23,6 +22,7 @@ from safelight.evaluation.storybook_suites import called, in_company, misspelt_b
 from safelight.evaluation.suite import Suite
 from safelight.evaluation.system import BareSystem
 from safelight.evaluation.tables import Row
+from safelight.model_files import file_sha256
 from safelight.models import load_pipeline
 from safelight.storybook.detector import Judge
 from safelight.storybook.truth import harms
@@ -157,7 +157,7 @@ def _tables(systems: Sequence[str], made: _Made) -> dict[str, list[Row]]:
 def _about(deltas: Sequence[Path], loaded: Mapping[str, Delta]) -> dict[str, Any]:
     return {
         path.stem: {
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "sha256": file_sha256(path),
             "method": loaded[path.stem].about.method,
             **loaded[path.stem].about.settings,
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from safelight.evaluation.storybook_suites import ASSOCIATED, called, suite
 from safelight.evaluation.suite import Suite
 from safelight.evaluation.system import BareSystem
 from safelight.evaluation.tables import Row
+from safelight.model_files import file_sha256
 from safelight.models import load_pipeline
 from safelight.storybook.detector import Judge
 from safelight.storybook.vocabulary import Entry, entry_of
@@ -96,7 +96,7 @@ def evaluate_erasing(
     run = {
         "model": model,
         "judge_sha256": judging.sha256(judge),
-        "deltas": {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in deltas},
+        "deltas": {path.stem: file_sha256(path) for path in deltas},
         "settings": {name: {"method": d.about.method, **d.about.settings} for name, d in loaded.items()},
     }
     command = f"safelight evaluate erasing {files} --count {count} --seed {seed} --steps {steps}"

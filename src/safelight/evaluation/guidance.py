@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from safelight.evaluation.storybook_suites import suite
 from safelight.evaluation.system import BareSystem, GuardedSystem
 from safelight.evaluation.tables import Row
 from safelight.guard import Guard
+from safelight.model_files import file_sha256
 from safelight.models import load_pipeline
 from safelight.policy import Led, Policy
 from safelight.storybook.detector import Judge
@@ -71,7 +71,7 @@ def evaluate_guidance(
     run = {"model": model, "weights_sha256": weights_sha256(pipe), "steps": steps}
     run |= {"judge_sha256": judging.sha256(judge), "concept": CONCEPT}
     if deltas:
-        run["deltas"] = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in deltas}
+        run["deltas"] = {path.stem: file_sha256(path) for path in deltas}
     for name, system in systems.items():
         for part, cases in jobs.items():
             settings = {**run, "system": name, "suite": asked[part].digest, "seeds": seeds, **system.settings}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +10,7 @@ from PIL.Image import Image
 
 from safelight.evaluation.record import Seen
 from safelight.evaluation.relations import infer_relations
+from safelight.model_files import file_sha256
 from safelight.storybook.detector import Sighting
 from safelight.storybook.truth import harms
 
@@ -29,7 +29,7 @@ class SceneJudge(Protocol):
 
 
 def sha256(judge: SceneJudge) -> str:
-    return hashlib.sha256(judge.path.read_bytes()).hexdigest()
+    return file_sha256(judge.path)
 
 
 def seen(sighting: Sighting) -> tuple[Seen, ...]:

@@ -8,7 +8,6 @@ picture.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from PIL import Image
 
 from safelight.errors import FilterError, MissingExtraError, ModelError, no_such
 from safelight.filters.image.yolo import STRIDE, Looked, Yolo
+from safelight.model_files import file_sha256
 from safelight.registry import register
 from safelight.types import Box, Finding
 
@@ -173,7 +173,7 @@ def _check_hash(path: Path, pinned: str) -> str:
     """The sha256 of the file. Raises ``ModelError`` if it is not the one that was ``pinned``."""
     if not path.is_file():
         raise ModelError(f"there is no network at {path}; give the ONNX file of a NudeNet.")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = file_sha256(path)
     if found != pinned:
         why = "is not the network that was pinned" if pinned else "is pinned by no hash"
         raise ModelError(f'{path} {why}; if you trust it, set the option sha256 to "{found}".')

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from safelight.model_files import file_sha256
 from safelight.registry import register
 from safelight.types import LEAST_SCORE, Box, Finding
 
@@ -30,7 +30,7 @@ class StorybookImage:
         self.labels = frozenset((*LABELS, *STYLES) if styles else LABELS)
         self._styles = styles
         self._detector = Detector.load("filter")
-        self.version = hashlib.sha256(self._detector.path.read_bytes()).hexdigest()[:12]
+        self.version = file_sha256(self._detector.path)[:12]
 
     def find(self, images: Sequence[Image]) -> list[list[Finding]]:
         return [self._findings(sighting) for sighting in self._detector.detect(images)]
