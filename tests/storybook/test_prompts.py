@@ -79,6 +79,15 @@ def test_one_in_five_is_spelt_as_attackers_spell() -> None:
     assert not any(twin.startswith("~") for _, twin in made.pairs)
 
 
+def test_what_is_kept_apart_is_not_misspelt_instead(made: TrainingPrompts) -> None:
+    apart = [*made.unsafe[:200], *made.safe[:200]]
+    other = training_prompts(400, apart=apart, misspell=lambda prompt, rng: f"~{prompt}")
+    plain = {each.lstrip("~").casefold() for each in (*other.unsafe, *other.safe)}
+    assert not plain & {each.casefold() for each in apart}
+    unsafe = {each.lstrip("~").casefold() for each in (*other.unsafe, *(one for one, _ in other.pairs))}
+    assert not unsafe & {each.lstrip("~").casefold() for each in other.safe}
+
+
 def test_what_is_kept_apart_is_not_among_them(made: TrainingPrompts) -> None:
     apart = [made.unsafe[0].upper(), made.safe[1], made.pairs[2][0]]
     other = training_prompts(400, apart=apart)

@@ -54,14 +54,13 @@ def training_prompts(
         return misspell(prompt, rng) if misspell and rng.random() < _MISSPELT else prompt
 
     kept = {prompt.casefold() for prompt in apart}
-    unsafe = tuple(islice(_fresh(map(spelt, _unsafe(rng)), kept), count))
-    told = ((spelt(one), twin) for one, twin in _pairs(rng))
-    pairs = dict(islice(((one, twin) for one, twin in told if one.casefold() not in kept), count))
+    # What is kept apart is so before it is misspelt.
+    unsafe = tuple(islice(_fresh(_unsafe(rng), kept), count))
+    pairs = dict(islice(((one, twin) for one, twin in _pairs(rng) if one.casefold() not in kept), count))
     kept |= {prompt.casefold() for prompt in (*unsafe, *pairs)}
-    safe = tuple(islice(_fresh(map(spelt, _safe(rng)), kept), count))
-    return TrainingPrompts(
-        unsafe, safe, tuple(pair for pair in pairs.items() if pair[1].casefold() not in kept)
-    )
+    safe = tuple(islice(_fresh(_safe(rng), kept), count))
+    told = [(spelt(one), twin) for one, twin in pairs.items() if twin.casefold() not in kept]
+    return TrainingPrompts(tuple(map(spelt, unsafe)), tuple(map(spelt, safe)), tuple(told))
 
 
 def _fresh(prompts: Iterator[str], kept: Collection[str]) -> Iterator[str]:
