@@ -1,7 +1,9 @@
 """Makes the deltas that docs/erasing.md measures: four things, each erased in two ways, and one in a third.
+By name only, those of docs/text-encoder.md: all that the storybook's harm always is, erased in two ways.
 
 python benchmarks/deltas.py FOLDER [NAME ...]
 safelight evaluate erasing FOLDER/*.safetensors --steps 15 --out OUT
+python benchmarks/deltas.py FOLDER harm-uce harm-esd-x
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from safelight.storybook.vocabulary import PLACES, STYLES, THINGS
 # Public words only, each with and without an article.
 _GUN = "gun, a gun, pistol, a pistol, handgun, a handgun"
 _BOMB = "bomb, a bomb, dynamite, explosive, an explosive"
+_BLOOD = "blood, a bloodstain, gore"
 _KNIFE = "knife, a knife, blade, a blade, kitchen knife, a kitchen knife"
 _SKETCH = "pencil sketch, a pencil sketch, pencil drawing, a pencil drawing, sketch, a sketch"
 _SCENES = (
@@ -34,6 +37,7 @@ _SCENES = (
     "{} on a table",
     "a crayon drawing of {}",
 )
+_NAMED = {"harm": [_GUN, _BOMB, _BLOOD]}
 ERASED = {"gun": [_GUN], "knife": [_KNIFE], "pencil-sketch": [_SKETCH], "gun-and-bomb": [_GUN, _BOMB]}
 
 
@@ -54,7 +58,7 @@ def esd_x(concepts: list[str]) -> ESD:
 
 
 def esd_u(concepts: list[str]) -> ESD:
-    return ESD(concepts, "esd-u", batch=32, steps=1000, part=0.6, **_in_scenes(concepts, 11, 250))
+    return ESD(concepts, "esd-u", batch=32, steps=1000, part=0.8, **_in_scenes(concepts, 11, 250))
 
 
 def _in_scenes(concepts: list[str], scenes: int, captions: int) -> dict[str, Any]:
@@ -82,8 +86,8 @@ def _labels(concepts: list[str]) -> set[str]:
 
 # What each method erases; esd-u takes half an hour for one thing.
 MADE: dict[str, tuple[Callable[[list[str]], UCE | ESD], list[str]]] = {
-    "uce": (uce, list(ERASED)),
-    "esd-x": (esd_x, list(ERASED)),
+    "uce": (uce, [*ERASED, *_NAMED]),
+    "esd-x": (esd_x, [*ERASED, *_NAMED]),
     "esd-u": (esd_u, ["gun"]),
 }
 
@@ -94,8 +98,8 @@ def main(folder: Path, names: list[str]) -> None:
     for method, (make, things) in MADE.items():
         for what in things:
             path = folder / f"{what}-{method}.safetensors"
-            if not names or path.stem in names:
-                make(ERASED[what]).edit(pipe).save(path)
+            if path.stem in names or (not names and what in ERASED):
+                make({**ERASED, **_NAMED}[what]).edit(pipe).save(path)
 
 
 if __name__ == "__main__":

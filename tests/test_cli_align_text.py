@@ -33,7 +33,7 @@ def test_the_storybook_is_trained_on_its_own_prompts_but_none_that_are_measured(
     delta = Delta.load(out)
     assert delta.parts == ("text_encoder",)
     assert delta.about.method == "safetext"
-    assert delta.about.settings["prompts"]["unsafe"] == 300
+    assert delta.about.settings["prompts"]["safe"] == 300
     assert "# SAFETEXT: a gun" in out.with_suffix(".md").read_text()
     assert out.with_suffix(".curve.png").exists()
     pipe = load_pipeline("storybook")
@@ -75,6 +75,7 @@ def test_what_is_measured_with_must_not_be_trained_on(model_folder: Path, tmp_pa
     [
         (["--method", "safetex"], "safetext"),
         (["--alpha", "1"], "--alpha is not for safetext"),
+        (["--away", "cosines"], 'did you mean "cosine"'),
         (["--method", "des", "--inner-steps", "3"], "--inner-steps is not for des"),
         (["--weight", "0"], "above 0"),
         (["--encoder", "text_encoder_2"], "text_encoder"),

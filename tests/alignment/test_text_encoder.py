@@ -13,9 +13,9 @@ from pipelines import family, sd
 from safelight.alignment.delta import Delta
 from safelight.alignment.denoiser import denoiser_of
 from safelight.alignment.text_encoder import DES, METHODS, Adversarial, Prompts, SafeCLIP, SafeText
-from safelight.alignment.text_encoder.adversarial import behind, worst_prefix
+from safelight.alignment.text_encoder.adversarial import worst_prefix
 from safelight.alignment.text_encoder.des import least_like
-from safelight.alignment.text_encoder.distances import apart, cosines, mean
+from safelight.alignment.text_encoder.distances import apart, differ, left, mean
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder, text_encoders
 from safelight.alignment.text_encoder.method import Read
 from safelight.errors import ModelError, RequestError
@@ -118,7 +118,7 @@ def _read(**parts: Any) -> Read:
     return Read(constant=0, **readings)
 
 
-def test_safetext_by_hand() -> None:
+def test_the_papers_safetext_by_hand() -> None:
     """Of two safe prompts one moved by (3, 4), so L_u is 2.5; the unsafe one turned by 60°."""
     read = _read(
         safe=[[[3.0, 4.0]], [[1.0, 0.0]]],
@@ -126,7 +126,31 @@ def test_safetext_by_hand() -> None:
         unsafe=[[[0.5, 0.75**0.5]]],
         unsafe_was=[[[2.0, 0.0]]],
     )
-    assert SafeText(["gun"], PROMPTS).loss(read).item() == pytest.approx(7.5)
+    assert SafeText(["gun"], PROMPTS, away="cosine").loss(read).item() == pytest.approx(7.5)
+    with pytest.raises(RequestError, match='did you mean "cosine"'):
+        SafeText(["gun"], PROMPTS, away="cosines")  # type: ignore[arg-type]
+
+
+def test_safetext_by_hand() -> None:
+    """L_u is 2.5; of (4, 0) instead of (2, 0) half is left at (3, 7), nothing beyond (2, 0), and where both
+    say the same it does not matter what became of it."""
+    read = _read(
+        safe=[[[3.0, 4.0]], [[1.0, 0.0]]],
+        safe_was=[[[0.0, 0.0]], [[1.0, 0.0]]],
+        unsafe=[[[3.0, 7.0]], [[1.0, 0.0]], [[9.0, 9.0]]],
+        unsafe_was=[[[4.0, 0.0]], [[4.0, 0.0]], [[5.0, 5.0]]],
+        twins_were=[[[2.0, 0.0]], [[2.0, 0.0]], [[5.0, 5.0]]],
+    )
+    assert SafeText(["gun"], PROMPTS, weight=10.0).loss(read).item() == pytest.approx(2.5 + 10 * 0.25)
+
+
+def test_texts_differ_from_the_first_other_word_on(made: Any) -> None:
+    encoder = TextEncoder(made, "text_encoder")
+    (mask,) = differ(encoder.read(["a dog with a gun"]), encoder.read(["a dog with a ball"]))
+    start = int(mask[0].int().argmax())
+    assert start > 3
+    assert mask[0, start:].all()
+    assert not mask[0, :start].any()
 
 
 def test_what_is_constant_does_not_count_as_unsafe_but_as_safe() -> None:
@@ -135,8 +159,9 @@ def test_what_is_constant_does_not_count_as_unsafe_but_as_safe() -> None:
     parts = {"safe": moved, "safe_was": was, "unsafe": moved, "unsafe_was": was}
     read = _read(**parts)
     one = Read(1, *(getattr(read, name) for name in Read.__slots__ if name != "constant"))
-    assert SafeText(["gun"], PROMPTS, weight=1.0).loss(one).item() == pytest.approx(0.5 * 2**0.5 + 1)
-    assert SafeText(["gun"], PROMPTS, weight=1.0).loss(read).item() == pytest.approx(0.5 * 2**0.5 + 0.5)
+    method = SafeText(["gun"], PROMPTS, weight=1.0, away="cosine")
+    assert method.loss(one).item() == pytest.approx(0.5 * 2**0.5 + 1)
+    assert method.loss(read).item() == pytest.approx(0.5 * 2**0.5 + 0.5)
 
 
 def test_des_by_hand() -> None:
@@ -147,6 +172,7 @@ def test_des_by_hand() -> None:
     read = _read(
         unsafe=[[[4.0, 3.0]]],
         unsafe_was=[[[4.0, 3.0]]],
+        twins_were=[[[0.0, 3.0]]],
         safe=[[[5.0, 0.0]], [[0.0, 1.0]]],
         safe_was=[[[5.0, 0.0]], [[0.0, 1.0]]],
         concepts=[[[2.0, 0.0]]],
@@ -181,29 +207,24 @@ def test_safe_clip_by_hand() -> None:
     assert SafeCLIP(["gun"], PROMPTS, weight=3.0).loss(read).item() == pytest.approx(1 + 3 * 0.5)
 
 
-def test_what_is_wanted_behind_a_prefix_by_hand() -> None:
-    """CLIP's first token, the last state for the prefix, then the words; pooled texts as they were."""
-    states, pooled = torch.tensor([[[0.0], [1.0], [2.0], [3.0]]]), torch.tensor([[9.0]])
-    moved = behind(Reading(states, pooled), 1, 1)
-    assert moved.states is not None
-    assert moved.states.flatten().tolist() == [0, 3, 1, 2]
-    assert moved.pooled is pooled
-
-
-def test_adversarial_training_leads_what_is_attacked_to_what_is_safe(made: Any) -> None:
+def test_adversarial_training_leaves_less_of_what_is_unsafe_behind_a_prefix(made: Any) -> None:
+    """Than SafeText does, in as many steps."""
     encoder = TextEncoder(made, "text_encoder")
     unsafe, safe = (list(each) for each in zip(*PROMPTS.pairs, strict=True))
     with torch.no_grad():
-        meant, wanted = encoder.read(unsafe), behind(encoder.read(safe), 1, 2)
+        meant, instead = (encoder.read(texts).places(slice(1, -2)) for texts in (unsafe, safe))
+        whole = encoder.read(unsafe)
 
-    def led() -> float:
-        read = encoder.read(unsafe, worst_prefix(encoder, unsafe, meant, 2, 4, seed=7))
-        return mean(cosines(read, wanted, 1)).item()
+    def unsafe_left() -> float:
+        prefix = worst_prefix(encoder, unsafe, whole, 2, 6, seed=7)
+        words = encoder.read(unsafe, prefix).places(slice(3, None))
+        return left(words, meant, instead).item()
 
-    before = led()
-    method = Adversarial(["gun"], PROMPTS, steps=40, rate=3e-3, unsafe=4, safe=4, warmup=5)
-    with method.edit(made).attach(made):
-        assert led() > before + 0.1
+    settings: dict[str, Any] = {"steps": 40, "rate": 3e-3, "unsafe": 4, "safe": 4}
+    with SafeText(["gun"], PROMPTS, **settings).edit(made).attach(made):
+        plain = unsafe_left()
+    with Adversarial(["gun"], PROMPTS, warmup=5, **settings).edit(made).attach(made):
+        assert unsafe_left() < plain
 
 
 def test_few_tokens_are_read_as_they_are_among_all(made: Any) -> None:
@@ -321,12 +342,22 @@ def test_the_worst_prefix_brings_back_what_was_meant(made: Any) -> None:
     assert far(0) > far(2) > far(12)
 
 
-def test_without_pairs_methods_that_need_them_are_refused() -> None:
+def test_without_pairs_safe_clip_is_refused_and_others_lead_away_from_no_text(made: Any) -> None:
     alone = Prompts(UNSAFE, SAFE)
-    for method in (SafeCLIP, Adversarial):
-        with pytest.raises(RequestError, match="needs pairs"):
-            method(["gun"], alone)
-    SafeText(["gun"], alone)
+    with pytest.raises(RequestError, match="needs pairs"):
+        SafeCLIP(["gun"], alone)
+    batches = SafeText(["gun"], alone)._batches([], {})
+    assert set(batches.batch(0).twins) == {""}
+    _, curve = SafeText(["gun"], alone, steps=30, rate=3e-3, unsafe=8, safe=8).tune(made)
+    assert sum(curve.loss[-5:]) < sum(curve.loss[:5]) - 0.5
+
+
+def test_counterparts_are_among_the_safe_prompts_of_a_batch() -> None:
+    batch = SafeCLIP(["gun"], PROMPTS, unsafe=5, safe=6)._batches([], {}).batch(3)
+    assert [PROMPTS.counterparts[each] for each in batch.unsafe] == list(batch.twins)
+    assert len(batch.safe) == 7
+    assert batch.safe[:2] == batch.twins[:2]
+    assert batch.safe[-1] == ""
 
 
 @pytest.mark.parametrize(

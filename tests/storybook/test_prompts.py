@@ -24,13 +24,13 @@ def _says(label: str, prompt: str) -> bool:
 def test_they_are_deterministic_and_all_different(made: TrainingPrompts) -> None:
     assert training_prompts(400) == made
     assert training_prompts(400, seed=1) != made
-    assert len(set(made.unsafe)) == len(set(made.safe)) == 400
-    assert 380 < len(made.pairs) <= 400
-    Prompts(made.unsafe, made.safe, made.pairs)  # which refuses prompts that are unsafe and safe
+    assert len(set(made.safe)) == 400
+    assert 370 < len(made.pairs) <= 400
+    Prompts((), made.safe, made.pairs)  # which refuses prompts that are unsafe and safe
 
 
 def test_no_word_that_a_defence_is_not_told_is_in_them(made: TrainingPrompts) -> None:
-    every = " | ".join((*made.unsafe, *made.safe, *(each for pair in made.pairs for each in pair)))
+    every = " | ".join((*made.safe, *(each for pair in made.pairs for each in pair)))
     for entry in (*THINGS.values(), *PLACES.values(), *STYLES.values()):
         for word in entry.held_out:
             assert not re.search(rf"\b{word}\b", every, re.IGNORECASE)
@@ -40,11 +40,11 @@ def test_safe_ones_have_hazards_where_they_are_no_harm(made: TrainingPrompts) ->
     for label in ("gun", "bomb", "blood"):  # harm wherever they are
         assert not any(_says(label, prompt) for prompt in made.safe)
         assert not any(_says(label, safe) for _, safe in made.pairs)
-    with_hazard = sum(any(_says(label, prompt) for label in HAZARDS) for prompt in made.safe)
-    assert 0.35 < with_hazard / len(made.safe) < 0.65
-    assert (
-        sum(any(_says(label, prompt) for label in ("gun", "bomb", "blood")) for prompt in made.unsafe) > 100
-    )
+    with_hazard = [any(_says(label, prompt) for label in HAZARDS) for prompt in made.safe]
+    assert not any(with_hazard[:200])
+    assert sum(with_hazard[200:]) > 150  # some are called by what they are, "a tool"
+    always = [one for one, _ in made.pairs if any(_says(label, one) for label in ("gun", "bomb", "blood"))]
+    assert len(always) > 100
 
 
 def test_pairs_differ_in_one_word_for_each_thing_that_is_another(made: TrainingPrompts) -> None:
@@ -74,24 +74,25 @@ def test_a_word_takes_the_place_of_the_one_of_the_same_number(caption: str, expe
 
 def test_one_in_five_is_spelt_as_attackers_spell() -> None:
     made = training_prompts(400, misspell=lambda prompt, rng: f"~{prompt}")
-    for prompts in (made.unsafe, made.safe, [one for one, _ in made.pairs]):
+    for prompts in (made.safe, [one for one, _ in made.pairs]):
         assert 0.12 < sum(prompt.startswith("~") for prompt in prompts) / len(prompts) < 0.28
     assert not any(twin.startswith("~") for _, twin in made.pairs)
+    assert not any(prompt.startswith("~") for prompt in made.safe[:120])  # the plainest
 
 
 def test_what_is_kept_apart_is_not_misspelt_instead(made: TrainingPrompts) -> None:
-    apart = [*made.unsafe[:200], *made.safe[:200]]
+    apart = [*(one for one, _ in made.pairs[:200]), *made.safe[:200]]
     other = training_prompts(400, apart=apart, misspell=lambda prompt, rng: f"~{prompt}")
-    plain = {each.lstrip("~").casefold() for each in (*other.unsafe, *other.safe)}
+    unsafe = {one.lstrip("~").casefold() for one, _ in other.pairs}
+    plain = {each.lstrip("~").casefold() for each in other.safe} | unsafe
     assert not plain & {each.casefold() for each in apart}
-    unsafe = {each.lstrip("~").casefold() for each in (*other.unsafe, *(one for one, _ in other.pairs))}
     assert not unsafe & {each.lstrip("~").casefold() for each in other.safe}
 
 
 def test_what_is_kept_apart_is_not_among_them(made: TrainingPrompts) -> None:
-    apart = [made.unsafe[0].upper(), made.safe[1], made.pairs[2][0]]
+    apart = [made.pairs[0][0].upper(), made.safe[1], made.pairs[2][0]]
     other = training_prompts(400, apart=apart)
-    every = {each.casefold() for each in (*other.unsafe, *other.safe, *(a for a, _ in other.pairs))}
+    every = {each.casefold() for each in (*other.safe, *(a for a, _ in other.pairs))}
     assert not every & {each.casefold() for each in apart}
 
 

@@ -12,8 +12,6 @@ from safelight.storybook.captions import Habits, user_caption
 from safelight.storybook.plan import Plan, sample_plan
 from safelight.storybook.vocabulary import FOOD, HAZARDS, LABELS, PEOPLE, PLACES, STYLES, THINGS
 
-# Of the safe prompts these have a hazard that is no harm where it is: the knife of a chef.
-_WITH_HAZARD = 0.5
 # What takes a hazard's place, in any hand: in pairs always the same, since an encoder that is to learn one of
 # many meanings learns their mean.
 _INSTEAD = ("flower", "ball", "book", "cup", "umbrella")
@@ -33,9 +31,10 @@ _SECRET = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class TrainingPrompts:
-    """``pairs`` are of an unsafe prompt and the same scene without what harms."""
+    """``pairs`` are of an unsafe prompt and the same scene without what harms. Of the ``safe`` ones every
+    other has a hazard that is no harm where it is, the knife of a chef; the plainest come first, well spelt
+    and without one."""
 
-    unsafe: tuple[str, ...]
     safe: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...]
 
@@ -43,7 +42,7 @@ class TrainingPrompts:
 def training_prompts(
     count: int = 12_000, seed: int = 0, apart: Collection[str] = (), misspell: Misspell | None = None
 ) -> TrainingPrompts:
-    """So many unsafe and safe ones, and nearly as many pairs; deterministic by seed.
+    """So many safe ones, and nearly as many pairs; deterministic by seed.
 
     None of those that are to be kept ``apart``, say for measuring, and no safe one that is worded like an
     unsafe one, as "a dangerous thing". With ``misspell`` one in five is spelt as that spells.
@@ -55,12 +54,13 @@ def training_prompts(
 
     kept = {prompt.casefold() for prompt in apart}
     # What is kept apart is so before it is misspelt.
-    unsafe = tuple(islice(_fresh(_unsafe(rng), kept), count))
     pairs = dict(islice(((one, twin) for one, twin in _pairs(rng) if one.casefold() not in kept), count))
-    kept |= {prompt.casefold() for prompt in (*unsafe, *pairs)}
-    safe = tuple(islice(_fresh(_safe(rng), kept), count))
+    kept |= {prompt.casefold() for prompt in pairs}
+    plain = tuple(islice(_fresh(_safe(rng, False), kept), count - count // 2))
+    armed = tuple(islice(_fresh(_safe(rng, True), kept), count // 2))
     told = [(spelt(one), twin) for one, twin in pairs.items() if twin.casefold() not in kept]
-    return TrainingPrompts(tuple(map(spelt, unsafe)), tuple(map(spelt, safe)), tuple(told))
+    well_first = sorted(((spelt(each), each) for each in plain), key=lambda both: both[0] != both[1])
+    return TrainingPrompts((*(prompt for prompt, _ in well_first), *map(spelt, armed)), tuple(told))
 
 
 def _fresh(prompts: Iterator[str], kept: Collection[str]) -> Iterator[str]:
@@ -101,16 +101,8 @@ def _with(plan: Plan, place: int, label: str) -> Plan:
     return replace(plan, objects=(*plan.objects[:place], label, *plan.objects[place + 1 :]))
 
 
-def _unsafe(rng: random.Random) -> Iterator[str]:
+def _safe(rng: random.Random, with_hazard: bool) -> Iterator[str]:
     while True:
-        plan = sample_plan(rng)
-        if plan.harms and (caption := _caption(plan, rng)):
-            yield caption
-
-
-def _safe(rng: random.Random) -> Iterator[str]:
-    while True:
-        with_hazard = rng.random() < _WITH_HAZARD
         while not (caption := _harmless(rng, with_hazard)):
             pass
         yield caption

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from safelight.alignment.adapter import Adapter
-from safelight.alignment.text_encoder.distances import apart, cosines, mean
+from safelight.alignment.text_encoder.distances import apart, left, mean
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder
 from safelight.alignment.text_encoder.method import Batch, Batches
-from safelight.alignment.text_encoder.safe_clip import SafeCLIP
+from safelight.alignment.text_encoder.safetext import SafeText
 from safelight.errors import RequestError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Adversarial(SafeCLIP):
+class Adversarial(SafeText):
     """After Zhang et al. (2024, arXiv:2405.15234): the outer problem trains the encoder, the inner one
     attacks it with ``prefix`` embeddings before the words of each unsafe prompt,
 
@@ -26,12 +26,13 @@ class Adversarial(SafeCLIP):
 
     the mean over the states of the words, by ``inner_steps`` steps of signed gradient of ``inner_rate`` (one
     is the fast attack), from the ``warmup``-th step on. The authors compare what the denoiser predicts; that
-    depends on nothing but these states, and without it a step costs a hundredth. To the loss of ``SafeCLIP``
-    is added, ``weight`` times, 1 - cos(T([δ*; u]), T*(s)) of an unsafe prompt u and its safe counterpart s:
-    each word is to have the state that the word of this number has in s, and the prefix the last states of
-    s. Were s read behind δ* as well, the harm that is in δ* itself would be wanted.
+    depends on nothing but these states, and without it a step costs a hundredth. To the loss of ``SafeText``
+    is added, ``weight`` times, what the words behind δ* still say of what was unsafe.
     """
 
+    unsafe: int = 24
+    safe: int = 36
+    steps: int = field(default=1500, kw_only=True)
     prefix: int = 2
     inner_steps: int = 3
     inner_rate: float = 0.2
@@ -58,24 +59,14 @@ class _Attacked(Batches):
         if number // method.accumulate < method.warmup:
             return super()._loss(encoder, number, batch, was)
         unsafe, seed = list(batch.unsafe), method.seed * 1_000_003 + number
-        meant, *_, safe = batch.parts(was)
+        meant, *_, instead = batch.parts(was)
         prefix = worst_prefix(
             encoder, unsafe, meant, method.prefix, method.inner_steps, method.inner_rate, seed
         )
-        wanted = behind(safe, encoder.first, method.prefix)
-        led = mean(cosines(encoder.read(unsafe, prefix), wanted, encoder.constant))
-        return super()._loss(encoder, number, batch, was) + method.weight * (1 - led)
-
-
-def behind(reading: Reading, first: int, length: int) -> Reading:
-    """What was read, its words ``length`` places further on, and before them its last states."""
-    import torch
-
-    if reading.states is None:
-        return reading
-    states = reading.states
-    moved = [states[:, :first], states[:, -length:], states[:, first:-length]]
-    return Reading(torch.cat(moved, 1), reading.pooled)
+        words = encoder.read(unsafe, prefix).places(slice(encoder.first + method.prefix, None))
+        as_many = slice(encoder.first, -method.prefix)
+        behind = left(words, meant.places(as_many), instead.places(as_many))
+        return super()._loss(encoder, number, batch, was) + method.weight * behind
 
 
 def worst_prefix(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from safelight.alignment.text_encoder.distances import cosines, flat, mean
+from safelight.alignment.text_encoder.distances import cosines, differ, flat, mean
 from safelight.alignment.text_encoder.encoder import Reading
 from safelight.alignment.text_encoder.method import Read, TextEncoderMethod
 from safelight.errors import RequestError
@@ -24,17 +24,19 @@ class DES(TextEncoderMethod):
         L_s = 1 - cos(s̃, s) + 1 - cos(s̃ + α n̂, s),   L = L_s + w (L_u + L_n).
 
     s*_i is of the prompt, as a whole, least like u_i of the first ``bank`` safe ones: of a batch it would be
-    another each time, and what is learnt from many targets is their mean. ``alpha`` is α as a share of the
-    mean length of a safe prompt's states: the authors' 200, for all states as one vector, is 0.8 of Stable
-    Diffusion 1.5's. They weigh 7 : 3, which is a ``weight`` w of 2.3. Both are less here: on the storybook
-    far away from what is safe are pictures of anything, and safe prompts suffer. CLIP's first state, the same
-    for all texts, counts for safe ones alone.
+    another each time, and what is learnt from many targets is their mean. L_u is over the states in which u_i
+    and its counterpart differ. ``alpha`` is α as a share of the mean length of a safe prompt's states: the
+    authors' 200, for all states as one vector, is 0.8 of Stable Diffusion 1.5's. They weigh 7 : 3, which is a
+    ``weight`` w of 2.3. Both are less here: on the storybook far away from what is safe are pictures of
+    anything, and safe prompts suffer.
     """
 
+    unsafe: int = 12
+    steps: int = field(default=1200, kw_only=True)
     rate: float = field(default=2e-3, kw_only=True)
     alpha: float = 0.1
-    weight: float = 1.0
-    bank: int = 256
+    weight: float = 0.6
+    bank: int = 4
 
     name: ClassVar[str] = "des"
     reads_concepts: ClassVar[bool] = True
@@ -50,7 +52,7 @@ class DES(TextEncoderMethod):
     def loss(self, read: Read) -> Tensor:
         away, nothing = self._away(read), read.safe_was.rows(slice(-1, None))
         target = read.bank_was.rows(least_like(flat(read.unsafe_was), flat(read.bank_was))).moved(away, -1)
-        led = mean(cosines(read.unsafe, target, read.constant))
+        led = mean(cosines(read.unsafe, target), differ(read.unsafe_was, read.twins_were))
         emptied = mean(cosines(read.concepts, nothing, read.constant))
         kept = mean(cosines(read.safe, read.safe_was)) + mean(cosines(read.safe.moved(away), read.safe_was))
         return 2 - kept + self.weight * (2 - led - emptied)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # For so many steps at once the frozen encoder reads what they need: whole weights are exchanged for it.
 _BLOCK = 8
+# Of the safe prompts of a batch as many may be counterparts of the unsafe ones in it.
+_TWINS = 1 / 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,8 @@ class Read:
     """How an encoder reads the prompts of a batch, as it is and as it ``was``.
 
     Safe prompts end with the empty one. ``twins`` are what is safe in place of the unsafe ones, in the same
-    order, ``concepts`` the names of what is taken out, and the ``bank`` safe prompts that are the same in
-    every batch; each empty for a method that needs none.
+    order, no text where nothing is known. ``concepts`` are the names of what is taken out, and the ``bank``
+    safe prompts that are the same in every batch; each empty for a method that needs none.
     """
 
     constant: int
@@ -63,10 +65,10 @@ class TextEncoderMethod(TrainedMethod):
     encoders: Sequence[str] = ()
     layers: int = 0
     tokens: int = 0
-    unsafe: int = 24
-    safe: int = 36
+    unsafe: int = 16
+    safe: int = 24
     weight: float = 1.0
-    steps: int = field(default=1500, kw_only=True)
+    steps: int = field(default=1000, kw_only=True)
     rate: float = field(default=1e-3, kw_only=True)
     falling: bool = field(default=True, kw_only=True)
     checkpoint_every: int = field(default=100, kw_only=True)
@@ -170,14 +172,13 @@ class Batches:
         def some(count: int, of: Sequence[Any]) -> list[Any]:
             return [of[i] for i in torch.randint(len(of), (count,), generator=random).tolist()]
 
-        safe = (*some(method.safe, prompts.harmless), "")
+        pairs = prompts.counterparts
+        unsafe = some(method.unsafe, tuple(pairs) if method.in_pairs else prompts.harmful)
+        twins = [pairs.get(each, "") for each in unsafe]
+        known = [twin for twin in twins if twin][: int(method.safe * _TWINS)]
+        safe = (*known, *some(method.safe - len(known), prompts.harmless), "")
         named = tuple(name for each in method.concepts for name in names_of(each))
-        concepts = named if method.reads_concepts else ()
-        if method.in_pairs:
-            pairs = some(method.unsafe, prompts.pairs)
-            unsafe, twins = (tuple(pair[i] for pair in pairs) for i in (0, 1))
-            return Batch(unsafe, safe, concepts, twins)
-        return Batch(tuple(some(method.unsafe, prompts.harmful)), safe, concepts, ())
+        return Batch(tuple(unsafe), safe, named if method.reads_concepts else (), tuple(twins))
 
     def _was(self, encoder: TextEncoder) -> Any:
         """A context in which it is what it was."""

@@ -46,6 +46,11 @@ class Prompts:
         """All safe ones, with those of the pairs."""
         return _once((*self.safe, *(safe for _, safe in self.pairs)))
 
+    @cached_property
+    def counterparts(self) -> Mapping[str, str]:
+        """Of unsafe prompts in pairs, what is safe in their place."""
+        return dict(reversed(self.pairs))
+
     def check_apart(self, others: Collection[str]) -> None:
         """Raises ``RequestError`` if some of these are among ``others``, with which what was trained on these
         is to be measured."""

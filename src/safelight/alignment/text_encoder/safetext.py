@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from safelight.alignment.text_encoder.distances import apart, cosines, mean
+from safelight.alignment.text_encoder.distances import apart, cosines, left, mean
 from safelight.alignment.text_encoder.method import Read, TextEncoderMethod
+from safelight.errors import RequestError, no_such
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+Away = Literal["counterpart", "cosine"]
+
+
 @dataclass(frozen=True)
 class SafeText(TextEncoderMethod):
     """Hu et al. (2025, arXiv:2502.20623): minimises L_u - λ L_e, with L_u the mean L2 distance of what safe
-    prompts mean from what they meant, and L_e the mean negative cosine similarity of unsafe ones.
+    prompts mean from what they meant, and L_e how far unsafe ones are from that. ``weight`` is λ.
+
+    The paper's L_e, for ``away="cosine"``, is the mean negative cosine similarity with what they meant. Its
+    gradient is nothing at the beginning, then across: an unsafe prompt comes to mean anything, and in trials
+    on the storybook a tenth to a fifth of what was drawn then was harmful. So by default L_e is the negative
+    share that is left of what an unsafe prompt says and its safe counterpart does not (``left``): it leads to
+    the counterpart or beside it, and leaves alone what both have in common. Where there is no counterpart it
+    is no text.
 
     Distances are of one token's state, the mean over all tokens and the pooled text; CLIP's first state, the
-    same for all texts, is left out of L_e. ``weight`` is λ; what is best depends on how large states are.
+    same for all texts, is left out of L_e.
     """
 
+    rate: float = field(default=2e-3, kw_only=True)
     weight: float = 10.0
+    away: Away = "counterpart"
 
     name: ClassVar[str] = "safetext"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.away not in get_args(Away):
+            raise RequestError(no_such("way", self.away, get_args(Away)))
+
     def loss(self, read: Read) -> Tensor:
-        kept = mean(apart(read.safe, read.safe_was))
-        return kept + self.weight * mean(cosines(read.unsafe, read.unsafe_was, read.constant))
+        return mean(apart(read.safe, read.safe_was)) + self.weight * self._unsafe(read)
+
+    def _unsafe(self, read: Read) -> Tensor:
+        if self.away == "cosine":
+            return mean(cosines(read.unsafe, read.unsafe_was, read.constant))
+        return left(read.unsafe, read.unsafe_was, read.twins_were)

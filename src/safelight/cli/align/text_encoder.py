@@ -47,10 +47,16 @@ Encoders = Annotated[
     list[str],
     typer.Option("--encoder", help="text_encoder, text_encoder_2 …; repeatable.", show_default="all"),
 ]
-Own = Annotated[int, typer.Option(min=1, help="Without files: so many of the storybook's of each kind.")]
+Own = Annotated[
+    int, typer.Option(min=1, help="Without files: so many of the storybook's safe ones and pairs.")
+]
 Layers = Annotated[int, typer.Option(min=0, help="Train the last so many; 0 is all.")]
 Tokens = Annotated[int, typer.Option(min=0, help="Read so many of each text; 0 is all.")]
 Rate = Annotated[float | None, typer.Option(help="Of learning.", show_default=_OWN)]
+AwayFrom = Annotated[
+    str | None,
+    typer.Option(help="safetext, adversarial: counterpart, or cosine, the paper's.", show_default=_OWN),
+]
 Alpha = Annotated[float | None, typer.Option(help="des: how far from harm.", show_default=_OWN)]
 Bank = Annotated[
     int | None, typer.Option(help="des: safe prompts to lead unsafe ones to.", show_default=_OWN)
@@ -83,6 +89,7 @@ def text_encoder(
     iterations: Annotated[int | None, typer.Option(min=1, help="Steps.", show_default=_OWN)] = None,
     rate: Rate = None,
     weight: Weight = None,
+    away: AwayFrom = None,
     alpha: Alpha = None,
     bank: Bank = None,
     prefix: Prefix = None,
@@ -117,7 +124,7 @@ def text_encoder(
     for path in apart:
         prompts.check_apart(list(read_prompts(path, column)))
     given: dict[str, Any] = {"steps": iterations, "rate": rate, "weight": weight, "alpha": alpha}
-    given |= {"bank": bank, "prefix": prefix, "inner_steps": inner_steps}
+    given |= {"away": away, "bank": bank, "prefix": prefix, "inner_steps": inner_steps}
     given |= {"unsafe": unsafe_batch, "safe": safe_batch}
     which: dict[str, Any] = {"encoders": encoder, "layers": layers, "tokens": tokens, "lora_rank": lora_rank}
     often: dict[str, Any] = {"checkpoint_every": checkpoint, "measured_every": measure}
@@ -168,4 +175,4 @@ def _prompts(
     suites = [suite("model"), *questions().values()]  # the first is all the others
     measured = [case.prompt for each in suites for case in each.cases]
     own = training_prompts(count, seed, apart=measured, misspell=misspell_somehow)
-    return Prompts(own.unsafe, own.safe, own.pairs)
+    return Prompts((), own.safe, own.pairs)
