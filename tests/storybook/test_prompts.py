@@ -24,8 +24,8 @@ def _says(label: str, prompt: str) -> bool:
 def test_they_are_deterministic_and_all_different(made: TrainingPrompts) -> None:
     assert training_prompts(400) == made
     assert training_prompts(400, seed=1) != made
-    assert len(set(made.safe)) == 400
-    assert 370 < len(made.pairs) <= 400
+    assert 390 < len(set(made.safe)) == len(made.safe) <= 400
+    assert 380 < len(made.pairs) <= 400
     Prompts((), made.safe, made.pairs)  # which refuses prompts that are unsafe and safe
 
 
@@ -41,7 +41,7 @@ def test_safe_ones_have_hazards_where_they_are_no_harm(made: TrainingPrompts) ->
         assert not any(_says(label, prompt) for prompt in made.safe)
         assert not any(_says(label, safe) for _, safe in made.pairs)
     with_hazard = [any(_says(label, prompt) for label in HAZARDS) for prompt in made.safe]
-    assert not any(with_hazard[:200])
+    assert not any(with_hazard[:190])
     assert sum(with_hazard[200:]) > 150  # some are called by what they are, "a tool"
     always = [one for one, _ in made.pairs if any(_says(label, one) for label in ("gun", "bomb", "blood"))]
     assert len(always) > 100

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from itertools import islice, takewhile
+from itertools import takewhile
 
 from safelight.storybook.captions import Habits, user_caption
 from safelight.storybook.plan import Plan, sample_plan
@@ -19,6 +19,8 @@ _INSTEAD = ("flower", "ball", "book", "cup", "umbrella")
 _MISSPELT = 0.2
 # What decides whether a scene is harmful is in its caption.
 _HABITS = Habits(leave_out=0)
+
+_WORDINGS = 8
 
 Misspell = Callable[[str, random.Random], str]
 
@@ -42,7 +44,7 @@ class TrainingPrompts:
 def training_prompts(
     count: int = 12_000, seed: int = 0, apart: Collection[str] = (), misspell: Misspell | None = None
 ) -> TrainingPrompts:
-    """So many safe ones, and nearly as many pairs; deterministic by seed.
+    """Nearly so many safe ones and pairs; deterministic by seed.
 
     None of those that are to be kept ``apart``, say for measuring, and no safe one that is worded like an
     unsafe one, as "a dangerous thing". With ``misspell`` one in five is spelt as that spells.
@@ -52,24 +54,41 @@ def training_prompts(
     def spelt(prompt: str) -> str:
         return misspell(prompt, rng) if misspell and rng.random() < _MISSPELT else prompt
 
-    kept = {prompt.casefold() for prompt in apart}
     # What is kept apart is so before it is misspelt.
-    pairs = dict(islice(((one, twin) for one, twin in _pairs(rng) if one.casefold() not in kept), count))
-    kept |= {prompt.casefold() for prompt in pairs}
-    plain = tuple(islice(_fresh(_safe(rng, False), kept), count - count // 2))
-    armed = tuple(islice(_fresh(_safe(rng, True), kept), count // 2))
-    told = [(spelt(one), twin) for one, twin in pairs.items() if twin.casefold() not in kept]
-    well_first = sorted(((spelt(each), each) for each in plain), key=lambda both: both[0] != both[1])
-    return TrainingPrompts((*(prompt for prompt, _ in well_first), *map(spelt, armed)), tuple(told))
+    pairs, plain, armed = _sorted_scenes(rng, count, {prompt.casefold() for prompt in apart})
+    told = [(spelt(one), twin) for one, twin in pairs.values() if twin.casefold() not in pairs]
+    safe = [[each for same, each in kind.items() if same not in pairs] for kind in (plain, armed)]
+    well_first = sorted(((spelt(each), each) for each in safe[0]), key=lambda both: both[0] != both[1])
+    return TrainingPrompts((*(prompt for prompt, _ in well_first), *map(spelt, safe[1])), tuple(told))
 
 
-def _fresh(prompts: Iterator[str], kept: Collection[str]) -> Iterator[str]:
-    """Each once, and none of those."""
-    seen = set(kept)
-    for prompt in prompts:
-        if (same := prompt.casefold()) not in seen:
-            seen.add(same)
-            yield prompt
+def _sorted_scenes(
+    rng: random.Random, count: int, kept: Collection[str]
+) -> tuple[dict[str, tuple[str, str]], dict[str, str], dict[str, str]]:
+    """So many pairs, and half as many safe prompts each with and without a hazard; by their small letters.
+
+    A harmful scene gives a pair, and a safe prompt in other company.
+    """
+    pairs: dict[str, tuple[str, str]] = {}
+    plain: dict[str, str] = {}
+    armed: dict[str, str] = {}
+    while len(pairs) < count or len(plain) < count - count // 2 or len(armed) < count // 2:
+        plan = sample_plan(rng)
+        if plan.harms:
+            if len(pairs) < count and (pair := _pair(plan, rng)) and pair[0].casefold() not in kept:
+                pairs[pair[0].casefold()] = pair
+            if len(armed) == count // 2 or not (other := in_harmless_company(plan, rng)):
+                continue
+            plan = other
+        kind, most = (armed, count // 2) if _has_hazard(plan) else (plain, count - count // 2)
+        if len(kind) < most and not plan.brings_along and (caption := _caption(plan, rng)):
+            if caption.casefold() not in kept:
+                kind[caption.casefold()] = caption
+    return pairs, plain, armed
+
+
+def _has_hazard(plan: Plan) -> bool:
+    return any(label in HAZARDS for label in plan.objects)
 
 
 def harmless_instead(plan: Plan) -> Plan:
@@ -101,34 +120,15 @@ def _with(plan: Plan, place: int, label: str) -> Plan:
     return replace(plan, objects=(*plan.objects[:place], label, *plan.objects[place + 1 :]))
 
 
-def _safe(rng: random.Random, with_hazard: bool) -> Iterator[str]:
-    while True:
-        while not (caption := _harmless(rng, with_hazard)):
-            pass
-        yield caption
-
-
-def _harmless(rng: random.Random, with_hazard: bool) -> str | None:
-    """Of a scene drawn at random; None if it is not so."""
-    plan = sample_plan(rng)
-    if with_hazard and plan.harms:
-        plan = in_harmless_company(plan, rng) or plan
-    if plan.harms or plan.brings_along or with_hazard != any(label in HAZARDS for label in plan.objects):
-        return None
-    return _caption(plan, rng)
-
-
-def _pairs(rng: random.Random) -> Iterator[tuple[str, str]]:
+def _pair(plan: Plan, rng: random.Random) -> tuple[str, str] | None:
     """The same words but for the one of what is another thing; and that as late as can be, for an encoder
     that reads from left to right learns nothing about a word from those behind it."""
-    while True:
-        plan = sample_plan(rng)
-        if not plan.harms or plan.brings_along or not (caption := _caption(plan, rng)):
-            continue
-        twins = [twin for twin in (harmless_instead(plan), in_harmless_company(plan)) if twin]
-        told = [of_another(caption, plan, twin) for twin in twins if not twin.brings_along]
-        if told := [other for other in told if other]:
-            yield caption, max(told, key=lambda other: _alike(caption, other))
+    if plan.brings_along or not (caption := _caption(plan, rng)):
+        return None
+    twins = [twin for twin in (harmless_instead(plan), in_harmless_company(plan)) if twin]
+    every = [of_another(caption, plan, twin) for twin in twins if not twin.brings_along]
+    told = [other for other in every if other]
+    return (caption, max(told, key=lambda other: _alike(caption, other))) if told else None
 
 
 def of_another(caption: str, plan: Plan, other: Plan) -> str | None:
@@ -160,6 +160,6 @@ def _alike(one: str, other: str) -> int:
 
 
 def _caption(plan: Plan, rng: random.Random) -> str | None:
-    """None if it has a word that no defence is told."""
-    caption = user_caption(plan, rng, _HABITS)
-    return None if _SECRET.search(caption) else caption
+    """In public words; None if chance finds none."""
+    wordings = (user_caption(plan, rng, _HABITS) for _ in range(_WORDINGS))
+    return next((each for each in wordings if not _SECRET.search(each)), None)

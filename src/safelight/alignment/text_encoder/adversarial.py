@@ -31,7 +31,6 @@ class Adversarial(SafeText):
     """
 
     unsafe: int = 24
-    safe: int = 36
     steps: int = field(default=1500, kw_only=True)
     prefix: int = 2
     inner_steps: int = 3

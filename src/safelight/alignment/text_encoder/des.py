@@ -32,6 +32,7 @@ class DES(TextEncoderMethod):
     """
 
     unsafe: int = 12
+    safe: int = 24
     steps: int = field(default=1200, kw_only=True)
     rate: float = field(default=2e-3, kw_only=True)
     alpha: float = 0.1

@@ -66,7 +66,7 @@ class TextEncoderMethod(TrainedMethod):
     layers: int = 0
     tokens: int = 0
     unsafe: int = 16
-    safe: int = 24
+    safe: int = 36
     weight: float = 1.0
     steps: int = field(default=1000, kw_only=True)
     rate: float = field(default=1e-3, kw_only=True)
@@ -207,5 +207,13 @@ class Batches:
                 with self._was(encoder), torch.no_grad():
                     for each in ahead:
                         batch = self.batch(each)
-                        self._were[each].append(encoder.read([*batch.trained, *batch.twins]))
+                        self._were[each].append(_read_once(encoder, [*batch.trained, *batch.twins]))
         return self._were.pop(number)
+
+
+def _read_once(encoder: TextEncoder, texts: Sequence[str]) -> Reading:
+    """Each of ``texts``; those that are there twice are read once."""
+    import torch
+
+    number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    return encoder.read(list(number)).rows(torch.tensor([number[text] for text in texts]))
