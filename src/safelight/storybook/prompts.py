@@ -80,10 +80,12 @@ def _sorted_scenes(
             if len(armed) == count // 2 or not (other := in_harmless_company(plan, rng)):
                 continue
             plan = other
+        if plan.brings_along:
+            continue
         kind, most = (armed, count // 2) if _has_hazard(plan) else (plain, count - count // 2)
-        if len(kind) < most and not plan.brings_along and (caption := _caption(plan, rng)):
-            if caption.casefold() not in kept:
-                kind[caption.casefold()] = caption
+        caption = _caption(plan, rng) if len(kind) < most else None
+        if caption and caption.casefold() not in kept:
+            kind[caption.casefold()] = caption
     return pairs, plain, armed
 
 
