@@ -73,6 +73,7 @@ class TextEncoder:
         self.first = int(clip)
         self.constant = 0 if self._states == "none" else self.first
         self._length = _length(pipe, self._tokenizer, clip)
+        self._tokenised: dict[tuple[str, int], Tensor] = {}
 
     def shortened(self, tokens: int) -> Self:
         """One that reads no more than so many tokens of each text; 0 is as many as this one."""
@@ -90,18 +91,23 @@ class TextEncoder:
         """As the pipeline does, with gradients; with a ``prefix``, (n or 1, k, C), of so many embeddings
         before each text's words, for which as much is cut off its end."""
         extra = 0 if prefix is None else prefix.shape[1]
-        ids = self._tokenizer(
-            list(texts),
-            padding="max_length",
-            max_length=self._length - extra,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids.to(next(self.module.parameters()).device)
+        ids = self._tokens(texts, self._length - extra).to(next(self.module.parameters()).device)
         if prefix is None:
             return self._reading(self.module(ids, output_hidden_states=True))
         ids = _with_room(ids, self.first, extra)
         with _put_in(self._tables(), prefix, self.first):
             return self._reading(self.module(ids, output_hidden_states=True))
+
+    def _tokens(self, texts: Sequence[str], length: int) -> Tensor:
+        """(n, length); prompts are read again and again while training, so each is taken apart once."""
+        import torch
+
+        if new := [each for each in dict.fromkeys(texts) if (each, length) not in self._tokenised]:
+            rows = self._tokenizer(
+                new, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+            ).input_ids
+            self._tokenised.update(((each, length), row) for each, row in zip(new, rows, strict=True))
+        return torch.stack([self._tokenised[each, length] for each in texts])
 
     @property
     def embeddings(self) -> Tensor:

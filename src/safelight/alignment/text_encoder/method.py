@@ -65,7 +65,7 @@ class TextEncoderMethod(TrainedMethod):
     encoders: Sequence[str] = ()
     layers: int = 0
     tokens: int = 0
-    unsafe: int = 16
+    unsafe: int = 24
     safe: int = 36
     weight: float = 1.0
     steps: int = field(default=1000, kw_only=True)
