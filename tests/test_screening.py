@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from safelight.errors import FilterError
 from safelight.filters.constant import Always, Never
 from safelight.policy import Policy
-from safelight.screening import Screen
+from safelight.screening import PictureScreen, Screen
 from safelight.types import Finding
 
 
@@ -88,6 +89,24 @@ def test_screening_stops_at_the_first_block(policy: Policy) -> None:
     assert asked == [["a cat"]]
     assert [verdict.action for verdict in verdicts] == ["block", "allow"]
     assert [list(verdict.filters) for verdict in verdicts] == [["guns"], ["guns", "broken"]]
+
+
+def test_all_that_is_found_is_told_whatever_would_be_blocked(policy: Policy) -> None:
+    screen = Screen("prompt", policy, [lambda: Always("first", "gun"), lambda: Always("second", "bomb")])
+    (known,), (found,) = screen.find(["", "a cat"], ["it is empty.", None])
+    assert [each.label for each in found.findings] == ["gun", "bomb"]
+    assert set(found.runs) == {"first", "second"}
+    assert (known.findings, known.problem) == ((), "it is empty.")
+
+
+def test_frames_are_told_apart_and_all_looked_at(policy: Policy, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    screen = PictureScreen("image", policy, [lambda: Always("gun")])
+    film, broken = screen.find([tmp_path / "a.gif", b"no picture"])
+    assert [each.frame for each in film] == [0, 1, 2]
+    assert all(each.findings for each in film)
+    assert "cannot be read" in (broken[0].problem or "")
 
 
 def test_filters_of_one_class_stay_apart(policy: Policy) -> None:

@@ -16,7 +16,7 @@ from safelight.policy import Policy, check_labels
 from safelight.protocols import Pipeline
 from safelight.request import PROMPT_LIMIT, Request, checked_batch, prompt_problem
 from safelight.screening import PictureScreen, Screen
-from safelight.types import STAGES, Result, Stage, Verdict
+from safelight.types import STAGES, Found, Result, Stage, Verdict
 
 Builder = Callable[[], Any]
 
@@ -85,6 +85,20 @@ class Guard:
         """One verdict per prompt; one that is empty, too long or not text is blocked, with the reason."""
         texts = checked_batch(prompts)
         return self._screens["prompt"](texts, "prompt", problems=self._problems(texts))
+
+    def find(self, stage: Stage, items: Sequence[Any]) -> list[list[Found]]:
+        """What every filter of a stage says of each prompt, of each picture frame by frame, or of each pair
+        of a prompt and one; whatever the policy makes of it."""
+        texts = {"prompt": items, "image": (), "pair": [prompt for prompt, *_ in items]}[stage]
+        return self._screens[stage].find(items, self._problems(texts) if texts else None)
+
+    def versions(self) -> dict[Stage, dict[str, str]]:
+        """Of every filter of the stages that have any; loads them."""
+        used = {stage: screen for stage, screen in self._screens.items() if screen.builders}
+        return {
+            stage: {name: each.version for name, each in screen.filters.items()}
+            for stage, screen in used.items()
+        }
 
     def screen_images(self, images: Sequence[Source]) -> list[Verdict]:
         """One verdict per picture, its worst frame's; one that cannot be read is blocked, with the reason."""

@@ -12,7 +12,7 @@ from typing import Any
 from safelight.errors import FilterError, ImageError
 from safelight.pictures import PictureLimits, open_picture
 from safelight.policy import Policy
-from safelight.types import Action, FilterRun, Finding, Stage, Verdict
+from safelight.types import Action, FilterRun, Finding, Found, Stage, Verdict
 
 Answers = Sequence[Sequence[Finding] | FilterError]
 
@@ -72,6 +72,15 @@ class Screen:
         for name, each in filters.items():
             self._run(name, each, [case for case in cases if self._judge(case).action < Action.BLOCK])
         return [self._judge(case, subject) for case in cases]
+
+    def find(self, items: Sequence[Any], problems: Sequence[str | None] | None = None) -> list[list[Found]]:
+        """What every filter says of each item, in order, whatever the policy makes of it; of a picture,
+        frame by frame."""
+        given = problems or [None] * len(items)
+        cases = [_Case(item, 0, problem) for item, problem in zip(items, given, strict=True)]
+        for name, each in self.filters.items():
+            self._run(name, each, [case for case in cases if not case.problem])
+        return [[Found(tuple(case.findings), case.runs, case.problem)] for case in cases]
 
     def _judge(self, case: _Case, subject: str = "") -> Verdict:
         return self.policy.judge(
@@ -147,6 +156,14 @@ class PictureScreen(Screen):
                 if view.row not in worst or _badness(worst[view.row]) < _badness(verdict):
                     worst[view.row] = replace(verdict, frame=view.frame)
         return [worst[row] for row in range(len(items))]
+
+    def find(self, items: Sequence[Any], problems: Sequence[str | None] | None = None) -> list[list[Found]]:
+        frames: list[list[Found]] = [[] for _ in items]
+        for views in _batches(self._views(items, problems or [None] * len(items), {})):
+            found = super().find([view.item for view in views], [view.problem for view in views])
+            for view, (each,) in zip(views, found, strict=True):
+                frames[view.row].append(replace(each, frame=view.frame))
+        return frames
 
     def _views(
         self, items: Sequence[Any], problems: Sequence[str | None], worst: Mapping[int, Verdict]

@@ -128,6 +128,19 @@ class FilterRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """What all filters of a stage say of one prompt, or of one ``frame`` of a picture, before any policy.
+
+    ``problem`` is why nobody could look at it.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    runs: Mapping[str, FilterRun] = field(default_factory=dict)
+    problem: str | None = None
+    frame: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What the policy says about one prompt, picture or pair.
 
@@ -266,11 +279,11 @@ def severest(verdicts: Sequence[Verdict]) -> Action:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
 
 
-def _plain(value: Any) -> Any:
-    """``value`` in the types of JSON; evidence says its kind under "type"."""
+def plain(value: Any) -> Any:
+    """``value`` of this module in the types of JSON; evidence says its kind under "type"."""
     if isinstance(value, Evidence):
         return {"type": type(value).__name__.lower(), **_fields(value)}
     if isinstance(value, Verdict):
@@ -278,7 +291,7 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return _fields(value)
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value.value if isinstance(value, StrEnum) else value

@@ -12,6 +12,7 @@ from safelight.cli import terminal
 from safelight.cli.align import align
 from safelight.cli.apply import apply
 from safelight.cli.calibrate import calibrate
+from safelight.cli.clean import clean
 from safelight.cli.demo import demo
 from safelight.cli.evaluate import evaluate
 from safelight.cli.generate import generate
@@ -51,6 +52,7 @@ app.command()(train)
 app.command()(calibrate)
 app.command()(apply)
 app.add_typer(align)
+app.add_typer(clean)
 app.command("hash")(hash_pictures)
 app.add_typer(evaluate)
 

@@ -1,0 +1,92 @@
+"""Captions: where data of whatever origin has them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+# What is commonest first; names are compared in small letters.
+CAPTIONS = ("caption", "text", "prompt", "txt", "description")
+PATHS = ("file_name", "filename", "file", "path", "image", "image_path", "picture")
+_LONGEST = 1 << 20
+
+
+class CaptionError(ValueError):
+    """Why a caption cannot be read, as a sentence."""
+
+
+def from_text(encoded: bytes) -> str:
+    """Of a ``.txt`` file. Raises ``CaptionError``."""
+    if len(encoded) > _LONGEST:
+        raise CaptionError("its caption is too long.")
+    try:
+        return encoded.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise CaptionError("its caption is not UTF-8 text.") from None
+
+
+def from_json(encoded: bytes) -> str | None:
+    """Of a ``.json`` file with an object in it, None without a caption. Raises ``CaptionError``."""
+    try:
+        row = json.loads(from_text(encoded))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, CaptionError):
+            raise
+        raise CaptionError("its JSON is damaged.") from None
+    return of_row(row) if isinstance(row, dict) else None
+
+
+def of_row(row: Mapping[str, Any], column: str | None = None) -> str | None:
+    """The caption in a row of any table. Raises ``CaptionError`` for one that is not text."""
+    name = column or column_of(row, CAPTIONS)
+    value = row.get(name) if name else None
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return from_text(value)
+    raise CaptionError("its caption is not text.")
+
+
+def column_of(names: Any, wanted: tuple[str, ...]) -> str | None:
+    """Which of ``names`` is likeliest to be what is ``wanted``."""
+    by_small = {str(name).lower(): str(name) for name in names}
+    return next((by_small[name] for name in wanted if name in by_small), None)
+
+
+def rows_of(name: str, encoded: bytes) -> Iterator[Mapping[str, Any]]:
+    """Of a table of captions in CSV, JSON or JSONL; rows that are damaged are left out.
+
+    Raises ``CaptionError`` for a table that is not UTF-8 text.
+    """
+    try:
+        whole = encoded.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise CaptionError(f"{name} is not UTF-8 text; save it again as UTF-8.") from None
+    if name.endswith(".csv"):
+        csv.field_size_limit(_LONGEST)
+        yield from csv.DictReader(io.StringIO(whole, newline=""))
+    elif name.endswith(".json"):
+        yield from _of_json(name, whole)
+    else:
+        lines = (line for line in whole.splitlines() if line.strip())
+        yield from (row for line in lines if isinstance(row := _loaded(line), dict))
+
+
+def _of_json(name: str, whole: str) -> Iterator[Mapping[str, Any]]:
+    """A list of objects, or an object with a caption for each path."""
+    data = _loaded(whole)
+    if isinstance(data, dict):
+        data = [{"path": path, "caption": caption} for path, caption in data.items()]
+    if not isinstance(data, list):
+        raise CaptionError(f"{name} is no table of captions; give a list of objects.")
+    yield from (row for row in data if isinstance(row, dict))
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

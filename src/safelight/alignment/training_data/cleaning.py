@@ -1,0 +1,172 @@
+"""Cleaning: every sample of a data set looked at once, and sorted into what stays and what goes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safelight.alignment.training_data.decision import Rejection, decide
+from safelight.alignment.training_data.findings import Screened
+from safelight.alignment.training_data.manifest import write_manifests
+from safelight.alignment.training_data.plan import read_plan, write_plan
+from safelight.alignment.training_data.row_file import count_rows, rows_in
+from safelight.alignment.training_data.sample import Shard
+from safelight.alignment.training_data.shard_screening import Screens, findings_of
+from safelight.alignment.training_data.worker import Task
+from safelight.errors import MissingExtraError, RequestError, first_line
+from safelight.policy import Policy
+from safelight.types import Action
+
+# Hands the shards, by number, to workers; told after every batch how far each is.
+Engine = Callable[[Task, Mapping[int, Shard], Callable[[int, int], None]], None]
+
+_SETTINGS, _PLAN, _FINDINGS, _SUMMARY = "settings.json", "plan.jsonl", "findings", "summary.json"
+_FILTERS = "filters"
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """What was found in a data set, in a folder of its own: ``screen`` fills it, ``sort`` reads it.
+
+    Nothing that was done is done twice: a run that was stopped goes on.
+    """
+
+    folder: Path
+
+    def screen(
+        self,
+        shards: Callable[[], Sequence[Shard]],
+        screens: Callable[[], Screens],
+        settings: Mapping[str, Any],
+        engine: Engine,
+        tell: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Looks at every sample of ``shards`` with ``screens``, which each worker makes for itself.
+
+        ``settings`` say what is looked at and how. Raises ``RequestError`` if the folder has the findings of
+        other settings, or another program writes to it.
+        """
+        with self._locked():
+            mine = screens()
+            self._check_settings({**settings, _FILTERS: _filters(mine.policy), "versions": mine.versions()})
+            plan = self._planned(shards)
+            findings = self.folder / _FINDINGS
+            findings.mkdir(exist_ok=True)
+            there = {number: findings_of(findings, number) for number in range(len(plan))}
+            done = {number: count_rows(path) if path.exists() else 0 for number, path in there.items()}
+            left = {number: shard for number, shard in enumerate(plan) if not there[number].exists()}
+
+            def counted(number: int, samples: int) -> None:
+                done[number] = samples
+                tell(sum(done.values()))
+
+            engine(Task(screens, findings), left, counted)
+
+    def sort(self, policy: Policy, out: Path, least: Action = Action.REVIEW) -> dict[str, Any]:
+        """Writes the manifests that ``policy`` makes of the findings into ``out``; gives the counts.
+
+        Raises ``RequestError`` if not all shards were screened, or not with the policy's filters.
+        """
+        self._files()
+        if least is Action.ALLOW:
+            raise RequestError("everything would be rejected from allow on; give a severer action.")
+        if (self._settings() or {}).get(_FILTERS) != _filters(policy):
+            raise RequestError(
+                f'the policy "{policy.name}" has other filters than those that looked at the data; '
+                "clean it again."
+            )
+        with _writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+            counts = write_manifests(out, self._decided(policy, least), policy.id)
+            (out / _SUMMARY).write_text(json.dumps({"policy": policy.id, **counts}, indent=2) + "\n")
+        return counts
+
+    def screened(self) -> Iterator[Screened]:
+        """Every sample in order. Raises ``RequestError`` if some were not looked at, or two have one id."""
+        for path in self._files():
+            seen: set[str] = set()
+            for row in rows_in(path):
+                if row["id"] in seen:
+                    raise RequestError(f'two samples have the id "{row["id"]}"; give each a name of its own.')
+                seen.add(row["id"])
+                yield Screened.of_row(row)
+
+    def _decided(self, policy: Policy, least: Action) -> Iterator[tuple[Screened, Rejection | None]]:
+        return ((each, decide(each, policy, least)) for each in self.screened())
+
+    def _files(self) -> list[Path]:
+        count = len(self._plan())
+        files = [findings_of(self.folder / _FINDINGS, number) for number in range(count)]
+        if missing := sum(not path.exists() for path in files):
+            raise RequestError(
+                f"{missing} of {count} shards were not screened yet; run the same command again."
+            )
+        return files
+
+    def _planned(self, shards: Callable[[], Sequence[Shard]]) -> Sequence[Shard]:
+        path = self.folder / _PLAN
+        if not path.exists():
+            write_plan(path, shards())
+        return read_plan(path)
+
+    def _plan(self) -> Sequence[Shard]:
+        path = self.folder / _PLAN
+        if not path.exists():
+            raise RequestError(
+                f"{self.folder} has no findings in it; give a folder that safelight clean wrote."
+            )
+        return read_plan(path)
+
+    def _check_settings(self, settings: Mapping[str, Any]) -> None:
+        before = self._settings()
+        if before is None:
+            (self.folder / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
+            return
+        changed = sorted(
+            key for key in before.keys() | settings.keys() if before.get(key) != settings.get(key)
+        )
+        if changed:
+            raise RequestError(
+                f"{self.folder} was begun with another {' and '.join(changed)}; give another folder."
+            )
+
+    def _settings(self) -> dict[str, Any] | None:
+        path = self.folder / _SETTINGS
+        return dict(json.loads(path.read_text())) if path.exists() else None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            from filelock import FileLock, Timeout
+        except ImportError as error:
+            raise MissingExtraError("Cleaning training data", "data") from error
+        try:
+            with _writing(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with FileLock(self.folder / ".lock", timeout=0):
+                    yield
+        except Timeout:
+            raise RequestError(
+                f"another program writes to {self.folder}; wait for it or give another folder."
+            ) from None
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """A full disk is one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, TimeoutError):
+            raise
+        why = error.strerror or first_line(error)
+        raise RequestError(f"{folder} cannot be written: {why}; make room and run it again.") from error
+
+
+def _filters(policy: Policy) -> dict[str, Any]:
+    """What decides about findings, as JSON has it."""
+    return dict(policy.filters.model_dump(mode="json"))

@@ -1,0 +1,54 @@
+"""What a policy makes of one sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from safelight.alignment.training_data.findings import Screened
+from safelight.policy import Policy
+from safelight.types import Action, CategoryScore, Found, Stage, Verdict
+
+HARMFUL, UNREADABLE, UNSCREENED, DUPLICATE = "harmful", "unreadable", "unscreened", "duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a sample does not stay.
+
+    ``reason`` is one of four words, ``detail`` a sentence. ``category``, ``score`` and ``filter`` are of what
+    counted most; None where it was not harm.
+    """
+
+    reason: str
+    detail: str
+    category: str | None = None
+    score: float | None = None
+    filter: str | None = None
+
+
+def decide(screened: Screened, policy: Policy, least: Action = Action.REVIEW) -> Rejection | None:
+    """None if it stays; from the action ``least`` on it is rejected, and where nobody could look at it."""
+    if screened.problem:
+        return Rejection(UNREADABLE, screened.problem)
+    verdicts = [_judged(policy, stage, each) for stage, every in screened.found.items() for each in every]
+    worst = max(verdicts, key=_badness, default=None)
+    if worst is None:
+        return Rejection(UNSCREENED, "no filter looked at it.")
+    if worst.reasons:
+        return Rejection(UNSCREENED, " ".join(worst.reasons))
+    return _harm(worst) if worst.action >= least else None
+
+
+def _judged(policy: Policy, stage: Stage, found: Found) -> Verdict:
+    return policy.judge(stage, found.findings, filters=found.runs, problem=found.problem)
+
+
+def _badness(said: Verdict | CategoryScore) -> tuple[int, float]:
+    return said.action.severity, said.score
+
+
+def _harm(verdict: Verdict) -> Rejection:
+    worst = max(verdict.categories, key=lambda name: _badness(verdict.categories[name]))
+    seen = verdict.categories[worst]
+    by = max((each for each in verdict.findings if each.label in seen.labels), key=lambda each: each.score)
+    return Rejection(HARMFUL, f"{verdict.stage}: {verdict.explain()}", worst, seen.score, by.filter)

@@ -1,0 +1,1 @@
+"""What hands shards to workers."""

@@ -1,0 +1,110 @@
+"""What filters found in each sample, kept so that any policy can be applied without another look."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from safelight.types import Box, FilterRun, Finding, Found, Span, Stage, plain
+
+if TYPE_CHECKING:
+    from pyarrow import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """One sample: its picture's hash, and what was found in its caption, in each frame, and in both together.
+
+    ``problem`` is why it could not be read at all.
+    """
+
+    id: str
+    key: str
+    sha256: str | None = None
+    problem: str | None = None
+    found: Mapping[Stage, tuple[Found, ...]] = field(default_factory=dict)
+
+    def to_row(self) -> dict[str, Any]:
+        """JSON-ready; without the words of a caption, which are personal."""
+        found = [_row(stage, each) for stage, every in self.found.items() for each in every]
+        return {
+            "id": self.id,
+            "key": self.key,
+            "sha256": self.sha256,
+            "problem": self.problem,
+            "found": found,
+        }
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Screened:
+        found: dict[Stage, list[Found]] = {}
+        for each in row["found"]:
+            found.setdefault(each["stage"], []).append(_found(each))
+        by_stage = {stage: tuple(every) for stage, every in found.items()}
+        return cls(row["id"], row["key"], row["sha256"], row["problem"], by_stage)
+
+
+def schema() -> Schema:
+    """Of a table of rows."""
+    import pyarrow as pa
+
+    text = pa.string()
+    finding = pa.struct([("label", text), ("score", pa.float64()), ("filter", text), ("evidence", text)])
+    failed = pa.struct([("filter", text), ("problem", text)])
+    found = pa.struct(
+        [
+            ("stage", text),
+            ("frame", pa.int32()),
+            ("problem", text),
+            ("failed", pa.list_(failed)),
+            ("findings", pa.list_(finding)),
+        ]
+    )
+    return pa.schema(
+        [("id", text), ("key", text), ("sha256", text), ("problem", text), ("found", pa.list_(found))]
+    )
+
+
+def _row(stage: Stage, found: Found) -> dict[str, Any]:
+    return {
+        "stage": stage,
+        "frame": found.frame,
+        "problem": found.problem,
+        "failed": [
+            {"filter": name, "problem": run.problem} for name, run in found.runs.items() if run.problem
+        ],
+        "findings": [
+            {
+                "label": each.label,
+                "score": each.score,
+                "filter": each.filter,
+                "evidence": _evidence(each),
+            }
+            for each in found.findings
+        ],
+    }
+
+
+def _evidence(finding: Finding) -> str | None:
+    if finding.evidence is None or isinstance(finding.evidence, Span):
+        return None
+    return json.dumps(plain(finding.evidence))
+
+
+def _found(row: Mapping[str, Any]) -> Found:
+    findings = tuple(
+        Finding(each["label"], each["score"], each["filter"], _box(each["evidence"]))
+        for each in row["findings"]
+    )
+    runs = {each["filter"]: FilterRun("", 0.0, each["problem"]) for each in row["failed"]}
+    return Found(findings, runs, row["problem"], row["frame"])
+
+
+def _box(evidence: str | None) -> Box | None:
+    """The only evidence that a policy looks at."""
+    said = json.loads(evidence) if evidence else {}
+    if said.get("type") != "box":
+        return None
+    return Box(said["left"], said["top"], said["right"], said["bottom"])

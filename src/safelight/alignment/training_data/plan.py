@@ -1,0 +1,40 @@
+"""Which shards a data set has: written down once, so that a run that was stopped finds the same ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from safelight.alignment.training_data.sample import Shard
+from safelight.alignment.training_data.sources.folder import FolderShard
+from safelight.alignment.training_data.sources.table import ArrowShard, DamagedFile, ParquetShard
+from safelight.alignment.training_data.sources.web_dataset import TarShard
+
+_KINDS: dict[str, type[Any]] = {
+    each.__name__: each for each in (FolderShard, TarShard, ParquetShard, ArrowShard, DamagedFile)
+}
+
+
+def write_plan(path: Path, shards: Iterable[Shard]) -> None:
+    """A line for each."""
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", encoding="utf-8", errors="surrogateescape") as file:
+        for shard in shards:
+            row = {"kind": type(shard).__name__, **asdict(shard)}  # type: ignore[call-overload]
+            file.write(json.dumps(row) + "\n")
+    part.replace(path)
+
+
+def read_plan(path: Path) -> Sequence[Shard]:
+    with path.open(encoding="utf-8") as file:
+        return [_shard(json.loads(line)) for line in file]
+
+
+def _shard(row: dict[str, Any]) -> Shard:
+    shard: Shard = TypeAdapter(_KINDS[row.pop("kind")]).validate_python(row)
+    return shard

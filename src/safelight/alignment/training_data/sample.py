@@ -1,0 +1,33 @@
+"""What training data is made of: pictures with captions, in shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A picture as it is encoded, and its caption.
+
+    ``id`` is its own in the whole data set, ``key`` what the data calls it. ``problem`` is why it cannot be
+    read, for people; then it has no picture.
+    """
+
+    id: str
+    key: str
+    picture: bytes | None
+    caption: str | None = None
+    problem: str | None = None
+
+
+class Shard(Protocol):
+    """A part of a data set that is read from its beginning to its end, always in the same order."""
+
+    @property
+    def name(self) -> str: ...
+
+    def samples(self) -> Iterator[Sample]:
+        """What cannot be read comes as a sample with a problem; nothing is left out and nothing raised."""
+        ...

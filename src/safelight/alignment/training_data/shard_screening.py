@@ -1,0 +1,127 @@
+"""One shard on its way through the filters of a policy: the work that every engine hands out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from safelight.alignment.training_data.findings import Screened, schema
+from safelight.alignment.training_data.journal import Journal
+from safelight.alignment.training_data.row_file import RowFile
+from safelight.alignment.training_data.sample import Sample, Shard
+from safelight.policy import Policy
+from safelight.types import Found, Stage
+
+_BATCH = 32
+# A batch at which workers die so often is looked at one by one, and a sample is given up after as many.
+_DEATHS = 2
+# Then it is not the sample that kills them, but reading it.
+_HOPELESS = 3 * _DEATHS
+
+
+class Screens(Protocol):
+    """What looks at captions, pictures and pairs of both: a guard."""
+
+    @property
+    def policy(self) -> Policy: ...
+    def find(self, stage: Stage, items: Sequence[Any]) -> list[list[Found]]: ...
+
+    def versions(self) -> dict[Stage, dict[str, str]]:
+        """Of the filters of each stage that has any."""
+        ...
+
+
+class ShardScreening:
+    """Screens shards; what was found in number 7 is in ``folder / "000007.parquet"``, once it is complete.
+
+    Pictures are looked at in batches that begin at the same samples however often the work was stopped, so
+    that scores are the same to the last bit.
+    """
+
+    def __init__(self, screens: Screens, folder: Path) -> None:
+        self._screens = screens
+        self._stages = screens.versions().keys()
+        self._folder = folder
+
+    def screen(self, number: int, shard: Shard) -> Iterator[int]:
+        """Gives how many samples are done, again and again; goes on where it was stopped."""
+        path = findings_of(self._folder, number)
+        with Journal(journal_of(self._folder, number)) as journal:
+            if journal.deaths >= _HOPELESS:
+                name = f"{shard.name}#{journal.rows}"
+                journal.add([Screened(name, name, problem="reading it crashes.").to_row()])
+            else:
+                yield from self._screen(shard, journal)
+            with RowFile(path, schema()) as file:
+                for row in journal.read():
+                    file.add(row)
+        journal.path.unlink()
+        yield file.written
+
+    def _screen(self, shard: Shard, journal: Journal) -> Iterator[int]:
+        samples = islice(shard.samples(), journal.rows, None)
+        while True:
+            batch = list(islice(samples, 1 if _one_by_one(journal) else _BATCH))
+            if not batch:
+                return
+            journal.add([each.to_row() for each in self._looked(batch, journal)])
+            yield journal.rows
+
+    def _looked(self, batch: Sequence[Sample], journal: Journal) -> list[Screened]:
+        alone = journal.rows % _BATCH != 0
+        if journal.deaths >= (_DEATHS if alone else 2 * _DEATHS):
+            why = "it crashes the program that looks at it."
+            return [Screened(batch[0].id, batch[0].key, problem=why)]
+        return self.look(batch)
+
+    def look(self, samples: Sequence[Sample]) -> list[Screened]:
+        """What every filter finds in each of them."""
+        whole = [each for each in samples if each.picture is not None and not each.problem]
+        images = self._found("image", whole, [each.picture for each in whole])
+        told = [each for each in whole if each.caption and each.caption.strip()]
+        prompts = self._found("prompt", told, [each.caption for each in told])
+        readable = [each for each in told if not _problem(images.get(each.id, ()))]
+        pairs = self._found("pair", readable, [(each.caption, each.picture) for each in readable])
+        by_stage: dict[Stage, dict[str, tuple[Found, ...]]] = {
+            "prompt": prompts,
+            "image": images,
+            "pair": pairs,
+        }
+        return [_screened(each, by_stage) for each in samples]
+
+    def _found(
+        self, stage: Stage, samples: Sequence[Sample], items: Sequence[Any]
+    ) -> dict[str, tuple[Found, ...]]:
+        if stage not in self._stages or not items:
+            return {}
+        found = self._screens.find(stage, items)
+        return {each.id: tuple(mine) for each, mine in zip(samples, found, strict=True)}
+
+
+def findings_of(folder: Path, number: int) -> Path:
+    return folder / f"{number:06}.parquet"
+
+
+def journal_of(folder: Path, number: int) -> Path:
+    return folder / f"{number:06}.jsonl"
+
+
+def _one_by_one(journal: Journal) -> bool:
+    return journal.rows % _BATCH != 0 or journal.deaths >= _DEATHS
+
+
+def _screened(sample: Sample, by_stage: dict[Stage, dict[str, tuple[Found, ...]]]) -> Screened:
+    if sample.picture is None or sample.problem:
+        return Screened(sample.id, sample.key, problem=sample.problem or "there is no picture.")
+    found = {stage: mine[sample.id] for stage, mine in by_stage.items() if sample.id in mine}
+    if problem := next(filter(None, map(_problem, found.values())), None):
+        return Screened(sample.id, sample.key, problem=problem)
+    return Screened(sample.id, sample.key, sha256(sample.picture).hexdigest(), None, found)
+
+
+def _problem(found: Sequence[Found]) -> str | None:
+    """Why something could not be read."""
+    return next((each.problem for each in found if each.problem), None)

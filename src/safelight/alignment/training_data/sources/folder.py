@@ -1,0 +1,125 @@
+"""A folder of pictures, with captions in files beside them or in tables."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from safelight.alignment.training_data import captions
+from safelight.alignment.training_data.sample import Sample
+from safelight.alignment.training_data.storage import Storage, below, text
+from safelight.errors import RequestError, first_line
+from safelight.pictures import SUFFIXES
+
+_BESIDE = (".txt", ".json")
+_TABLES = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.json", "captions.csv")
+_IN_SHARD = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One sample: its picture's path, and where a table has it the caption, else the file that has it."""
+
+    id: str
+    picture: str | None
+    caption: str | None = None
+    beside: str | None = None
+
+
+@dataclass(frozen=True)
+class FolderShard:
+    """Some of the folder's samples. Their ids are paths from the folder on, with a number behind those that
+    have several captions; a caption without a picture is known by its own path."""
+
+    name: str
+    url: str
+    entries: tuple[Entry, ...]
+
+    def samples(self) -> Iterator[Sample]:
+        storage = Storage(self.url)
+        for entry in self.entries:
+            yield _sample(storage, entry)
+
+
+def folder_shards(storage: Storage, files: Iterable[str]) -> list[FolderShard]:
+    """Of the pictures among ``files``, sorted, 1,000 in each. Raises ``RequestError`` if there is none."""
+    entries = _entries(storage, list(files))
+    if not any(entry.picture for entry in entries):
+        raise RequestError(f"{storage.url} has no pictures in it; give a folder that has some.")
+    parts = [entries[i : i + _IN_SHARD] for i in range(0, len(entries), _IN_SHARD)]
+    return [FolderShard(f"{i:06}", storage.url, tuple(part)) for i, part in enumerate(parts)]
+
+
+def _entries(storage: Storage, files: list[str]) -> list[Entry]:
+    tables = [path for path in files if posixpath.basename(path).lower() in _TABLES]
+    told = _told(storage, tables)
+    pictures = {path for path in files if posixpath.splitext(path)[1].lower() in SUFFIXES}
+    rest = {path for path in files if path.endswith(_BESIDE)} - set(tables)
+    entries = []
+    for path in sorted(pictures | told.keys()):
+        beside = [
+            stem + suffix for suffix in _BESIDE if (stem := posixpath.splitext(path)[0]) + suffix in rest
+        ]
+        rest -= set(beside)
+        mine = told.get(path) or [None]
+        for number, caption in enumerate(mine, 1):
+            id_ = text(path) if number == 1 else f"{text(path)}#{number}"
+            entries.append(Entry(id_, path, caption, beside[0] if beside and caption is None else None))
+    alone = (
+        [Entry(text(path), None) for path in sorted(rest)] if any(entry.beside for entry in entries) else []
+    )
+    return sorted((*entries, *alone), key=lambda entry: entry.id)
+
+
+def _told(storage: Storage, tables: Iterable[str]) -> Mapping[str, list[str | None]]:
+    """Path -> the captions that tables have for it; a table's paths are from its own folder on."""
+    told: dict[str, list[str | None]] = {}
+    for table in tables:
+        try:
+            with storage.opened(table) as file:
+                rows = list(captions.rows_of(posixpath.basename(table).lower(), file.read()))
+        except (OSError, captions.CaptionError) as error:
+            raise RequestError(f"{storage.url}: {table} cannot be read: {first_line(error)}.") from error
+        for row in rows:
+            column = captions.column_of(row, captions.PATHS)
+            if column is None or not isinstance(row[column], str):
+                continue
+            path = _path(posixpath.dirname(table), row[column])
+            try:
+                caption = captions.of_row({k: v for k, v in row.items() if k != column})
+            except captions.CaptionError:
+                caption = None
+            told.setdefault(path, []).append(caption)
+    return told
+
+
+def _path(folder: str, told: str) -> str:
+    """As told where it leads out of the data, which is found out when it is read."""
+    try:
+        return below(folder, told)
+    except OSError:
+        return told
+
+
+def _sample(storage: Storage, entry: Entry) -> Sample:
+    def unread(why: str) -> Sample:
+        return Sample(entry.id, entry.id, None, entry.caption, why)
+
+    if entry.picture is None:
+        return unread("there is no picture for this caption.")
+    try:
+        picture = storage.read(below("", entry.picture))
+        caption = _caption(storage, entry)
+    except OSError as error:
+        return unread(f"it cannot be read: {error.strerror or first_line(error)}.")
+    except captions.CaptionError as error:
+        return unread(str(error))
+    return Sample(entry.id, entry.id, picture, caption)
+
+
+def _caption(storage: Storage, entry: Entry) -> str | None:
+    if entry.beside is None:
+        return entry.caption
+    read = captions.from_text if entry.beside.endswith(".txt") else captions.from_json
+    return read(storage.read(entry.beside))

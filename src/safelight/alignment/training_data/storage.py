@@ -1,0 +1,84 @@
+"""Where data lies: local paths, and any URL that fsspec knows."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, BinaryIO
+
+from safelight.errors import MissingExtraError, RequestError, first_line
+from safelight.pictures import PictureLimits
+
+_MOST = PictureLimits().encoded_bytes
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A file or folder, by its path or URL, and what is below it."""
+
+    url: str
+
+    def files(self) -> list[str]:
+        """The paths of all files below it, from it on, sorted; of a file, "".
+
+        Raises ``RequestError`` if there is nothing.
+        """
+        system, root = self._place
+        try:
+            if system.isfile(root):
+                return [""]
+            found = system.find(root) if system.exists(root) else []
+        except Exception as error:  # every kind of storage has exceptions of its own
+            raise RequestError(f"{self.url} cannot be read: {first_line(error)}.") from error
+        if not found:
+            raise RequestError(f"there is nothing in {self.url}; give a folder, a file or a URL of data.")
+        return sorted(posixpath.relpath(path, root) for path in found)
+
+    @contextmanager
+    def opened(self, path: str = "") -> Iterator[BinaryIO]:
+        """Raises ``OSError``, whatever storage it is."""
+        system, root = self._place
+        try:
+            file = system.open(posixpath.join(root, path) if path else root, "rb")
+        except OSError:
+            raise
+        except Exception as error:  # every kind of storage has exceptions of its own
+            raise OSError(first_line(error)) from error
+        with file:
+            yield file
+
+    def read(self, path: str) -> bytes:
+        """The bytes of a picture's file; of a larger one than is looked at enough to know that it is.
+
+        Raises ``OSError``.
+        """
+        with self.opened(path) as file:
+            return file.read(_MOST + 1)
+
+    @cached_property
+    def _place(self) -> tuple[Any, str]:
+        try:
+            from fsspec.core import url_to_fs
+        except ImportError as error:
+            raise MissingExtraError("Cleaning training data", "data") from error
+        try:
+            system, root = url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise RequestError(f"{self.url} cannot be read: {first_line(error)}.") from error
+        return system, str(root)
+
+
+def below(folder: str, path: str) -> str:
+    """The path that data in ``folder`` gives. Raises ``OSError`` for one that leads out of the data."""
+    joined = posixpath.normpath(posixpath.join(folder, path))
+    if "://" in path or joined.startswith(("../", "/")):
+        raise OSError("its picture is outside of the data")
+    return joined
+
+
+def text(path: str) -> str:
+    """A path that any file can hold: what is not UTF-8 in it is written out."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

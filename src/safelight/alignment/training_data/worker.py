@@ -1,0 +1,127 @@
+"""A process that screens shards: what kills it costs a sample, never the work."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from safelight.alignment.training_data.journal import Journal
+from safelight.alignment.training_data.sample import Shard
+from safelight.alignment.training_data.shard_screening import Screens, ShardScreening, journal_of
+from safelight.errors import RequestError, SafelightError, first_line
+
+# A batch takes seconds; a decoder that never returns is killed.
+_PATIENCE_S = 900.0
+
+Tell = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """How to make the screens, anywhere; and where what they find is written."""
+
+    screens: Callable[[], Screens]
+    folder: Path
+
+
+class Worker:
+    """One process, started when there is something to do, and again whenever it dies."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._process: Any = None
+        self._link: Connection | None = None
+        self._stopped = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """For good and at once, from any thread; what it has done is kept."""
+        self._stopped = True
+        if self._process is not None:
+            self._process.kill()
+
+    def screen(self, number: int, shard: Shard, tell: Tell) -> int:
+        """Gives the number of samples, after telling how many are done.
+
+        Raises ``RequestError`` for what no other try would change: a full disk, a filter that is not there;
+        and when it is stopped.
+        """
+        while not self._stopped:
+            link = self._ready()
+            if self._stopped:  # meanwhile
+                self.stop()
+            try:
+                link.send((number, shard))
+                return _followed(link, "finished", tell)
+            except (EOFError, OSError):
+                self._bury(number)
+        raise RequestError("the work was stopped; the same command goes on with it.")
+
+    def _ready(self) -> Connection:
+        if self._process is None or self._link is None:
+            context = get_context("spawn")
+            self._link, theirs = context.Pipe()
+            self._process = context.Process(target=_serve, args=(theirs, self._task), daemon=True)
+            self._process.start()
+            theirs.close()
+            try:
+                _followed(self._link, "ready", lambda _: None)
+            except (EOFError, OSError):
+                raise RequestError("a worker dies before it begins; is there memory left?") from None
+        return self._link
+
+    def _bury(self, number: int) -> None:
+        self._process.kill()
+        self._process.join()
+        self._process = self._link = None
+        if not self._stopped:
+            with Journal(journal_of(self._task.folder, number)) as journal:
+                journal.add_death()
+
+
+def _followed(link: Connection, end: str, tell: Tell) -> int:
+    """Until it says that this is the end. Raises ``EOFError`` if it dies before, or says nothing for long."""
+    while link.poll(_PATIENCE_S):
+        said, value = link.recv()
+        if said == "failed":
+            raise RequestError(str(value))
+        if said == end:
+            return int(value)
+        tell(int(value))
+    raise EOFError
+
+
+def _serve(link: Connection, task: Task) -> None:
+    """Until the other end is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        screening = ShardScreening(task.screens(), task.folder)
+        link.send(("ready", 0))
+        while True:
+            number, shard = link.recv()
+            done = 0
+            for done in screening.screen(number, shard):
+                link.send(("done", done))
+            link.send(("finished", done))
+    except (EOFError, BrokenPipeError):
+        return
+    except (SafelightError, OSError) as error:
+        link.send(("failed", _sentence(error)))
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError):
+        why = error.strerror or first_line(error)
+        return f"{error.filename or 'what was found'} cannot be written: {why}; make room and run it again."
+    return str(error)

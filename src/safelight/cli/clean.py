@@ -1,0 +1,135 @@
+"""``safelight clean``: unsafe samples out of training data."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from safelight.cli import terminal
+from safelight.cli.options import AsJson
+from safelight.errors import RequestError, no_such
+from safelight.types import Action
+
+if TYPE_CHECKING:
+    from safelight.alignment.training_data.cleaning import Engine
+
+
+# What is given without a command. No folder is likely to be called so.
+_SOURCE = "SOURCE"
+
+
+class _Cleaning(TyperGroup):
+    """What is no command of its own is data to clean, even a folder called as the command for it."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and (args[0] == _SOURCE or args[0] not in self.commands):
+            args = [_SOURCE, *args]
+        return super().resolve_command(ctx, args)
+
+
+clean = typer.Typer(
+    cls=_Cleaning,
+    name="clean",
+    help="Take unsafe samples out of training data: safelight clean SOURCE --out DIR.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+PolicyName = Annotated[str, typer.Option(help="A packaged policy or a TOML file.")]
+Out = Annotated[Path, typer.Option(help="Folder for what is found and decided.", show_default=False)]
+RejectFrom = Annotated[Action, typer.Option(help="The mildest action of the policy that rejects a sample.")]
+
+
+@clean.command(_SOURCE)
+def clean_data(
+    source: Annotated[str, typer.Argument(help="A folder, a file, or a URL that fsspec knows.")],
+    out: Out,
+    policy: PolicyName = "general",
+    form: Annotated[
+        str | None,
+        typer.Option(help="folder, webdataset, parquet or arrow.", show_default="by the files' names"),
+    ] = None,
+    picture: Annotated[
+        str | None, typer.Option(help="The column of pictures or their paths.", show_default="the likeliest")
+    ] = None,
+    caption: Annotated[
+        str | None, typer.Option(help="The column of captions.", show_default="the likeliest")
+    ] = None,
+    reject_from: RejectFrom = Action.REVIEW,
+    workers: Annotated[int, typer.Option(help="Processes; 0 for one a core.", min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Look at every sample with the filters of a policy, and list which stay and which go.
+
+    SOURCE is a folder of pictures, with captions in .txt or .json files beside them, in metadata.jsonl or
+    captions.csv; WebDataset tar files; Parquet with pictures or their paths; or a data set that the datasets
+    library saved. Nothing in it is changed. DIR gets kept.parquet, rejected.parquet with the category, score,
+    filter and reason of each, summary.json, and what was found in every sample, so that `safelight clean
+    sort` can apply another policy without another look.
+
+    A run that was stopped, in whatever way, goes on when the same command is given again. What crashes a
+    decoder is rejected as unreadable, and nothing else with it.
+
+    \\b
+    Examples:
+      safelight clean pictures/ --out cleaned
+      safelight clean s3://bucket/shards/ --policy policy.toml --out cleaned --workers 16
+      safelight clean sort cleaned --policy stricter.toml --out stricter
+    """
+    from safelight.alignment.training_data import Cleaning, Form, shards_of
+    from safelight.guard import Guard
+    from safelight.policy import Policy
+
+    if form and form not in list(Form):
+        raise RequestError(no_such("form", form, list(Form)))
+    chosen = Form(form) if form else None
+    loaded = Policy.load(policy)
+    cleaning = Cleaning(out)
+    settings = {"source": source, "form": chosen, "picture": picture, "caption": caption}
+    with terminal.counting("Screening", None, as_json) as tell:
+        cleaning.screen(
+            partial(shards_of, source, chosen, picture, caption),
+            partial(Guard.from_policy, policy),
+            settings,
+            _engine(workers),
+            tell,
+        )
+    _show(cleaning.sort(loaded, out, reject_from), out, as_json)
+
+
+@clean.command("sort")
+def sort(
+    folder: Annotated[Path, typer.Argument(help="What an earlier `safelight clean` wrote.")],
+    out: Out,
+    policy: PolicyName = "general",
+    reject_from: RejectFrom = Action.REVIEW,
+    as_json: AsJson = False,
+) -> None:
+    """Apply another policy, or other thresholds, to what was found before; no picture is looked at again."""
+    from safelight.alignment.training_data import Cleaning
+    from safelight.policy import Policy
+
+    _show(Cleaning(folder).sort(Policy.load(policy), out, reject_from), out, as_json)
+
+
+def _engine(workers: int) -> Engine:
+    import os
+
+    from safelight.alignment.training_data.engines.local import run_local
+
+    count = workers or os.cpu_count() or 1
+    return lambda task, shards, tell: run_local(task, shards, count, tell)
+
+
+def _show(counts: dict[str, Any], out: Path, as_json: bool) -> None:
+    if as_json:
+        terminal.print_json({"out": str(out), **counts})
+        return
+    why = ", ".join(f"{name} {count}" for name, count in counts["rejected"].items())
+    terminal.print_line(f"{counts.get('kept', 0)} of {counts['samples']} samples stay.")
+    if why:
+        terminal.print_line(f"Rejected: {why}.")

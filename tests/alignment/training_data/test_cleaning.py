@@ -1,0 +1,238 @@
+"""Cleaning: what stays and what goes, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from pyarrow import parquet
+
+from safelight.alignment.training_data import Cleaning, shards_of
+from safelight.alignment.training_data.decision import decide
+from safelight.alignment.training_data.engines.local import run_local
+from safelight.alignment.training_data.findings import Screened
+from safelight.alignment.training_data.journal import Journal
+from safelight.alignment.training_data.worker import Task
+from safelight.errors import RequestError
+from safelight.policy import Policy
+from safelight.types import Action, Box, FilterRun, Finding, Found, HashMatch, Span
+from screens import BLACK, POLICY, RED, colours, encoded
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "colours.toml"
+    path.write_text(POLICY)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """70 green pictures; every tenth is red, another's caption asks for a gun, one is no picture."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(70):
+        (folder / f"{i:02}.png").write_bytes(encoded(RED if i % 10 == 0 else (0, 200, 0), 8 + i))
+        (folder / f"{i:02}.txt").write_text("a gun" if i % 10 == 5 else "a dog")
+    (folder / "33.png").write_bytes(b"no picture")
+    return folder
+
+
+def _clean(pictures: Path, policy: Path, out: Path, engine: Any = None) -> dict[str, Any]:
+    cleaning = Cleaning(out)
+    work = engine or (lambda task, shards, tell: run_local(task, shards, 2, tell))
+    screens = partial(colours, policy)
+    cleaning.screen(partial(shards_of, str(pictures)), screens, {"source": str(pictures)}, work)
+    return cleaning.sort(Policy.load(policy), out)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return list(parquet.read_table(path).to_pylist())
+
+
+def _ids(path: Path) -> list[str]:
+    return [row["id"] for row in _rows(path)]
+
+
+def test_every_sample_is_kept_or_rejected_with_its_reason(
+    pictures: Path, policy: Path, tmp_path: Path
+) -> None:
+    counts = _clean(pictures, policy, tmp_path / "out")
+    assert counts == {
+        "samples": 70, "harmful": 14, "kept": 55, "unreadable": 1,
+        "rejected": {"violence": 7, "weapons": 7, "unreadable": 1},
+    }  # fmt: skip
+    rejected = _rows(tmp_path / "out" / "rejected.parquet")
+    assert sorted(_ids(tmp_path / "out" / "kept.parquet") + [row["id"] for row in rejected]) == [
+        f"{i:02}.png" for i in range(70)
+    ]
+    red, gun, broken = (next(row for row in rejected if row["id"] == f"{i}.png") for i in (10, 15, 33))
+    assert (red["category"], red["filter"], red["reason"]) == ("violence", "colours", "harmful")
+    assert red["score"] == pytest.approx(200 / 255)
+    assert red["policy"] == "colours 1"
+    assert (gun["category"], gun["filter"], gun["detail"][:6]) == ("weapons", "lexicon", "prompt")
+    assert (broken["reason"], broken["category"], broken["score"]) == ("unreadable", None, None)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary == {"policy": "colours 1", **counts}
+
+
+def test_other_thresholds_are_applied_without_another_look(
+    pictures: Path, policy: Path, tmp_path: Path
+) -> None:
+    _clean(pictures, policy, tmp_path / "out")
+    for path in pictures.iterdir():
+        path.unlink()
+    policy.write_text(POLICY.replace("review = 0.3, block = 0.6", "review = 0.5, block = 0.9"))
+    cleaning, loaded = Cleaning(tmp_path / "out"), Policy.load(policy)
+    assert cleaning.sort(loaded, tmp_path / "same")["rejected"]["violence"] == 7
+    milder = cleaning.sort(loaded, tmp_path / "milder", Action.BLOCK)
+    assert "violence" not in milder["rejected"]
+    assert len(_ids(tmp_path / "milder" / "kept.parquet")) == 62
+    with pytest.raises(RequestError, match="everything would be rejected"):
+        cleaning.sort(loaded, tmp_path / "nothing", Action.ALLOW)
+    policy.write_text(POLICY.replace('image = ["never"]', 'image = ["always"]'))
+    with pytest.raises(RequestError, match="other filters"):
+        cleaning.sort(Policy.load(policy), tmp_path / "other")
+
+
+def test_what_crashes_a_decoder_costs_that_sample_alone(pictures: Path, policy: Path, tmp_path: Path) -> None:
+    for i in (7, 8, 40):
+        (pictures / f"{i:02}.png").write_bytes(encoded(BLACK, 100 + i))
+    counts = _clean(pictures, policy, tmp_path / "out")
+    assert (counts["unreadable"], counts["kept"]) == (4, 53)
+    crashed = [
+        row["id"] for row in _rows(tmp_path / "out" / "rejected.parquet") if "crashes" in row["detail"]
+    ]
+    assert crashed == ["07.png", "08.png", "40.png"]
+
+
+class _StoppedError(Exception):
+    """Stands for whatever stops a program."""
+
+
+def test_a_run_that_was_stopped_goes_on_and_gives_the_same(
+    pictures: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("safelight.alignment.training_data.sources.folder._IN_SHARD", 40)
+    _clean(pictures, policy, tmp_path / "whole")
+
+    def stopping(task: Task, shards: Mapping[int, Any], tell: Callable[[int, int], None]) -> None:
+        def told(number: int, done: int) -> None:
+            raise _StoppedError
+
+        run_local(task, shards, 1, told)
+
+    for _ in range(3):
+        with pytest.raises(_StoppedError):
+            _clean(pictures, policy, tmp_path / "out", stopping)
+        with pytest.raises(RequestError, match="of 2 shards were not screened"):
+            Cleaning(tmp_path / "out").sort(Policy.load(policy), tmp_path / "out")
+    _clean(pictures, policy, tmp_path / "out")
+    for name in ("kept.parquet", "rejected.parquet", "findings/000000.parquet", "findings/000001.parquet"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not list((tmp_path / "out").rglob("*.part"))
+    assert not list((tmp_path / "out").rglob("*.jsonl.*"))
+
+
+def test_two_runs_never_write_to_one_folder(pictures: Path, policy: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(RequestError, match="another program"):
+        _clean(pictures, policy, tmp_path / "out")
+
+
+def test_findings_of_other_settings_are_not_mixed(pictures: Path, policy: Path, tmp_path: Path) -> None:
+    _clean(pictures, policy, tmp_path / "out")
+    policy.write_text(POLICY.replace("[labels]", "[filters.options.never]\n\n[labels]"))
+    with pytest.raises(RequestError, match="another filters"):
+        _clean(pictures, policy, tmp_path / "out")
+    with pytest.raises(RequestError, match="no findings"):
+        Cleaning(tmp_path / "nowhere").sort(Policy.load(policy), tmp_path / "x")
+
+
+def test_a_filter_that_is_not_there_is_one_error(pictures: Path, policy: Path, tmp_path: Path) -> None:
+    policy.write_text(POLICY.replace('"lexicon"]\nimage', '"lexicn"]\nimage'))
+    with pytest.raises(RequestError, match="lexic"):
+        run_local(
+            Task(partial(_fails, policy), tmp_path),
+            dict(enumerate(shards_of(str(pictures)))),
+            2,
+            lambda *_: None,
+        )
+
+
+def _fails(_: Path) -> Any:
+    raise RequestError("there is no lexicn.")
+
+
+def test_a_worker_that_cannot_begin_marks_no_sample(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="dies before it begins"):
+        run_local(Task(_dies, tmp_path), dict(enumerate(shards_of(str(pictures)))), 1, lambda *_: None)
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+def _dies() -> Any:
+    import os
+
+    os._exit(9)
+
+
+def test_a_journal_forgets_what_is_not_whole(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    with Journal(path) as journal:
+        journal.add([{"id": "a"}, {"id": "b"}])
+        journal.add_death()
+        journal.add_death()
+    with Journal(path) as journal:
+        assert (journal.rows, journal.deaths) == (2, 2)
+        journal.add([{"id": "c"}])
+    path.write_bytes(path.read_bytes() + b'[{"id": "d"')
+    with Journal(path) as journal:
+        assert (journal.rows, journal.deaths) == (3, 0)
+        journal.add([{"id": "e"}])
+        assert [row["id"] for row in journal.read()] == ["a", "b", "c", "e"]
+
+
+def _screened(*findings: Finding, problem: str | None = None, **runs: FilterRun) -> Screened:
+    return Screened("a", "a", "0", None, {"image": (Found(findings, runs, problem),)})
+
+
+def test_what_was_found_is_kept_but_for_the_words() -> None:
+    box = Box(0.1, 1 / 3, 0.5, 0.7)
+    findings = (
+        Finding("red", 1 / 3, "colours", box),
+        Finding("gun", 0.9, "lexicon", Span(2, 5, "gun")),
+        Finding("known", 0.9, "hashes", HashMatch("list", "7", 3)),
+    )
+    row = json.loads(json.dumps(_screened(*findings, f=FilterRun("1", 2.0, "late")).to_row()))
+    assert "Span" not in str(row)
+    assert '"gun"' not in json.dumps(row["found"][0]["findings"][1]["evidence"])
+    again = Screened.of_row(row)
+    (found,) = again.found["image"]
+    assert found.findings[0] == findings[0]
+    assert [each.score for each in found.findings] == [1 / 3, 0.9, 0.9]
+    assert found.runs["f"].problem == "late"
+
+
+def test_what_nobody_could_look_at_is_not_kept(policy: Path) -> None:
+    loaded = Policy.load(policy)
+    late = decide(_screened(colours=FilterRun("1", 2.0, "it was late.")), loaded)
+    assert late is not None
+    assert (late.reason, late.detail) == ("unscreened", "it was late.")
+    nobody = decide(Screened("a", "a", "0", None, {}), loaded)
+    assert nobody is not None
+    assert nobody.reason == "unscreened"
+    assert decide(_screened(), loaded) is None
+
+
+def test_the_worst_frame_counts(policy: Path) -> None:
+    frames = tuple(
+        Found((Finding("red", score, "colours"),), frame=i) for i, score in enumerate((0.1, 0.7, 0.4))
+    )
+    rejection = decide(Screened("a", "a", "0", None, {"image": frames}), Policy.load(policy))
+    assert rejection is not None
+    assert rejection.score == 0.7

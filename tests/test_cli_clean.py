@@ -1,0 +1,151 @@
+"""``safelight clean`` on scenes of the storybook, whose harm is known exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+from typer.testing import CliRunner, Result
+
+from safelight.cli import app
+from safelight.storybook import Storybook
+
+COUNT = 120
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["clean", *map(str, arguments)], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for i, scene in enumerate(Storybook(seed=11).scenes(COUNT)):
+        scene.image.save(folder / f"{i:04}.png")
+        (folder / f"{i:04}.txt").write_text(scene.captions[0])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def harmful() -> set[str]:
+    return {f"{i:04}.png" for i, scene in enumerate(Storybook(seed=11).scenes(COUNT)) if scene.harms}
+
+
+@pytest.fixture(scope="module")
+def cleaned(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cleaned") / "out"
+    done = run(pictures, "--policy", "storybook", "--out", out, "--workers", "2", "--json")
+    assert done.exit_code == 0, done.stderr
+    return out
+
+
+def _table(path: Path) -> list[dict[str, Any]]:
+    return list(parquet.read_table(path).to_pylist())
+
+
+def test_harm_goes_and_what_is_harmless_stays(cleaned: Path, harmful: set[str]) -> None:
+    kept = {row["id"] for row in _table(cleaned / "kept.parquet")}
+    rejected = {row["id"] for row in _table(cleaned / "rejected.parquet")}
+    assert len(kept) + len(rejected) == COUNT
+    assert len(harmful) > 15
+    assert len(kept & harmful) <= 1
+    assert len(rejected - harmful) <= 1
+
+
+def test_parquet_gives_the_same_as_the_folder(pictures: Path, cleaned: Path, tmp_path: Path) -> None:
+    rows = [
+        {"image": p.read_bytes(), "text": p.with_suffix(".txt").read_text()}
+        for p in sorted(pictures.glob("*.png"))
+    ]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=50)
+    done = run(tmp_path / "a.parquet", "--policy", "storybook", "--out", tmp_path / "out", "--json")
+    assert done.exit_code == 0
+    said = json.loads(done.stdout)
+    summary = json.loads((cleaned / "summary.json").read_text())
+    assert {key: said[key] for key in ("samples", "kept", "rejected")} == {
+        key: summary[key] for key in ("samples", "kept", "rejected")
+    }
+
+
+def test_a_folder_may_be_called_as_anything(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "SOURCE").mkdir()
+    (tmp_path / "SOURCE" / "a.png").write_bytes(next(pictures.glob("*.png")).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    done = run("SOURCE", "--policy", "storybook", "--out", "out", "--workers", "1")
+    assert done.exit_code == 0
+    assert "of 1 samples" in done.stdout
+
+
+def test_a_milder_action_keeps_more_without_the_pictures(cleaned: Path, tmp_path: Path) -> None:
+    done = run(
+        "sort", cleaned, "--policy", "storybook", "--reject-from", "block", "--out", tmp_path / "milder"
+    )
+    assert done.exit_code == 0
+    assert done.stdout.startswith(
+        f"{len(_table(tmp_path / 'milder' / 'kept.parquet'))} of {COUNT} samples stay."
+    )
+    assert len(_table(tmp_path / "milder" / "kept.parquet")) >= len(_table(cleaned / "kept.parquet"))
+
+
+def test_killed_at_random_moments_it_ends_the_same(pictures: Path, cleaned: Path, tmp_path: Path) -> None:
+    """SIGKILL to the program; its workers notice and end."""
+    rng, out = random.Random(1), tmp_path / "out"
+    command = [sys.executable, "-m", "safelight", "clean", str(pictures), "--policy", "storybook"]
+    command += ["--out", str(out), "--workers", "1"]
+    for _ in range(3):
+        program = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while not list(out.glob("findings/*")) and time.monotonic() < deadline and program.poll() is None:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.4))
+        program.send_signal(signal.SIGKILL)
+        program.wait()
+    subprocess.run(command, check=True, env={**os.environ}, stdout=subprocess.DEVNULL)
+    for name in ("kept.parquet", "rejected.parquet"):
+        assert (out / name).read_bytes() == (cleaned / name).read_bytes()
+
+
+@pytest.mark.parametrize("blocks", [8, 40])
+def test_a_full_disk_is_said_and_loses_nothing(
+    blocks: int, pictures: Path, cleaned: Path, tmp_path: Path
+) -> None:
+    """A file may not grow beyond so many KB: at first what is planned is larger, then what is found."""
+    out = tmp_path / "out"
+    command = (
+        f'ulimit -f {blocks}; exec "{sys.executable}" -m safelight clean "{pictures}" --policy storybook'
+    )
+    done = subprocess.run(
+        ["bash", "-c", f'{command} --out "{out}" --workers 1'], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert run(pictures, "--policy", "storybook", "--out", out).exit_code == 0
+    assert (out / "kept.parquet").read_bytes() == (cleaned / "kept.parquet").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "there is nothing in nowhere"),
+        ([".", "--policy", "storybok"], 'did you mean "storybook"'),
+        ([".", "--form", "parket"], 'did you mean "parquet"'),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(arguments: list[str], said: str, tmp_path: Path) -> None:
+    done = run(
+        *arguments, *([] if "--policy" in arguments else ["--policy", "storybook"]), "--out", tmp_path / "out"
+    )
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.split())
