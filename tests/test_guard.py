@@ -299,3 +299,16 @@ def test_a_policy_with_an_impossible_filter_is_refused_at_once(
 ) -> None:
     with pytest.raises(error, match=message):
         Guard.from_policy(write_policy((old, new)))
+
+
+def test_what_filters_find_is_told_before_any_policy(policy: Policy) -> None:
+    weapons = [lambda: Always("first", "gun"), lambda: Always("second", "bomb")]
+    guard = Guard(policy, {"prompt": weapons, "pair": [Never]})
+    assert guard.versions() == {"prompt": {"first": "1", "second": "1"}, "pair": {"never": "1"}}
+    (found,), (empty,) = guard.find("prompt", ["a cat", " "])
+    assert [each.label for each in found.findings] == ["gun", "bomb"]
+    assert "empty" in (empty.problem or "")
+    picture = Image.new("RGB", (8, 8))
+    (pair,), (without,) = guard.find("pair", [("a cat", picture), ("", picture)])
+    assert pair.problem is None
+    assert "empty" in (without.problem or "")
