@@ -126,7 +126,7 @@ def test_the_papers_safetext_by_hand() -> None:
         unsafe=[[[0.5, 0.75**0.5]]],
         unsafe_was=[[[2.0, 0.0]]],
     )
-    assert SafeText(["gun"], PROMPTS, away="cosine").loss(read).item() == pytest.approx(7.5)
+    assert SafeText(["gun"], PROMPTS, weight=10.0, away="cosine").loss(read).item() == pytest.approx(7.5)
     with pytest.raises(RequestError, match='did you mean "cosine"'):
         SafeText(["gun"], PROMPTS, away="cosines")  # type: ignore[arg-type]
 

@@ -30,6 +30,7 @@ class Adversarial(SafeText):
     is added, ``weight`` times, what the words behind δ* still say of what was unsafe.
     """
 
+    weight: float = 10.0
     steps: int = field(default=1500, kw_only=True)
     prefix: int = 2
     inner_steps: int = 3
