@@ -317,6 +317,7 @@ def test_no_text_can_be_preserved(made: Any) -> None:
     [
         ({"concepts": [","]}, "there is no concept"),
         ({"concepts": ["a gun, blood"], "preserve": ["blood"]}, '"blood" is to be taken out and'),
+        ({"concepts": ["a gun"], "captions": ["a dog, a gun", "a gun "]}, '"a gun" is to be taken out and'),
         ({"selection": "xattn"}, "there is no selection"),
         ({"sampling": "froze"}, 'did you mean "frozen"'),
         ({"anchor": "a dog", "erase_from": "a cat"}, "not both"),

@@ -15,10 +15,11 @@ def names_of(concept: str) -> list[str]:
     return [name.strip() for name in concept.split(",") if name.strip()]
 
 
-def check_apart(edited: Sequence[str], preserved: Sequence[str]) -> None:
-    """Raises ``RequestError`` if nothing is to be edited, or something is to be edited and preserved."""
+def check_apart(edited: Sequence[str], preserved: Sequence[str], captions: Sequence[str] = ()) -> None:
+    """Raises ``RequestError`` if nothing is to be edited, or something is to be edited and preserved; each of
+    the ``captions`` is a name as a whole."""
     names = [name for concept in edited for name in names_of(concept)]
-    kept = {name for concept in preserved for name in names_of(concept)}
+    kept = {name for concept in preserved for name in names_of(concept)} | {each.strip() for each in captions}
     if not names:
         raise RequestError("there is no concept to take out; name one.")
     if both := next((name for name in names if name in kept), None):

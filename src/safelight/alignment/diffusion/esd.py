@@ -202,7 +202,7 @@ def _checkpointing(network: Any) -> Iterator[None]:
 
 
 def _check(esd: ESD) -> None:
-    check_apart(esd.concepts, esd.preserve)
+    check_apart(esd.concepts, esd.preserve, esd.captions)
     check_templates(esd.templates)
     if esd.anchor and esd.erase_from:
         raise RequestError("give an anchor or what to erase from, not both.")
