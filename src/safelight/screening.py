@@ -12,7 +12,7 @@ from typing import Any
 from safelight.errors import FilterError, ImageError
 from safelight.pictures import PictureLimits, open_picture
 from safelight.policy import Policy
-from safelight.types import Action, FilterRun, Finding, Found, Stage, Verdict
+from safelight.types import Action, FilterRun, Finding, Found, Stage, Verdict, badness
 
 Answers = Sequence[Sequence[Finding] | FilterError]
 
@@ -153,7 +153,7 @@ class PictureScreen(Screen):
                 [view.problem for view in views],
             )
             for view, verdict in zip(views, verdicts, strict=True):
-                if view.row not in worst or _badness(worst[view.row]) < _badness(verdict):
+                if view.row not in worst or badness(worst[view.row]) < badness(verdict):
                     worst[view.row] = replace(verdict, frame=view.frame)
         return [worst[row] for row in range(len(items))]
 
@@ -194,10 +194,6 @@ def _batches(views: Iterable[_View]) -> Iterator[list[_View]]:
         batch.append(view)
     if batch:
         yield batch
-
-
-def _badness(verdict: Verdict) -> tuple[int, float]:
-    return verdict.action.severity, verdict.score
 
 
 def _answers(each: Any, items: list[Any], timeout_s: float) -> Answers:

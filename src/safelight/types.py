@@ -274,6 +274,11 @@ class Answer:
     verdicts: tuple[Verdict, ...] = ()
 
 
+def badness(said: Verdict | CategoryScore) -> tuple[int, float]:
+    """What is worse comes later when sorted by this."""
+    return said.action.severity, said.score
+
+
 def severest(verdicts: Sequence[Verdict]) -> Action:
     return max((verdict.action for verdict in verdicts), default=Action.ALLOW)
 

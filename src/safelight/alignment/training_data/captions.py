@@ -30,11 +30,10 @@ def from_text(encoded: bytes) -> str:
 
 def from_json(encoded: bytes) -> str | None:
     """Of a ``.json`` file with an object in it, None without a caption. Raises ``CaptionError``."""
+    text = from_text(encoded)
     try:
-        row = json.loads(from_text(encoded))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, CaptionError):
-            raise
+        row = json.loads(text)
+    except (ValueError, RecursionError):
         raise CaptionError("its JSON is damaged.") from None
     return of_row(row) if isinstance(row, dict) else None
 

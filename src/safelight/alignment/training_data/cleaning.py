@@ -12,7 +12,7 @@ from typing import Any
 from safelight.alignment.training_data.decision import Rejection, decide
 from safelight.alignment.training_data.findings import Screened
 from safelight.alignment.training_data.manifest import write_manifests
-from safelight.alignment.training_data.plan import read_plan, write_plan
+from safelight.alignment.training_data.plan import count_shards, read_plan, write_plan
 from safelight.alignment.training_data.row_file import count_rows, rows_in
 from safelight.alignment.training_data.sample import Shard
 from safelight.alignment.training_data.shard_screening import Screens, findings_of
@@ -99,7 +99,7 @@ class Cleaning:
         return ((each, decide(each, policy, least)) for each in self.screened())
 
     def _files(self) -> list[Path]:
-        count = len(self._plan())
+        count = self._count()
         files = [findings_of(self.folder / _FINDINGS, number) for number in range(count)]
         if missing := sum(not path.exists() for path in files):
             raise RequestError(
@@ -113,13 +113,13 @@ class Cleaning:
             write_plan(path, shards())
         return read_plan(path)
 
-    def _plan(self) -> Sequence[Shard]:
+    def _count(self) -> int:
         path = self.folder / _PLAN
         if not path.exists():
             raise RequestError(
                 f"{self.folder} has no findings in it; give a folder that safelight clean wrote."
             )
-        return read_plan(path)
+        return count_shards(path)
 
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
         before = self._settings()

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 from safelight.alignment.training_data.findings import Screened
 from safelight.policy import Policy
-from safelight.types import Action, CategoryScore, Found, Stage, Verdict
+from safelight.types import Action, Found, Stage, Verdict, badness
 
-HARMFUL, UNREADABLE, UNSCREENED, DUPLICATE = "harmful", "unreadable", "unscreened", "duplicate"
+HARMFUL, UNREADABLE, UNSCREENED = "harmful", "unreadable", "unscreened"
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """Why a sample does not stay.
 
-    ``reason`` is one of four words, ``detail`` a sentence. ``category``, ``score`` and ``filter`` are of what
-    counted most; None where it was not harm.
+    ``reason`` is one of three words, ``detail`` a sentence. ``category``, ``score`` and ``filter`` are of
+    what counted most; None where it was not harm.
     """
 
     reason: str
@@ -31,7 +31,7 @@ def decide(screened: Screened, policy: Policy, least: Action = Action.REVIEW) ->
     if screened.problem:
         return Rejection(UNREADABLE, screened.problem)
     verdicts = [_judged(policy, stage, each) for stage, every in screened.found.items() for each in every]
-    worst = max(verdicts, key=_badness, default=None)
+    worst = max(verdicts, key=badness, default=None)
     if worst is None:
         return Rejection(UNSCREENED, "no filter looked at it.")
     if worst.reasons:
@@ -43,12 +43,8 @@ def _judged(policy: Policy, stage: Stage, found: Found) -> Verdict:
     return policy.judge(stage, found.findings, filters=found.runs, problem=found.problem)
 
 
-def _badness(said: Verdict | CategoryScore) -> tuple[int, float]:
-    return said.action.severity, said.score
-
-
 def _harm(verdict: Verdict) -> Rejection:
-    worst = max(verdict.categories, key=lambda name: _badness(verdict.categories[name]))
+    worst = max(verdict.categories, key=lambda name: badness(verdict.categories[name]))
     seen = verdict.categories[worst]
     by = max((each for each in verdict.findings if each.label in seen.labels), key=lambda each: each.score)
     return Rejection(HARMFUL, f"{verdict.stage}: {verdict.explain()}", worst, seen.score, by.filter)

@@ -35,6 +35,11 @@ def read_plan(path: Path) -> Sequence[Shard]:
         return [_shard(json.loads(line)) for line in file]
 
 
+def count_shards(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
+
+
 def _shard(row: dict[str, Any]) -> Shard:
     shard: Shard = TypeAdapter(_KINDS[row.pop("kind")]).validate_python(row)
     return shard

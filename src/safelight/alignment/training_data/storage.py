@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from safelight.errors import MissingExtraError, RequestError, first_line
 from safelight.pictures import PictureLimits
@@ -51,12 +51,9 @@ class Storage:
             yield file
 
     def read(self, path: str) -> bytes:
-        """The bytes of a picture's file; of a larger one than is looked at enough to know that it is.
-
-        Raises ``OSError``.
-        """
+        """The bytes of a picture's file, as ``read_picture``. Raises ``OSError``."""
         with self.opened(path) as file:
-            return file.read(_MOST + 1)
+            return read_picture(file)
 
     @cached_property
     def _place(self) -> tuple[Any, str]:
@@ -69,6 +66,11 @@ class Storage:
         except (ImportError, ValueError) as error:
             raise RequestError(f"{self.url} cannot be read: {first_line(error)}.") from error
         return system, str(root)
+
+
+def read_picture(file: IO[bytes]) -> bytes:
+    """All bytes; of a larger file than is looked at enough to know that it is."""
+    return file.read(_MOST + 1)
 
 
 def below(folder: str, path: str) -> str:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from safelight.alignment.training_data.journal import Journal
 from safelight.alignment.training_data.sample import Shard
@@ -38,12 +37,6 @@ class Worker:
         self._process: Any = None
         self._link: Connection | None = None
         self._stopped = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
 
     def stop(self) -> None:
         """For good and at once, from any thread; what it has done is kept."""

@@ -11,12 +11,10 @@ from typing import IO
 
 from safelight.alignment.training_data import captions
 from safelight.alignment.training_data.sample import Sample
-from safelight.alignment.training_data.storage import Storage, text
+from safelight.alignment.training_data.storage import Storage, read_picture, text
 from safelight.errors import first_line
-from safelight.pictures import SUFFIXES, PictureLimits
+from safelight.pictures import SUFFIXES
 
-# Of a larger file one byte more is enough to know that it is.
-_MOST = PictureLimits().encoded_bytes
 _CAPTIONS = (".txt", ".caption", ".text", ".json")
 
 
@@ -79,7 +77,7 @@ class _Groups:
                         yield group
                         group = None
                     group = group or _Group(key)
-                    group.files[extension] = member.read(_MOST + 1)
+                    group.files[extension] = read_picture(member)
         except (OSError, tarfile.TarError, EOFError, ValueError) as error:
             self.cut = group.key if group else ""
             self.problem = f"the tar file is damaged from here on: {first_line(error)}."
