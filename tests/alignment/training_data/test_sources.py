@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,39 @@ def test_a_data_set_that_the_datasets_library_saved(tmp_path: Path) -> None:
         "data-00000-of-00001.arrow#0": "a dog",
         "data-00000-of-00001.arrow#1": "a cat",
     }
+
+
+def test_a_file_alone_is_read_as_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures by path too, and the ids are the same."""
+    table = pa.table({"image": [{"bytes": None, "path": "pictures/1.png"}], "text": ["a dog"]})
+    _folder(tmp_path, {"set/pictures/1.png": PNG})
+    parquet.write_table(table, tmp_path / "set" / "a.parquet")
+    parquet.write_table(table, tmp_path / "set" / "b.parquet")
+    with ipc.new_stream(tmp_path / "set" / "c.arrow", table.schema) as stream:
+        stream.write_table(table)
+    _tar(tmp_path / "set" / "d.tar", [("1.png", PNG), ("1.txt", b"a cat")])
+    monkeypatch.chdir(tmp_path / "set")
+    whole = f"file://{tmp_path}/set"
+    for folder in (".", str(tmp_path / "set"), whole):
+        at = "" if folder == "." else f"{folder}/"
+        assert _captions(_read(f"{at}a.parquet")) == {"a.parquet#0": "a dog"}
+        assert _captions(_read(f"{at}c.arrow")) == {"c.arrow#0": "a dog"}
+        assert _captions(_read(f"{at}d.tar")) == {"d.tar/1": "a cat"}
+        assert _captions(_read(f"{at}pictures/1.png")) == {"1.png": None}
+
+
+def test_a_file_alone_behind_a_chain_of_urls(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(_tar(tmp_path / "d.tar", [("1.png", PNG), ("1.txt", b"a cat")]), "d.tar")
+        archive.write(tmp_path / "d.tar", "deep/e.tar")
+    assert _captions(_read(f"zip://d.tar::{tmp_path}/a.zip")) == {"d.tar/1": "a cat"}
+    assert _captions(_read(f"zip://deep/e.tar::{tmp_path}/a.zip")) == {"e.tar/1": "a cat"}
+
+
+def test_a_form_without_a_file_of_it(tmp_path: Path) -> None:
+    _folder(tmp_path, {"a.png": PNG})
+    with pytest.raises(RequestError, match=r"has no \.parquet files"):
+        _read(tmp_path, form=Form.PARQUET)
 
 
 def test_data_behind_a_url() -> None:

@@ -11,10 +11,7 @@ from safelight.alignment.training_data.sources.folder import folder_shards
 from safelight.alignment.training_data.sources.table import arrow_shards, parquet_shards
 from safelight.alignment.training_data.sources.web_dataset import TarShard
 from safelight.alignment.training_data.storage import Storage, text
-
-_TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-# A saved data set's own, which are no samples.
-_CACHES = "cache-"
+from safelight.errors import RequestError
 
 
 class Form(StrEnum):
@@ -26,16 +23,18 @@ class Form(StrEnum):
     ARROW = "arrow"
 
 
-def form_of(files: Sequence[str], url: str) -> Form:
+# Of files that are all shards; what is first counts where there are several.
+_SUFFIXES = {
+    Form.WEBDATASET: (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"),
+    Form.ARROW: (".arrow",),
+    Form.PARQUET: (".parquet",),
+}
+
+
+def form_of(files: Sequence[str]) -> Form:
     """By the names of its files: what makes tar files writes tables about them as well."""
-    names = [path or posixpath.basename(url) for path in files]
-    if any(name.endswith(_TAR) for name in names):
-        return Form.WEBDATASET
-    if any(name.endswith(".arrow") for name in names):
-        return Form.ARROW
-    if any(name.endswith(".parquet") for name in names):
-        return Form.PARQUET
-    return Form.FOLDER
+    found = (form for form, suffixes in _SUFFIXES.items() if any(path.endswith(suffixes) for path in files))
+    return next(found, Form.FOLDER)
 
 
 def shards_of(
@@ -46,17 +45,19 @@ def shards_of(
     Tables have their pictures and captions in the columns ``picture`` and ``caption``, else in the likeliest.
     Raises ``RequestError`` if there is nothing, or no such column.
     """
-    storage = Storage(url)
-    files = storage.files()
-    form = form or form_of(files, url)
+    storage, files = Storage.of(url)
+    form = form or form_of(files)
     if form is Form.FOLDER:
         return folder_shards(storage, files)
+    mine = [path for path in files if path.endswith(_SUFFIXES[form]) and not _cached(path)]
+    if not mine:
+        raise RequestError(f"{url} has no {' or '.join(_SUFFIXES[form])} files; is it of another form?")
     if form is Form.WEBDATASET:
-        mine = [path for path in files if (path or url).endswith(_TAR)]
-        return [TarShard(text(path) or posixpath.basename(url), url, path) for path in mine]
-    if form is Form.ARROW:
-        own = [path for path in files if path.endswith(".arrow") or not path]
-        return arrow_shards(
-            storage, [p for p in own if not posixpath.basename(p).startswith(_CACHES)], picture, caption
-        )
-    return parquet_shards(storage, [p for p in files if (p or url).endswith(".parquet")], picture, caption)
+        return [TarShard(text(path), storage.url, path) for path in mine]
+    shards = arrow_shards if form is Form.ARROW else parquet_shards
+    return shards(storage, mine, picture, caption)
+
+
+def _cached(path: str) -> bool:
+    """A saved data set's own, which is no sample."""
+    return path.endswith(".arrow") and posixpath.basename(path).startswith("cache-")

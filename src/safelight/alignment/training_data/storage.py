@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,32 +17,31 @@ _MOST = PictureLimits().encoded_bytes
 
 @dataclass(frozen=True)
 class Storage:
-    """A file or folder, by its path or URL, and what is below it."""
+    """A folder, by its path or URL, and what is below it."""
 
     url: str
 
-    def files(self) -> list[str]:
-        """The paths of all files below it, from it on, sorted; of a file, "".
+    @classmethod
+    def of(cls, url: str) -> tuple[Storage, list[str]]:
+        """It and the paths of its files, from it on, sorted; of a file, its folder and its name alone.
 
         Raises ``RequestError`` if there is nothing.
         """
-        system, root = self._place
-        try:
-            if system.isfile(root):
-                return [""]
-            found = system.find(root) if system.exists(root) else []
-        except Exception as error:  # every kind of storage has exceptions of its own
-            raise RequestError(f"{self.url} cannot be read: {first_line(error)}.") from error
-        if not found:
-            raise RequestError(f"there is nothing in {self.url}; give a folder, a file or a URL of data.")
-        return sorted(posixpath.relpath(path, root) for path in found)
+        itself = cls(url)
+        if not itself._is_file():
+            return itself, itself._files()
+        head, link, rest = url.partition("::")
+        protocol, mark, path = head.rpartition("://")
+        folder, _, name = path.rpartition("/")
+        above = folder or ("/" if path.startswith("/") else "" if mark else ".")
+        return cls(f"{protocol}{mark}{above}{link}{rest}"), [name]
 
     @contextmanager
-    def opened(self, path: str = "") -> Iterator[BinaryIO]:
+    def opened(self, path: str) -> Iterator[BinaryIO]:
         """Raises ``OSError``, whatever storage it is."""
         system, root = self._place
         try:
-            file = system.open(posixpath.join(root, path) if path else root, "rb")
+            file = system.open(posixpath.join(root, path), "rb")
         except OSError:
             raise
         except Exception as error:  # every kind of storage has exceptions of its own
@@ -54,6 +53,23 @@ class Storage:
         """The bytes of a picture's file, as ``read_picture``. Raises ``OSError``."""
         with self.opened(path) as file:
             return read_picture(file)
+
+    def _is_file(self) -> bool:
+        system, root = self._place
+        return bool(self._asked(lambda: system.isfile(root)))
+
+    def _files(self) -> list[str]:
+        system, root = self._place
+        found = self._asked(lambda: system.find(root) if system.exists(root) else [])
+        if not found:
+            raise RequestError(f"there is nothing in {self.url}; give a folder, a file or a URL of data.")
+        return sorted(posixpath.relpath(path, root) for path in found)
+
+    def _asked(self, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except Exception as error:  # every kind of storage has exceptions of its own
+            raise RequestError(f"{self.url} cannot be read: {first_line(error)}.") from error
 
     @cached_property
     def _place(self) -> tuple[Any, str]:

@@ -121,7 +121,7 @@ def parquet_shards(
             shards += _groups(storage, path, picture, caption)
         except (ArrowException, OSError) as error:
             why = f"it cannot be read as Parquet: {first_line(error)}."
-            shards.append(DamagedFile(_name(storage, path), why))
+            shards.append(DamagedFile(path, why))
     return shards
 
 
@@ -130,11 +130,11 @@ def _groups(storage: Storage, path: str, picture: str | None, caption: str | Non
 
     with storage.opened(path) as source:
         file = parquet.ParquetFile(source)
-        columns = Columns.of(file.schema_arrow.names, _name(storage, path), picture, caption)
+        columns = Columns.of(file.schema_arrow.names, path, picture, caption)
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
-    first, file_name = 0, _name(storage, path)
+    first = 0
     for group, rows in enumerate(sizes):
-        name = f"{file_name}-{group}" if len(sizes) > 1 else file_name
+        name = f"{path}-{group}" if len(sizes) > 1 else path
         yield ParquetShard(name, storage.url, path, group, first, rows, columns)
         first += rows
 
@@ -157,10 +157,6 @@ def arrow_shards(
             continue
         shards.append(ArrowShard(path, storage.url, path, Columns.of(names, path, picture, caption)))
     return shards
-
-
-def _name(storage: Storage, path: str) -> str:
-    return path or posixpath.basename(storage.url)
 
 
 def _rest(path: str, numbers: range, error: Exception) -> Iterator[Sample]:

@@ -32,7 +32,7 @@ class TarShard:
 
     name: str
     url: str
-    path: str = ""
+    path: str
 
     def samples(self) -> Iterator[Sample]:
         counts: Counter[str] = Counter()
