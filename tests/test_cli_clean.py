@@ -138,7 +138,8 @@ def test_a_full_disk_is_said_and_loses_nothing(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere"], "there is nothing in nowhere"),
+        (["nowhere"], "nowhere; give a folder, a file or a URL"),
+        ([".", "--address", "head:1"], "--address is for --engine ray"),
         ([".", "--policy", "storybok"], 'did you mean "storybook"'),
         ([".", "--form", "parket"], 'did you mean "parquet"'),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,6 +41,14 @@ clean = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+class EngineName(StrEnum):
+    """What hands the work out."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 PolicyName = Annotated[str, typer.Option(help="A packaged policy or a TOML file.")]
 Out = Annotated[Path, typer.Option(help="Folder for what is found and decided.", show_default=False)]
 RejectFrom = Annotated[Action, typer.Option(help="The mildest action of the policy that rejects a sample.")]
@@ -60,7 +70,14 @@ def clean_data(
         str | None, typer.Option(help="The column of captions.", show_default="the likeliest")
     ] = None,
     reject_from: RejectFrom = Action.REVIEW,
-    workers: Annotated[int, typer.Option(help="Processes; 0 for one a core.", min=0)] = 0,
+    workers: Annotated[int, typer.Option(help="Processes; 0 for one a core of this machine.", min=0)] = 0,
+    engine: Annotated[
+        EngineName, typer.Option(help="local: this machine; ray: a cluster.")
+    ] = EngineName.LOCAL,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of the Ray cluster.", show_default="RAY_ADDRESS, else one is started here"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Look at every sample with the filters of a policy, and list which stay and which go.
@@ -72,12 +89,14 @@ def clean_data(
     sort` can apply another policy without another look.
 
     A run that was stopped, in whatever way, goes on when the same command is given again. What crashes a
-    decoder is rejected as unreadable, and nothing else with it.
+    decoder is rejected as unreadable, and nothing else with it. The machines of a Ray cluster must all see
+    SOURCE and DIR.
 
     \\b
     Examples:
       safelight clean pictures/ --out cleaned
       safelight clean s3://bucket/shards/ --policy policy.toml --out cleaned --workers 16
+      safelight clean /mnt/pictures --engine ray --address head:6379 --workers 64 --out /mnt/cleaned
       safelight clean sort cleaned --policy stricter.toml --out stricter
     """
     from safelight.alignment.training_data import Cleaning, Form, shards_of
@@ -86,6 +105,8 @@ def clean_data(
 
     if form and form not in list(Form):
         raise RequestError(no_such("form", form, list(Form)))
+    if address and engine is not EngineName.RAY:
+        raise RequestError("--address is for --engine ray; add that or leave it out.")
     chosen = Form(form) if form else None
     loaded = Policy.load(policy)
     cleaning = Cleaning(out)
@@ -93,9 +114,9 @@ def clean_data(
     with terminal.counting("Screening", None, as_json) as tell:
         cleaning.screen(
             partial(shards_of, source, chosen, picture, caption),
-            partial(Guard.from_policy, policy),
+            partial(Guard.from_policy, _anywhere(policy)),
             settings,
-            _engine(workers),
+            _engine(engine, workers or os.cpu_count() or 1, address),
             tell,
         )
     _show(cleaning.sort(loaded, out, reject_from), out, as_json)
@@ -116,13 +137,18 @@ def sort(
     _show(Cleaning(folder).sort(Policy.load(policy), out, reject_from), out, as_json)
 
 
-def _engine(workers: int) -> Engine:
-    import os
+def _engine(name: EngineName, workers: int, address: str | None) -> Engine:
+    from safelight.alignment.training_data.engines import local, ray
 
-    from safelight.alignment.training_data.engines.local import run_local
+    if name is EngineName.RAY:
+        return lambda task, shards, tell: ray.run_ray(task, shards, workers, tell, address)
+    return lambda task, shards, tell: local.run_local(task, shards, workers, tell)
 
-    count = workers or os.cpu_count() or 1
-    return lambda task, shards, tell: run_local(task, shards, count, tell)
+
+def _anywhere(policy: str) -> str:
+    """Of a file, a path that holds for workers in any folder."""
+    path = Path(policy)
+    return str(path.absolute()) if path.is_file() else policy
 
 
 def _show(counts: dict[str, Any], out: Path, as_json: bool) -> None:

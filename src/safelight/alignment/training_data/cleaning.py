@@ -64,7 +64,7 @@ class Cleaning:
                 done[number] = samples
                 tell(sum(done.values()))
 
-            engine(Task(screens, findings), left, counted)
+            engine(Task(screens, findings.absolute()), left, counted)
 
     def sort(self, policy: Policy, out: Path, least: Action = Action.REVIEW) -> dict[str, Any]:
         """Writes the manifests that ``policy`` makes of the findings into ``out``; gives the counts.

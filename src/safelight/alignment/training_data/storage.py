@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from safelight.errors import MissingExtraError, RequestError, first_line
@@ -27,14 +28,13 @@ class Storage:
 
         Raises ``RequestError`` if there is nothing.
         """
-        itself = cls(url)
+        itself = cls(_anywhere(url))
         if not itself._is_file():
             return itself, itself._files()
-        head, link, rest = url.partition("::")
-        protocol, mark, path = head.rpartition("://")
-        folder, _, name = path.rpartition("/")
-        above = folder or ("/" if path.startswith("/") else "" if mark else ".")
-        return cls(f"{protocol}{mark}{above}{link}{rest}"), [name]
+        head, link, rest = itself.url.partition("::")
+        folder, _, name = head.rpartition("/")
+        above = f"{folder}/" if not folder or folder.endswith("/") else folder
+        return cls(f"{above}{link}{rest}"), [name]
 
     @contextmanager
     def opened(self, path: str) -> Iterator[BinaryIO]:
@@ -82,6 +82,11 @@ class Storage:
         except (ImportError, ValueError) as error:
             raise RequestError(f"{self.url} cannot be read: {first_line(error)}.") from error
         return system, str(root)
+
+
+def _anywhere(url: str) -> str:
+    """A path that holds in any folder; workers need not be in this one."""
+    return str(Path(url).absolute()) if "://" not in url and "::" not in url else url
 
 
 def read_picture(file: IO[bytes]) -> bytes:

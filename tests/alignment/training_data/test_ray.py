@@ -1,0 +1,113 @@
+"""Cleaning on Ray: a cluster on this machine, with real actors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safelight.alignment.training_data import Cleaning, shards_of
+from safelight.alignment.training_data.engines.local import run_local
+from safelight.alignment.training_data.engines.ray import run_ray
+from safelight.alignment.training_data.worker import Task
+from safelight.errors import RequestError
+from safelight.policy import Policy
+from screens import BLACK, POLICY, RED, colours, encoded
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.timeout(400)  # a cluster begins slowly where other programs fill the cores
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests, by the processes that Ray starts."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, Path(__file__).parents[:3])))
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "colours.toml"
+    path.write_text(POLICY)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """90 in shards of 10; one crashes whatever decodes it."""
+    monkeypatch.setattr("safelight.alignment.training_data.sources.folder._IN_SHARD", 10)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(90):
+        (folder / f"{i:02}.png").write_bytes(encoded(RED if i % 10 == 0 else (0, 200, 0), 8 + i))
+    (folder / "33.png").write_bytes(encoded(BLACK, 100))
+    return folder
+
+
+def _clean(pictures: Path, policy: Path, out: Path, engine: Any) -> dict[str, Any]:
+    cleaning = Cleaning(out)
+    cleaning.screen(partial(shards_of, str(pictures)), partial(colours, policy), {}, engine)
+    return cleaning.sort(Policy.load(policy), out)
+
+
+def test_it_gives_the_same_as_this_machine_though_a_node_dies(
+    pictures: Path, policy: Path, tmp_path: Path
+) -> None:
+    """An actor and its worker are killed as soon as there is anything found."""
+
+    def with_a_loss(task: Task, shards: Any, tell: Any) -> None:
+        lost = threading.Thread(target=_kill_an_actor, args=(task.folder,))
+        lost.start()
+        run_ray(task, shards, 2, tell)
+        lost.join()
+        assert killed
+
+    killed: list[int] = []
+
+    def _kill_an_actor(findings: Path) -> None:
+        deadline = time.monotonic() + 60
+        while not list(findings.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for pid in _actors()[:1]:
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+    here = _clean(
+        pictures, policy, tmp_path / "here", lambda task, shards, tell: run_local(task, shards, 2, tell)
+    )
+    there = _clean(pictures, policy, tmp_path / "there", with_a_loss)
+    assert here == there
+    assert (here["harmful"], here["unreadable"]) == (9, 1)
+    for name in ("kept.parquet", "rejected.parquet"):
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
+
+
+def _actors() -> list[int]:
+    """The processes of Ray's actors, which name themselves so."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if b"ray::MapWorker" in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:  # gone meanwhile
+            continue
+    return found
+
+
+def test_what_a_worker_says_arrives_and_so_does_a_cluster_that_is_not_there(
+    pictures: Path, tmp_path: Path
+) -> None:
+    shards = dict(enumerate(shards_of(str(pictures))))
+    with pytest.raises(RequestError, match="there is no lexicn"):
+        run_ray(Task(_fails, tmp_path), shards, 1, lambda *_: None)
+    with pytest.raises(RequestError, match="no Ray cluster at"):
+        run_ray(Task(_fails, tmp_path), shards, 1, lambda *_: None, "127.0.0.1:1")
+
+
+def _fails() -> Any:
+    raise RequestError("there is no lexicn.")
