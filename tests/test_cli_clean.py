@@ -99,6 +99,16 @@ def test_a_milder_action_keeps_more_without_the_pictures(cleaned: Path, tmp_path
     assert len(_table(tmp_path / "milder" / "kept.parquet")) >= len(_table(cleaned / "kept.parquet"))
 
 
+def test_copies_of_what_stays_and_of_what_goes(cleaned: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = run("sort", cleaned, "--policy", "storybook", "--out", out, "--write-clean", "--write-quarantine")
+    assert done.exit_code == 0, done.stderr
+    for table, folder in (("kept", "clean"), ("rejected", "quarantine")):
+        ids = {row["id"] for row in _table(out / f"{table}.parquet")}
+        assert {path.name for path in (out / folder).glob("*.png")} == ids
+        assert {path.with_suffix(".png").name for path in (out / folder).glob("*.txt")} == ids
+
+
 def test_killed_at_random_moments_it_ends_the_same(pictures: Path, cleaned: Path, tmp_path: Path) -> None:
     """SIGKILL to the program; its workers notice and end."""
     rng, out = random.Random(1), tmp_path / "out"

@@ -17,7 +17,8 @@ from safelight.errors import RequestError, no_such
 from safelight.types import Action
 
 if TYPE_CHECKING:
-    from safelight.alignment.training_data.cleaning import Engine
+    from safelight.alignment.training_data.cleaning import Cleaning, Engine
+    from safelight.policy import Policy
 
 
 # What is given without a command. No folder is likely to be called so.
@@ -52,6 +53,24 @@ class EngineName(StrEnum):
 PolicyName = Annotated[str, typer.Option(help="A packaged policy or a TOML file.")]
 Out = Annotated[Path, typer.Option(help="Folder for what is found and decided.", show_default=False)]
 RejectFrom = Annotated[Action, typer.Option(help="The mildest action of the policy that rejects a sample.")]
+FormName = Annotated[
+    str | None, typer.Option(help="folder, webdataset, parquet or arrow.", show_default="by the files' names")
+]
+Picture = Annotated[
+    str | None, typer.Option(help="The column of pictures or their paths.", show_default="the likeliest")
+]
+Caption = Annotated[str | None, typer.Option(help="The column of captions.", show_default="the likeliest")]
+Workers = Annotated[int, typer.Option(help="Processes; 0 for one a core of this machine.", min=0)]
+EngineOption = Annotated[EngineName, typer.Option("--engine", help="local: this machine; ray: a cluster.")]
+Address = Annotated[
+    str | None, typer.Option(help="Of the Ray cluster.", show_default="RAY_ADDRESS, else one is started here")
+]
+WriteClean = Annotated[
+    bool, typer.Option("--write-clean", help="Copy what stays into DIR/clean, in shards as they come.")
+]
+WriteQuarantine = Annotated[
+    bool, typer.Option("--write-quarantine", help="Copy what goes into DIR/quarantine.")
+]
 
 
 @clean.command(_SOURCE)
@@ -59,25 +78,15 @@ def clean_data(
     source: Annotated[str, typer.Argument(help="A folder, a file, or a URL that fsspec knows.")],
     out: Out,
     policy: PolicyName = "general",
-    form: Annotated[
-        str | None,
-        typer.Option(help="folder, webdataset, parquet or arrow.", show_default="by the files' names"),
-    ] = None,
-    picture: Annotated[
-        str | None, typer.Option(help="The column of pictures or their paths.", show_default="the likeliest")
-    ] = None,
-    caption: Annotated[
-        str | None, typer.Option(help="The column of captions.", show_default="the likeliest")
-    ] = None,
+    form: FormName = None,
+    picture: Picture = None,
+    caption: Caption = None,
     reject_from: RejectFrom = Action.REVIEW,
-    workers: Annotated[int, typer.Option(help="Processes; 0 for one a core of this machine.", min=0)] = 0,
-    engine: Annotated[
-        EngineName, typer.Option(help="local: this machine; ray: a cluster.")
-    ] = EngineName.LOCAL,
-    address: Annotated[
-        str | None,
-        typer.Option(help="Of the Ray cluster.", show_default="RAY_ADDRESS, else one is started here"),
-    ] = None,
+    write_clean: WriteClean = False,
+    write_quarantine: WriteQuarantine = False,
+    workers: Workers = 0,
+    engine: EngineOption = EngineName.LOCAL,
+    address: Address = None,
     as_json: AsJson = False,
 ) -> None:
     """Look at every sample with the filters of a policy, and list which stay and which go.
@@ -119,7 +128,7 @@ def clean_data(
             _engine(engine, workers or os.cpu_count() or 1, address),
             tell,
         )
-    _show(cleaning.sort(loaded, out, reject_from), out, as_json)
+    _sort(cleaning, loaded, out, reject_from, (write_clean, write_quarantine), as_json)
 
 
 @clean.command("sort")
@@ -128,13 +137,19 @@ def sort(
     out: Out,
     policy: PolicyName = "general",
     reject_from: RejectFrom = Action.REVIEW,
+    write_clean: WriteClean = False,
+    write_quarantine: WriteQuarantine = False,
     as_json: AsJson = False,
 ) -> None:
-    """Apply another policy, or other thresholds, to what was found before; no picture is looked at again."""
+    """Apply another policy, or other thresholds, to what was found before; no picture is looked at again.
+
+    Only to copy samples is the data read again.
+    """
     from safelight.alignment.training_data import Cleaning
     from safelight.policy import Policy
 
-    _show(Cleaning(folder).sort(Policy.load(policy), out, reject_from), out, as_json)
+    copies = (write_clean, write_quarantine)
+    _sort(Cleaning(folder), Policy.load(policy), out, reject_from, copies, as_json)
 
 
 def _engine(name: EngineName, workers: int, address: str | None) -> Engine:
@@ -151,7 +166,15 @@ def _anywhere(policy: str) -> str:
     return str(path.absolute()) if path.is_file() else policy
 
 
-def _show(counts: dict[str, Any], out: Path, as_json: bool) -> None:
+def _sort(
+    cleaning: Cleaning, policy: Policy, out: Path, least: Action, copies: tuple[bool, bool], as_json: bool
+) -> None:
+    """``copies`` are of what stays and of what goes."""
+    counts = cleaning.sort(policy, out, least)
+    for wanted, kept in zip(copies, (True, False), strict=True):
+        if wanted:
+            with terminal.counting("Copying shards", None, as_json) as tell:
+                cleaning.copy(policy, out, kept, least, tell)
     if as_json:
         terminal.print_json({"out": str(out), **counts})
         return

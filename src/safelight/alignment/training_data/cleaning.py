@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from safelight.alignment.training_data.copies import copy_samples
 from safelight.alignment.training_data.decision import Rejection, decide
 from safelight.alignment.training_data.findings import Screened
-from safelight.alignment.training_data.manifest import write_manifests
+from safelight.alignment.training_data.manifest import KEPT, write_manifests
 from safelight.alignment.training_data.plan import count_shards, read_plan, write_plan
 from safelight.alignment.training_data.row_file import count_rows, rows_in
 from safelight.alignment.training_data.sample import Shard
@@ -84,6 +86,31 @@ class Cleaning:
             counts = write_manifests(out, self._decided(policy, least), policy.id)
             (out / _SUMMARY).write_text(json.dumps({"policy": policy.id, **counts}, indent=2) + "\n")
         return counts
+
+    def copy(
+        self,
+        policy: Policy,
+        out: Path,
+        kept: bool,
+        least: Action = Action.REVIEW,
+        tell: Callable[[int], None] = lambda _: None,
+    ) -> Path:
+        """Copies what stays into ``out / "clean"``, or what goes into ``out / "quarantine"``, after ``sort``.
+
+        In shards as they come; told how many are done. A copy that was stopped goes on. Raises
+        ``RequestError`` as ``sort``.
+        """
+        files = self._files()
+
+        def ids(number: int) -> set[str]:
+            rows = map(Screened.of_row, rows_in(files[number]))
+            return {each.id for each in rows if (decide(each, policy, least) is None) is kept}
+
+        folder = out / ("clean" if kept else "quarantine")
+        with _writing(out):
+            version = sha256((out / KEPT).read_bytes()).hexdigest()
+            copy_samples(read_plan(self.folder / _PLAN), ids, folder, version, tell)
+        return folder
 
     def screened(self) -> Iterator[Screened]:
         """Every sample in order. Raises ``RequestError`` if some were not looked at, or two have one id."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
 from safelight.alignment.training_data import captions
+from safelight.alignment.training_data.placed import placed
 from safelight.alignment.training_data.sample import Sample
 from safelight.alignment.training_data.storage import Storage, below, text
 from safelight.errors import RequestError, first_line
@@ -116,6 +121,52 @@ def _sample(storage: Storage, entry: Entry) -> Sample:
     except captions.CaptionError as error:
         return unread(str(error))
     return Sample(entry.id, entry.id, picture, caption)
+
+
+def copy_folder(shards: Iterable[tuple[FolderShard, Set[str]]], folder: Path) -> None:
+    """Pictures and the captions beside them as they are, captions of tables in one metadata.jsonl."""
+    with ExitStack() as stack:
+        table: IO[str] | None = None
+        for shard, ids in shards:
+            storage = Storage(shard.url)
+            for entry in shard.entries:
+                if entry.id not in ids:
+                    continue
+                for path in filter(None, (entry.picture or entry.id, entry.beside)):
+                    _copy(storage, path, folder)
+                if entry.caption is None or entry.picture is None:
+                    continue
+                if table is None:
+                    part = stack.enter_context(placed(folder, _TABLES[0]))
+                    table = stack.enter_context(part.open("w", encoding="utf-8"))
+                row = {"file_name": text(entry.picture), "text": entry.caption}
+                table.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+class _UnreadableError(Exception):
+    """A file that ends before its end."""
+
+
+def _copy(storage: Storage, path: str, folder: Path) -> None:
+    """Nothing of a file that cannot be read."""
+    inside = posixpath.normpath(path)
+    with suppress(_UnreadableError):
+        chunks = _chunks(storage, path)
+        first = next(chunks, b"")
+        if (folder / inside).exists():  # of another caption
+            return
+        with placed(folder, inside) as part, part.open("wb") as file:
+            file.write(first)
+            file.writelines(chunks)
+
+
+def _chunks(storage: Storage, path: str) -> Iterator[bytes]:
+    try:
+        with storage.opened(below("", path)) as file:
+            while chunk := file.read(1 << 20):
+                yield chunk
+    except OSError as error:
+        raise _UnreadableError from error
 
 
 def _caption(storage: Storage, entry: Entry) -> str | None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from safelight.alignment.training_data import captions
+from safelight.alignment.training_data.placed import placed
 from safelight.alignment.training_data.sample import Sample
 from safelight.alignment.training_data.storage import Storage, below
 from safelight.errors import MissingExtraError, RequestError, first_line, no_such
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch, Schema
 
 # Encoded bytes, a path, or an object with both, as the datasets library has it.
 _PICTURES = ("image", "picture", "jpg", "jpeg", "png", "webp", "img", "bytes", "image_bytes")
@@ -47,53 +54,88 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class ParquetShard:
-    """One group of rows. Ids are the file's path and the number of the row in it."""
+class TableShard(ABC):
+    """Rows of a file, from number ``first`` on. Ids are the file's path and the number of the row in it."""
 
     name: str
     url: str
     path: str
-    group: int
-    first: int
-    rows: int
     columns: Columns
+    first: int = 0
+
+    @abstractmethod
+    def batches(self, names: Sequence[str] | None = None, rows: int | None = None) -> Iterator[RecordBatch]:
+        """Of all columns or of these, so many ``rows`` at once if that can be chosen. Raises ``OSError`` and
+        ``ArrowException``."""
+
+    @abstractmethod
+    def after(self, rows: int) -> range:
+        """The numbers of the rows that are known to come after so many."""
+
+    @staticmethod
+    @abstractmethod
+    def writer(path: Path, schema: Schema) -> Any:
+        """Of a file of the same kind: a context with ``write_batch``."""
 
     def samples(self) -> Iterator[Sample]:
-        from pyarrow import ArrowException, parquet
+        from pyarrow import ArrowException
 
         storage, done = Storage(self.url), 0
         try:
-            with storage.opened(self.path) as source:
-                file = parquet.ParquetFile(source)
-                for batch in file.iter_batches(_AT_ONCE, [self.group], self.columns.names):
-                    for row in batch.to_pylist():
-                        yield _sample(storage, self.path, self.first + done, row, self.columns)
-                        done += 1
+            for batch in self.batches(self.columns.names, _AT_ONCE):
+                for row in batch.to_pylist():
+                    yield _sample(storage, self.path, self.first + done, row, self.columns)
+                    done += 1
         except (ArrowException, OSError) as error:
-            yield from _rest(self.path, range(self.first + done, self.first + self.rows), error)
+            why = f"the file is damaged from here on: {first_line(error)}."
+            for number in self.after(done):
+                yield Sample(f"{self.path}#{number}", "", None, None, why)
 
 
 @dataclass(frozen=True)
-class ArrowShard:
+class ParquetShard(TableShard):
+    """One group of rows."""
+
+    group: int = 0
+    rows: int = 0
+
+    def batches(self, names: Sequence[str] | None = None, rows: int | None = None) -> Iterator[RecordBatch]:
+        from pyarrow import parquet
+
+        with Storage(self.url).opened(self.path) as source:
+            yield from parquet.ParquetFile(source).iter_batches(
+                rows or max(1, self.rows), [self.group], names
+            )
+
+    def after(self, rows: int) -> range:
+        return range(self.first + rows, self.first + self.rows)
+
+    @staticmethod
+    def writer(path: Path, schema: Schema) -> Any:
+        from pyarrow import parquet
+
+        return parquet.ParquetWriter(path, schema, compression="zstd")
+
+
+@dataclass(frozen=True)
+class ArrowShard(TableShard):
     """One file of a data set that the datasets library saved."""
 
-    name: str
-    url: str
-    path: str
-    columns: Columns
+    def batches(self, names: Sequence[str] | None = None, rows: int | None = None) -> Iterator[RecordBatch]:
+        from pyarrow import ipc
 
-    def samples(self) -> Iterator[Sample]:
-        from pyarrow import ArrowException, ipc
+        with Storage(self.url).opened(self.path) as source, ipc.open_stream(source) as stream:
+            for batch in stream:
+                yield batch.select(names) if names else batch
 
-        storage, done = Storage(self.url), 0
-        try:
-            with storage.opened(self.path) as source, ipc.open_stream(source) as stream:
-                for batch in stream:
-                    for row in batch.select(self.columns.names).to_pylist():
-                        yield _sample(storage, self.path, done, row, self.columns)
-                        done += 1
-        except (ArrowException, OSError) as error:
-            yield from _rest(self.path, range(done, done + 1), error)
+    def after(self, rows: int) -> range:
+        return range(rows, rows + 1)
+
+    @staticmethod
+    def writer(path: Path, schema: Schema) -> Any:
+        from pyarrow import ipc
+
+        return ipc.new_stream(path, schema)
 
 
 @dataclass(frozen=True)
@@ -135,7 +177,7 @@ def _groups(storage: Storage, path: str, picture: str | None, caption: str | Non
     first = 0
     for group, rows in enumerate(sizes):
         name = f"{path}-{group}" if len(sizes) > 1 else path
-        yield ParquetShard(name, storage.url, path, group, first, rows, columns)
+        yield ParquetShard(name, storage.url, path, columns, first, group, rows)
         first += rows
 
 
@@ -159,10 +201,30 @@ def arrow_shards(
     return shards
 
 
-def _rest(path: str, numbers: range, error: Exception) -> Iterator[Sample]:
-    why = f"the file is damaged from here on: {first_line(error)}."
-    for number in numbers:
-        yield Sample(f"{path}#{number}", "", None, None, why)
+def copy_tables(shards: Iterable[tuple[TableShard, Set[str]]], folder: Path) -> None:
+    """These rows of one file, in the groups that they come in."""
+    from pyarrow import array
+
+    with ExitStack() as stack:
+        writer: Any = None
+        for shard, ids in shards:
+            number = shard.first
+            for batch in _until_damaged(shard):
+                numbers = range(number, number := number + batch.num_rows)
+                rows = batch.filter(array([f"{shard.path}#{each}" in ids for each in numbers]))
+                if not rows.num_rows:
+                    continue
+                if writer is None:
+                    part = stack.enter_context(placed(folder, shard.path))
+                    writer = stack.enter_context(shard.writer(part, batch.schema))
+                writer.write_batch(rows)
+
+
+def _until_damaged(shard: TableShard) -> Iterator[RecordBatch]:
+    from pyarrow import ArrowException
+
+    with suppress(ArrowException, OSError):
+        yield from shard.batches()
 
 
 def _sample(storage: Storage, path: str, number: int, row: Mapping[str, Any], columns: Columns) -> Sample:

@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
 from typing import IO
 
 from safelight.alignment.training_data import captions
+from safelight.alignment.training_data.placed import placed
 from safelight.alignment.training_data.sample import Sample
 from safelight.alignment.training_data.storage import Storage, read_picture, text
 from safelight.errors import first_line
 from safelight.pictures import SUFFIXES
 
+# What reading a broken tar file raises.
+_DAMAGE = (OSError, tarfile.TarError, EOFError, ValueError)
 _CAPTIONS = (".txt", ".caption", ".text", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A file of a tar file, and the sample that it is of: its id and its name, which may have come before."""
+
+    id: str
+    key: str
+    extension: str
+    about: tarfile.TarInfo
+    file: IO[bytes]
+    again: bool
 
 
 @dataclass
 class _Group:
     """The files of one sample, by what comes after its name."""
 
+    id: str
     key: str
+    again: bool
     files: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -35,60 +56,85 @@ class TarShard:
     path: str
 
     def samples(self) -> Iterator[Sample]:
-        counts: Counter[str] = Counter()
-        groups = _Groups(self)
-        for group in groups:
-            counts[group.key] += 1
-            yield self._sample(group, counts[group.key])
-        if groups.problem:
-            cut = text(groups.cut)
-            yield Sample(f"{self.name}/{cut}" if cut else f"{self.name}#end", cut, None, None, groups.problem)
-
-    def _sample(self, group: _Group, times: int) -> Sample:
-        id_ = f"{self.name}/{text(group.key)}"
-        if times > 1:
-            why = "another sample of this tar file has the same name."
-            return Sample(f"{id_}#{times}", text(group.key), None, None, why)
-        shortest = sorted(group.files, key=lambda extension: extension.count("."))
-        picture = next((group.files[each] for each in shortest if _suffix(each) in SUFFIXES), None)
-        try:
-            caption = _caption(group)
-        except captions.CaptionError as error:
-            return Sample(id_, text(group.key), None, None, str(error))
-        problem = None if picture is not None else "there is no picture for this caption."
-        return Sample(id_, text(group.key), picture, caption, problem)
-
-
-class _Groups:
-    """The samples of a tar file in order; ``problem`` is afterwards why it could not be read to its end, and
-    ``cut`` the name of a sample of which some may be missing."""
-
-    def __init__(self, shard: TarShard) -> None:
-        self._shard = shard
-        self.problem: str | None = None
-        self.cut = ""
-
-    def __iter__(self) -> Iterator[_Group]:
         group: _Group | None = None
         try:
-            with Storage(self._shard.url).opened(self._shard.path) as file:
-                for key, extension, member in _members(file):
-                    if group and (group.key != key or extension in group.files):
-                        yield group
-                        group = None
-                    group = group or _Group(key)
-                    group.files[extension] = read_picture(member)
-        except (OSError, tarfile.TarError, EOFError, ValueError) as error:
-            self.cut = group.key if group else ""
-            self.problem = f"the tar file is damaged from here on: {first_line(error)}."
+            for member in self.members():
+                if group and group.id != member.id:
+                    yield _sample(group)
+                    group = None
+                group = group or _Group(member.id, member.key, member.again)
+                group.files[member.extension] = read_picture(member.file)
+        except _DAMAGE as error:
+            why = f"the tar file is damaged from here on: {first_line(error)}."
+            yield Sample(
+                group.id if group else f"{self.name}#end", group.key if group else "", None, None, why
+            )
             return
         if group:
-            yield group
+            yield _sample(group)
+
+    def members(self) -> Iterator[_Member]:
+        """In order, each to be read before the next one; a sample is what stands together under one name.
+
+        Raises what ``_DAMAGE`` is.
+        """
+        counts: Counter[str] = Counter()
+        last, seen = None, set[str]()
+        with Storage(self.url).opened(self.path) as source:
+            for key, extension, about, file in _files(source):
+                if key != last or extension in seen:
+                    counts[key] += 1
+                    last, seen = key, set()
+                seen.add(extension)
+                times = counts[key]
+                id_ = f"{self.name}/{text(key)}" + (f"#{times}" if times > 1 else "")
+                yield _Member(id_, text(key), extension, about, file, times > 1)
 
 
-def _members(file: IO[bytes]) -> Iterator[tuple[str, str, IO[bytes]]]:
-    """Name and extension of each file, opened."""
-    with tarfile.open(fileobj=file, mode="r|*", errors="surrogateescape") as archive:
+def _sample(group: _Group) -> Sample:
+    def unread(why: str) -> Sample:
+        return Sample(group.id, group.key, None, None, why)
+
+    if group.again:
+        return unread("another sample of this tar file has the same name.")
+    shortest = sorted(group.files, key=lambda extension: extension.count("."))
+    picture = next((group.files[each] for each in shortest if _suffix(each) in SUFFIXES), None)
+    try:
+        caption = _caption(group)
+    except captions.CaptionError as error:
+        return unread(str(error))
+    if picture is None:
+        return Sample(group.id, group.key, None, caption, "there is no picture for this caption.")
+    return Sample(group.id, group.key, picture, caption)
+
+
+def copy_tars(shards: Iterable[tuple[TarShard, Set[str]]], folder: Path) -> None:
+    """All files of these samples as they are, in tar files that are not compressed as a whole."""
+    for shard, ids in shards:
+        with ExitStack() as stack:
+            archive: tarfile.TarFile | None = None
+            for member, content in _until_damaged(shard):
+                if member.id not in ids:
+                    continue
+                if archive is None:
+                    part = stack.enter_context(placed(folder, _uncompressed(shard.path)))
+                    archive = stack.enter_context(tarfile.open(part, "w", errors="surrogateescape"))
+                archive.addfile(member.about, BytesIO(content))
+
+
+def _until_damaged(shard: TarShard) -> Iterator[tuple[_Member, bytes]]:
+    with suppress(*_DAMAGE):
+        for member in shard.members():
+            yield member, member.file.read()
+
+
+def _uncompressed(path: str) -> str:
+    return re.sub(r"(\.tar\.\w+|\.tgz)$", ".tar", path)
+
+
+def _files(source: IO[bytes]) -> Iterator[tuple[str, str, tarfile.TarInfo, IO[bytes]]]:
+    """Name and extension of each, what the tar file says about it, and it itself, opened."""
+    with tarfile.open(fileobj=source, mode="r|*", errors="surrogateescape") as archive:
         for member in archive:
             folder, name = posixpath.split(member.name)
             if not member.isreg() or name.startswith((".", "__")):
@@ -96,7 +142,7 @@ def _members(file: IO[bytes]) -> Iterator[tuple[str, str, IO[bytes]]]:
             stem, _, extension = name.partition(".")
             opened = archive.extractfile(member)
             if opened is not None:
-                yield posixpath.join(folder, stem), extension.lower(), opened
+                yield posixpath.join(folder, stem), extension.lower(), member, opened
 
 
 def _suffix(extension: str) -> str:
