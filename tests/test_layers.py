@@ -28,6 +28,7 @@ LAYERS = [
         "noise_schedule",
         "replaced",
         "weights",
+        "web_page",
     },
     {"model_source"},
     {"models"},

@@ -65,6 +65,10 @@ EngineOption = Annotated[EngineName, typer.Option("--engine", help="local: this 
 Address = Annotated[
     str | None, typer.Option(help="Of the Ray cluster.", show_default="RAY_ADDRESS, else one is started here")
 ]
+Groups = Annotated[
+    Path | None,
+    typer.Option(help="Groups of captions for the report, by their words (TOML).", show_default="packaged"),
+]
 WriteClean = Annotated[
     bool, typer.Option("--write-clean", help="Copy what stays into DIR/clean, in shards as they come.")
 ]
@@ -87,6 +91,7 @@ def clean_data(
     workers: Workers = 0,
     engine: EngineOption = EngineName.LOCAL,
     address: Address = None,
+    groups: Groups = None,
     as_json: AsJson = False,
 ) -> None:
     """Look at every sample with the filters of a policy, and list which stay and which go.
@@ -101,14 +106,14 @@ def clean_data(
     decoder is rejected as unreadable, and nothing else with it. The machines of a Ray cluster must all see
     SOURCE and DIR.
 
-    \\b
+    \b
     Examples:
       safelight clean pictures/ --out cleaned
       safelight clean s3://bucket/shards/ --policy policy.toml --out cleaned --workers 16
       safelight clean /mnt/pictures --engine ray --address head:6379 --workers 64 --out /mnt/cleaned
       safelight clean sort cleaned --policy stricter.toml --out stricter
     """
-    from safelight.alignment.training_data import Cleaning, Form, shards_of
+    from safelight.alignment.training_data import CaptionGroups, Cleaning, Form, shards_of
     from safelight.guard import Guard
     from safelight.policy import Policy
 
@@ -127,6 +132,7 @@ def clean_data(
             settings,
             _engine(engine, workers or os.cpu_count() or 1, address),
             tell,
+            CaptionGroups.load(groups),
         )
     _sort(cleaning, loaded, out, reject_from, (write_clean, write_quarantine), as_json)
 
@@ -152,6 +158,51 @@ def sort(
     _sort(Cleaning(folder), Policy.load(policy), out, reject_from, copies, as_json)
 
 
+@clean.command("audit")
+def audit(
+    folder: Annotated[Path, typer.Argument(help="What `safelight clean` wrote.")],
+    out: Annotated[
+        Path | None, typer.Option(help="What `safelight clean sort` made of it.", show_default="FOLDER")
+    ] = None,
+    kept: Annotated[int, typer.Option(help="So many of those that stay.", min=0)] = 300,
+    rejected: Annotated[int, typer.Option(help="So many of those that go as harmful.", min=0)] = 100,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same samples.", min=0)] = 0,
+    labels: Annotated[
+        Path | None, typer.Option(help="The labels that people gave.", show_default="draw a sample")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a sample for people to look at, and say from their labels how much harm is left.
+
+    Without --labels: writes audit.html, a page to label the sample in (or audit.csv, its table). With them:
+    the share of harm in what stays, and of harmless samples in what goes, with intervals, into audit.json;
+    the next `safelight clean sort` has them in its report. 300 that stay and are harmless say that with 95 %
+    confidence less than 1 % is harmful.
+
+    \b
+    Examples:
+      safelight clean audit cleaned
+      safelight clean audit cleaned --labels audit.csv
+    """
+    from safelight.alignment.training_data import Cleaning
+    from safelight.evaluation.cleaning import draw_audit, read_audit
+
+    cleaning, sorted_into = Cleaning(folder), out or folder
+    if labels is None:
+        count = draw_audit(cleaning, sorted_into, kept, rejected, seed)
+        page = sorted_into / "audit.html"
+        if as_json:
+            terminal.print_json({"page": str(page), "samples": count})
+        else:
+            terminal.print_line(f"{count} samples are in {page}; open it, and save the labels.")
+        return
+    told = read_audit(cleaning, sorted_into, labels)
+    if as_json:
+        terminal.print_json(told.to_dict())
+    else:
+        terminal.print_line(told.told())
+
+
 def _engine(name: EngineName, workers: int, address: str | None) -> Engine:
     from safelight.alignment.training_data.engines import local, ray
 
@@ -170,15 +221,20 @@ def _sort(
     cleaning: Cleaning, policy: Policy, out: Path, least: Action, copies: tuple[bool, bool], as_json: bool
 ) -> None:
     """``copies`` are of what stays and of what goes."""
-    counts = cleaning.sort(policy, out, least)
+    from safelight.evaluation.cleaning import write_report
+
+    tally = cleaning.sort(policy, out, least)
     for wanted, kept in zip(copies, (True, False), strict=True):
         if wanted:
             with terminal.counting("Copying shards", None, as_json) as tell:
                 cleaning.copy(policy, out, kept, least, tell)
+    report = write_report(cleaning, tally, out)
+    counts = tally.summary()
     if as_json:
-        terminal.print_json({"out": str(out), **counts})
+        terminal.print_json({"out": str(out), "report": str(report), **counts})
         return
     why = ", ".join(f"{name} {count}" for name, count in counts["rejected"].items())
     terminal.print_line(f"{counts.get('kept', 0)} of {counts['samples']} samples stay.")
     if why:
         terminal.print_line(f"Rejected: {why}.")
+    terminal.print_line(f"More in {report}.")

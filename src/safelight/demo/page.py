@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -13,10 +11,9 @@ from typing import TYPE_CHECKING
 from safelight.demo.exhibit import Exhibit, Outcome, counts
 from safelight.demo.prompts import Kind
 from safelight.types import Box, CategoryScore, Finding, Span, Verdict
+from safelight.web_page import data_uri, framed, template
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from safelight.policy import Policy
 
 _FOLDER = Path(__file__).parent
@@ -38,18 +35,19 @@ def write_page(
     """Write the page about ``exhibits``, under the headings of their kinds, to ``path``."""
     numbered = {exhibit.prompt: (number, exhibit) for number, exhibit in enumerate(exhibits, 1)}
     sections = [_section(kind, [numbered[prompt] for prompt in kind.prompts], policy) for kind in kinds]
-    page = _template("page.html").substitute(
+    body = _template("page.html").substitute(
         count=len(exhibits),
         counts=_counts(exhibits),
         faults=_faults(exhibits),
         sections="\n".join(sections),
         footer=escape(footer),
     )
-    path.write_text(page, "utf-8")
+    style = (_FOLDER / "page.css").read_text("utf-8")
+    path.write_text(framed("Safelight: the demo", style, body), "utf-8")
 
 
 def _template(name: str) -> Template:
-    return Template((_FOLDER / name).read_text("utf-8"))
+    return template(_FOLDER / name)
 
 
 def _counts(exhibits: Sequence[Exhibit]) -> str:
@@ -90,7 +88,7 @@ def _card(number: int, exhibit: Exhibit, policy: Policy) -> str:
         outcome=exhibit.outcome,
         prompt=_marked(exhibit),
         why=escape(exhibit.prompt.why),
-        picture=_data_uri(exhibit.picture),
+        picture=data_uri(exhibit.picture),
         alt=escape(f"A cartoon: {exhibit.truth}", quote=True),
         boxes=_boxes(exhibit),
         answer=_answer(exhibit),
@@ -148,7 +146,7 @@ def _box(label: str, box: Box, blamed: bool) -> str:
 def _answer(exhibit: Exhibit) -> str:
     if exhibit.released:
         alt = "Another picture, without the harm." if exhibit.led else "The same picture."
-        return f'<img src="{_data_uri(exhibit.released)}" alt="{alt}" width="64" height="64">'
+        return f'<img src="{data_uri(exhibit.released)}" alt="{alt}" width="64" height="64">'
     where = "the prompt" if exhibit.deciding.stage == "prompt" else "the picture"
     return f'<div class="withheld"><b>Withheld</b>{escape(where)} is not allowed</div>'
 
@@ -187,9 +185,3 @@ def _threshold(policy: Policy, category: str, verdict: Verdict) -> float | None:
 
 def _time(ms: float) -> str:
     return f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"
-
-
-def _data_uri(image: Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

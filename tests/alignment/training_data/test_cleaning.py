@@ -48,7 +48,7 @@ def _clean(pictures: Path, policy: Path, out: Path, engine: Any = None) -> dict[
     work = engine or (lambda task, shards, tell: run_local(task, shards, 2, tell))
     screens = partial(colours, policy)
     cleaning.screen(partial(shards_of, str(pictures)), screens, {"source": str(pictures)}, work)
-    return cleaning.sort(Policy.load(policy), out)
+    return cleaning.sort(Policy.load(policy), out).summary()
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -89,8 +89,8 @@ def test_other_thresholds_are_applied_without_another_look(
         path.unlink()
     policy.write_text(POLICY.replace("review = 0.3, block = 0.6", "review = 0.5, block = 0.9"))
     cleaning, loaded = Cleaning(tmp_path / "out"), Policy.load(policy)
-    assert cleaning.sort(loaded, tmp_path / "same")["rejected"]["violence"] == 7
-    milder = cleaning.sort(loaded, tmp_path / "milder", Action.BLOCK)
+    assert cleaning.sort(loaded, tmp_path / "same").summary()["rejected"]["violence"] == 7
+    milder = cleaning.sort(loaded, tmp_path / "milder", Action.BLOCK).summary()
     assert "violence" not in milder["rejected"]
     assert len(_ids(tmp_path / "milder" / "kept.parquet")) == 62
     with pytest.raises(RequestError, match="everything would be rejected"):
@@ -220,19 +220,19 @@ def test_what_was_found_is_kept_but_for_the_words() -> None:
 
 def test_what_nobody_could_look_at_is_not_kept(policy: Path) -> None:
     loaded = Policy.load(policy)
-    late = decide(_screened(colours=FilterRun("1", 2.0, "it was late.")), loaded)
+    late = decide(_screened(colours=FilterRun("1", 2.0, "it was late.")), loaded).rejection
     assert late is not None
     assert (late.reason, late.detail) == ("unscreened", "it was late.")
-    nobody = decide(Screened("a", "a", "0", None, {}), loaded)
+    nobody = decide(Screened("a", "a", "0", None, {}), loaded).rejection
     assert nobody is not None
     assert nobody.reason == "unscreened"
-    assert decide(_screened(), loaded) is None
+    assert decide(_screened(), loaded).rejection is None
 
 
 def test_the_worst_frame_counts(policy: Path) -> None:
     frames = tuple(
         Found((Finding("red", score, "colours"),), frame=i) for i, score in enumerate((0.1, 0.7, 0.4))
     )
-    rejection = decide(Screened("a", "a", "0", None, {"image": frames}), Policy.load(policy))
+    rejection = decide(Screened("a", "a", "0", None, {"image": frames}), Policy.load(policy)).rejection
     assert rejection is not None
     assert rejection.score == 0.7

@@ -52,7 +52,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _clean(pictures: Path, policy: Path, out: Path, engine: Any) -> dict[str, Any]:
     cleaning = Cleaning(out)
     cleaning.screen(partial(shards_of, str(pictures)), partial(colours, policy), {}, engine)
-    return cleaning.sort(Policy.load(policy), out)
+    return cleaning.sort(Policy.load(policy), out).summary()
 
 
 def test_it_gives_the_same_as_this_machine_though_a_node_dies(

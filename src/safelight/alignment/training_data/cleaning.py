@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from safelight.alignment.training_data.caption_groups import CaptionGroups
 from safelight.alignment.training_data.copies import copy_samples
-from safelight.alignment.training_data.decision import Rejection, decide
+from safelight.alignment.training_data.decision import Decision, decide
 from safelight.alignment.training_data.findings import Screened
 from safelight.alignment.training_data.manifest import KEPT, write_manifests
 from safelight.alignment.training_data.plan import count_shards, read_plan, write_plan
 from safelight.alignment.training_data.row_file import count_rows, rows_in
-from safelight.alignment.training_data.sample import Shard
+from safelight.alignment.training_data.sample import Sample, Shard
 from safelight.alignment.training_data.shard_screening import Screens, findings_of
+from safelight.alignment.training_data.tally import Tally
 from safelight.alignment.training_data.worker import Task
 from safelight.errors import MissingExtraError, RequestError, first_line
 from safelight.policy import Policy
@@ -46,15 +48,17 @@ class Cleaning:
         settings: Mapping[str, Any],
         engine: Engine,
         tell: Callable[[int], None] = lambda _: None,
+        groups: CaptionGroups | None = None,
     ) -> None:
         """Looks at every sample of ``shards`` with ``screens``, which each worker makes for itself.
 
-        ``settings`` say what is looked at and how. Raises ``RequestError`` if the folder has the findings of
-        other settings, or another program writes to it.
+        ``settings`` say what is looked at and how; ``groups`` of captions are counted apart. Raises
+        ``RequestError`` if the folder has the findings of other settings, or another program writes to it.
         """
         with self._locked():
-            mine = screens()
-            self._check_settings({**settings, _FILTERS: _filters(mine.policy), "versions": mine.versions()})
+            mine, counted_apart = screens(), groups or CaptionGroups.load()
+            how = {_FILTERS: _filters(mine.policy), "versions": mine.versions()}
+            self._check_settings({**settings, **how, "groups": counted_apart.to_settings()})
             plan = self._planned(shards)
             findings = self.folder / _FINDINGS
             findings.mkdir(exist_ok=True)
@@ -66,10 +70,10 @@ class Cleaning:
                 done[number] = samples
                 tell(sum(done.values()))
 
-            engine(Task(screens, findings.absolute()), left, counted)
+            engine(Task(screens, findings.absolute(), counted_apart), left, counted)
 
-    def sort(self, policy: Policy, out: Path, least: Action = Action.REVIEW) -> dict[str, Any]:
-        """Writes the manifests that ``policy`` makes of the findings into ``out``; gives the counts.
+    def sort(self, policy: Policy, out: Path, least: Action = Action.REVIEW) -> Tally:
+        """Writes the manifests that ``policy`` makes of the findings into ``out``; gives the numbers.
 
         Raises ``RequestError`` if not all shards were screened, or not with the policy's filters.
         """
@@ -83,9 +87,9 @@ class Cleaning:
             )
         with _writing(out):
             out.mkdir(parents=True, exist_ok=True)
-            counts = write_manifests(out, self._decided(policy, least), policy.id)
-            (out / _SUMMARY).write_text(json.dumps({"policy": policy.id, **counts}, indent=2) + "\n")
-        return counts
+            tally = write_manifests(out, self._decided(policy, least), policy.id)
+            (out / _SUMMARY).write_text(json.dumps({"policy": policy.id, **tally.summary()}, indent=2) + "\n")
+        return tally
 
     def copy(
         self,
@@ -104,13 +108,26 @@ class Cleaning:
 
         def ids(number: int) -> set[str]:
             rows = map(Screened.of_row, rows_in(files[number]))
-            return {each.id for each in rows if (decide(each, policy, least) is None) is kept}
+            return {each.id for each in rows if (decide(each, policy, least).rejection is None) is kept}
 
         folder = out / ("clean" if kept else "quarantine")
         with _writing(out):
             version = sha256((out / KEPT).read_bytes()).hexdigest()
             copy_samples(read_plan(self.folder / _PLAN), ids, folder, version, tell)
         return folder
+
+    def samples(self, ids: Set[str]) -> Iterator[Sample]:
+        """Those with these ids, read again from the data, in order; what is not there any more comes with a
+        problem or not at all."""
+        plan = read_plan(self.folder / _PLAN)
+        for number, path in enumerate(self._files()):
+            left = {row["id"] for row in rows_in(path, ["id"])} & ids
+            for sample in plan[number].samples() if left else ():
+                if sample.id in left:
+                    left.remove(sample.id)
+                    yield sample
+                if not left:
+                    break
 
     def screened(self) -> Iterator[Screened]:
         """Every sample in order. Raises ``RequestError`` if some were not looked at, or two have one id."""
@@ -122,7 +139,7 @@ class Cleaning:
                 seen.add(row["id"])
                 yield Screened.of_row(row)
 
-    def _decided(self, policy: Policy, least: Action) -> Iterator[tuple[Screened, Rejection | None]]:
+    def _decided(self, policy: Policy, least: Action) -> Iterator[tuple[Screened, Decision]]:
         return ((each, decide(each, policy, least)) for each in self.screened())
 
     def _files(self) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from safelight.alignment.training_data.findings import Screened
@@ -26,11 +27,27 @@ class Rejection:
     filter: str | None = None
 
 
-def decide(screened: Screened, policy: Policy, least: Action = Action.REVIEW) -> Rejection | None:
-    """None if it stays; from the action ``least`` on it is rejected, and where nobody could look at it."""
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """No ``rejection`` if it stays. ``scores`` are the highest of each category that was seen."""
+
+    rejection: Rejection | None
+    scores: Mapping[str, float]
+
+
+def decide(screened: Screened, policy: Policy, least: Action = Action.REVIEW) -> Decision:
+    """From the action ``least`` on a sample is rejected, and where nobody could look at it."""
     if screened.problem:
-        return Rejection(UNREADABLE, screened.problem)
+        return Decision(Rejection(UNREADABLE, screened.problem), {})
     verdicts = [_judged(policy, stage, each) for stage, every in screened.found.items() for each in every]
+    scores: dict[str, float] = {}
+    for verdict in verdicts:
+        for name, seen in verdict.categories.items():
+            scores[name] = max(seen.score, scores.get(name, 0.0))
+    return Decision(_rejection(verdicts, least), scores)
+
+
+def _rejection(verdicts: Sequence[Verdict], least: Action) -> Rejection | None:
     worst = max(verdicts, key=badness, default=None)
     if worst is None:
         return Rejection(UNSCREENED, "no filter looked at it.")

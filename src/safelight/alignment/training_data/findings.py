@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Screened:
     """One sample: its picture's hash, and what was found in its caption, in each frame, and in both together.
 
-    ``problem`` is why it could not be read at all.
+    ``problem`` is why it could not be read at all; ``groups`` are those of its caption, None without one.
     """
 
     id: str
@@ -25,6 +25,7 @@ class Screened:
     sha256: str | None = None
     problem: str | None = None
     found: Mapping[Stage, tuple[Found, ...]] = field(default_factory=dict)
+    groups: tuple[str, ...] | None = None
 
     def to_row(self) -> dict[str, Any]:
         """JSON-ready; without the words of a caption, which are personal."""
@@ -34,6 +35,7 @@ class Screened:
             "key": self.key,
             "sha256": self.sha256,
             "problem": self.problem,
+            "groups": None if self.groups is None else list(self.groups),
             "found": found,
         }
 
@@ -43,7 +45,8 @@ class Screened:
         for each in row["found"]:
             found.setdefault(each["stage"], []).append(_found(each))
         by_stage = {stage: tuple(every) for stage, every in found.items()}
-        return cls(row["id"], row["key"], row["sha256"], row["problem"], by_stage)
+        groups = None if row["groups"] is None else tuple(row["groups"])
+        return cls(row["id"], row["key"], row["sha256"], row["problem"], by_stage, groups)
 
 
 def schema() -> Schema:
@@ -62,9 +65,8 @@ def schema() -> Schema:
             ("findings", pa.list_(finding)),
         ]
     )
-    return pa.schema(
-        [("id", text), ("key", text), ("sha256", text), ("problem", text), ("found", pa.list_(found))]
-    )
+    told = [(name, text) for name in ("id", "key", "sha256", "problem")]
+    return pa.schema([*told, ("groups", pa.list_(text)), ("found", pa.list_(found))])
 
 
 def _row(stage: Stage, found: Found) -> dict[str, Any]:

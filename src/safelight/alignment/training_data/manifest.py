@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safelight.alignment.training_data.decision import Rejection
+from safelight.alignment.training_data.decision import Decision, Rejection
 from safelight.alignment.training_data.findings import Screened
 from safelight.alignment.training_data.row_file import RowFile
+from safelight.alignment.training_data.tally import Tally
 
 if TYPE_CHECKING:
     from pyarrow import Schema
@@ -18,27 +18,19 @@ if TYPE_CHECKING:
 KEPT, REJECTED = "kept.parquet", "rejected.parquet"
 
 
-def write_manifests(
-    folder: Path, decided: Iterable[tuple[Screened, Rejection | None]], policy: str
-) -> dict[str, Any]:
-    """Both, each at once or not at all; gives how many samples there are of each kind."""
-    counts: Counter[str] = Counter()
-    categories: Counter[str] = Counter()
+def write_manifests(folder: Path, decided: Iterable[tuple[Screened, Decision]], policy: str) -> Tally:
+    """Both, each at once or not at all."""
+    tally = Tally(policy)
     with ExitStack() as stack:
         kept = stack.enter_context(RowFile(folder / KEPT, _kept()))
         rejected = stack.enter_context(RowFile(folder / REJECTED, _rejected()))
-        for screened, rejection in decided:
-            counts[rejection.reason if rejection else "kept"] += 1
-            if rejection is None:
+        for screened, decision in decided:
+            tally.add(screened, decision)
+            if decision.rejection is None:
                 kept.add({"id": screened.id, "key": screened.key})
             else:
-                categories[rejection.category or rejection.reason] += 1
-                rejected.add(_row(screened, rejection, policy))
-    return {
-        "samples": counts.total(),
-        **dict(sorted(counts.items())),
-        "rejected": dict(categories.most_common()),
-    }
+                rejected.add(_row(screened, decision.rejection, policy))
+    return tally
 
 
 def _row(screened: Screened, rejection: Rejection, policy: str) -> dict[str, Any]:

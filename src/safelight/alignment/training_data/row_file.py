@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -51,11 +51,12 @@ class RowFile:
             self._rows = []
 
 
-def rows_in(path: Path) -> Iterator[dict[str, Any]]:
+def rows_in(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """All columns or these."""
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(_ROWS):
+        for batch in file.iter_batches(_ROWS, columns=columns):
             yield from batch.to_pylist()
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from safelight.alignment.training_data.caption_groups import CaptionGroups
 from safelight.alignment.training_data.findings import Screened, schema
 from safelight.alignment.training_data.journal import Journal
 from safelight.alignment.training_data.row_file import RowFile
@@ -41,8 +42,9 @@ class ShardScreening:
     that scores are the same to the last bit.
     """
 
-    def __init__(self, screens: Screens, folder: Path) -> None:
+    def __init__(self, screens: Screens, folder: Path, groups: CaptionGroups) -> None:
         self._screens = screens
+        self._groups = groups
         self._stages = screens.versions().keys()
         self._folder = folder
 
@@ -90,7 +92,17 @@ class ShardScreening:
             "image": images,
             "pair": pairs,
         }
-        return [_screened(each, by_stage) for each in samples]
+        return [self._screened(each, by_stage) for each in samples]
+
+    def _screened(self, sample: Sample, by_stage: dict[Stage, dict[str, tuple[Found, ...]]]) -> Screened:
+        groups = tuple(self._groups.of(sample.caption)) if sample.caption else None
+        if sample.picture is None or sample.problem:
+            why = sample.problem or "there is no picture."
+            return Screened(sample.id, sample.key, problem=why, groups=groups)
+        found = {stage: mine[sample.id] for stage, mine in by_stage.items() if sample.id in mine}
+        if problem := next(filter(None, map(_problem, found.values())), None):
+            return Screened(sample.id, sample.key, problem=problem, groups=groups)
+        return Screened(sample.id, sample.key, sha256(sample.picture).hexdigest(), None, found, groups)
 
     def _found(
         self, stage: Stage, samples: Sequence[Sample], items: Sequence[Any]
@@ -111,15 +123,6 @@ def journal_of(folder: Path, number: int) -> Path:
 
 def _one_by_one(journal: Journal) -> bool:
     return journal.rows % _BATCH != 0 or journal.deaths >= _DEATHS
-
-
-def _screened(sample: Sample, by_stage: dict[Stage, dict[str, tuple[Found, ...]]]) -> Screened:
-    if sample.picture is None or sample.problem:
-        return Screened(sample.id, sample.key, problem=sample.problem or "there is no picture.")
-    found = {stage: mine[sample.id] for stage, mine in by_stage.items() if sample.id in mine}
-    if problem := next(filter(None, map(_problem, found.values())), None):
-        return Screened(sample.id, sample.key, problem=problem)
-    return Screened(sample.id, sample.key, sha256(sample.picture).hexdigest(), None, found)
 
 
 def _problem(found: Sequence[Found]) -> str | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from safelight.alignment.training_data.caption_groups import CaptionGroups
 from safelight.alignment.training_data.journal import Journal
 from safelight.alignment.training_data.sample import Shard
 from safelight.alignment.training_data.shard_screening import Screens, ShardScreening, journal_of
@@ -23,10 +24,11 @@ Tell = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Task:
-    """How to make the screens, anywhere; and where what they find is written."""
+    """How to make the screens, anywhere; where what they find is written; and the groups of captions."""
 
     screens: Callable[[], Screens]
     folder: Path
+    groups: CaptionGroups = field(default_factory=CaptionGroups.load)
 
 
 class Worker:
@@ -99,7 +101,7 @@ def _serve(link: Connection, task: Task) -> None:
     """Until the other end is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        screening = ShardScreening(task.screens(), task.folder)
+        screening = ShardScreening(task.screens(), task.folder, task.groups)
         link.send(("ready", 0))
         while True:
             number, shard = link.recv()

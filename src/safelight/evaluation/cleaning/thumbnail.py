@@ -1,0 +1,24 @@
+"""Small pictures for pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from safelight.errors import ImageError
+from safelight.pictures import open_picture
+from safelight.web_page import data_uri
+
+if TYPE_CHECKING:
+    from safelight.alignment.training_data.sample import Sample
+
+
+def thumbnail(sample: Sample, side: int = 320) -> str:
+    """The ``src`` of a copy no wider and no higher than ``side``; "" where it cannot be read."""
+    try:
+        first = next(iter(open_picture(sample.picture)), None) if sample.picture else None
+    except ImageError:
+        return ""
+    if first is None:
+        return ""
+    first.thumbnail((side, side))
+    return data_uri(first, "JPEG")
