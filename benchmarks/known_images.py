@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.Image import Resampling, Transpose
 
-from safelight.filters.image.hash_index import MOST_BITS, HashIndex
+from safelight.hashing.hash_index import MOST_BITS, HashIndex
 from safelight.filters.image.hash_lists import HashList
 from safelight.filters.image.known_image import KnownImage
-from safelight.filters.image.pdq import PdqHasher
+from safelight.hashing.pdq import PdqHasher
 from safelight.storybook import Storybook
 from timing import cores
 

@@ -27,6 +27,7 @@ LAYERS = [
         "model_files",
         "noise_schedule",
         "replaced",
+        "hashing",
         "weights",
         "web_page",
     },

@@ -50,6 +50,20 @@ class EngineName(StrEnum):
     RAY = "ray"
 
 
+class DuplicatesName(StrEnum):
+    """Pictures that are there already."""
+
+    KEEP = "keep"
+    EXACT = "exact"
+    NEAR = "near"
+
+
+DuplicatesOption = Annotated[
+    DuplicatesName,
+    typer.Option(
+        "--duplicates", help="What goes as well: the same file again, or what looks the same (PDQ)."
+    ),
+]
 PolicyName = Annotated[str, typer.Option(help="A packaged policy or a TOML file.")]
 Out = Annotated[Path, typer.Option(help="Folder for what is found and decided.", show_default=False)]
 RejectFrom = Annotated[Action, typer.Option(help="The mildest action of the policy that rejects a sample.")]
@@ -86,6 +100,7 @@ def clean_data(
     picture: Picture = None,
     caption: Caption = None,
     reject_from: RejectFrom = Action.REVIEW,
+    duplicates: DuplicatesOption = DuplicatesName.KEEP,
     write_clean: WriteClean = False,
     write_quarantine: WriteQuarantine = False,
     workers: Workers = 0,
@@ -133,8 +148,10 @@ def clean_data(
             _engine(engine, workers or os.cpu_count() or 1, address),
             tell,
             CaptionGroups.load(groups),
+            duplicates is DuplicatesName.NEAR,
         )
-    _sort(cleaning, loaded, out, reject_from, (write_clean, write_quarantine), as_json)
+    copies = (write_clean, write_quarantine)
+    _sort(cleaning, loaded, out, reject_from, duplicates, copies, as_json)
 
 
 @clean.command("sort")
@@ -143,6 +160,7 @@ def sort(
     out: Out,
     policy: PolicyName = "general",
     reject_from: RejectFrom = Action.REVIEW,
+    duplicates: DuplicatesOption = DuplicatesName.KEEP,
     write_clean: WriteClean = False,
     write_quarantine: WriteQuarantine = False,
     as_json: AsJson = False,
@@ -155,7 +173,7 @@ def sort(
     from safelight.policy import Policy
 
     copies = (write_clean, write_quarantine)
-    _sort(Cleaning(folder), Policy.load(policy), out, reject_from, copies, as_json)
+    _sort(Cleaning(folder), Policy.load(policy), out, reject_from, duplicates, copies, as_json)
 
 
 @clean.command("audit")
@@ -218,16 +236,23 @@ def _anywhere(policy: str) -> str:
 
 
 def _sort(
-    cleaning: Cleaning, policy: Policy, out: Path, least: Action, copies: tuple[bool, bool], as_json: bool
+    cleaning: Cleaning,
+    policy: Policy,
+    out: Path,
+    least: Action,
+    duplicates: DuplicatesName,
+    copies: tuple[bool, bool],
+    as_json: bool,
 ) -> None:
     """``copies`` are of what stays and of what goes."""
+    from safelight.alignment.training_data.duplicates import Duplicates
     from safelight.evaluation.cleaning import write_report
 
-    tally = cleaning.sort(policy, out, least)
+    tally = cleaning.sort(policy, out, least, Duplicates(duplicates))
     for wanted, kept in zip(copies, (True, False), strict=True):
         if wanted:
             with terminal.counting("Copying shards", None, as_json) as tell:
-                cleaning.copy(policy, out, kept, least, tell)
+                cleaning.copy(out, kept, tell)
     report = write_report(cleaning, tally, out)
     counts = tally.summary()
     if as_json:

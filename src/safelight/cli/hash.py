@@ -13,7 +13,7 @@ from safelight.errors import ImageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from safelight.filters.image.pdq import Pdq
+    from safelight.hashing.pdq import Pdq
 
 _WRONG = 2
 
@@ -34,7 +34,7 @@ def hash_pictures(
       safelight hash pictures/ > ours.jsonl
     """
     from safelight.cli.items import read_items
-    from safelight.filters.image.pdq import PdqHasher
+    from safelight.hashing.pdq import PdqHasher
     from safelight.pictures import open_picture
 
     hasher, failed = PdqHasher(), False
@@ -52,7 +52,7 @@ def hash_pictures(
 
 
 def _hashes(view: Image, pdq: Pdq) -> dict[str, Any]:
-    from safelight.filters.image.pdq import LEAST_QUALITY
+    from safelight.hashing.pdq import LEAST_QUALITY
 
     return {
         "pdq": pdq.hex if pdq.quality >= LEAST_QUALITY else None,

@@ -6,15 +6,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from safelight.alignment.training_data.caption_groups import CaptionGroups
 from safelight.alignment.training_data.copies import copy_samples
-from safelight.alignment.training_data.decision import Decision, decide
+from safelight.alignment.training_data.decision import Decision, decide, duplicate
+from safelight.alignment.training_data.duplicates import Duplicates, first_of
 from safelight.alignment.training_data.findings import Screened
-from safelight.alignment.training_data.manifest import KEPT, write_manifests
+from safelight.alignment.training_data.manifest import KEPT, REJECTED, write_manifests
 from safelight.alignment.training_data.plan import count_shards, read_plan, write_plan
 from safelight.alignment.training_data.row_file import count_rows, rows_in
 from safelight.alignment.training_data.sample import Sample, Shard
@@ -22,6 +22,7 @@ from safelight.alignment.training_data.shard_screening import Screens, findings_
 from safelight.alignment.training_data.tally import Tally
 from safelight.alignment.training_data.worker import Task
 from safelight.errors import MissingExtraError, RequestError, first_line
+from safelight.model_files import file_sha256
 from safelight.policy import Policy
 from safelight.types import Action
 
@@ -29,7 +30,7 @@ from safelight.types import Action
 Engine = Callable[[Task, Mapping[int, Shard], Callable[[int, int], None]], None]
 
 _SETTINGS, _PLAN, _FINDINGS, _SUMMARY = "settings.json", "plan.jsonl", "findings", "summary.json"
-_FILTERS = "filters"
+_FILTERS, _HASHED = "filters", "hashed"
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,19 @@ class Cleaning:
         engine: Engine,
         tell: Callable[[int], None] = lambda _: None,
         groups: CaptionGroups | None = None,
+        hashed: bool = False,
     ) -> None:
         """Looks at every sample of ``shards`` with ``screens``, which each worker makes for itself.
 
-        ``settings`` say what is looked at and how; ``groups`` of captions are counted apart. Raises
-        ``RequestError`` if the folder has the findings of other settings, or another program writes to it.
+        ``settings`` say what is looked at and how; ``groups`` of captions are counted apart; ``hashed``
+        pictures can be compared by what they look like. Raises ``RequestError`` if the folder has the
+        findings of other settings, or another program writes to it.
         """
         with self._locked():
             mine, counted_apart = screens(), groups or CaptionGroups.load()
             how = {_FILTERS: _filters(mine.policy), "versions": mine.versions()}
-            self._check_settings({**settings, **how, "groups": counted_apart.to_settings()})
+            how |= {"groups": counted_apart.to_settings(), _HASHED: hashed}
+            self._check_settings({**settings, **how})
             plan = self._planned(shards)
             findings = self.folder / _FINDINGS
             findings.mkdir(exist_ok=True)
@@ -70,50 +74,63 @@ class Cleaning:
                 done[number] = samples
                 tell(sum(done.values()))
 
-            engine(Task(screens, findings.absolute(), counted_apart), left, counted)
+            engine(Task(screens, findings.absolute(), counted_apart, hashed), left, counted)
 
-    def sort(self, policy: Policy, out: Path, least: Action = Action.REVIEW) -> Tally:
+    def sort(
+        self,
+        policy: Policy,
+        out: Path,
+        least: Action = Action.REVIEW,
+        duplicates: Duplicates = Duplicates.KEEP,
+    ) -> Tally:
         """Writes the manifests that ``policy`` makes of the findings into ``out``; gives the numbers.
 
-        Raises ``RequestError`` if not all shards were screened, or not with the policy's filters.
+        Raises ``RequestError`` if not all shards were screened, or not with the policy's filters, or not
+        hashed for near duplicates.
         """
         self._files()
         if least is Action.ALLOW:
             raise RequestError("everything would be rejected from allow on; give a severer action.")
-        if (self._settings() or {}).get(_FILTERS) != _filters(policy):
+        settings = self._settings() or {}
+        if settings.get(_FILTERS) != _filters(policy):
             raise RequestError(
                 f'the policy "{policy.name}" has other filters than those that looked at the data; '
                 "clean it again."
             )
+        if duplicates is Duplicates.NEAR and not settings.get(_HASHED):
+            raise RequestError("the pictures were not hashed; clean the data again with --duplicates near.")
         with _writing(out):
             out.mkdir(parents=True, exist_ok=True)
-            tally = write_manifests(out, self._decided(policy, least), policy.id)
+            tally = write_manifests(out, self._decided(policy, least, duplicates), policy.id)
             (out / _SUMMARY).write_text(json.dumps({"policy": policy.id, **tally.summary()}, indent=2) + "\n")
         return tally
 
-    def copy(
-        self,
-        policy: Policy,
-        out: Path,
-        kept: bool,
-        least: Action = Action.REVIEW,
-        tell: Callable[[int], None] = lambda _: None,
-    ) -> Path:
-        """Copies what stays into ``out / "clean"``, or what goes into ``out / "quarantine"``, after ``sort``.
+    def copy(self, out: Path, kept: bool, tell: Callable[[int], None] = lambda _: None) -> Path:
+        """Copies what stays as ``sort`` wrote it to ``out`` into ``out / "clean"``, or what goes into
+        ``out / "quarantine"``.
 
         In shards as they come; told how many are done. A copy that was stopped goes on. Raises
-        ``RequestError`` as ``sort``.
+        ``RequestError`` for a folder in which nothing was sorted.
         """
-        files = self._files()
+        files, manifest = self._files(), out / (KEPT if kept else REJECTED)
+        if not manifest.exists():
+            raise RequestError(f"{out} has no manifests in it; sort the data first.")
+        listed = (row["id"] for row in rows_in(manifest, ["id"]))
+        following = next(listed, None)
 
         def ids(number: int) -> set[str]:
-            rows = map(Screened.of_row, rows_in(files[number]))
-            return {each.id for each in rows if (decide(each, policy, least).rejection is None) is kept}
+            """The manifest is in the order of the shards."""
+            nonlocal following
+            mine = set()
+            for row in rows_in(files[number], ["id"]):
+                if row["id"] == following:
+                    mine.add(following)
+                    following = next(listed, None)
+            return mine
 
         folder = out / ("clean" if kept else "quarantine")
         with _writing(out):
-            version = sha256((out / KEPT).read_bytes()).hexdigest()
-            copy_samples(read_plan(self.folder / _PLAN), ids, folder, version, tell)
+            copy_samples(read_plan(self.folder / _PLAN), ids, folder, file_sha256(manifest), tell)
         return folder
 
     def samples(self, ids: Set[str]) -> Iterator[Sample]:
@@ -139,8 +156,16 @@ class Cleaning:
                 seen.add(row["id"])
                 yield Screened.of_row(row)
 
-    def _decided(self, policy: Policy, least: Action) -> Iterator[tuple[Screened, Decision]]:
-        return ((each, decide(each, policy, least)) for each in self.screened())
+    def _decided(
+        self, policy: Policy, least: Action, duplicates: Duplicates
+    ) -> Iterator[tuple[Screened, Decision]]:
+        def decided() -> Iterator[tuple[Screened, Decision]]:
+            return ((each, decide(each, policy, least)) for each in self.screened())
+
+        kept = ((i, each) for i, (each, made) in enumerate(decided()) if made.rejection is None)
+        firsts = first_of(kept, duplicates)
+        for number, (each, made) in enumerate(decided()):
+            yield each, duplicate(made, firsts[number]) if number in firsts else made
 
     def _files(self) -> list[Path]:
         count = self._count()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from itertools import groupby
 from pathlib import Path
@@ -32,7 +33,8 @@ def copy_samples(
     version: str,
     tell: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """The samples of each shard, by number, with these ``ids``; told after each of its files is complete.
+    """The samples of each shard, by number, with these ``ids``, which are asked for in order; told after each
+    file of the data is complete.
 
     Goes on with what was begun for the same ``version`` of the ids, and replaces what is there of another.
     ``folder`` has all of it or is not there. A file of which nothing can be read is not copied.
@@ -46,10 +48,11 @@ def copy_samples(
         _note(part, version)
     before = set(_done(part)[1:])
     for name, numbers in _files(plan):
-        if name not in before:
-            shards = [plan[number] for number in numbers]
-            if copy := _COPY.get(type(shards[0])):
-                copy(((plan[number], ids(number)) for number in numbers), part)
+        wanted = ((plan[number], ids(number)) for number in numbers)
+        if name in before or not (copy := _COPY.get(type(plan[numbers[0]]))):
+            deque(wanted, maxlen=0)
+        else:
+            copy(wanted, part)
             _note(part, name)
         tell(numbers[-1] + 1)
     with placed(part, _DONE) as file:

@@ -9,14 +9,14 @@ from safelight.alignment.training_data.findings import Screened
 from safelight.policy import Policy
 from safelight.types import Action, Found, Stage, Verdict, badness
 
-HARMFUL, UNREADABLE, UNSCREENED = "harmful", "unreadable", "unscreened"
+HARMFUL, UNREADABLE, UNSCREENED, DUPLICATE = "harmful", "unreadable", "unscreened", "duplicate"
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """Why a sample does not stay.
 
-    ``reason`` is one of three words, ``detail`` a sentence. ``category``, ``score`` and ``filter`` are of
+    ``reason`` is one of four words, ``detail`` a sentence. ``category``, ``score`` and ``filter`` are of
     what counted most; None where it was not harm.
     """
 
@@ -45,6 +45,11 @@ def decide(screened: Screened, policy: Policy, least: Action = Action.REVIEW) ->
         for name, seen in verdict.categories.items():
             scores[name] = max(seen.score, scores.get(name, 0.0))
     return Decision(_rejection(verdicts, least), scores)
+
+
+def duplicate(decision: Decision, first: str) -> Decision:
+    """Of a sample that would stay, were ``first`` not there."""
+    return Decision(Rejection(DUPLICATE, f"its picture is that of {first}."), decision.scores)
 
 
 def _rejection(verdicts: Sequence[Verdict], least: Action) -> Rejection | None:

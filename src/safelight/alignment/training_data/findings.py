@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Screened:
-    """One sample: its picture's hash, and what was found in its caption, in each frame, and in both together.
+    """One sample: its picture's hashes, and what was found in its caption, in each frame and in both.
 
-    ``problem`` is why it could not be read at all; ``groups`` are those of its caption, None without one.
+    ``pdq`` is in hex, of pictures in which there is enough to see, if it was asked for; ``problem`` is why it
+    could not be read at all; ``groups`` are those of its caption, None without one.
     """
 
     id: str
@@ -25,6 +26,7 @@ class Screened:
     sha256: str | None = None
     problem: str | None = None
     found: Mapping[Stage, tuple[Found, ...]] = field(default_factory=dict)
+    pdq: str | None = None
     groups: tuple[str, ...] | None = None
 
     def to_row(self) -> dict[str, Any]:
@@ -34,6 +36,7 @@ class Screened:
             "id": self.id,
             "key": self.key,
             "sha256": self.sha256,
+            "pdq": self.pdq,
             "problem": self.problem,
             "groups": None if self.groups is None else list(self.groups),
             "found": found,
@@ -46,7 +49,7 @@ class Screened:
             found.setdefault(each["stage"], []).append(_found(each))
         by_stage = {stage: tuple(every) for stage, every in found.items()}
         groups = None if row["groups"] is None else tuple(row["groups"])
-        return cls(row["id"], row["key"], row["sha256"], row["problem"], by_stage, groups)
+        return cls(row["id"], row["key"], row["sha256"], row["problem"], by_stage, row["pdq"], groups)
 
 
 def schema() -> Schema:
@@ -65,7 +68,7 @@ def schema() -> Schema:
             ("findings", pa.list_(finding)),
         ]
     )
-    told = [(name, text) for name in ("id", "key", "sha256", "problem")]
+    told = [(name, text) for name in ("id", "key", "sha256", "pdq", "problem")]
     return pa.schema([*told, ("groups", pa.list_(text)), ("found", pa.list_(found))])
 
 

@@ -13,6 +13,8 @@ from safelight.alignment.training_data.findings import Screened, schema
 from safelight.alignment.training_data.journal import Journal
 from safelight.alignment.training_data.row_file import RowFile
 from safelight.alignment.training_data.sample import Sample, Shard
+from safelight.hashing.pdq import LEAST_QUALITY, PdqHasher
+from safelight.pictures import open_picture
 from safelight.policy import Policy
 from safelight.types import Found, Stage
 
@@ -42,8 +44,11 @@ class ShardScreening:
     that scores are the same to the last bit.
     """
 
-    def __init__(self, screens: Screens, folder: Path, groups: CaptionGroups) -> None:
+    def __init__(
+        self, screens: Screens, folder: Path, groups: CaptionGroups, hasher: PdqHasher | None = None
+    ) -> None:
         self._screens = screens
+        self._hasher = hasher
         self._groups = groups
         self._stages = screens.versions().keys()
         self._folder = folder
@@ -102,7 +107,16 @@ class ShardScreening:
         found = {stage: mine[sample.id] for stage, mine in by_stage.items() if sample.id in mine}
         if problem := next(filter(None, map(_problem, found.values())), None):
             return Screened(sample.id, sample.key, problem=problem, groups=groups)
-        return Screened(sample.id, sample.key, sha256(sample.picture).hexdigest(), None, found, groups)
+        digest = sha256(sample.picture).hexdigest()
+        return Screened(sample.id, sample.key, digest, None, found, self._pdq(sample.picture), groups)
+
+    def _pdq(self, picture: bytes) -> str | None:
+        """Of its first frame."""
+        first = next(iter(open_picture(picture)), None) if self._hasher else None
+        if self._hasher is None or first is None:
+            return None
+        hashed = self._hasher(first)
+        return hashed.hex if hashed.quality >= LEAST_QUALITY else None
 
     def _found(
         self, stage: Stage, samples: Sequence[Sample], items: Sequence[Any]

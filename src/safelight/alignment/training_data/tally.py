@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from safelight.alignment.training_data.decision import HARMFUL, Decision
+from safelight.alignment.training_data.decision import DUPLICATE, HARMFUL, Decision
 from safelight.alignment.training_data.findings import Screened
 
 # Of scores from 0 to 1.
@@ -45,7 +45,7 @@ class Tally:
         for category, score in decision.scores.items():
             both = self.scores.setdefault(category, ([0] * BINS, [0] * BINS))
             both[rejection is None][min(int(score * BINS), BINS - 1)] += 1
-        if screened.groups is None or (rejection and not harmful):
+        if screened.groups is None or (rejection and rejection.reason not in (HARMFUL, DUPLICATE)):
             return
         for counts in (self.captioned, *(self.groups[name] for name in screened.groups)):
             counts[0] += 1

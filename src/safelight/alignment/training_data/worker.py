@@ -15,6 +15,7 @@ from safelight.alignment.training_data.journal import Journal
 from safelight.alignment.training_data.sample import Shard
 from safelight.alignment.training_data.shard_screening import Screens, ShardScreening, journal_of
 from safelight.errors import RequestError, SafelightError, first_line
+from safelight.hashing.pdq import PdqHasher
 
 # A batch takes seconds; a decoder that never returns is killed.
 _PATIENCE_S = 900.0
@@ -24,11 +25,18 @@ Tell = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Task:
-    """How to make the screens, anywhere; where what they find is written; and the groups of captions."""
+    """How to make the screens, anywhere; where what they find is written; and the groups of captions.
+
+    ``hashed`` pictures can be compared by what they look like.
+    """
 
     screens: Callable[[], Screens]
     folder: Path
     groups: CaptionGroups = field(default_factory=CaptionGroups.load)
+    hashed: bool = False
+
+    def screening(self) -> ShardScreening:
+        return ShardScreening(self.screens(), self.folder, self.groups, PdqHasher() if self.hashed else None)
 
 
 class Worker:
@@ -101,7 +109,7 @@ def _serve(link: Connection, task: Task) -> None:
     """Until the other end is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        screening = ShardScreening(task.screens(), task.folder, task.groups)
+        screening = task.screening()
         link.send(("ready", 0))
         while True:
             number, shard = link.recv()

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from safelight.alignment.text_encoder import Prompts
 
 _OWN = "the method's"
+# Of `safelight evaluate alignment`: some to choose settings by, others to measure with.
+_SEEDS = 12
 
 Method = Annotated[str, typer.Option(help="safetext, des, safe-clip or adversarial.")]
 Unsafe = Annotated[
@@ -151,7 +153,7 @@ def _prompts(
     count: int,
     seed: int,
 ) -> Prompts:
-    """Of the files; without any, of the storybook's own grammar, apart from those of its suites."""
+    """Of the files; without any, of the storybook's own grammar, apart from those that are measured with."""
     from safelight.alignment.text_encoder import Prompts
 
     if any(files):
@@ -172,7 +174,7 @@ def _prompts(
     from safelight.evaluation.alignment import questions
     from safelight.storybook.prompts import training_prompts
 
-    suites = [suite("model"), *questions().values()]  # the first is all the others
-    measured = [case.prompt for each in suites for case in each.cases]
+    asked = [each for seed in range(_SEEDS) for each in questions(seed=seed).values()]
+    measured = [case.prompt for each in (suite("model"), *asked) for case in each.cases]
     own = training_prompts(count, seed, apart=measured, misspell=misspell_somehow)
     return Prompts((), own.safe, own.pairs)

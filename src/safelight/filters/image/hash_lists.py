@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from safelight.errors import FilterError
-from safelight.filters.image.hash_index import HashIndex
-from safelight.filters.image.pdq import Pdq
+from safelight.hashing.hash_index import HashIndex
+from safelight.hashing.pdq import Pdq
 
 # PDQ and SHA-256 are of one length. What does not say which it is counts as both: no picture has the one
 # that was meant for the other.

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safelight.errors import FilterError, no_such
-from safelight.filters.image.hash_index import MOST_BITS
 from safelight.filters.image.hash_lists import HashList
-from safelight.filters.image.pdq import LEAST_QUALITY, PdqHasher
+from safelight.hashing.hash_index import MOST_BITS
+from safelight.hashing.pdq import LEAST_QUALITY, PdqHasher
 from safelight.registry import register
 from safelight.taxonomy import load_taxonomy
 from safelight.types import Finding, HashMatch

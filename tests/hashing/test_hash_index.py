@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from safelight.filters.image.hash_index import MOST_BITS, HashIndex
+from safelight.hashing.hash_index import MOST_BITS, HashIndex
 
 Hashes = NDArray[np.uint8]
 

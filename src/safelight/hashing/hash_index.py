@@ -40,16 +40,27 @@ class HashIndex:
 
         None if nothing is within ``distance`` (at most 31) bits. ``queries`` is uint8, [m, 32].
         """
-        words = np.ascontiguousarray(queries).view(np.uint64)
-        found = []
-        for query, rows in self._candidates(words):
-            bits = np.bitwise_count(self._words[rows] ^ words[query]) @ np.ones(4, np.uint16)
-            if len(bits) and (least := int(bits.min())) <= distance:
-                found.append((least, int(np.arange(len(self))[rows][bits == least].min())))
-        if not found:
+        rows, bits = self._compared(queries)
+        if not len(bits) or bits.min() > distance:
             return None
-        least, row = min(found)
-        return row, least
+        least = int(bits.min())
+        return int(rows[bits == least].min()), least
+
+    def near(self, queries: NDArray[np.uint8], distance: int) -> NDArray[np.int64]:
+        """All rows within ``distance`` (at most 31) bits of any of ``queries``, in order; uint8, [m, 32]."""
+        rows, bits = self._compared(queries)
+        return np.unique(rows[bits <= distance])
+
+    def _compared(self, queries: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+        """Rows that may be near, and how many bits each is away."""
+        words = np.ascontiguousarray(queries).view(np.uint64)
+        every = np.arange(len(self))
+        parts = [
+            (every[rows], np.bitwise_count(self._words[rows] ^ words[query]) @ np.ones(4, np.uint16))
+            for query, rows in self._candidates(words)
+        ]
+        rows, bits = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return rows, bits
 
     def _candidates(self, words: NDArray[np.uint64]) -> Iterator[tuple[Any, Any]]:
         """Queries and the rows to compare them with: both arrays, or one query and all rows."""

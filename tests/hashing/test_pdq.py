@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.Image import Resampling, Transpose
 
 from safelight.errors import MissingExtraError
-from safelight.filters.image.pdq import PdqHasher
+from safelight.hashing.pdq import PdqHasher
 from safelight.storybook import Storybook
 
 TURNS = [

@@ -1,0 +1,1 @@
+"""Hashes of what pictures look like, and the nearest of many."""
