@@ -178,10 +178,7 @@ def sort(
 
 @clean.command("audit")
 def audit(
-    folder: Annotated[Path, typer.Argument(help="What `safelight clean` wrote.")],
-    out: Annotated[
-        Path | None, typer.Option(help="What `safelight clean sort` made of it.", show_default="FOLDER")
-    ] = None,
+    folder: Annotated[Path, typer.Argument(help="What `safelight clean` or `clean sort` wrote.")],
     kept: Annotated[int, typer.Option(help="So many of those that stay.", min=0)] = 300,
     rejected: Annotated[int, typer.Option(help="So many of those that go as harmful.", min=0)] = 100,
     seed: Annotated[int, typer.Option(help="The same seed draws the same samples.", min=0)] = 0,
@@ -205,16 +202,16 @@ def audit(
     from safelight.alignment.training_data import Cleaning
     from safelight.evaluation.cleaning import draw_audit, read_audit
 
-    cleaning, sorted_into = Cleaning(folder), out or folder
+    cleaning = Cleaning.of(folder)
     if labels is None:
-        count = draw_audit(cleaning, sorted_into, kept, rejected, seed)
-        page = sorted_into / "audit.html"
+        count = draw_audit(cleaning, folder, kept, rejected, seed)
+        page = folder / "audit.html"
         if as_json:
             terminal.print_json({"page": str(page), "samples": count})
         else:
             terminal.print_line(f"{count} samples are in {page}; open it, and save the labels.")
         return
-    told = read_audit(cleaning, sorted_into, labels)
+    told = read_audit(cleaning, folder, labels)
     if as_json:
         terminal.print_json(told.to_dict())
     else:

@@ -36,22 +36,25 @@ def train(
         Path | None, typer.Option(help="Folder of a storybook model to train further.", show_default="none")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Labelled prompts (Parquet), for the prompt classifier.")
+        Path | None,
+        typer.Option(help="Cleaned data, for the storybook; labelled prompts (Parquet), for the classifier."),
     ] = None,
     encoder: Encoder = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the embedded model, a detector, the CLIP or the prompt classifier again.
 
-    What model and detectors need is drawn on the way; the prompt classifier takes --data. Hours on two
-    cores, on a GPU less. A training that was stopped goes on from its last checkpoint when the same command
-    is given again.
+    What model and detectors need is drawn on the way; the prompt classifier takes --data. With --data the
+    storybook's denoiser is trained from nothing on what stays of cleaned data, pictures with captions; the
+    text encoder and the autoencoder are the storybook's. Hours on two cores, on a GPU less. A training that
+    was stopped goes on from its last checkpoint when the same command is given again.
 
     \b
     Examples:
       safelight train
       safelight train judge --out judge.onnx
       safelight train storybook --share 0.01   # only to see that it runs
+      safelight train storybook --data cleaned --work runs/cleaned --out runs/safer
       safelight train prompt-classifier --data prompts.parquet
     """
     hush()
@@ -60,6 +63,8 @@ def train(
     target = out or Path("runs") / (f"{what}.onnx" if detector else what.value)
     if what is Trained.PROMPT_CLASSIFIER:
         _train_prompt_classifier(data, encoder, target, work, share)
+    elif data:
+        _train_from_data(data, target, work, share)
     else:
         _train(what, target, work, share, start)
     if as_json:
@@ -73,8 +78,12 @@ def _check_options(what: Trained, start: Path | None, data: Path | None, encoder
         raise RequestError("--start is for the storybook only; leave it out.")
     if start and not (start / "unet").is_dir():
         raise ModelError(f"there is no storybook model in {start}; give the folder of one.")
-    if (data or encoder) and what is not Trained.PROMPT_CLASSIFIER:
-        raise RequestError("--data and --encoder are for the prompt classifier only; leave them out.")
+    if encoder and what is not Trained.PROMPT_CLASSIFIER:
+        raise RequestError("--encoder is for the prompt classifier only; leave it out.")
+    if data and what not in (Trained.PROMPT_CLASSIFIER, Trained.STORYBOOK):
+        raise RequestError("--data is for the storybook and the prompt classifier only; leave it out.")
+    if data and start:
+        raise RequestError("--start and --data do not go together; leave one out.")
 
 
 def _train(what: Trained, out: Path, work: Path, share: float, start: Path | None) -> None:
@@ -90,6 +99,19 @@ def _train(what: Trained, out: Path, work: Path, share: float, start: Path | Non
         train_clip(out, work, share)
     else:
         train_detector(what.value, out, work, share)
+
+
+def _train_from_data(data: Path, out: Path, work: Path, share: float) -> None:
+    try:
+        from safelight.alignment.training_data import Cleaning
+        from safelight.storybook.training.from_data import IMAGES, Example, train_from_data
+    except ImportError as error:
+        raise MissingExtraError("Training", "generate,dev") from error
+    samples = Cleaning.of(data).kept(data)
+    examples = (
+        Example(each.id, each.picture, each.caption) for each in samples if each.picture and each.caption
+    )
+    train_from_data(examples, out, work, max(256, round(share * IMAGES)))
 
 
 def _train_prompt_classifier(

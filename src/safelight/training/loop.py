@@ -203,7 +203,9 @@ class _Checkpoint:
         self.averaged.load_state_dict(_under("averaged.", tensors))
         for i, parameter in enumerate(self.model.parameters()):
             if moments := _under(f"optimiser.{i}.", tensors):
-                self.optimiser.state[parameter] = {"step": torch.tensor(float(step)), **moments}
+                # AdamW's fused kernel reads moments in the order in which the parameter lies in memory.
+                alike = {name: torch.empty_like(parameter).detach().copy_(m) for name, m in moments.items()}
+                self.optimiser.state[parameter] = {"step": torch.tensor(float(step)), **alike}
         return step
 
 

@@ -30,7 +30,7 @@ from safelight.types import Action
 Engine = Callable[[Task, Mapping[int, Shard], Callable[[int, int], None]], None]
 
 _SETTINGS, _PLAN, _FINDINGS, _SUMMARY = "settings.json", "plan.jsonl", "findings", "summary.json"
-_FILTERS, _HASHED = "filters", "hashed"
+_FILTERS, _HASHED, _SCREENED = "filters", "hashed", "screened"
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,14 @@ class Cleaning:
     """
 
     folder: Path
+
+    @classmethod
+    def of(cls, out: Path) -> Cleaning:
+        """Whose findings were sorted into ``out``. Raises ``RequestError`` if none were."""
+        path = out / _SUMMARY
+        if not path.exists():
+            raise RequestError(f"{out} has no cleaned data in it; give a folder that safelight clean wrote.")
+        return cls(Path(json.loads(path.read_text())[_SCREENED]))
 
     def screen(
         self,
@@ -102,7 +110,8 @@ class Cleaning:
         with _writing(out):
             out.mkdir(parents=True, exist_ok=True)
             tally = write_manifests(out, self._decided(policy, least, duplicates), policy.id)
-            (out / _SUMMARY).write_text(json.dumps({"policy": policy.id, **tally.summary()}, indent=2) + "\n")
+            told = {"policy": policy.id, _SCREENED: str(self.folder.absolute()), **tally.summary()}
+            (out / _SUMMARY).write_text(json.dumps(told, indent=2) + "\n")
         return tally
 
     def copy(self, out: Path, kept: bool, tell: Callable[[int], None] = lambda _: None) -> Path:
@@ -112,14 +121,28 @@ class Cleaning:
         In shards as they come; told how many are done. A copy that was stopped goes on. Raises
         ``RequestError`` for a folder in which nothing was sorted.
         """
-        files, manifest = self._files(), out / (KEPT if kept else REJECTED)
+        manifest = out / (KEPT if kept else REJECTED)
+        ids, folder = self._ids(manifest), out / ("clean" if kept else "quarantine")
+        with _writing(out):
+            copy_samples(read_plan(self.folder / _PLAN), ids, folder, file_sha256(manifest), tell)
+        return folder
+
+    def kept(self, out: Path) -> Iterator[Sample]:
+        """What stays as ``sort`` wrote it to ``out``, read again from the data, in order; as ``copy``."""
+        ids = self._ids(out / KEPT)
+        for number, shard in enumerate(read_plan(self.folder / _PLAN)):
+            mine = ids(number)
+            yield from (sample for sample in shard.samples() if sample.id in mine)
+
+    def _ids(self, manifest: Path) -> Callable[[int], Set[str]]:
+        """Of a manifest those of each shard, which must be asked for in order: that is the manifest's."""
+        files = self._files()
         if not manifest.exists():
-            raise RequestError(f"{out} has no manifests in it; sort the data first.")
+            raise RequestError(f"{manifest.parent} has no manifests in it; sort the data first.")
         listed = (row["id"] for row in rows_in(manifest, ["id"]))
         following = next(listed, None)
 
-        def ids(number: int) -> set[str]:
-            """The manifest is in the order of the shards."""
+        def ids(number: int) -> Set[str]:
             nonlocal following
             mine = set()
             for row in rows_in(files[number], ["id"]):
@@ -128,10 +151,7 @@ class Cleaning:
                     following = next(listed, None)
             return mine
 
-        folder = out / ("clean" if kept else "quarantine")
-        with _writing(out):
-            copy_samples(read_plan(self.folder / _PLAN), ids, folder, file_sha256(manifest), tell)
-        return folder
+        return ids
 
     def samples(self, ids: Set[str]) -> Iterator[Sample]:
         """Those with these ids, read again from the data, in order; what is not there any more comes with a

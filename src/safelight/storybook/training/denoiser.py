@@ -32,11 +32,11 @@ from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
 from safelight.training.loop import Fit, device, fit, launch, load_averaged, rank, steps
 
 _WIDTH = 128
-_BATCH = 64
+BATCH = 64
 _TEXT_BATCH = 64
 _TEXT_STEPS = 700
 _READ_AT_ONCE = 20_000
-_UNCONDITIONAL = 0.1
+UNCONDITIONAL = 0.1
 _NAMING_WEIGHT = 0.02
 _MIN_SNR = 5.0
 _NOISE = {
@@ -104,10 +104,11 @@ class _Reader(nn.Module):
         ).sum(1)
 
 
-class _Training(nn.Module):
-    def __init__(self, reader: _Reader) -> None:
+class Denoising(nn.Module):
+    """A new denoiser, and how well it tells noise from latents."""
+
+    def __init__(self) -> None:
         super().__init__()
-        self.reader = reader
         self.unet = new_unet().to(memory_format=torch.channels_last)
         self.unet.set_attn_processor(AttnProcessor())
         self.noise = DDPMScheduler(**_NOISE)
@@ -115,21 +116,30 @@ class _Training(nn.Module):
         snr = alphas / (1 - alphas)
         self.register_buffer("weights", snr.clamp(max=_MIN_SNR) / snr, persistent=False)
 
-    def loss(self, latents: Tensor, tokens: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
-        """Noise prediction under min-SNR-5 (Hang et al. 2023, eq. 8 for noise), plus naming.
+    def error(self, latents: Tensor, states: Tensor) -> Tensor:
+        """Noise prediction under min-SNR-5 (Hang et al. 2023, eq. 8 for noise).
 
         Noise levels are drawn as often as they weigh, instead of all alike and then weighted: the same
-        expectation with less variance. ``asked`` is 0 for the captions replaced by the empty one, which
-        name nothing.
+        expectation with less variance.
         """
-        states, naming = self.reader.read(tokens, targets)
         noise = torch.randn_like(latents)
         weights: Tensor = self.weights  # type: ignore[assignment]
         steps = torch.multinomial(weights, len(latents), replacement=True)
         noisy = self.noise.add_noise(latents, noise, steps).contiguous(memory_format=torch.channels_last)
-        error = (self.unet(noisy, steps, states).sample - noise).pow(2).mean()
-        loss: Tensor = weights.mean() * error + _NAMING_WEIGHT * (naming * asked).mean()
-        return loss
+        error: Tensor = (self.unet(noisy, steps, states).sample - noise).pow(2).mean()
+        return weights.mean() * error
+
+
+class _Training(Denoising):
+    def __init__(self, reader: _Reader) -> None:
+        super().__init__()
+        self.reader = reader
+
+    def loss(self, latents: Tensor, tokens: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
+        """Of the noise, plus naming. ``asked`` is 0 for the captions replaced by the empty one, which name
+        nothing."""
+        states, naming = self.reader.read(tokens, targets)
+        return self.error(latents, states) + _NAMING_WEIGHT * (naming * asked).mean()
 
 
 class Captions:
@@ -138,8 +148,8 @@ class Captions:
     def __init__(self, truths: Sequence[Truth], tokenizer: CLIPTokenizer) -> None:
         texts = [caption for truth in truths for caption in truth.captions]
         parts = (texts[i : i + _READ_AT_ONCE] for i in range(0, len(texts), _READ_AT_ONCE))
-        self.ids = np.concatenate([_token_ids(tokenizer, part) for part in parts])
-        (self.empty,) = _token_ids(tokenizer, [""])
+        self.ids = np.concatenate([token_ids(tokenizer, part) for part in parts])
+        (self.empty,) = token_ids(tokenizer, [""])
         self.counts = np.array([len(truth.captions) for truth in truths])
         self.starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
         self.targets = np.stack([_targets(truth) for truth in truths])
@@ -150,7 +160,7 @@ class Captions:
         return torch.from_numpy(self.ids[picked]).long(), torch.from_numpy(self.targets[rows]).float()
 
 
-def _token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> NDArray[np.int16]:
+def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> NDArray[np.int16]:
     """(N, 40)."""
     ids = tokenizer(texts, padding="max_length", truncation=True, max_length=MAX_TOKENS).input_ids
     return np.array(ids, np.int16)
@@ -244,15 +254,15 @@ def _train(
     empty, often = torch.from_numpy(captions.empty).long(), _harder_often(truths)
 
     def loss(rng: np.random.Generator) -> Tensor:
-        rows = often[rng.integers(len(often), size=_BATCH)]
+        rows = often[rng.integers(len(often), size=BATCH)]
         tokens, targets = captions.draw(rows, rng)
-        asked = torch.from_numpy(rng.random(_BATCH) >= _UNCONDITIONAL)
+        asked = torch.from_numpy(rng.random(BATCH) >= UNCONDITIONAL)
         tokens = torch.where(asked[:, None], tokens, empty)
         batch = torch.from_numpy(latents[rows].astype(np.float32))
         return training.loss(*(t.to(device()) for t in (batch, tokens, targets, asked)))
 
     rate = 7e-4 if start else 1e-3
-    plan = Fit("denoiser", steps(images, _BATCH), rate, seed, checkpoint_every=100)
+    plan = Fit("denoiser", steps(images, BATCH), rate, seed, checkpoint_every=100)
     averaged = fit(training, loss, plan, work)
     if rank() == 0:
         _save(averaged, out)

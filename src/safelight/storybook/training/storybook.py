@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
@@ -78,13 +80,18 @@ def ship(work: Path, out: Path) -> None:
         CLIPTextModel.from_pretrained(work / "model" / "text_encoder"),
         UNet2DConditionModel.from_pretrained(work / "model" / "unet"),
     )
+    curves = (work / f"{name}.curve.json" for name in ("autoencoder", "decoder", "denoiser"))
+    write_model(pipe, out, [path for path in curves if path.exists()])
+
+
+def write_model(pipe: Any, out: Path, curves: Sequence[Path]) -> None:
+    """In diffusers' format, fp16, with ``hashes.json`` and the curves drawn."""
     for part in (pipe.vae, pipe.unet):
         part.register_to_config(_name_or_path="storybook")  # not the folder it was trained in
     pipe.to(dtype=torch.float16).save_pretrained(out, safe_serialization=True)
     _load_in_single_precision(out / "text_encoder" / "config.json")
     write_hashes(out)
-    curves = (work / f"{name}.curve.json" for name in ("autoencoder", "decoder", "denoiser"))
-    draw_curves([path for path in curves if path.exists()], out / "curves.png")
+    draw_curves(curves, out / "curves.png")
 
 
 def _load_in_single_precision(config: Path) -> None:

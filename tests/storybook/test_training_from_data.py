@@ -1,0 +1,88 @@
+"""A storybook denoiser from whatever pictures and captions there are."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import safelight
+from safelight.errors import RequestError
+from safelight.storybook import Storybook
+from safelight.storybook.training import from_data
+from safelight.storybook.training.from_data import Example, train_from_data
+from safelight.training import loop
+
+
+@pytest.fixture(autouse=True)
+def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop.os, "cpu_count", lambda: 1)
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _examples(count: int = 40) -> Iterator[Example]:
+    for i, scene in enumerate(Storybook(3).scenes(count)):
+        yield Example(f"{i}.png", _png(scene.image), scene.captions[0])
+
+
+def test_only_the_denoiser_is_new(tmp_path: Path) -> None:
+    assert train_from_data(_examples(), tmp_path / "out", tmp_path / "work", images=256) == 40
+    hashes = json.loads((tmp_path / "out" / "hashes.json").read_text())
+    assert any(name.startswith("unet/") for name in hashes)
+    trained, shipped = (
+        safelight.load_pipeline(name, device="cpu") for name in (tmp_path / "out", "storybook")
+    )
+    for part in ("text_encoder", "vae"):
+        both = (getattr(pipe, part).state_dict() for pipe in (trained, shipped))
+        assert all(
+            torch.equal(a.float(), b.float()) for a, b in zip(*(s.values() for s in both), strict=True)
+        )
+    assert not torch.equal(trained.unet.conv_in.weight.float(), shipped.unet.conv_in.weight.float())
+    assert (tmp_path / "out" / "curves.png").stat().st_size > 1000
+
+
+def test_it_goes_on_with_the_same_data_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_from_data(_examples(), tmp_path / "whole", tmp_path / "a", images=256)
+    saves = []
+    real = loop._Checkpoint.save
+
+    def stopping(self: loop._Checkpoint, step: int) -> None:
+        real(self, step)
+        saves.append(step)
+        if len(saves) == 2:
+            raise KeyboardInterrupt
+
+    plan = from_data.Fit
+    monkeypatch.setattr(from_data, "Fit", lambda *a, **k: plan(*a, **{**k, "checkpoint_every": 1}))
+    monkeypatch.setattr(loop._Checkpoint, "save", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train_from_data(_examples(), tmp_path / "out", tmp_path / "b", images=256)
+    train_from_data(_examples(), tmp_path / "out", tmp_path / "b", images=256)
+    weights = [
+        next((tmp_path / name / "unet").glob("*.safetensors")).read_bytes() for name in ("whole", "out")
+    ]
+    assert weights[0] == weights[1]
+    with pytest.raises(RequestError, match="begun with other data"):
+        train_from_data(_examples(30), tmp_path / "out", tmp_path / "b", images=256)
+
+
+def test_pictures_are_cut_to_squares_and_what_is_none_is_left_out(tmp_path: Path) -> None:
+    wide = np.zeros((64, 200, 3), np.uint8)
+    wide[:, 68:132] = np.asarray(Storybook(3).scene(0).image)
+    small = from_data._small(_png(Image.fromarray(wide)))
+    assert small is not None
+    assert np.array_equal(small, np.asarray(Storybook(3).scene(0).image))
+    assert from_data._small(b"no picture") is None
+    with pytest.raises(RequestError, match="no sample with a picture"):
+        train_from_data([Example("a", b"no picture", "a dog")], tmp_path / "out", tmp_path / "work")
