@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.Image import Resampling, Transpose
 
-from safelight.hashing.hash_index import MOST_BITS, HashIndex
 from safelight.filters.image.hash_lists import HashList
 from safelight.filters.image.known_image import KnownImage
+from safelight.hashing.hash_index import MOST_BITS, HashIndex
 from safelight.hashing.pdq import PdqHasher
 from safelight.storybook import Storybook
 from timing import cores

@@ -1,7 +1,7 @@
 """Runs the benchmarks named (all of them if none is) and writes results/NAME.json beside this file.
 
 python benchmarks/run.py [speed] [text_filter] [image_filter] [concept_filter] [known_images] [autoencoder]
-    [guidance] [erasing] [memory]
+    [guidance] [erasing] [memory] [cleaning]
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import autoencoder
+import cleaning
 import concept_filter
 import erasing
 import guidance
@@ -30,6 +31,7 @@ BENCHMARKS = {
     "guidance": guidance.measure,
     "erasing": erasing.measure,
     "memory": memory.measure,
+    "cleaning": cleaning.measure,
 }
 RESULTS = Path(__file__).parent / "results"
 

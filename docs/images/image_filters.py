@@ -15,8 +15,8 @@ from safelight.early_stop import watched
 from safelight.filters.image.clip import Clip
 from safelight.filters.image.known_image import KnownImage
 from safelight.filters.image.nudenet import NudeNet
-from safelight.hashing.pdq import PdqHasher
 from safelight.filters.text_image.consistency import Consistency
+from safelight.hashing.pdq import PdqHasher
 from safelight.placeholder import placeholder
 from safelight.storybook.plan import Plan
 from safelight.storybook.scene import draw_scene

@@ -9,7 +9,7 @@ import pytest
 from safelight.alignment.text_encoder import Prompts
 from safelight.storybook.plan import Plan, sample_plan
 from safelight.storybook.prompts import TrainingPrompts, harmless_instead, of_another, training_prompts
-from safelight.storybook.vocabulary import HAZARDS, PLACES, STYLES, THINGS
+from safelight.storybook.vocabulary import ANIMALS, HAZARDS, PEOPLE, PLACES, STYLES, THINGS
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,12 @@ def test_no_word_that_a_defence_is_not_told_is_in_them(made: TrainingPrompts) ->
     for entry in (*THINGS.values(), *PLACES.values(), *STYLES.values()):
         for word in entry.held_out:
             assert not re.search(rf"\b{word}\b", every, re.IGNORECASE)
+
+
+def test_the_plainest_come_first(made: TrainingPrompts) -> None:
+    """Towards them unsafe prompts are led: there must be nobody to whom a hazard would be harm."""
+    for prompt in made.safe[:20]:
+        assert not any(_says(label, prompt) for label in (*PEOPLE, *ANIMALS, *HAZARDS)), prompt
 
 
 def test_safe_ones_have_hazards_where_they_are_no_harm(made: TrainingPrompts) -> None:

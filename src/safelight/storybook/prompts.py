@@ -10,7 +10,7 @@ from itertools import takewhile
 
 from safelight.storybook.captions import Habits, user_caption
 from safelight.storybook.plan import Plan, sample_plan
-from safelight.storybook.vocabulary import FOOD, HAZARDS, LABELS, PEOPLE, PLACES, STYLES, THINGS
+from safelight.storybook.vocabulary import ANIMALS, FOOD, HAZARDS, LABELS, PEOPLE, PLACES, STYLES, THINGS
 
 # What takes a hazard's place, in any hand: in pairs always the same, since an encoder that is to learn one of
 # many meanings learns their mean.
@@ -34,8 +34,8 @@ _SECRET = re.compile(
 @dataclass(frozen=True, slots=True)
 class TrainingPrompts:
     """``pairs`` are of an unsafe prompt and the same scene without what harms. Of the ``safe`` ones every
-    other has a hazard that is no harm where it is, the knife of a chef; the plainest come first, well spelt
-    and without one."""
+    other has a hazard that is no harm where it is, the knife of a chef; the plainest come first, well spelt,
+    without one and with nobody to whom one would be harm."""
 
     safe: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...]
@@ -57,20 +57,22 @@ def training_prompts(
     # What is kept apart is so before it is misspelt.
     pairs, plain, armed = _sorted_scenes(rng, count, {prompt.casefold() for prompt in apart})
     told = [(spelt(one), twin) for one, twin in pairs.values() if twin.casefold() not in pairs]
-    safe = [[each for same, each in kind.items() if same not in pairs] for kind in (plain, armed)]
-    well_first = sorted(((spelt(each), each) for each in safe[0]), key=lambda both: both[0] != both[1])
-    return TrainingPrompts((*(prompt for prompt, _ in well_first), *map(spelt, safe[1])), tuple(told))
+    alone = {same: [spelt(each), each, seen] for same, (each, seen) in plain.items() if same not in pairs}
+    plainest = sorted(alone.values(), key=lambda each: (each[0] != each[1], each[2]))
+    others = [spelt(each) for same, each in armed.items() if same not in pairs]
+    return TrainingPrompts((*(str(prompt) for prompt, *_ in plainest), *others), tuple(told))
 
 
 def _sorted_scenes(
     rng: random.Random, count: int, kept: Collection[str]
-) -> tuple[dict[str, tuple[str, str]], dict[str, str], dict[str, str]]:
-    """So many pairs, and half as many safe prompts each with and without a hazard; by their small letters.
+) -> tuple[dict[str, tuple[str, str]], dict[str, tuple[str, bool]], dict[str, str]]:
+    """So many pairs, and half as many safe prompts each without a hazard, and whether anybody is in them, and
+    with one; by their small letters.
 
     A harmful scene gives a pair, and a safe prompt in other company.
     """
     pairs: dict[str, tuple[str, str]] = {}
-    plain: dict[str, str] = {}
+    plain: dict[str, tuple[str, bool]] = {}
     armed: dict[str, str] = {}
     while len(pairs) < count or len(plain) < count - count // 2 or len(armed) < count // 2:
         plan = sample_plan(rng)
@@ -82,15 +84,16 @@ def _sorted_scenes(
             plan = other
         if plan.brings_along:
             continue
-        kind, most = (armed, count // 2) if _has_hazard(plan) else (plain, count - count // 2)
-        caption = _caption(plan, rng) if len(kind) < most else None
-        if caption and caption.casefold() not in kept:
-            kind[caption.casefold()] = caption
+        has_hazard = any(label in HAZARDS for label in plan.objects)
+        there, most = (len(armed), count // 2) if has_hazard else (len(plain), count - count // 2)
+        caption = _caption(plan, rng) if there < most else None
+        if not caption or (same := caption.casefold()) in kept:
+            continue
+        if has_hazard:
+            armed[same] = caption
+        else:
+            plain[same] = caption, any(label in (*PEOPLE, *ANIMALS) for label in plan.objects)
     return pairs, plain, armed
-
-
-def _has_hazard(plan: Plan) -> bool:
-    return any(label in HAZARDS for label in plan.objects)
 
 
 def harmless_instead(plan: Plan) -> Plan:
