@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Callable, Mapping
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
+from PIL import Image
 from pyarrow import parquet
 
 from safelight.alignment.training_data import Cleaning, shards_of
@@ -109,6 +112,30 @@ def test_what_crashes_a_decoder_costs_that_sample_alone(pictures: Path, policy: 
         row["id"] for row in _rows(tmp_path / "out" / "rejected.parquet") if "crashes" in row["detail"]
     ]
     assert crashed == ["07.png", "08.png", "40.png"]
+
+
+def test_bombs_are_unreadable_and_harm_nobody_else(policy: Path, tmp_path: Path) -> None:
+    """70 MB of zeros that are 70 KB in the tar file, and a picture of 400 million pixels."""
+    wide = BytesIO()
+    Image.new("1", (20_000, 20_000)).save(wide, "PNG")
+    (tmp_path / "pictures").mkdir()
+    with tarfile.open(tmp_path / "pictures" / "a.tar.gz", "w:gz") as archive:
+        for name, content in (
+            ("1.png", encoded((0, 1, 0))),
+            ("2.png", bytes(70 << 20)),
+            ("3.png", wide.getvalue()),
+            ("4.png", encoded((0, 4, 0))),
+            ("4.json", b"[" * 100_000),
+        ):
+            about = tarfile.TarInfo(name)
+            about.size = len(content)
+            archive.addfile(about, BytesIO(content))
+    assert (tmp_path / "pictures" / "a.tar.gz").stat().st_size < 200_000
+    counts = _clean(tmp_path / "pictures", policy, tmp_path / "out")
+    assert (counts["kept"], counts["unreadable"]) == (1, 3)
+    details = {row["id"]: row["detail"] for row in _rows(tmp_path / "out" / "rejected.parquet")}
+    assert details["a.tar.gz/4"] == "its JSON is damaged."
+    assert _ids(tmp_path / "out" / "kept.parquet") == ["a.tar.gz/1"]
 
 
 class _StoppedError(Exception):

@@ -6,7 +6,7 @@ import io
 import json
 import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +227,54 @@ def test_a_form_without_a_file_of_it(tmp_path: Path) -> None:
     _folder(tmp_path, {"a.png": PNG})
     with pytest.raises(RequestError, match=r"has no \.parquet files"):
         _read(tmp_path, form=Form.PARQUET)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Of an S3 server on this machine."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "of-a-test")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    made = boto3.resource("s3").Bucket("bucket")
+    made.create()
+    yield made
+    server.stop()
+    fsspec.filesystem("s3").clear_instance_cache()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_data_in_a_bucket(bucket: Any, tmp_path: Path) -> None:
+    """All forms, and one that vanishes while it is read."""
+    table = pa.table({"image": [{"bytes": None, "path": "pictures/1.png"}], "text": ["a dog"]})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    files = {
+        "folder/a.png": PNG, "folder/a.txt": b"a cat", "folder/b.png": PNG,
+        "tars/d.tar": _tar(tmp_path / "d.tar", [("1.png", PNG), ("1.txt", b"a cow")]).read_bytes(),
+        "tables/a.parquet": (tmp_path / "a.parquet").read_bytes(), "tables/pictures/1.png": PNG,
+    }  # fmt: skip
+    for name, content in files.items():
+        bucket.put_object(Key=name, Body=content)
+    assert _captions(_read("s3://bucket/folder")) == {"a.png": "a cat", "b.png": None}
+    assert _captions(_read("s3://bucket/tars")) == {"d.tar/1": "a cow"}
+    assert _captions(_read("s3://bucket/tars/d.tar")) == {"d.tar/1": "a cow"}
+    assert _captions(_read("s3://bucket/tables/a.parquet")) == {"a.parquet#0": "a dog"}
+    shards = shards_of("s3://bucket/folder"), shards_of("s3://bucket/tars")
+    for name in ("folder/b.png", "tars/d.tar"):
+        bucket.Object(name).delete()
+    left = [sample for each in shards for shard in each for sample in shard.samples()]
+    assert set(_captions(left)) == {"a.png"}
+    assert set(_problems(left)) == {"b.png", "d.tar#end"}
+    with pytest.raises(RequestError, match="nothing in s3://bucket/nowhere"):
+        _read("s3://bucket/nowhere")
+    with pytest.raises(RequestError, match="nothing in s3://no-such-bucket"):
+        _read("s3://no-such-bucket/folder")
 
 
 def test_data_behind_a_url() -> None:
