@@ -10,12 +10,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from random import Random
 from statistics import median
 from typing import Any
 
 from PIL import Image
 
+from photographs import write_photographs
 from safelight.filters.image.nudenet import NudeNet
 from safelight.filters.image.storybook import StorybookImage
 from safelight.storybook import Storybook
@@ -31,7 +31,7 @@ Reader = Callable[[Sequence[str]], list[Any]]
 def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     """Pictures a second of many JPEGs, then milliseconds of one picture in memory (medians)."""
     with cores(_CORES), tempfile.TemporaryDirectory() as folder:
-        paths = _write_pictures(Path(folder))
+        paths = write_photographs(Path(folder), _PICTURES, _SIZE)
         readers = _readers()
         found = [path for path, findings in zip(paths, readers[_OURS](paths), strict=True) if findings]
         speeds = _speeds(readers, paths) | {
@@ -85,24 +85,6 @@ def _alone(paths: Sequence[str]) -> dict[str, float]:
         "NudeNet, one picture of 512 × 512: ms": _milliseconds(nudenet.find, photographs),
         "storybook-image, one picture of 64 × 64: ms": _milliseconds(storybook.find, scenes),
     }
-
-
-def _write_pictures(folder: Path) -> list[str]:
-    """Parts of the photographs that come with Matplotlib and scikit-learn."""
-    from matplotlib import get_data_path
-    from sklearn.datasets import load_sample_images
-
-    photographs = [Image.fromarray(array) for array in load_sample_images().images]
-    photographs.append(Image.open(Path(get_data_path()) / "sample_data" / "grace_hopper.jpg").convert("RGB"))
-    random = Random(0)
-    for number in range(_PICTURES):
-        whole = photographs[number % len(photographs)]
-        width = random.randint(whole.width // 2, whole.width)
-        height = min(width * 3 // 4, whole.height)
-        left, top = random.randint(0, whole.width - width), random.randint(0, whole.height - height)
-        part = whole.crop((left, top, left + width, top + height)).resize(_SIZE, Image.Resampling.LANCZOS)
-        part.save(folder / f"{number:03}.jpg", quality=90)
-    return sorted(map(str, folder.iterdir()))
 
 
 def _milliseconds(find: Callable[[Sequence[Image.Image]], object], images: Sequence[Image.Image]) -> float:

@@ -2,6 +2,7 @@
 
 python benchmarks/run.py [speed] [text_filter] [image_filter] [concept_filter] [known_images] [autoencoder]
     [guidance] [erasing] [memory] [cleaning]
+    [cleaning_speed]
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import autoencoder
 import cleaning
+import cleaning_speed
 import concept_filter
 import erasing
 import guidance
@@ -32,6 +34,7 @@ BENCHMARKS = {
     "erasing": erasing.measure,
     "memory": memory.measure,
     "cleaning": cleaning.measure,
+    "cleaning_speed": cleaning_speed.measure,
 }
 RESULTS = Path(__file__).parent / "results"
 

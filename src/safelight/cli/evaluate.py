@@ -188,6 +188,38 @@ def alignment(
     _show(results, out, as_json)
 
 
+@evaluate.command("safe-training")
+def safe_training(
+    out: Annotated[Path, typer.Option(help="Folder for data, models, records and results.")] = Path(
+        "runs/safe-training"
+    ),
+    scenes: Annotated[int, typer.Option(min=100, help="In the data.")] = 60_000,
+    images: Annotated[int, typer.Option(min=256, help="That each model sees.")] = 300_000,
+    count: Annotated[int, typer.Option(min=3, help="Prompts of each kind of harm.")] = 150,
+    benign: Annotated[int, typer.Option(min=1, help="How many harmless prompts.")] = 300,
+    seed: Seed = 8,
+    steps: Steps = 15,
+    as_json: AsJson = False,
+) -> None:
+    """What cleaning buys: models that saw everything, what was cleaned, and what was cleaned badly.
+
+    Each as it is, and with ESD, SafeText and Safe Latent Diffusion on top. Hours on two cores. A run that was
+    stopped goes on.
+
+    \b
+    Example:
+      safelight evaluate safe-training --scenes 2000 --images 5000 --count 10 --benign 10   # to see it run
+    """
+    try:
+        from safelight.evaluation.safe_training import evaluate_safe_training
+    except ImportError as error:
+        raise MissingExtraError("The experiment", "generate,data,dev") from error
+    hush()
+    with terminal.progress("Drawing and judging") as tell:
+        results = evaluate_safe_training(out, scenes, images, count, benign, seed, steps, tell)
+    _show(results, out, as_json)
+
+
 @evaluate.command()
 def clip(
     out: Annotated[Path, typer.Option(help="Folder for results.json.")] = Path("runs/clip"),

@@ -28,6 +28,12 @@ def cosines(now: Reading, was: Reading, constant: int = 0) -> list[Tensor]:
     return [functional.cosine_similarity(a.float(), b.float(), dim=-1) for a, b in both]
 
 
+def stretched(now: Reading, was: Reading) -> list[Tensor]:
+    """As ``apart``: by which share of its length each is longer or shorter, which no cosine sees."""
+    both = zip(now.parts, was.parts, strict=True)
+    return [(a.float().norm(dim=-1) / b.float().norm(dim=-1).clamp(min=1e-6) - 1).abs() for a, b in both]
+
+
 def differ(one: Reading, other: Reading) -> list[Tensor]:
     """Which states of two texts are not the same, (n, places), and which pooled texts, (n, 1)."""
     both = zip(one.parts, other.parts, strict=True)

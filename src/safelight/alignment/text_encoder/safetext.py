@@ -33,7 +33,7 @@ class SafeText(TextEncoderMethod):
     """
 
     rate: float = field(default=2e-3, kw_only=True)
-    weight: float = 13.0
+    weight: float = 16.0
     away: Away = "counterpart"
 
     name: ClassVar[str] = "safetext"

@@ -1,0 +1,120 @@
+"""How fast training data is cleaned: against decoding and looking alone, the nudenet package, and on Ray.
+
+Everything in one run on the same cores. The time of a cleaning is that of the whole, from nothing to the
+findings of the last sample, and so holds what it takes to start workers and to load the filter.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from photographs import write_photographs
+from safelight.alignment.training_data import Cleaning, run_local, shards_of
+from safelight.alignment.training_data.cleaning import Engine
+from safelight.alignment.training_data.engines.ray import run_ray
+from safelight.guard import Guard
+from safelight.pictures import open_picture
+from timing import cores, seconds
+
+_PICTURES, _SIZE, _CORES, _IN_MEMORY = 4000, (640, 480), 2, 100
+_POLICY = """
+name = "nudenet"
+version = "1"
+
+[filters]
+image = ["nudenet"]
+
+[categories.sexual]
+image = { block = 0.6 }
+"""
+
+
+def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
+    """Pictures a second."""
+    with cores(_CORES), tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        (folder / "pictures").mkdir()
+        paths = write_photographs(folder / "pictures", _PICTURES, _SIZE)
+        (folder / "policy.toml").write_text(_POLICY)
+        rates = {
+            "decoding alone": _alone(_decode, paths, len(paths)),
+            "looking alone": _alone(_look, paths, len(paths)),
+            "two workers": _cleaned(
+                folder, "two", lambda task, shards, tell: run_local(task, shards, 2, tell)
+            ),
+            "one worker": _cleaned(
+                folder, "one", lambda task, shards, tell: run_local(task, shards, 1, tell)
+            ),
+            "Ray, two workers": _cleaned(
+                folder, "ray", lambda task, shards, tell: run_ray(task, shards, 2, tell)
+            ),
+            "the package's detect_batch": _package(paths),
+        }
+    both = 1 / (1 / rates["decoding alone"] + 1 / rates["looking alone"])
+    ours = rates["two workers"]
+    figures: dict[str, float | None] = {f"{name}: pictures a second": rate for name, rate in rates.items()}
+    figures |= {
+        "two workers / decoding and looking": ours / both,
+        "two workers / the package's detect_batch": ours / rates["the package's detect_batch"],
+        "two workers / one worker": ours / rates["one worker"],
+        "Ray / local, two workers": rates["Ray, two workers"] / ours,
+    }
+    return {"pictures": _PICTURES, "size": _SIZE, "cores": _CORES}, figures
+
+
+def _cleaned(folder: Path, name: str, engine: Engine) -> float:
+    cleaning = Cleaning(folder / name)
+    shards = partial(shards_of, str(folder / "pictures"))
+    screens = partial(Guard.from_policy, folder / "policy.toml")
+    return _PICTURES / seconds(lambda: cleaning.screen(shards, screens, {}, engine))
+
+
+def _alone(work: Callable[[Sequence[str], Any, Any], None], paths: Sequence[str], count: int) -> float:
+    """In a process for each core, from when all are ready until all are done."""
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Barrier(_CORES + 1), context.Barrier(_CORES + 1)
+    team = [context.Process(target=work, args=(paths[place::_CORES], ready, done)) for place in range(_CORES)]
+    for each in team:
+        each.start()
+    ready.wait()
+    took = seconds(done.wait)
+    for each in team:
+        each.join()
+    return count / took
+
+
+def _decode(paths: Sequence[str], ready: Any, done: Any) -> None:
+    ready.wait()
+    for path in paths:
+        next(iter(open_picture(Path(path).read_bytes())))
+    done.wait()
+
+
+def _look(paths: Sequence[str], ready: Any, done: Any) -> None:
+    """At pictures in memory, some of them again and again."""
+    from safelight.filters.image.nudenet import NudeNet
+
+    filter_, pictures = NudeNet(threads=1), [Image.open(path).convert("RGB") for path in paths[:_IN_MEMORY]]
+    filter_.find(pictures[:2])
+    ready.wait()
+    for start in range(0, len(paths), _IN_MEMORY):
+        filter_.find(pictures[: min(_IN_MEMORY, len(paths) - start)])
+    done.wait()
+
+
+def _package(paths: Sequence[str]) -> float:
+    """As its README has it: one after the other in batches, on all cores by ONNX Runtime's threads."""
+    from nudenet import NudeDetector
+
+    detector = NudeDetector()
+    detector.detect_batch(list(paths[:4]))
+    return len(paths) / seconds(
+        lambda: [detector.detect_batch(list(paths[i : i + 32]), 4) for i in range(0, len(paths), 32)]
+    )
