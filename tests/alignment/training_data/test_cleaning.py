@@ -81,7 +81,7 @@ def test_every_sample_is_kept_or_rejected_with_its_reason(
     assert (gun["category"], gun["filter"], gun["detail"][:6]) == ("weapons", "lexicon", "prompt")
     assert (broken["reason"], broken["category"], broken["score"]) == ("unreadable", None, None)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary == {"policy": "colours 1", **counts}
+    assert summary == {"policy": "colours 1", "screened": str(tmp_path / "out"), **counts}
 
 
 def test_other_thresholds_are_applied_without_another_look(
