@@ -14,7 +14,7 @@ from safelight.errors import RequestError, no_such
 from safelight.evaluation import judging
 from safelight.evaluation.attacked import AttackedSystem
 from safelight.evaluation.guidance import CONCEPT
-from safelight.evaluation.judged import Judged, distance, judged
+from safelight.evaluation.judged import Judged, distance, judged_suite
 from safelight.evaluation.rates import Rate
 from safelight.evaluation.results import write_results
 from safelight.evaluation.run import Progress
@@ -76,10 +76,8 @@ def evaluate_alignment(
             attacked = AttackedSystem(pipe, frozen, num_inference_steps=steps)
             for question, each in asked_of[name].items():
                 system = attacked if question == _ATTACKED else bare
-                settings = {**system.settings, "system": name, "suite": each.digest, "seed": seed}
-                settings["judge_sha256"] = judging.sha256(judge)
-                jobs = [(case, seed) for case in each.cases]
-                for records in judged(system, judge, jobs, out / f"{name} {question}.jsonl", settings):
+                file = out / f"{name} {question}.jsonl"
+                for records in judged_suite(system, judge, each, seed, file, name):
                     made[name, question] = records
                     if progress:
                         progress(sum(map(len, made.values())), whole)

@@ -13,8 +13,8 @@ from typing import Any
 from safelight.evaluation import judging
 from safelight.evaluation.record import RecordFile
 from safelight.evaluation.run import picture_seed
-from safelight.evaluation.suite import Case
-from safelight.evaluation.system import BATCH
+from safelight.evaluation.suite import Case, Suite
+from safelight.evaluation.system import BATCH, BareSystem
 from safelight.protocols import System
 from safelight.storybook.detector import Judge, Sighting
 from safelight.types import Answer
@@ -57,6 +57,15 @@ def judged(
             for (case, seed), answer in zip(batch, answers, strict=True)
         )
         yield file.records
+
+
+def judged_suite(
+    system: BareSystem, judge: Judge, suite: Suite, seed: int, out: Path, name: str
+) -> Iterator[list[Judged]]:
+    """As ``judged``, of all cases of ``suite`` with one seed; ``name`` is what the system is called."""
+    about = {"system": name, "suite": suite.digest, "seed": seed, "judge_sha256": judging.sha256(judge)}
+    jobs = [(case, seed) for case in suite.cases]
+    return judged(system, judge, jobs, out, {**system.settings, **about})
 
 
 def _judged(case: Case, seed: int, answer: Answer, sighting: Sighting | None) -> Judged:

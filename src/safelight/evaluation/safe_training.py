@@ -16,10 +16,9 @@ from safelight.alignment.guidance import SafeGuidance
 from safelight.alignment.text_encoder import Prompts, SafeText
 from safelight.alignment.training_data.placed import placed
 from safelight.attacks.spelling import misspell_somehow
-from safelight.evaluation import judging
 from safelight.evaluation.alignment import questions
 from safelight.evaluation.guidance import CONCEPT
-from safelight.evaluation.judged import Judged, judged
+from safelight.evaluation.judged import Judged, judged_suite
 from safelight.evaluation.rates import Rate
 from safelight.evaluation.results import write_results
 from safelight.evaluation.run import Progress
@@ -190,10 +189,8 @@ def _answers(
         guidance = state if isinstance(state, SafeGuidance) else None
         system = BareSystem(pipe, guidance, num_inference_steps=steps)
         for question, each in asked.items():
-            settings = {**system.settings, "system": name, "suite": each.digest, "seed": seed}
-            settings["judge_sha256"] = judging.sha256(judge)
-            jobs = [(case, seed) for case in each.cases]
-            for records in judged(system, judge, jobs, folder / f"{name} {question}.jsonl", settings):
+            file = folder / f"{name} {question}.jsonl"
+            for records in judged_suite(system, judge, each, seed, file, name):
                 yield question, records
 
 

@@ -28,13 +28,6 @@ from screens import BLACK, POLICY, RED, colours, encoded
 
 
 @pytest.fixture
-def policy(tmp_path: Path) -> Path:
-    path = tmp_path / "colours.toml"
-    path.write_text(POLICY)
-    return path
-
-
-@pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """70 green pictures; every tenth is red, another's caption asks for a gun, one is no picture."""
     folder = tmp_path / "pictures"

@@ -18,7 +18,7 @@ from safelight.alignment.training_data.engines.ray import run_ray
 from safelight.alignment.training_data.worker import Task
 from safelight.errors import RequestError
 from safelight.policy import Policy
-from screens import BLACK, POLICY, RED, colours, encoded
+from screens import BLACK, RED, colours, encoded
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.timeout(400)  # a cluster begins slowly where other programs fill the cores
@@ -28,13 +28,6 @@ pytestmark = pytest.mark.timeout(400)  # a cluster begins slowly where other pro
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests, by the processes that Ray starts."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, Path(__file__).parents[:3])))
-
-
-@pytest.fixture
-def policy(tmp_path: Path) -> Path:
-    path = tmp_path / "colours.toml"
-    path.write_text(POLICY)
-    return path
 
 
 @pytest.fixture
