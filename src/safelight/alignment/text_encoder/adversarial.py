@@ -30,8 +30,9 @@ class Adversarial(SafeText):
     is added, ``weight`` times, what the words behind δ* still say of what was unsafe.
     """
 
-    weight: float = 10.0
-    steps: int = field(default=1500, kw_only=True)
+    safe: int = 60
+    weight: float = 8.0
+    steps: int = field(default=2500, kw_only=True)
     prefix: int = 2
     inner_steps: int = 3
     inner_rate: float = 0.2
