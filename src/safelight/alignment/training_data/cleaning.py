@@ -166,6 +166,11 @@ class Cleaning:
                 if not left:
                     break
 
+    def groups(self, ids: Set[str]) -> Mapping[str, Sequence[str]]:
+        """Of the captions of these samples."""
+        rows = (row for path in self._files() for row in rows_in(path, ["id", "groups"]))
+        return {row["id"]: row["groups"] or () for row in rows if row["id"] in ids}
+
     def screened(self) -> Iterator[Screened]:
         """Every sample in order. Raises ``RequestError`` if some were not looked at, or two have one id."""
         for path in self._files():

@@ -22,8 +22,8 @@ def write_manifests(folder: Path, decided: Iterable[tuple[Screened, Decision]], 
     """Both, each at once or not at all."""
     tally = Tally(policy)
     with ExitStack() as stack:
-        kept = stack.enter_context(RowFile(folder / KEPT, _kept()))
-        rejected = stack.enter_context(RowFile(folder / REJECTED, _rejected()))
+        kept = stack.enter_context(RowFile.placed(folder / KEPT, _kept()))
+        rejected = stack.enter_context(RowFile.placed(folder / REJECTED, _rejected()))
         for screened, decision in decided:
             tally.add(screened, decision)
             if decision.rejection is None:

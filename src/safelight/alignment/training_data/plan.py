@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from safelight.alignment.training_data.placed import placed
 from safelight.alignment.training_data.sample import Shard
 from safelight.alignment.training_data.sources.folder import FolderShard
 from safelight.alignment.training_data.sources.table import ArrowShard, DamagedFile, ParquetShard
@@ -22,12 +23,13 @@ _KINDS: dict[str, type[Any]] = {
 
 def write_plan(path: Path, shards: Iterable[Shard]) -> None:
     """A line for each."""
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8", errors="surrogateescape") as file:
+    with (
+        placed(path.parent, path.name) as part,
+        part.open("w", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         for shard in shards:
             row = {"kind": type(shard).__name__, **asdict(shard)}  # type: ignore[call-overload]
             file.write(json.dumps(row) + "\n")
-    part.replace(path)
 
 
 def read_plan(path: Path) -> Sequence[Shard]:

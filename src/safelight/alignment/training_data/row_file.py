@@ -3,51 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from safelight.alignment.training_data.placed import placed
+
 if TYPE_CHECKING:
     from pyarrow import Schema
+    from pyarrow.parquet import ParquetWriter
 
 _ROWS = 4096
 
 
 class RowFile:
-    """A context; of one that is left with an error nothing remains."""
+    """Rows on their way into ``file``; ``written`` is how many."""
 
-    def __init__(self, path: Path, schema: Schema) -> None:
-        from pyarrow import parquet
-
-        self._path = path
-        self._part = path.with_name(f"{path.name}.part")
-        self._schema = schema
-        self._file = parquet.ParquetWriter(self._part, schema, compression="zstd")
+    def __init__(self, file: ParquetWriter) -> None:
+        self._file = file
         self._rows: list[Mapping[str, Any]] = []
         self.written = 0
 
-    def __enter__(self) -> Self:
-        return self
+    @classmethod
+    @contextmanager
+    def placed(cls, path: Path, schema: Schema) -> Iterator[Self]:
+        """One at ``path`` when the context is left; of one that is left with an error nothing remains."""
+        from pyarrow.parquet import ParquetWriter
 
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        if kind is None:
-            self._flush()
-        self._file.close()
-        if kind is None:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink()
+        with (
+            placed(path.parent, path.name) as part,
+            ParquetWriter(part, schema, compression="zstd") as file,
+        ):
+            rows = cls(file)
+            yield rows
+            rows.flush()
 
     def add(self, row: Mapping[str, Any]) -> None:
         self._rows.append(row)
         self.written += 1
         if len(self._rows) == _ROWS:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         from pyarrow import Table
 
         if self._rows:
-            self._file.write_table(Table.from_pylist(self._rows, self._schema))
+            self._file.write_table(Table.from_pylist(self._rows, self._file.schema))
             self._rows = []
 
 

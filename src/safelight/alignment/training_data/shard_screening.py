@@ -62,7 +62,7 @@ class ShardScreening:
                 journal.add([Screened(name, name, problem="reading it crashes.").to_row()])
             else:
                 yield from self._screen(shard, journal)
-            with RowFile(path, schema()) as file:
+            with RowFile.placed(path, schema()) as file:
                 for row in journal.read():
                     file.add(row)
         journal.path.unlink()

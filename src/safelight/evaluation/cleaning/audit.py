@@ -106,7 +106,7 @@ def read_audit(cleaning: Cleaning, out: Path, labels: Path) -> Audit:
         )
     if not said:
         raise RequestError(f"{labels} has no labels in it yet.")
-    groups = {each.id: each.groups or () for each in cleaning.screened() if each.id in said}
+    groups = cleaning.groups(said.keys())
 
     def rates(names: Sequence[str]) -> tuple[Rate | None, Rate | None]:
         return (
