@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,8 +15,9 @@ import safelight
 from safelight.errors import RequestError
 from safelight.storybook import Storybook
 from safelight.storybook.training import from_data
-from safelight.storybook.training.from_data import Example, train_from_data
+from safelight.storybook.training.from_data import train_from_data
 from safelight.training import loop
+from safelight.training.encoded import Data, Example
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def _examples(count: int = 40) -> Iterator[Example]:
 
 
 def test_only_the_denoiser_is_new(tmp_path: Path) -> None:
-    assert train_from_data(_examples(), tmp_path / "out", tmp_path / "work", images=256) == 40
+    assert train_from_data(Data(_examples(), "forty"), tmp_path / "out", tmp_path / "work", images=256) == 40
     hashes = json.loads((tmp_path / "out" / "hashes.json").read_text())
     assert any(name.startswith("unet/") for name in hashes)
     trained, shipped = (
@@ -53,7 +53,7 @@ def test_only_the_denoiser_is_new(tmp_path: Path) -> None:
 
 
 def test_it_goes_on_with_the_same_data_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train_from_data(_examples(), tmp_path / "whole", tmp_path / "a", images=256)
+    train_from_data(Data(_examples(), "forty"), tmp_path / "whole", tmp_path / "a", images=256)
     saves = []
     real = loop._Checkpoint.save
 
@@ -67,22 +67,11 @@ def test_it_goes_on_with_the_same_data_only(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(from_data, "Fit", lambda *a, **k: plan(*a, **{**k, "checkpoint_every": 1}))
     monkeypatch.setattr(loop._Checkpoint, "save", stopping)
     with pytest.raises(KeyboardInterrupt):
-        train_from_data(_examples(), tmp_path / "out", tmp_path / "b", images=256)
-    train_from_data(_examples(), tmp_path / "out", tmp_path / "b", images=256)
+        train_from_data(Data(_examples(), "forty"), tmp_path / "out", tmp_path / "b", images=256)
+    train_from_data(Data(_examples(), "forty"), tmp_path / "out", tmp_path / "b", images=256)
     weights = [
         next((tmp_path / name / "unet").glob("*.safetensors")).read_bytes() for name in ("whole", "out")
     ]
     assert weights[0] == weights[1]
-    with pytest.raises(RequestError, match="begun with other data"):
-        train_from_data(_examples(30), tmp_path / "out", tmp_path / "b", images=256)
-
-
-def test_pictures_are_cut_to_squares_and_what_is_none_is_left_out(tmp_path: Path) -> None:
-    wide = np.zeros((64, 200, 3), np.uint8)
-    wide[:, 68:132] = np.asarray(Storybook(3).scene(0).image)
-    small = from_data._small(_png(Image.fromarray(wide)))
-    assert small is not None
-    assert np.array_equal(small, np.asarray(Storybook(3).scene(0).image))
-    assert from_data._small(b"no picture") is None
-    with pytest.raises(RequestError, match="no sample with a picture"):
-        train_from_data([Example("a", b"no picture", "a dog")], tmp_path / "out", tmp_path / "work")
+    with pytest.raises(RequestError, match="has other data in it"):
+        train_from_data(Data(_examples(30), "thirty"), tmp_path / "out", tmp_path / "b", images=256)

@@ -31,16 +31,17 @@ def write_card(
 def _text(file: Path, about: Provenance, proof: Proof, command: str, sheet: str | None) -> str:
     concepts = "; ".join(about.concepts)
     rows = [_row(name, "edited", change) for name, change in proof.concepts.items()]
-    rows += [_row(name, "preserved", change) for name, change in proof.preserved.items()]
+    others = "preserved" if concepts else "drawn"
+    rows += [_row(name, others, change) for name, change in proof.preserved.items()]
     shown = [f"![Before, and below after]({sheet})", ""] if sheet else []
     lines = [
         "---",
         f"base_model: {json.dumps(about.base)}",
         "library_name: safelight",
-        "tags: [safelight, text-to-image, concept-erasure]",
+        f"tags: [safelight, text-to-image{', concept-erasure' if concepts else ''}]",
         "---",
         "",
-        f"# {about.method.upper()}: {concepts}",
+        f"# {about.method.upper()}{f': {concepts}' if concepts else ''}",
         "",
         f"A delta for {about.base}: {proof.values:,} values in {proof.tensors} tensors are changed.",
         "",

@@ -75,6 +75,30 @@ class Denoiser:
         """A scalar, as the scheduler counts."""
         return call["timestep"].flatten()[0]  # type: ignore[no-any-return]
 
+    def about(self, call: Arguments, sample: Tensor, timestep: Tensor) -> Arguments:
+        """The call about another ``sample``, (rows, …), at timesteps as the scheduler counts, (rows,)."""
+        raise NotImplementedError
+
+    def placed(self, call: Arguments, sizes: Tensor, corners: Tensor) -> Arguments:
+        """The call about pictures of which this is a part: height and width of the wholes, (rows, 2), and top
+        and left of the parts, (rows, 2). Most networks are told nothing of it."""
+        return call
+
+    def latents(self, pictures: Tensor) -> Tensor:
+        """What the network is asked about, without noise, of pictures (rows, 3, H, W) in [-1, 1]."""
+        import torch
+
+        vae = self.pipe.vae
+        # Some overflow in half precision.
+        before = vae.dtype
+        with torch.no_grad():
+            encoded = vae.float().encode(pictures.to(vae.device, torch.float32))
+        vae.to(before)
+        latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+        shifted: Tensor = latents - (vae.config.get("shift_factor") or 0.0)
+        scaled: Tensor = shifted * vae.config.scaling_factor
+        return scaled
+
     def encode(self, texts: Sequence[str], length: int | None = None) -> Arguments:
         """The arguments that say the texts, one row each; ``length`` tokens long, where that is to choose."""
         raise NotImplementedError
@@ -113,6 +137,9 @@ class UNet(Denoiser):
     def sample(self, call: Mapping[str, Any]) -> Tensor:
         return call["sample"]  # type: ignore[no-any-return]
 
+    def about(self, call: Arguments, sample: Tensor, timestep: Tensor) -> Arguments:
+        return {**call, "sample": sample.to(call["sample"]), "timestep": timestep}
+
     def encode(self, texts: Sequence[str], length: int | None = None) -> Arguments:
         states, _ = self.pipe.encode_prompt(list(texts), self._device, 1, False, **self._how())
         return {"encoder_hidden_states": self._as_long(states, length)}
@@ -150,6 +177,16 @@ class XLUNet(UNet):
         added = {"text_embeds": pooled}
         return {"encoder_hidden_states": self._as_long(states, length), "added_cond_kwargs": added}
 
+    def placed(self, call: Arguments, sizes: Tensor, corners: Tensor) -> Arguments:
+        """Podell et al. (2023, arXiv:2307.01952), section 2.2; the size that is drawn stays."""
+        import torch
+
+        added = call["added_cond_kwargs"]
+        if (ids := added["time_ids"]).shape[1] != 6:  # the refiner's have a score of beauty
+            return call
+        told = torch.cat([sizes.to(ids), corners.to(ids), ids[:, 4:]], 1)
+        return {**call, "added_cond_kwargs": {**added, "time_ids": told}}
+
 
 class _Transformer(Denoiser):
     component = "transformer"
@@ -161,6 +198,10 @@ class _Transformer(Denoiser):
 
     def sample(self, call: Mapping[str, Any]) -> Tensor:
         return call["hidden_states"]  # type: ignore[no-any-return]
+
+    def about(self, call: Arguments, sample: Tensor, timestep: Tensor) -> Arguments:
+        sample = sample.to(call["hidden_states"])
+        return {**call, "hidden_states": sample, "timestep": timestep.to(call["timestep"])}
 
     def _how(self) -> Arguments:
         return {"lora_scale": (getattr(self.pipe, "joint_attention_kwargs", None) or {}).get("scale")}
@@ -205,6 +246,15 @@ class FluxTransformer(_Transformer):
         timesteps: Tensor = self.pipe.scheduler.timesteps
         asked = 1000 * call["timestep"].flatten()[0].float()
         return timesteps[(timesteps.to(asked) - asked).abs().argmin()]
+
+    def about(self, call: Arguments, sample: Tensor, timestep: Tensor) -> Arguments:
+        return super().about(call, sample, timestep / 1000)
+
+    def latents(self, pictures: Tensor) -> Tensor:
+        """Four neighbours as one, (rows, H W / 4, 4 C)."""
+        latents = super().latents(pictures)
+        packed: Tensor = self.pipe._pack_latents(latents, *latents.shape)
+        return packed
 
     def encode(self, texts: Sequence[str], length: int | None = None) -> Arguments:
         tokens = {} if length is None else {"max_sequence_length": length}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from safelight.alignment.adapter import Adapter, LowRank, Whole
 from safelight.alignment.delta import Delta, Provenance, part_sha256
 from safelight.alignment.tuning import Curve, Loss, Measure, Plan, Tell, Tuning
-from safelight.errors import RequestError
+from safelight.errors import ModelError, RequestError
 from safelight.models import name_of
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from torch import nn
 
 
@@ -39,6 +41,11 @@ class TrainedMethod(ABC):
     def __post_init__(self) -> None:
         if self.lora_rank < 0:
             raise RequestError(f"lora_rank is {self.lora_rank}; give at least 1, or 0 for whole weights.")
+
+    @property
+    def is_first(self) -> bool:
+        """Of several processes that tune together, the one that says and writes what came of it."""
+        return True
 
     @abstractmethod
     def tune(
@@ -86,6 +93,7 @@ class FineTuning:
     concepts: tuple[str, ...]
     settings: Mapping[str, Any]
     plan: Plan
+    accelerator: Accelerator | None = None
 
     def run(
         self,
@@ -101,7 +109,9 @@ class FineTuning:
         try:
             base = {part: part_sha256(self.pipe, part) for part in self.adapters}
             about = Provenance(self.method, self.concepts, name_of(self.pipe), base, self.settings)
-            tuning = Tuning(self._parameters(), self.plan, folder, {**self.settings, "base": base})
+            tuning = Tuning(
+                self._parameters(), self.plan, folder, {**self.settings, "base": base}, self.accelerator
+            )
             curve = tuning.run(loss, measure, tell)
             done = {**self.settings, "steps_done": tuning.done, "rates": curve.rates}
             return Delta.of(self._differences(), replace(about, settings=done)), curve
@@ -122,3 +132,17 @@ class FineTuning:
             for part, adapter in self.adapters.items()
             for name, each in adapter.differences().items()
         }
+
+
+@contextmanager
+def checkpointing(network: Any) -> Iterator[None]:
+    """Raises ``ModelError`` for a network that cannot."""
+    if not getattr(network, "_supports_gradient_checkpointing", False):
+        raise ModelError(f"a {type(network).__name__} keeps all it works out; leave checkpointing off.")
+    before = network.is_gradient_checkpointing
+    network.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        if not before:
+            network.disable_gradient_checkpointing()

@@ -79,6 +79,12 @@ class Rows:
         """The call with another text in its first rows."""
         return self._with_texts(call, [text] * pictures, slice(0, pictures))
 
+    def with_texts(self, call: Arguments, texts: Sequence[str]) -> Arguments:
+        """The call with a text in each row, of which none is remembered."""
+        told = self._with_texts(call, texts, slice(0, len(texts)))
+        self.forget()
+        return told
+
     def similarity(self, call: Arguments, rows: slice, texts: Sequence[str]) -> NDArray[np.float32]:
         """Cosines of what the network is told in ``rows`` with each of ``texts``, (rows, texts): of the token
         that comes nearest to the text's last one.

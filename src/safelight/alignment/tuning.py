@@ -14,6 +14,7 @@ from safelight.errors import ModelError, RequestError
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import Accelerator
     from torch import Tensor, nn
 
 # Is given the step, counted from 0, and gives the loss of that step's batch.
@@ -29,7 +30,9 @@ _BETAS = (0.9, 0.999)
 class Plan:
     """``accumulate`` batches make a step. The concept rate is ``measured_every`` so many steps, and the
     tuning ends where it is 0, or has fallen and fell no more for ``patience`` measures; a checkpoint is kept
-    ``checkpoint_every`` so many. With ``falling`` the rate falls to nothing along half a cosine."""
+    ``checkpoint_every`` so many. With ``falling`` the rate falls to nothing along half a cosine. With an
+    ``average`` what is learnt is the weights' moving average of this decay, less at first; gradients longer
+    than ``clip`` are cut to it, unless it is 0."""
 
     steps: int
     rate: float
@@ -38,6 +41,8 @@ class Plan:
     measured_every: int = 0
     patience: int = 2
     falling: bool = False
+    average: float = 0.0
+    clip: float = 0.0
 
     def rate_of(self, step: int) -> float:
         """Of the step with this number, counted from 0."""
@@ -51,6 +56,14 @@ class Plan:
                 raise RequestError(f"{name} is {value}; it must be at least 1.")
         if not 0 < self.rate < math.inf:
             raise RequestError(f"the rate is {self.rate}; it must be a number above 0.")
+        if not 0 <= self.average < 1:
+            raise RequestError(f"average is {self.average}; it must be at least 0 and below 1.")
+        if not 0 <= self.clip < math.inf:
+            raise RequestError(f"clip is {self.clip}; it must be at least 0.")
+
+    def average_of(self, step: int) -> float:
+        """The decay of the average in this step: early weights soon count for nothing."""
+        return min(self.average, (1 + step) / (10 + step))
 
 
 @dataclass
@@ -66,7 +79,9 @@ class Tuning:
 
     Where ``folder`` has a checkpoint it goes on from it, and ends with the same weights, bit for bit on a
     CPU, as if it had never stopped: each step's loss is to depend on nothing but the weights and its number.
-    Raises ``ModelError`` if the checkpoint is of another plan, or of other ``settings`` of the method.
+    Of several processes of an ``accelerator`` each has a loss of its own; the step follows the mean gradient,
+    and the first one keeps the checkpoints. Raises ``ModelError`` if the checkpoint is of another plan, or of
+    other ``settings`` of the method.
     """
 
     def __init__(
@@ -75,13 +90,16 @@ class Tuning:
         plan: Plan,
         folder: Path | None = None,
         settings: Mapping[str, Any] | None = None,
+        accelerator: Accelerator | None = None,
     ) -> None:
         self._parameters = dict(parameters)
         self._plan = plan
         self._about = json.dumps({**(settings or {}), "plan": asdict(plan)}, sort_keys=True)
         self._file = folder / "checkpoint.safetensors" if folder else None
         self._masters = {name: _master(each) for name, each in self._parameters.items()}
+        self._averages = {name: each.detach().clone() for name, each in self._masters.items() if plan.average}
         self._optimiser = _adam(list(self._masters.values()), plan)
+        self._accelerator = accelerator
         self.curve = Curve()
         self.done = 0
         self._load()
@@ -102,6 +120,7 @@ class Tuning:
             self._save()
             kept = f"; it goes on from {self._file}" if self._file else ""
             raise ModelError(f"stopped after {self.done} of {self._plan.steps} steps{kept}.") from None
+        self._put(self._averages or self._masters)
         return self.curve
 
     def _measure(self, measure: Measure | None) -> None:
@@ -110,34 +129,58 @@ class Tuning:
             self.curve.rates[self.done] = measure(self.done)
 
     def _step(self, loss_of: Loss) -> None:
-        import torch
-
         for parameter in self._parameters.values():
             parameter.grad = None
         total = 0.0
         for part in range(self._plan.accumulate):
             loss = loss_of(self.done * self._plan.accumulate + part) / self._plan.accumulate
-            if not torch.isfinite(loss):
-                self._fail()
-            loss.backward()
             total += loss.item()
-        for name, master in self._masters.items():
-            gradient = self._parameters[name].grad
-            master.grad = None if gradient is None else gradient.to(master)
+            if math.isfinite(total):
+                loss.backward()
+        # All processes fail where one does.
+        if not math.isfinite(total := self._mean(total)):
+            self._fail()
+        self._take_gradients()
         for group in self._optimiser.param_groups:
             group["lr"] = self._plan.rate_of(self.done)
         self._optimiser.step()
-        self._put()
+        self._put(self._masters)
+        self._average()
         self.curve.loss.append(total)
         self.done += 1
 
-    def _put(self) -> None:
+    def _take_gradients(self) -> None:
+        import torch
+
+        for name, master in self._masters.items():
+            gradient = self._parameters[name].grad
+            if gradient is not None and self._accelerator:
+                gradient = self._accelerator.reduce(gradient, "mean")
+            master.grad = None if gradient is None else gradient.to(master)
+        if self._plan.clip:
+            torch.nn.utils.clip_grad_norm_(list(self._masters.values()), self._plan.clip)
+
+    def _mean(self, loss: float) -> float:
+        """Over all processes."""
+        import torch
+
+        if not self._accelerator or self._accelerator.num_processes == 1:
+            return loss
+        mine = torch.tensor(loss, device=self._accelerator.device)
+        return float(self._accelerator.reduce(mine, "mean"))
+
+    def _average(self) -> None:
+        kept = self._plan.average_of(self.done)
+        for name, average in self._averages.items():
+            average.lerp_(self._masters[name].detach(), 1 - kept)
+
+    def _put(self, weights: Mapping[str, Tensor]) -> None:
         import torch
 
         with torch.no_grad():
-            for name, master in self._masters.items():
-                if master is not self._parameters[name]:
-                    self._parameters[name].copy_(master)
+            for name, each in weights.items():
+                if each is not self._parameters[name]:
+                    self._parameters[name].copy_(each)
 
     def _enough(self) -> bool:
         """Whether the concept rate has stopped falling: at first, before much is learnt, it stands still."""
@@ -159,12 +202,13 @@ class Tuning:
     def _save(self) -> None:
         import torch
 
-        if not self._file:
+        if not self._file or not (self._accelerator is None or self._accelerator.is_main_process):
             return
         tensors = {f"weights.{name}": master.detach() for name, master in self._masters.items()}
         for name, master in self._masters.items():
             state = self._optimiser.state[master]
             tensors |= {f"{key}.{name}": state[key] for key in ("exp_avg", "exp_avg_sq") if key in state}
+        tensors |= {f"average.{name}": each for name, each in self._averages.items()}
         tensors["steps"] = torch.tensor(self.done)
         tensors["loss"] = torch.tensor(self.curve.loss, dtype=torch.float64)
         tensors["rates"] = torch.tensor(list(self.curve.rates.items()), dtype=torch.float64).reshape(-1, 2)
@@ -192,13 +236,15 @@ class Tuning:
         with torch.no_grad():
             for name, master in self._masters.items():
                 master.copy_(tensors[f"weights.{name}"])
+                if name in self._averages:
+                    self._averages[name].copy_(tensors[f"average.{name}"])
                 if f"exp_avg.{name}" in tensors:
                     self._optimiser.state[master] = {
                         "step": torch.tensor(float(self.done)),
                         "exp_avg": tensors[f"exp_avg.{name}"].to(master.device),
                         "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(master.device),
                     }
-        self._put()
+        self._put(self._masters)
 
 
 def _master(parameter: nn.Parameter) -> Tensor:

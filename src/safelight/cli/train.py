@@ -1,14 +1,28 @@
-"""``safelight train``: everything that ships, trained again."""
+"""``safelight train``: everything that ships, trained again, and any model trained further."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from safelight.cli import terminal
+from safelight.cli.align.options import Resume
+from safelight.cli.fine_tune import (
+    Average,
+    Batch,
+    Batches,
+    Checkpointing,
+    Iterations,
+    Precision,
+    Rank,
+    Rate,
+    Resolution,
+    Shown,
+    fine_tune,
+)
 from safelight.cli.options import AsJson, Encoder, Share
 from safelight.cli.pipeline import hush
 from safelight.errors import MissingExtraError, ModelError, RequestError
@@ -24,11 +38,14 @@ class Trained(StrEnum):
 
 def train(
     what: Annotated[
-        Trained, typer.Argument(help="The model, a detector, the CLIP, or the classifier.")
-    ] = Trained.STORYBOOK,
+        Trained | None,
+        typer.Argument(help="The model, a detector, the CLIP, or the classifier.", show_default="storybook"),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the model, or .onnx file of a detector.", show_default="in runs/"),
+        typer.Option(
+            help="Folder of the model, .onnx file of a detector, delta of --model.", show_default="in runs/"
+        ),
     ] = None,
     work: Annotated[Path, typer.Option(help="Where renders and checkpoints are kept.")] = Path("runs/work"),
     share: Share = 1.0,
@@ -37,17 +54,37 @@ def train(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Cleaned data, for the storybook; labelled prompts (Parquet), for the classifier."),
+        typer.Option(
+            help="Cleaned data, for the storybook and --model; labelled prompts, for the classifier."
+        ),
     ] = None,
     encoder: Encoder = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Of diffusers: trained further on --data; the options below are for it."),
+    ] = None,
+    lora_rank: Rank = None,
+    resolution: Resolution = None,
+    iterations: Iterations = None,
+    batch: Batch = None,
+    accumulate: Batches = None,
+    rate: Rate = None,
+    average: Average = None,
+    precision: Precision = None,
+    checkpointing: Checkpointing = None,
+    show: Shown = [],  # noqa: B006 - typer's way
+    resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train the embedded model, a detector, the CLIP or the prompt classifier again.
+    """Train the embedded model, a detector, the CLIP or the prompt classifier again, or any model further.
 
     What model and detectors need is drawn on the way; the prompt classifier takes --data. With --data the
     storybook's denoiser is trained from nothing on what stays of cleaned data, pictures with captions; the
     text encoder and the autoencoder are the storybook's. Hours on two cores, on a GPU less. A training that
     was stopped goes on from its last checkpoint when the same command is given again.
+
+    With --model a model's own denoiser is trained further on cleaned data; what it learns is a delta, as
+    those of `safelight align`. `accelerate launch -m safelight train …` spreads it over several GPUs.
 
     \b
     Examples:
@@ -56,8 +93,33 @@ def train(
       safelight train storybook --share 0.01   # only to see that it runs
       safelight train storybook --data cleaned --work runs/cleaned --out runs/safer
       safelight train prompt-classifier --data prompts.parquet
+      safelight train --model ./stable-diffusion --data cleaned --lora-rank 16 --out safer.safetensors
     """
     hush()
+    given: dict[str, Any] = {"lora_rank": lora_rank, "resolution": resolution, "steps": iterations}
+    given |= {"batch": batch, "accumulate": accumulate, "rate": rate, "average": average}
+    given |= {"precision": precision, "checkpointing": checkpointing}
+    given = {name: value for name, value in given.items() if value is not None}
+    if model:
+        if what or start or encoder or share < 1:
+            raise RequestError("--model is trained on --data alone; leave the other options out.")
+        fine_tune(model, data, out, given, show, resume, as_json)
+        return
+    if given or show or resume:
+        raise RequestError(f"--{next(iter(given), 'show').replace('_', '-')} is for --model; leave it out.")
+    _train_own(what or Trained.STORYBOOK, out, work, share, start, data, encoder, as_json)
+
+
+def _train_own(
+    what: Trained,
+    out: Path | None,
+    work: Path,
+    share: float,
+    start: Path | None,
+    data: Path | None,
+    encoder: Path | None,
+    as_json: bool,
+) -> None:
     _check_options(what, start, data, encoder)
     detector = what in (Trained.JUDGE, Trained.FILTER)
     target = out or Path("runs") / (f"{what}.onnx" if detector else what.value)
@@ -104,14 +166,10 @@ def _train(what: Trained, out: Path, work: Path, share: float, start: Path | Non
 def _train_from_data(data: Path, out: Path, work: Path, share: float) -> None:
     try:
         from safelight.alignment.training_data import Cleaning
-        from safelight.storybook.training.from_data import IMAGES, Example, train_from_data
+        from safelight.storybook.training.from_data import IMAGES, train_from_data
     except ImportError as error:
         raise MissingExtraError("Training", "generate,dev") from error
-    samples = Cleaning.of(data).kept(data)
-    examples = (
-        Example(each.id, each.picture, each.caption) for each in samples if each.picture and each.caption
-    )
-    train_from_data(examples, out, work, max(256, round(share * IMAGES)))
+    train_from_data(Cleaning.of(data).training(data), out, work, max(256, round(share * IMAGES)))
 
 
 def _train_prompt_classifier(

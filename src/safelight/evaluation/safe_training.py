@@ -10,10 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safelight.alignment.delta import Delta
+from safelight.alignment.delta import Delta, json_sha256
 from safelight.alignment.diffusion import ESD
 from safelight.alignment.guidance import SafeGuidance
 from safelight.alignment.text_encoder import Prompts, SafeText
+from safelight.alignment.training_data import examples
 from safelight.alignment.training_data.placed import placed
 from safelight.attacks.spelling import misspell_somehow
 from safelight.evaluation.alignment import questions
@@ -31,6 +32,7 @@ from safelight.policy import Policy
 from safelight.storybook import Storybook
 from safelight.storybook.detector import Judge
 from safelight.storybook.prompts import training_prompts
+from safelight.training.encoded import Data
 
 if TYPE_CHECKING:
     from safelight.alignment.training_data import Cleaning
@@ -137,16 +139,12 @@ def _sets(cleaning: Cleaning, out: Path) -> Mapping[str, Set[str]]:
 
 
 def _trained(cleaning: Cleaning, ids: Set[str], out: Path, name: str, images: int) -> Path:
-    from safelight.storybook.training.from_data import Example, train_from_data
+    from safelight.storybook.training.from_data import train_from_data
 
     folder = out / "models" / f"{name.replace(' ', '-')}-{images}"
     if not (folder / "hashes.json").exists():
-        examples = (
-            Example(each.id, each.picture, each.caption)
-            for each in cleaning.samples(ids)
-            if each.picture and each.caption
-        )
-        train_from_data(examples, folder, out / "work" / folder.name, images)
+        data = Data(examples(cleaning.samples(ids)), json_sha256(sorted(ids)))
+        train_from_data(data, folder, out / "work" / folder.name, images)
     return folder
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,11 +13,11 @@ from safelight.alignment.delta import Delta, json_sha256
 from safelight.alignment.denoiser import Denoiser, denoiser_of
 from safelight.alignment.diffusion.parameters import SELECTIONS, parameters
 from safelight.alignment.diffusion.points import Goal, Point, Target, points
-from safelight.alignment.fine_tuning import FineTuning, TrainedMethod
+from safelight.alignment.fine_tuning import FineTuning, TrainedMethod, checkpointing
 from safelight.alignment.names import check_apart, check_names, check_templates, names_of
 from safelight.alignment.rows import Rows
 from safelight.alignment.tuning import Curve, Measure, Tell
-from safelight.errors import ModelError, RequestError, no_such
+from safelight.errors import RequestError, no_such
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,7 +87,7 @@ class ESD(TrainedMethod):
     ) -> tuple[Delta, Curve]:
         denoiser = denoiser_of(pipe)
         check_names((*self.concepts, *self.preserve, self.anchor, self.erase_from), pipe)
-        with _checkpointing(denoiser.module) if self.checkpointing else nullcontext():
+        with checkpointing(denoiser.module) if self.checkpointing else nullcontext():
             adapter = self.adapter(denoiser.module, parameters(denoiser.module, self.selection))
             work = FineTuning(
                 pipe, {denoiser.component: adapter}, "esd", tuple(self.concepts), self.settings(), self.plan()
@@ -185,20 +185,6 @@ def _target(concept: str, eta: float, instead: str) -> Target:
 
 def _same(name: str) -> Target:
     return lambda said: said[name]
-
-
-@contextmanager
-def _checkpointing(network: Any) -> Iterator[None]:
-    """Raises ``ModelError`` for a network that cannot."""
-    if not getattr(network, "_supports_gradient_checkpointing", False):
-        raise ModelError(f"a {type(network).__name__} keeps all it works out; leave checkpointing off.")
-    before = network.is_gradient_checkpointing
-    network.enable_gradient_checkpointing()
-    try:
-        yield
-    finally:
-        if not before:
-            network.disable_gradient_checkpointing()
 
 
 def _check(esd: ESD) -> None:

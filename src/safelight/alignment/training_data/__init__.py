@@ -3,6 +3,7 @@
 from safelight.alignment.training_data.caption_groups import CaptionGroups
 from safelight.alignment.training_data.cleaning import Cleaning
 from safelight.alignment.training_data.engines.local import run_local
+from safelight.alignment.training_data.sample import examples
 from safelight.alignment.training_data.source import Form, shards_of
 
-__all__ = ["CaptionGroups", "Cleaning", "Form", "run_local", "shards_of"]
+__all__ = ["CaptionGroups", "Cleaning", "Form", "examples", "run_local", "shards_of"]

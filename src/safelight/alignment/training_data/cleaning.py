@@ -17,13 +17,14 @@ from safelight.alignment.training_data.findings import Screened
 from safelight.alignment.training_data.manifest import KEPT, REJECTED, write_manifests
 from safelight.alignment.training_data.plan import count_shards, read_plan, write_plan
 from safelight.alignment.training_data.row_file import count_rows, rows_in
-from safelight.alignment.training_data.sample import Sample, Shard
+from safelight.alignment.training_data.sample import Sample, Shard, examples
 from safelight.alignment.training_data.shard_screening import Screens, findings_of
 from safelight.alignment.training_data.tally import Tally
 from safelight.alignment.training_data.worker import Task
 from safelight.errors import MissingExtraError, RequestError, first_line
 from safelight.model_files import file_sha256
 from safelight.policy import Policy
+from safelight.training.encoded import Data
 from safelight.types import Action
 
 # Hands the shards, by number, to workers; told after every batch how far each is.
@@ -133,6 +134,12 @@ class Cleaning:
         for number, shard in enumerate(read_plan(self.folder / _PLAN)):
             mine = ids(number)
             yield from (sample for sample in shard.samples() if sample.id in mine)
+
+    def training(self, out: Path) -> Data:
+        """Of what stays, what can be trained on; as ``kept``."""
+        samples = self.kept(out)
+        self._ids(out / KEPT)
+        return Data(examples(samples), file_sha256(out / KEPT))
 
     def _ids(self, manifest: Path) -> Callable[[int], Set[str]]:
         """Of a manifest those of each shard, which must be asked for in order: that is the manifest's."""

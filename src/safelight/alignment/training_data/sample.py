@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
+
+from safelight.training.encoded import Example
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +33,8 @@ class Shard(Protocol):
     def samples(self) -> Iterator[Sample]:
         """What cannot be read comes as a sample with a problem; nothing is left out and nothing raised."""
         ...
+
+
+def examples(samples: Iterable[Sample]) -> Iterator[Example]:
+    """Of those with a picture and a caption, what is trained on."""
+    return (Example(each.id, each.picture, each.caption) for each in samples if each.picture and each.caption)

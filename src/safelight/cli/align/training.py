@@ -14,12 +14,13 @@ from safelight.errors import RequestError
 
 if TYPE_CHECKING:
     from safelight.alignment.diffusion import ESD
+    from safelight.alignment.safe_training import SafeTraining
     from safelight.alignment.text_encoder import TextEncoderMethod
     from safelight.alignment.tuning import Curve, Measure
 
 
 def train(
-    method: ESD | TextEncoderMethod,
+    method: ESD | TextEncoderMethod | SafeTraining,
     model: str,
     out: Path,
     resume: bool,
@@ -29,14 +30,17 @@ def train(
 ) -> None:
     """``drawing`` is of how many pictures, in how many steps and from which seed on."""
     work = out.with_suffix(".tuning")
-    if work.exists() and not resume:
+    if work.exists() and not resume and method.is_first:
         raise RequestError(f"{work} has the checkpoint of a training; give --resume, or remove it.")
     if method.measured_every:
         check_seen(model, "--measure")
     pipe = open_pipeline(model)
     with terminal.progress("Training") as tell:
         left = _what_is_left(pipe, method.concepts) if method.measured_every else None
-        delta, curve = method.tune(pipe, work, left, lambda step, _: tell(step, method.steps))
+        told = (lambda step, _: tell(step, method.steps)) if method.is_first else None
+        delta, curve = method.tune(pipe, work, left, told)
+    if not method.is_first:
+        return
     prove_and_save(pipe, model, delta, preserve, out, drawing, as_json)
     _draw_curve(curve, out)
     shutil.rmtree(work, ignore_errors=True)  # one that ended early has none
