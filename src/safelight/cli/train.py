@@ -36,33 +36,38 @@ class Trained(StrEnum):
     PROMPT_CLASSIFIER = "prompt-classifier"
 
 
+What = Annotated[
+    Trained | None,
+    typer.Argument(help="The model, a detector, the CLIP, or the classifier.", show_default="storybook"),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the model, .onnx file of a detector, delta of --model.", show_default="in runs/"
+    ),
+]
+Work = Annotated[Path, typer.Option(help="Where renders and checkpoints are kept.")]
+Start = Annotated[
+    Path | None, typer.Option(help="Folder of a storybook model to train further.", show_default="none")
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="Cleaned data, for the storybook and --model; labelled prompts, for the classifier."),
+]
+Model = Annotated[
+    str | None, typer.Option(help="Of diffusers: trained further on --data; the options below are for it.")
+]
+
+
 def train(
-    what: Annotated[
-        Trained | None,
-        typer.Argument(help="The model, a detector, the CLIP, or the classifier.", show_default="storybook"),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the model, .onnx file of a detector, delta of --model.", show_default="in runs/"
-        ),
-    ] = None,
-    work: Annotated[Path, typer.Option(help="Where renders and checkpoints are kept.")] = Path("runs/work"),
+    what: What = None,
+    out: Out = None,
+    work: Work = Path("runs/work"),
     share: Share = 1.0,
-    start: Annotated[
-        Path | None, typer.Option(help="Folder of a storybook model to train further.", show_default="none")
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Cleaned data, for the storybook and --model; labelled prompts, for the classifier."
-        ),
-    ] = None,
+    start: Start = None,
+    data: Data = None,
     encoder: Encoder = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Of diffusers: trained further on --data; the options below are for it."),
-    ] = None,
+    model: Model = None,
     lora_rank: Rank = None,
     resolution: Resolution = None,
     iterations: Iterations = None,
