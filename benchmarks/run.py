@@ -1,8 +1,7 @@
 """Runs the benchmarks named (all of them if none is) and writes results/NAME.json beside this file.
 
 python benchmarks/run.py [speed] [text_filter] [image_filter] [concept_filter] [known_images] [autoencoder]
-    [guidance] [erasing] [memory] [cleaning]
-    [cleaning_speed]
+    [guidance] [erasing] [memory] [aligned_encoder] [cleaning] [cleaning_speed]
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import aligned_encoder
 import autoencoder
 import cleaning
 import cleaning_speed
@@ -33,6 +33,7 @@ BENCHMARKS = {
     "guidance": guidance.measure,
     "erasing": erasing.measure,
     "memory": memory.measure,
+    "aligned_encoder": aligned_encoder.measure,
     "cleaning": cleaning.measure,
     "cleaning_speed": cleaning_speed.measure,
 }

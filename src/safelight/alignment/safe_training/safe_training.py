@@ -160,7 +160,7 @@ class _Batches:
 
 
 def _template(denoiser: Denoiser, side: int) -> Arguments:
-    """One row of a call of the network about a picture ``side`` pixels wide, with no noise to speak of.
+    """One row of a call of the network about a picture ``side`` pixels wide, as the pipeline makes it.
 
     Raises ``ModelError`` for a width that the pipeline does not draw.
     """

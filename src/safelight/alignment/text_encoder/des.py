@@ -33,12 +33,12 @@ class DES(TextEncoderMethod):
     anything, and safe prompts suffer.
     """
 
-    unsafe: int = 12
-    safe: int = 24
-    steps: int = field(default=1500, kw_only=True)
+    unsafe: int = 16
+    safe: int = 44
+    steps: int = field(default=1300, kw_only=True)
     rate: float = field(default=2e-3, kw_only=True)
     alpha: float = 0.05
-    weight: float = 1.2
+    weight: float = 1.5
     bank: int = 4
 
     name: ClassVar[str] = "des"

@@ -83,7 +83,7 @@ def text_encoder(
     pairs: Pairs = [],  # noqa: B006
     apart: Apart = [],  # noqa: B006
     column: Column = "prompt",
-    own: Own = 12_000,
+    own: Own = 20_000,
     encoder: Encoders = [],  # noqa: B006
     layers: Layers = 0,
     tokens: Tokens = 0,
