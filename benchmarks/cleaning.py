@@ -44,8 +44,8 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     return {"scenes": _SCENES, "seed": _SEED, "harmful": sum(harmful), "policy": "storybook"}, figures
 
 
-def _samples(harmful: list[bool]) -> Iterator[_Sample]:
-    for number, scene in enumerate(Storybook(_SEED).scenes(_SCENES)):
+def samples(harmful: list[bool], count: int = _SCENES) -> Iterator[_Sample]:
+    for number, scene in enumerate(Storybook(_SEED).scenes(count)):
         buffer = io.BytesIO()
         scene.image.save(buffer, "PNG")
         harmful.append(bool(scene.harms))
@@ -58,7 +58,7 @@ def _write(folder: Path) -> list[bool]:
     for form in _FORMS:
         (folder / form).mkdir()
     shard: list[_Sample] = []
-    for sample in _samples(harmful):
+    for sample in samples(harmful):
         shard.append(sample)
         if len(shard) == _IN_SHARD:
             for form, write in _FORMS.items():
@@ -73,7 +73,7 @@ def _write_folder(folder: Path, shard: list[_Sample]) -> None:
         (folder / f"{number:06}.txt").write_text(caption)
 
 
-def _write_tar(folder: Path, shard: list[_Sample]) -> None:
+def write_tar(folder: Path, shard: list[_Sample]) -> None:
     with tarfile.open(folder / f"{shard[0][0] // _IN_SHARD:05}.tar", "w") as archive:
         for number, picture, caption in shard:
             for suffix, content in (("png", picture), ("txt", caption.encode())):
@@ -101,28 +101,26 @@ def _write_arrow(folder: Path, shard: list[_Sample]) -> None:
 
 _FORMS: dict[str, Callable[[Path, list[_Sample]], None]] = {
     "folder": _write_folder,
-    "webdataset": _write_tar,
+    "webdataset": write_tar,
     "parquet": _write_parquet,
     "arrow": _write_arrow,
 }
 
 
-def _command(source: Path, out: Path) -> list[str]:
+def command(source: Path, out: Path) -> list[str]:
     arguments = ["clean", str(source), "--policy", "storybook", "--out", str(out)]
     return [sys.executable, "-m", "safelight", *arguments]
 
 
 def _clean(source: Path, out: Path) -> None:
-    subprocess.run(_command(source, out), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(command(source, out), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _killed(source: Path, out: Path, rng: random.Random) -> int:
     """Kills it so often, each time after it has found something more, then lets it end."""
     kills = 0
     while kills < _KILLS:
-        program = subprocess.Popen(
-            _command(source, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        program = subprocess.Popen(command(source, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         before = _found(out)
         while _found(out) == before and program.poll() is None:
             time.sleep(0.01)

@@ -1,7 +1,8 @@
 """Runs the benchmarks named (all of them if none is) and writes results/NAME.json beside this file.
 
 python benchmarks/run.py [speed] [text_filter] [image_filter] [concept_filter] [known_images] [autoencoder]
-    [guidance] [erasing] [memory] [aligned_encoder] [cleaning] [cleaning_speed]
+    [guidance] [erasing] [memory] [aligned_encoder] [cleaning]
+    [cleaning_memory] [cleaning_speed]
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 import aligned_encoder
 import autoencoder
 import cleaning
+import cleaning_memory
 import cleaning_speed
 import concept_filter
 import erasing
@@ -35,6 +37,7 @@ BENCHMARKS = {
     "memory": memory.measure,
     "aligned_encoder": aligned_encoder.measure,
     "cleaning": cleaning.measure,
+    "cleaning_memory": cleaning_memory.measure,
     "cleaning_speed": cleaning_speed.measure,
 }
 RESULTS = Path(__file__).parent / "results"

@@ -1,0 +1,71 @@
+"""How much memory cleaning takes, and what it writes, of a thousand samples and of a hundred thousand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import cleaning
+
+_SHARD, _SHARDS, _WORKERS = 1000, (1, 10, 100), 2
+_EVERY_S = 0.05
+
+
+def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
+    """The shards are the same file, a thousand scenes, under other names: so every sample is one of its own.
+
+    Memory is the most that the command and its workers had at once, without what they share.
+    """
+    figures: dict[str, float | None] = {}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        (folder / "one").mkdir()
+        cleaning.write_tar(folder / "one", list(cleaning.samples([], _SHARD)))
+        (shard,) = (folder / "one").glob("*.tar")
+        for count in _SHARDS:
+            source, out, samples = folder / f"{count}", folder / f"{count}-out", count * _SHARD
+            source.mkdir()
+            for number in range(count):
+                (source / f"{number:05}.tar").hardlink_to(shard)
+            peak, seconds = _watched([*cleaning.command(source, out), "--workers", str(_WORKERS)])
+            summary = json.loads((out / "summary.json").read_text())
+            assert summary["samples"] == samples
+            written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+            figures |= {
+                f"{samples}: MiB at most": peak / 2**20,
+                f"{samples}: samples a second": samples / seconds,
+                f"{samples}: bytes written a sample": written / samples,
+            }
+    least, *_, most = (figures[f"{count * _SHARD}: MiB at most"] for count in _SHARDS)
+    assert least
+    assert most
+    figures[f"memory of {_SHARDS[-1] * _SHARD} / of {_SHARDS[0] * _SHARD}"] = most / least
+    return {"workers": _WORKERS, "policy": "storybook", "in a shard": _SHARD}, figures
+
+
+def _watched(command: list[str]) -> tuple[int, float]:
+    """Bytes at most, and seconds."""
+    started, peak = time.perf_counter(), 0
+    program = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while program.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            family = [first := psutil.Process(program.pid), *first.children(recursive=True)]
+            peak = max(peak, sum(_own(each) for each in family))
+        time.sleep(_EVERY_S)
+    if program.returncode:
+        raise subprocess.CalledProcessError(program.returncode, command)
+    return peak, time.perf_counter() - started
+
+
+def _own(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().uss)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0
