@@ -28,6 +28,7 @@ LAYERS = [
         "replaced",
         "hashing",
         "weights",
+        "cores",
         "web_page",
     },
     {"model_source", "training"},

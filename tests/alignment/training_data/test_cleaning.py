@@ -21,6 +21,7 @@ from safelight.alignment.training_data.engines.local import run_local
 from safelight.alignment.training_data.findings import Screened
 from safelight.alignment.training_data.journal import Journal
 from safelight.alignment.training_data.worker import Task
+from safelight.cores import cores
 from safelight.errors import RequestError
 from safelight.policy import Policy
 from safelight.types import Action, Box, FilterRun, Finding, Found, HashMatch, Span
@@ -193,6 +194,22 @@ def test_a_worker_that_cannot_begin_marks_no_sample(pictures: Path, tmp_path: Pa
     with pytest.raises(RequestError, match="dies before it begins"):
         run_local(Task(_dies, tmp_path), dict(enumerate(shards_of(str(pictures)))), 1, lambda *_: None)
     assert not list(tmp_path.glob("*.jsonl"))
+
+
+def _noting(policy: Path, threads: Path) -> Any:
+    import torch
+
+    threads.write_text(f"{cores()} {torch.get_num_threads()}")
+    return colours(policy)
+
+
+def test_a_worker_keeps_to_one_core(pictures: Path, policy: Path, tmp_path: Path) -> None:
+    """As many workers as cores, each with as many threads, would be in each other's way."""
+    threads = tmp_path / "threads"
+    screens = partial(_noting, policy, threads)
+    cleaning = Cleaning(tmp_path / "out")
+    cleaning.screen(partial(shards_of, str(pictures)), screens, {}, lambda *of: run_local(*of[:2], 2, of[2]))
+    assert threads.read_text() == "1 1"
 
 
 def _dies() -> Any:

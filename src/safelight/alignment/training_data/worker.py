@@ -14,6 +14,7 @@ from safelight.alignment.training_data.caption_groups import CaptionGroups
 from safelight.alignment.training_data.journal import Journal
 from safelight.alignment.training_data.sample import Shard
 from safelight.alignment.training_data.shard_screening import Screens, ShardScreening, journal_of
+from safelight.cores import share_cores
 from safelight.errors import RequestError, SafelightError, first_line
 from safelight.hashing.pdq import PdqHasher
 
@@ -108,6 +109,7 @@ def _followed(link: Connection, end: str, tell: Tell) -> int:
 def _serve(link: Connection, task: Task) -> None:
     """Until the other end is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    share_cores()
     try:
         screening = task.screening()
         link.send(("ready", 0))

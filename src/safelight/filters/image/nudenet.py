@@ -8,7 +8,6 @@ picture.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from safelight.cores import cores
 from safelight.errors import FilterError, MissingExtraError, ModelError, no_such
 from safelight.filters.image.yolo import STRIDE, Looked, Yolo
 from safelight.model_files import file_sha256
@@ -76,7 +76,7 @@ class NudeNet:
         self._side = side or self._network.side
         self._iou = iou
         self._class_agnostic = class_agnostic
-        self._thread_count = threads or os.cpu_count() or 1
+        self._thread_count = threads or cores()
 
     def find(self, images: Sequence[Image.Image]) -> list[list[Finding] | FilterError]:
         """One picture at a time on every thread: on a CPU a batch of pictures is slower than its pictures."""

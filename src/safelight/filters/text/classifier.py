@@ -6,7 +6,6 @@ the window in which a category is likeliest counts. What a word list finds is fu
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safelight.cores import cores
 from safelight.errors import FilterError, no_such
 from safelight.filters.text.calibration import Calibration
 from safelight.filters.text.folding import Folded
@@ -179,7 +179,7 @@ class PromptClassifier:
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(os.cpu_count() or 1)
+        return ThreadPoolExecutor(cores())
 
     def _findings(self, judged: _Judged) -> list[Finding]:
         findings = []
