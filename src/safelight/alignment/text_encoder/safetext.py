@@ -32,7 +32,7 @@ class SafeText(TextEncoderMethod):
     same for all texts, is left out of L_e.
     """
 
-    steps: int = field(default=1300, kw_only=True)
+    steps: int = field(default=1400, kw_only=True)
     rate: float = field(default=2e-3, kw_only=True)
     weight: float = 24.0
     away: Away = "counterpart"
