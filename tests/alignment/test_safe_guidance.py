@@ -154,5 +154,8 @@ def test_the_scheduler_gets_what_the_formula_says(name: str, pipe: Any) -> None:
     if "scale" in known:
         expected = prompt - strength * taken
     unguided = expected + strength * taken
-    assert torch.allclose(outputs[step], expected, atol=1e-5)
+    # On which side of the threshold an element lies is, this near, a matter of rounding.
+    sure = (away - 0.02).abs() > 1e-5
+    assert sure.float().mean() > 0.99
+    assert torch.allclose(outputs[step][sure], expected[sure], atol=1e-5)
     assert (unguided - expected).abs().max() > 1e-3
