@@ -35,7 +35,7 @@ def _png(colour: tuple[int, int, int], size: tuple[int, int] = (24, 16)) -> byte
 
 @pytest.fixture
 def data() -> Data:
-    examples = [Example("r", _png((220, 30, 30)), "a red wall"), Example("b", _png((20, 40, 230)), "a lake")]
+    examples = [Example(_png((220, 30, 30)), "a red wall"), Example(_png((20, 40, 230)), "a lake")]
     return Data(examples, "two")
 
 

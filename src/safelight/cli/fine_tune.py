@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 # As accelerate calls them.
 _PRECISIONS = {"fp32": "no", "bf16": "bf16"}
-_OWN = "the method's"
 
 Rank = Annotated[
     int | None,
@@ -62,7 +61,7 @@ def fine_tune(
     if not out:
         raise RequestError("what is learnt needs a file; give --out safer.safetensors.")
     check_out(out)
-    settings = dict(given)
+    settings = {"steps" if name == "iterations" else name: value for name, value in given.items()}
     accelerator = _accelerator(settings.pop("precision", None))
     from safelight.alignment.safe_training import SafeTraining
     from safelight.alignment.training_data import Cleaning

@@ -101,7 +101,7 @@ def train(
       safelight train --model ./stable-diffusion --data cleaned --lora-rank 16 --out safer.safetensors
     """
     hush()
-    given: dict[str, Any] = {"lora_rank": lora_rank, "resolution": resolution, "steps": iterations}
+    given: dict[str, Any] = {"lora_rank": lora_rank, "resolution": resolution, "iterations": iterations}
     given |= {"batch": batch, "accumulate": accumulate, "rate": rate, "average": average}
     given |= {"precision": precision, "checkpointing": checkpointing}
     given = {name: value for name, value in given.items() if value is not None}
@@ -110,8 +110,8 @@ def train(
             raise RequestError("--model is trained on --data alone; leave the other options out.")
         fine_tune(model, data, out, given, show, resume, as_json)
         return
-    if given or show or resume:
-        raise RequestError(f"--{next(iter(given), 'show').replace('_', '-')} is for --model; leave it out.")
+    for name in (*given, *(("show",) if show else ()), *(("resume",) if resume else ())):
+        raise RequestError(f"--{name.replace('_', '-')} is for --model; leave it out.")
     _train_own(what or Trained.STORYBOOK, out, work, share, start, data, encoder, as_json)
 
 

@@ -26,9 +26,8 @@ Encoder = Callable[[NDArray[np.uint8]], NDArray[np.float16]]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A picture as it is encoded, and its caption; ``id`` says which one it is."""
+    """A picture as it is encoded, and its caption."""
 
-    id: str
     picture: bytes
     caption: str
 

@@ -37,4 +37,4 @@ class Shard(Protocol):
 
 def examples(samples: Iterable[Sample]) -> Iterator[Example]:
     """Of those with a picture and a caption, what is trained on."""
-    return (Example(each.id, each.picture, each.caption) for each in samples if each.picture and each.caption)
+    return (Example(each.picture, each.caption) for each in samples if each.picture and each.caption)
