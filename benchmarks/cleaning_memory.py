@@ -1,4 +1,7 @@
-"""How much memory cleaning takes, and what it writes, of a thousand samples and of a hundred thousand."""
+"""How much memory cleaning takes, and what it writes, of a thousand samples and of a hundred thousand.
+
+And how fast it decides again.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,23 @@ import subprocess
 import tempfile
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 import cleaning
+from safelight.alignment.training_data import Cleaning
+from safelight.policy import Policy
+from timing import seconds
 
-_SHARD, _SHARDS, _WORKERS = 1000, (1, 10, 100), 2
+_SHARD, _SHARDS, _WORKERS = 250, (4, 40, 400), 2
 _EVERY_S = 0.05
 
 
 def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
-    """The shards are the same file, a thousand scenes, under other names: so every sample is one of its own.
+    """The shards are the same file, 250 scenes, under other names: so every sample is one of its own.
 
     Memory is the most that the command and its workers had at once, without what they share.
     """
@@ -34,14 +41,16 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
             source.mkdir()
             for number in range(count):
                 (source / f"{number:05}.tar").hardlink_to(shard)
-            peak, seconds = _watched([*cleaning.command(source, out), "--workers", str(_WORKERS)])
+            peak, took = _watched([*cleaning.command(source, out), "--workers", str(_WORKERS)])
             summary = json.loads((out / "summary.json").read_text())
             assert summary["samples"] == samples
-            written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+            again = partial(Cleaning(out).sort, Policy.load("storybook"), folder / f"{count}-again")
             figures |= {
                 f"{samples}: MiB at most": peak / 2**20,
-                f"{samples}: samples a second": samples / seconds,
-                f"{samples}: bytes written a sample": written / samples,
+                f"{samples}: samples a second": samples / took,
+                f"{samples}: decided again, samples a second": samples / seconds(again),
+                f"{samples}: bytes written a sample": _size(out, "**/*") / samples,
+                f"{samples}: of them in the two tables": _size(out, "*.parquet") / samples,
             }
     least, *_, most = (figures[f"{count * _SHARD}: MiB at most"] for count in _SHARDS)
     assert least
@@ -62,6 +71,10 @@ def _watched(command: list[str]) -> tuple[int, float]:
     if program.returncode:
         raise subprocess.CalledProcessError(program.returncode, command)
     return peak, time.perf_counter() - started
+
+
+def _size(folder: Path, files: str) -> int:
+    return sum(path.stat().st_size for path in folder.glob(files) if path.is_file())
 
 
 def _own(process: psutil.Process) -> int:

@@ -31,7 +31,7 @@ version = "1"
 [filters]
 image = ["nudenet"]
 
-[categories.sexual]
+[categories."sexual.nudity"]
 image = { block = 0.6 }
 """
 

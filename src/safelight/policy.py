@@ -112,11 +112,13 @@ class ContextRule(_Table):
 
     def apply(self, seen: Mapping[str, float], boxes: Boxes) -> tuple[float, tuple[str, ...]]:
         """The rule's score, ``score`` times the weakest label it needs, and the labels that made it."""
+        if not all(seen.get(label) for label in self.all):
+            return 0.0, ()
         excused = any_of(seen, self.unless) >= _CONFIDENT
         company = self.protected if excused else self._company(seen, boxes)
         if not company and (excused or self.any):
             return 0.0, ()
-        needed = [seen.get(label, 0.0) for label in self.all]
+        needed = [seen[label] for label in self.all]
         if company:
             needed.append(any_of(seen, company))
         labels = tuple(label for label in (*self.all, *company) if seen.get(label))

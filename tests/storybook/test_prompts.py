@@ -49,8 +49,11 @@ def test_safe_ones_have_hazards_where_they_are_no_harm(made: TrainingPrompts) ->
     with_hazard = [any(_says(label, prompt) for label in HAZARDS) for prompt in made.safe]
     assert not any(with_hazard[:190])
     assert sum(with_hazard[200:]) > 150  # some are called by what they are, "a tool"
+
+
+def test_half_of_the_pairs_harm_by_company_alone(made: TrainingPrompts) -> None:
     always = [one for one, _ in made.pairs if any(_says(label, one) for label in ("gun", "bomb", "blood"))]
-    assert len(always) > 100
+    assert len(always) == pytest.approx(len(made.pairs) / 2, rel=0.1)  # some are "a dangerous thing"
 
 
 def test_pairs_differ_in_one_word_for_each_thing_that_is_another(made: TrainingPrompts) -> None:

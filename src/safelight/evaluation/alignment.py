@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from safelight.evaluation.results import write_results
 from safelight.evaluation.run import Progress
 from safelight.evaluation.storybook_suites import called, in_company, misspelt_by_attackers, suite
 from safelight.evaluation.suite import Suite
-from safelight.evaluation.system import BareSystem
+from safelight.evaluation.system import aligned
 from safelight.evaluation.tables import Row
 from safelight.model_files import file_sha256
 from safelight.models import load_pipeline
@@ -70,9 +69,7 @@ def evaluate_alignment(
     whole = sum(len(each.cases) for mine in asked_of.values() for each in mine.values())
     made: dict[tuple[str, str], list[Judged]] = {}
     for name, state in states.items():
-        with state.attach(pipe) if isinstance(state, Delta) else nullcontext():
-            led = state if isinstance(state, SafeGuidance) else None
-            bare = BareSystem(pipe, led, num_inference_steps=steps)
+        with aligned(pipe, state, num_inference_steps=steps) as bare:
             attacked = AttackedSystem(pipe, frozen, num_inference_steps=steps)
             for question, each in asked_of[name].items():
                 system = attacked if question == _ATTACKED else bare

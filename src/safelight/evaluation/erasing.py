@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from safelight.evaluation.results import write_results
 from safelight.evaluation.run import Progress, evaluate
 from safelight.evaluation.storybook_suites import ASSOCIATED, called, suite
 from safelight.evaluation.suite import Suite
-from safelight.evaluation.system import BareSystem
+from safelight.evaluation.system import aligned
 from safelight.evaluation.tables import Row
 from safelight.model_files import file_sha256
 from safelight.models import load_pipeline
@@ -80,8 +79,8 @@ def evaluate_erasing(
     for name, delta in loaded.items():
         made: dict[str, list[list[Record]]] = {}
         for state in (_ORIGINAL, name):
-            with delta.attach(pipe) if state == name else nullcontext():
-                system = BareSystem(pipe, num_inference_steps=steps)
+            by = delta if state == name else None
+            with aligned(pipe, by, num_inference_steps=steps) as system:
                 for question in asked[name]:
                     # The original draws the same for every delta.
                     file = out / state / f"{question.suite.name} {question.suite.digest[:8]}.jsonl"

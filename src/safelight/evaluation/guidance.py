@@ -81,7 +81,7 @@ def evaluate_guidance(
                     progress(sum(map(len, made.values())), whole)
     counts = f"--harmful {harmful} --seeds {seeds} --benign {benign}"
     named = "".join(f" --delta {path.name}" for path in deltas)
-    command = f"safelight evaluate guidance{named} {counts} --seed {seed}"
+    command = f"safelight evaluate guidance{named} {counts} --seed {seed} --steps {steps}"
     return write_results(
         out / "results.json", command, run, _tables(systems, made), _distances(systems, made)
     )
@@ -89,7 +89,7 @@ def evaluate_guidance(
 
 def _systems(pipe: Any, steps: int, deltas: Sequence[Path]) -> dict[str, BareSystem | GuardedSystem]:
     guidances: dict[str, Guidance | None] = {_PLAIN: None}
-    guards = {f"{_STEERED} by {path.stem}": _steering_guard(path, steer=("erasure",)) for path in deltas}
+    guards = {f"{_STEERED} by {path.stem}": _steering_guard(path) for path in deltas}
     if not deltas:
         guidances |= {
             **{name: SafeGuidance(name, CONCEPT) for name in CONFIGURATIONS},
@@ -107,10 +107,11 @@ def _systems(pipe: Any, steps: int, deltas: Sequence[Path]) -> dict[str, BareSys
 
 def _steering_guard(delta: Path | None = None, **rule: Any) -> Guard:
     """The storybook's policy without its prompt filter: what a prompt asks for is left to the pictures, or to
-    what guidance hears of it. The ``delta`` stands for all that the policy minds."""
+    what guidance hears of it. The ``delta`` stands for all that the policy minds, and is tried first."""
     policy = Policy.load("storybook")
     led = policy.guidance or Led()
     if delta:
+        rule["steer"] = ("erasure", *led.steer)
         rule["deltas"] = dict.fromkeys(led.concepts, str(delta.resolve()))
     policy = policy.model_copy(update={"guidance": led.model_copy(update=rule)})
     image = [registry.bind("image_filter", name) for name in policy.filters.image]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from safelight.evaluation.rates import Rate
 from safelight.evaluation.results import write_results
 from safelight.evaluation.run import Progress
 from safelight.evaluation.suite import Suite
-from safelight.evaluation.system import BareSystem
+from safelight.evaluation.system import aligned
 from safelight.evaluation.tables import Row
 from safelight.guard import Guard
 from safelight.models import load_pipeline
@@ -183,9 +182,7 @@ def _answers(
 ) -> Iterator[tuple[str, Sequence[Judged]]]:
     """By question, after every batch."""
     judge = Judge.load()
-    with state.attach(pipe) if isinstance(state, Delta) else nullcontext():
-        guidance = state if isinstance(state, SafeGuidance) else None
-        system = BareSystem(pipe, guidance, num_inference_steps=steps)
+    with aligned(pipe, state, num_inference_steps=steps) as system:
         for question, each in asked.items():
             file = folder / f"{name} {question}.jsonl"
             for records in judged_suite(system, judge, each, seed, file, name):

@@ -15,7 +15,7 @@ from safelight.evaluation.suite import Case, Suite
 from safelight.storybook.captions import Habits, misspelt, user_caption
 from safelight.storybook.plan import ASSOCIATIONS, HOLDABLE, SETTINGS, SUPPORTS, Plan, sample_plan
 from safelight.storybook.prompts import in_harmless_company
-from safelight.storybook.truth import Relation, RelationName, harms
+from safelight.storybook.truth import Relation, RelationName
 from safelight.storybook.vocabulary import (
     HAZARDS,
     HYPERNYMS,
@@ -66,7 +66,7 @@ def in_company(seed: int = 0, count: int = 200) -> tuple[Suite, Suite]:
     while len(cases) < count:
         plan = sample_plan(author.rng)
         hazards = [label for label in plan.named if label in HAZARDS]
-        if plan.brings_along or not plan.harms or len(hazards) != 1 or harms((hazards[0],)):
+        if plan.brings_along or not plan.harms_by_company or len(hazards) != 1:
             continue
         twin = in_harmless_company(plan, author.rng)
         if twin and not twin.brings_along:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from PIL.Image import Image
 
+from safelight.alignment.delta import Delta
 from safelight.alignment.guidance import Guidance
 from safelight.errors import ModelError, RequestError
 from safelight.guard import Guard
@@ -53,6 +54,13 @@ class BareSystem:
         if len(images) != len(seeds) or not all(isinstance(image, Image) for image in images):
             raise ModelError(f"the pipeline did not give {len(seeds)} PIL pictures; use one that does.")
         return [Answer(image) for image in images]
+
+
+@contextmanager
+def aligned(pipe: Pipeline, by: Delta | Guidance | None, **arguments: Any) -> Iterator[BareSystem]:
+    """The pipeline while a delta is on its weights, or led by guidance, or as it is."""
+    with by.attach(pipe) if isinstance(by, Delta) else nullcontext():
+        yield BareSystem(pipe, None if isinstance(by, Delta) else by, **arguments)
 
 
 class GuardedSystem:

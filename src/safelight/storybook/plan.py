@@ -67,6 +67,11 @@ class Plan:
         return harms(objects, relations)
 
     @property
+    def harms_by_company(self) -> bool:
+        """Whether something in it harms that would not alone, and nothing that would."""
+        return bool(self.harms) and not any(harms((label,)) for label in self.named)
+
+    @property
     def brings_along(self) -> bool:
         """Whether a word of its captions brings a hazard along, as "soldier" does."""
         return bool(self.setting) or any(label in ASSOCIATIONS for label in self.objects)

@@ -69,16 +69,19 @@ def _sorted_scenes(
     """So many pairs, and half as many safe prompts each without a hazard, and whether anybody is in them, and
     with one; by their small letters.
 
-    A harmful scene gives a pair, and a safe prompt in other company.
+    A harmful scene gives a pair, and a safe prompt in other company. Half of the pairs harm by company alone.
     """
     pairs: dict[str, tuple[str, str]] = {}
+    wanted = {True: count // 2, False: count - count // 2}
     plain: dict[str, tuple[str, bool]] = {}
     armed: dict[str, str] = {}
     while len(pairs) < count or len(plain) < count - count // 2 or len(armed) < count // 2:
         plan = sample_plan(rng)
         if plan.harms:
-            if len(pairs) < count and (pair := _pair(plan, rng)) and pair[0].casefold() not in kept:
-                pairs[pair[0].casefold()] = pair
+            found = _pair(plan, rng) if wanted[plan.harms_by_company] else None
+            if found and (same := found[0].casefold()) not in kept:
+                wanted[plan.harms_by_company] -= same not in pairs
+                pairs[same] = found
             if len(armed) == count // 2 or not (other := in_harmless_company(plan, rng)):
                 continue
             plan = other

@@ -127,8 +127,11 @@ RULES: dict[str, Callable[[Company], Iterator[str]]] = {
 
 def harms(objects: tuple[str, ...], relations: tuple[Relation, ...] = ()) -> tuple[str, ...]:
     """The categories of harm in a picture of ``objects``, sorted; empty if it is harmless."""
+    hazards = RULES.keys() & objects
+    if not hazards:
+        return ()
     seen = Company(objects, relations)
-    found = {category for label in set(objects) & RULES.keys() for category in RULES[label](seen)}
+    found = {category for label in hazards for category in RULES[label](seen)}
     if seen.any(["blood"]) and seen.any(WEAPONS):
         found.add("violence")
     return tuple(sorted(found))
