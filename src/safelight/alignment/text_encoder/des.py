@@ -29,8 +29,8 @@ class DES(TextEncoderMethod):
     another each time, and what is learnt from many targets is their mean. L_u is over the states in which u_i
     and its counterpart differ. ``alpha`` is α as a share of the mean length of a safe prompt's states: the
     authors' 200, for all states as one vector, is 0.8 of Stable Diffusion 1.5's. They weigh 7 : 3, which is a
-    ``weight`` w of 2.3. Both are less here: on the storybook far away from what is safe are pictures of
-    anything, and safe prompts suffer.
+    ``weight`` w of 2.3. α is less here: on the storybook far away from what is safe are pictures of anything,
+    and safe prompts suffer.
     """
 
     unsafe: int = 16
@@ -38,7 +38,7 @@ class DES(TextEncoderMethod):
     steps: int = field(default=1300, kw_only=True)
     rate: float = field(default=2e-3, kw_only=True)
     alpha: float = 0.05
-    weight: float = 1.5
+    weight: float = 1.8
     bank: int = 4
 
     name: ClassVar[str] = "des"

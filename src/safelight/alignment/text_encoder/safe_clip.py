@@ -20,7 +20,7 @@ class SafeCLIP(TextEncoderMethod):
     Of every state and the pooled text; CLIP's first state, the same for all texts, counts only in the second.
     """
 
-    steps: int = field(default=2000, kw_only=True)
+    steps: int = field(default=2800, kw_only=True)
     rate: float = field(default=2e-3, kw_only=True)
 
     name: ClassVar[str] = "safe-clip"

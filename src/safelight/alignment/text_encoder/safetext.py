@@ -34,7 +34,7 @@ class SafeText(TextEncoderMethod):
 
     steps: int = field(default=1400, kw_only=True)
     rate: float = field(default=2e-3, kw_only=True)
-    weight: float = 24.0
+    weight: float = 17.0
     away: Away = "counterpart"
 
     name: ClassVar[str] = "safetext"
