@@ -121,8 +121,7 @@ class ContextRule(_Table):
         needed = [seen[label] for label in self.all]
         if company:
             needed.append(any_of(seen, company))
-        labels = tuple(label for label in (*self.all, *company) if seen.get(label))
-        return self.score * min(needed), labels
+        return self.score * min(needed), (*self.all, *(label for label in company if seen.get(label)))
 
     def _company(self, seen: Mapping[str, float], boxes: Boxes) -> tuple[str, ...]:
         """Those of ``any`` that were seen, and close enough."""

@@ -110,8 +110,8 @@ def train(
             raise RequestError("--model is trained on --data alone; leave the other options out.")
         fine_tune(model, data, out, given, show, resume, as_json)
         return
-    for name in (*given, *(("show",) if show else ()), *(("resume",) if resume else ())):
-        raise RequestError(f"--{name.replace('_', '-')} is for --model; leave it out.")
+    if foreign := [*given, *(["show"] if show else []), *(["resume"] if resume else [])]:
+        raise RequestError(f"--{foreign[0].replace('_', '-')} is for --model; leave it out.")
     _train_own(what or Trained.STORYBOOK, out, work, share, start, data, encoder, as_json)
 
 

@@ -78,9 +78,10 @@ def _sorted_scenes(
     while len(pairs) < count or len(plain) < count - count // 2 or len(armed) < count // 2:
         plan = sample_plan(rng)
         if plan.harms:
-            found = _pair(plan, rng) if wanted[plan.harms_by_company] else None
+            by_company = plan.harms_by_company
+            found = _pair(plan, rng) if wanted[by_company] else None
             if found and (same := found[0].casefold()) not in kept:
-                wanted[plan.harms_by_company] -= same not in pairs
+                wanted[by_company] -= same not in pairs
                 pairs[same] = found
             if len(armed) == count // 2 or not (other := in_harmless_company(plan, rng)):
                 continue
