@@ -92,7 +92,9 @@ class ContextRule(_Table):
     Every label of ``all`` and one of ``any`` must be seen. A label of ``unless``, seen with confidence,
     excuses the company, but never a label of ``protected``. With ``overlap``, only such company counts as
     shares at least this much of the smaller box with every label of ``all``, as a hand and what it holds do;
-    ``protected`` company counts at any distance, and so does what was found without a box.
+    ``protected`` company counts at any distance, and so does what was found without a box. Of words that
+    lie ``beside`` a picture that was looked at, a rule with ``overlap`` for pictures sees protected company
+    alone: how close the rest is, the picture shows.
     """
 
     category: str
@@ -110,13 +112,16 @@ class ContextRule(_Table):
             raise ValueError("the rule names no label; list some under all or any")
         return self
 
-    def apply(self, seen: Mapping[str, float], boxes: Boxes) -> tuple[float, tuple[str, ...]]:
+    def apply(
+        self, seen: Mapping[str, float], boxes: Boxes, *, beside: bool = False
+    ) -> tuple[float, tuple[str, ...]]:
         """The rule's score, ``score`` times the weakest label it needs, and the labels that made it."""
         if not all(seen.get(label) for label in self.all):
             return 0.0, ()
         excused = any_of(seen, self.unless) >= _CONFIDENT
-        company = self.protected if excused else self._company(seen, boxes)
-        if not company and (excused or self.any):
+        left = beside and self.overlap > 0 and "image" in self.stages
+        company = self.protected if excused or left else self._company(seen, boxes)
+        if not company and (excused or left or self.any):
             return 0.0, ()
         needed = [seen[label] for label in self.all]
         if company:
@@ -265,14 +270,18 @@ class Policy(_Table):
         problem: str | None = None,
         subject: str = "prompt",
         index: int = 0,
+        beside: bool = False,
     ) -> Verdict:
-        """The verdict on what was found. A ``problem``, of the item or of a filter, makes it a block."""
+        """The verdict on what was found. A ``problem``, of the item or of a filter, makes it a block.
+
+        ``beside`` says that these are words beside a picture which is judged as well (``ContextRule``).
+        """
         filters = dict(filters or {})
         problems = [problem, *(run.problem for run in filters.values())]
         reasons = tuple(sentence for sentence in problems if sentence)
         categories = {
             category: self._score(category, stage, score, labels)
-            for category, (score, labels) in sorted(self._categories(stage, findings).items())
+            for category, (score, labels) in sorted(self._categories(stage, findings, beside).items())
         }
         action = max((c.action for c in categories.values()), default=Action.ALLOW)
         return Verdict(
@@ -307,7 +316,7 @@ class Policy(_Table):
         action, threshold = getattr(rule, stage, Thresholds()).decide(score)
         return CategoryScore(score, action, threshold, labels)
 
-    def _categories(self, stage: Stage, findings: Iterable[Finding]) -> dict[str, _Evidence]:
+    def _categories(self, stage: Stage, findings: Iterable[Finding], beside: bool) -> dict[str, _Evidence]:
         """Category -> its highest score and the labels that gave it."""
         seen: dict[str, float] = {}
         boxes: dict[str, list[Box]] = {}
@@ -318,7 +327,8 @@ class Policy(_Table):
         claims: list[_Claim] = [
             (c, score, (label,)) for label, score in seen.items() for c in self._meaning(label)
         ]
-        claims += [(rule.category, *rule.apply(seen, boxes)) for rule in self.context if stage in rule.stages]
+        rules = [rule for rule in self.context if stage in rule.stages]
+        claims += [(rule.category, *rule.apply(seen, boxes, beside=beside)) for rule in rules]
         scores: dict[str, _Evidence] = {}
         for category, score, labels in claims:
             if score > scores.get(category, (0.0, ()))[0]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Iterator, Mapping, Sequence, Set
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from safelight.alignment.text_encoder import Prompts, SafeText
 from safelight.alignment.training_data import examples
 from safelight.alignment.training_data.placed import placed
 from safelight.attacks.spelling import misspell_somehow
+from safelight.cores import cores
 from safelight.evaluation.alignment import questions
 from safelight.evaluation.guidance import CONCEPT
 from safelight.evaluation.judged import Judged, judged_suite
@@ -94,16 +97,17 @@ def _cleaned(out: Path, scenes: int) -> tuple[Cleaning, Set[str]]:
     """The data, and the ids of what is harmful in truth."""
     from safelight.alignment.training_data import Cleaning, run_local, shards_of
 
-    data, harmful = out / "data", set[str]()
+    data, firsts = out / "data", range(0, scenes, _IN_FILE)
     data.mkdir(parents=True, exist_ok=True)
-    for first in range(0, scenes, _IN_FILE):
-        harmful |= _write(data / f"{first:07}.parquet", first, min(_IN_FILE, scenes - first))
+    files = [(data / f"{first:07}.parquet", first, min(_IN_FILE, scenes - first)) for first in firsts]
+    with ProcessPoolExecutor(cores(), get_context("spawn")) as pool:
+        harmful = set[str]().union(*pool.map(_write, *zip(*files, strict=True)))
     cleaning = Cleaning(out / "cleaned")
     cleaning.screen(
         partial(shards_of, str(data)),
         partial(Guard.from_policy, _POLICY),
         {"scenes": scenes},
-        lambda task, shards, tell: run_local(task, shards, 2, tell),
+        lambda task, shards, tell: run_local(task, shards, cores(), tell),
     )
     cleaning.sort(Policy.load(_POLICY), out / "cleaned")
     return cleaning, harmful

@@ -24,7 +24,7 @@ from safelight.alignment.training_data.worker import Task
 from safelight.cores import cores
 from safelight.errors import RequestError
 from safelight.policy import Policy
-from safelight.types import Action, Box, FilterRun, Finding, Found, HashMatch, Span
+from safelight.types import Action, Box, FilterRun, Finding, Found, HashMatch, Span, Stage
 from screens import BLACK, POLICY, RED, colours, encoded
 
 
@@ -264,6 +264,21 @@ def test_what_nobody_could_look_at_is_not_kept(policy: Path) -> None:
     assert nobody is not None
     assert nobody.reason == "unscreened"
     assert decide(_screened(), loaded).rejection is None
+
+
+def test_how_close_company_is_says_the_picture_not_the_caption() -> None:
+    policy = Policy.load("storybook")
+    held, apart = Box(0.1, 0.0, 0.5, 1.0), Box(0.6, 0.0, 0.9, 1.0)
+    caption = Found((Finding("sword", 1.0, "lexicon"), Finding("man", 1.0, "lexicon")))
+
+    def reason(found: dict[Stage, tuple[Found, ...]]) -> str | None:
+        rejection = decide(Screened("a", "a", "0", None, found), policy).rejection
+        return rejection and rejection.reason
+
+    for box, said in ((held, "harmful"), (apart, None)):
+        seen = (Finding("sword", 1.0, "f", Box(0.0, 0.0, 0.2, 0.5)), Finding("man", 1.0, "f", box))
+        assert reason({"prompt": (caption,), "image": (Found(seen),)}) == said
+    assert reason({"prompt": (caption,)}) == "harmful"
 
 
 def test_the_worst_frame_counts(policy: Path) -> None:

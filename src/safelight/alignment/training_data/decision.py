@@ -36,10 +36,18 @@ class Decision:
 
 
 def decide(screened: Screened, policy: Policy, least: Action = Action.REVIEW) -> Decision:
-    """From the action ``least`` on a sample is rejected, and where nobody could look at it."""
+    """From the action ``least`` on a sample is rejected, and where nobody could look at it.
+
+    A caption whose picture was looked at says who is there, and the picture how close they are.
+    """
     if screened.problem:
         return Decision(Rejection(UNREADABLE, screened.problem), {})
-    verdicts = [_judged(policy, stage, each) for stage, every in screened.found.items() for each in every]
+    pictured = bool(policy.filters.image and screened.found.get("image"))
+    verdicts = [
+        _judged(policy, stage, each, stage == "prompt" and pictured)
+        for stage, every in screened.found.items()
+        for each in every
+    ]
     scores: dict[str, float] = {}
     for verdict in verdicts:
         for name, seen in verdict.categories.items():
@@ -61,8 +69,8 @@ def _rejection(verdicts: Sequence[Verdict], least: Action) -> Rejection | None:
     return _harm(worst) if worst.action >= least else None
 
 
-def _judged(policy: Policy, stage: Stage, found: Found) -> Verdict:
-    return policy.judge(stage, found.findings, filters=found.runs, problem=found.problem)
+def _judged(policy: Policy, stage: Stage, found: Found, beside: bool) -> Verdict:
+    return policy.judge(stage, found.findings, filters=found.runs, problem=found.problem, beside=beside)
 
 
 def _harm(verdict: Verdict) -> Rejection:
