@@ -19,13 +19,15 @@ from torch import Tensor
 from safelight.models import load_pipeline
 from safelight.storybook.scene import SIZE_PX
 from safelight.storybook.training.autoencoder import to_tensor
-from safelight.storybook.training.denoiser import BATCH, UNCONDITIONAL, Denoising, token_ids
+from safelight.storybook.training.denoiser import UNCONDITIONAL, Denoising, token_ids
 from safelight.storybook.training.storybook import write_model
 from safelight.training.encoded import Data, Encoded, encode
-from safelight.training.loop import Fit, device, fit, launch, rank, steps
+from safelight.training.loop import Fit, device, fit, launch, rank, steps, workers
 
 # Of the storybook's own training, a quarter: pictures seen.
 IMAGES = 300_000
+# Of all workers together: what is learnt does not depend on how many there are.
+_BATCH = 128
 _DATA = "data"
 
 
@@ -58,17 +60,18 @@ def _train(work: Path, images: int, seed: int) -> None:
     data = Encoded.read(work / _DATA)
     torch.manual_seed(seed)
     training = Denoising().to(device())
+    share = max(1, _BATCH // workers())
 
     def loss(rng: np.random.Generator) -> Tensor:
-        rows = rng.integers(len(data), size=BATCH)
-        asked = rng.random(BATCH) >= UNCONDITIONAL
+        rows = rng.integers(len(data), size=share)
+        asked = rng.random(share) >= UNCONDITIONAL
         captions = [data.captions[row] if told else "" for row, told in zip(rows, asked, strict=True)]
         ids = torch.from_numpy(token_ids(pipe.tokenizer, captions)).long().to(device())
         with torch.no_grad():
             states = reader(ids).last_hidden_state
         return training.error(torch.from_numpy(data.latents[rows].astype(np.float32)).to(device()), states)
 
-    plan = Fit("denoiser", steps(images, BATCH), 1e-3, seed, checkpoint_every=100)
+    plan = Fit("denoiser", steps(images, share), 1e-3, seed, checkpoint_every=100)
     averaged = fit(training, loss, plan, work)
     if rank() == 0:
         assert isinstance(averaged, Denoising)
