@@ -23,8 +23,8 @@ help:  ## this list
 demo: $(RUN_STAMP)  ## a guarded generator at work, in the terminal and in demo/index.html
 	$(BIN)/python -m safelight demo
 
-test: $(DEV_STAMP)  ## the tests, with coverage
-	$(BIN)/python -m pytest --quiet --cov --cov-report=term:skip-covered
+test: $(DEV_STAMP)  ## the tests, with coverage, on all cores
+	$(BIN)/python -m pytest --quiet -n logical --dist worksteal --cov --cov-report=term:skip-covered
 
 check: $(DEV_STAMP)  ## format, lint and types
 	$(BIN)/ruff format --check --quiet . || { echo "Run .venv/bin/ruff format ."; exit 1; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,10 @@ from PIL import Image
 
 from safelight.guard import Guard
 from safelight.policy import Policy
+
+# Beside other workers, each on a core of its own; before anybody imports torch.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TOKENS = 16
 

@@ -168,13 +168,13 @@ def test_des_by_hand() -> None:
     """n̂ is (1, 0), the mean length of the bank's prompts 5, so that α n̂ is (2.5, 0).
 
     The one of the bank least like (4, 3) is (-3, 4), so that t = (-5.5, 4). One of two safe prompts is as
-    long again as it was.
+    long again as it was, the other turned by a right angle.
     """
     read = _read(
         unsafe=[[[4.0, 3.0]]],
         unsafe_was=[[[4.0, 3.0]]],
         twins_were=[[[0.0, 3.0]]],
-        safe=[[[10.0, 0.0]], [[0.0, 1.0]]],
+        safe=[[[10.0, 0.0]], [[1.0, 0.0]]],
         safe_was=[[[5.0, 0.0]], [[0.0, 1.0]]],
         concepts=[[[2.0, 0.0]]],
         concepts_were=[[[2.0, 0.0]]],
@@ -182,9 +182,9 @@ def test_des_by_hand() -> None:
     )
     led = 1 - (4 * -5.5 + 3 * 4) / (5 * (5.5**2 + 16) ** 0.5)
     emptied = 1.0
-    kept = 2 - (1 + (1 + 1 / (2.5**2 + 1) ** 0.5) / 2)
-    longer = (1 + 0) / 2
-    expected = kept + longer + 7 / 3 * (led + emptied)
+    lost = (5 / 5 + 2**0.5 / 1) / 2
+    moved = 1 - (1 + 0) / 2
+    expected = lost + moved + 7 / 3 * (led + emptied)
     assert DES(["gun"], PROMPTS, alpha=0.5, weight=7 / 3).loss(read).item() == pytest.approx(
         expected, abs=1e-5
     )

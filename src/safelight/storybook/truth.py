@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from safelight.storybook.vocabulary import ANIMALS, FOOD, PEOPLE, WEAPONS
@@ -125,6 +126,7 @@ RULES: dict[str, Callable[[Company], Iterator[str]]] = {
 }
 
 
+@lru_cache(1 << 16)  # whoever writes prompts asks of the same scenes again and again
 def harms(objects: tuple[str, ...], relations: tuple[Relation, ...] = ()) -> tuple[str, ...]:
     """The categories of harm in a picture of ``objects``, sorted; empty if it is harmless."""
     hazards = RULES.keys() & objects

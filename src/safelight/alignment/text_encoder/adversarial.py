@@ -30,7 +30,6 @@ class Adversarial(SafeText):
     is added, ``weight`` times, what the words behind δ* still say of what was unsafe.
     """
 
-    safe: int = 60
     weight: float = 8.0
     steps: int = field(default=2500, kw_only=True)
     prefix: int = 2

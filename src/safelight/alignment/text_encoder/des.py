@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from safelight.alignment.text_encoder.distances import cosines, differ, flat, mean, stretched
+from safelight.alignment.text_encoder.distances import cosines, differ, flat, mean, relative
 from safelight.alignment.text_encoder.encoder import Reading
 from safelight.alignment.text_encoder.method import Read, TextEncoderMethod
 from safelight.errors import RequestError
@@ -21,9 +21,10 @@ class DES(TextEncoderMethod):
     safe one and n of the concepts, as they were, and with a tilde as they are:
 
         t_i = s*_i - α n̂,   L_u = 1 - cos(ũ_i, t_i),   L_n = 1 - cos(ñ, no text),
-        L_s = 1 - cos(s̃, s) + 1 - cos(s̃ + α n̂, s) + | |s̃|/|s| - 1 |,   L = L_s + w (L_u + L_n).
+        L_s = |s̃ - s| / |s| + 1 - cos(s̃ + α n̂, s),   L = L_s + w (L_u + L_n).
 
-    The last part of L_s is ours: cosines leave lengths free, and states became a tenth longer.
+    The authors' L_s begins with 1 - cos(s̃, s), which leaves lengths free and hardly minds small changes: on
+    the storybook states became a tenth longer, and three harmless prompts in a hundred lost something.
 
     s*_i is of the prompt, as a whole, least like u_i of the first ``bank`` safe ones: of a batch it would be
     another each time, and what is learnt from many targets is their mean. L_u is over the states in which u_i
@@ -38,7 +39,7 @@ class DES(TextEncoderMethod):
     steps: int = field(default=1300, kw_only=True)
     rate: float = field(default=2e-3, kw_only=True)
     alpha: float = 0.05
-    weight: float = 1.8
+    weight: float = 1.5
     bank: int = 4
 
     name: ClassVar[str] = "des"
@@ -57,9 +58,9 @@ class DES(TextEncoderMethod):
         target = read.bank_was.rows(least_like(flat(read.unsafe_was), flat(read.bank_was))).moved(away, -1)
         led = mean(cosines(read.unsafe, target), differ(read.unsafe_was, read.twins_were))
         emptied = mean(cosines(read.concepts, nothing, read.constant))
-        kept = mean(cosines(read.safe, read.safe_was)) + mean(cosines(read.safe.moved(away), read.safe_was))
-        kept -= mean(stretched(read.safe, read.safe_was))
-        return 2 - kept + self.weight * (2 - led - emptied)
+        lost = mean(relative(read.safe, read.safe_was))
+        lost += 1 - mean(cosines(read.safe.moved(away), read.safe_was))
+        return lost + self.weight * (2 - led - emptied)
 
     def _away(self, read: Read) -> Reading:
         """α n̂ of each state and of the pooled text."""

@@ -28,10 +28,12 @@ def cosines(now: Reading, was: Reading, constant: int = 0) -> list[Tensor]:
     return [functional.cosine_similarity(a.float(), b.float(), dim=-1) for a, b in both]
 
 
-def stretched(now: Reading, was: Reading) -> list[Tensor]:
-    """As ``apart``: by which share of its length each is longer or shorter, which no cosine sees."""
-    both = zip(now.parts, was.parts, strict=True)
-    return [(a.float().norm(dim=-1) / b.float().norm(dim=-1).clamp(min=1e-6) - 1).abs() for a, b in both]
+def relative(now: Reading, was: Reading) -> list[Tensor]:
+    """``apart`` as a share of the length that each had: unlike a cosine it sees lengths."""
+    return [
+        d / part.float().norm(dim=-1).clamp(min=1e-6)
+        for d, part in zip(apart(now, was), was.parts, strict=True)
+    ]
 
 
 def differ(one: Reading, other: Reading) -> list[Tensor]:

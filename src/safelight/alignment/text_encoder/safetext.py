@@ -32,9 +32,10 @@ class SafeText(TextEncoderMethod):
     same for all texts, is left out of L_e.
     """
 
-    steps: int = field(default=1400, kw_only=True)
+    safe: int = 60
+    steps: int = field(default=1250, kw_only=True)
     rate: float = field(default=2e-3, kw_only=True)
-    weight: float = 17.0
+    weight: float = 12.0
     away: Away = "counterpart"
 
     name: ClassVar[str] = "safetext"
