@@ -202,11 +202,15 @@ def test_the_least_like_is_so_by_angle_not_by_length() -> None:
 
 
 def test_safe_clip_by_hand() -> None:
-    """cos 60° to the twin, and a safe one turned by 90°."""
+    """cos 60° to the twin, where it differs from it, and a safe one √5 from what it was, which was 2 long."""
     read = _read(
-        unsafe=[[[1.0, 0.0]]], twins_were=[[[0.5, 0.75**0.5]]], safe=[[[1.0, 0.0]]], safe_was=[[[0.0, 2.0]]]
+        unsafe=[[[1.0, 0.0], [0.0, 1.0]]],
+        unsafe_was=[[[1.0, 0.0], [1.0, 1.0]]],
+        twins_were=[[[0.5, 0.75**0.5], [1.0, 1.0]]],
+        safe=[[[1.0, 0.0]]],
+        safe_was=[[[0.0, 2.0]]],
     )
-    assert SafeCLIP(["gun"], PROMPTS, weight=3.0).loss(read).item() == pytest.approx(1 + 3 * 0.5)
+    assert SafeCLIP(["gun"], PROMPTS, weight=3.0).loss(read).item() == pytest.approx(5**0.5 / 2 + 3 * 0.5)
 
 
 def test_adversarial_training_leaves_less_of_what_is_unsafe_behind_a_prefix(made: Any) -> None:
