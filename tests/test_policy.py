@@ -239,6 +239,11 @@ def test_a_rule_for_words_alone_counts_beside_a_picture() -> None:
     assert rule.apply({"knife": 1.0, "man": 1.0}, {}, beside=True)[0] == 1.0
 
 
+def test_a_rule_without_company_asks_for_no_closeness() -> None:
+    rule = ContextRule(category="violence", stages=("prompt", "image"), all=("gun", "child"), overlap=0.1)
+    assert rule.apply({"gun": 1.0, "child": 1.0}, {}, beside=True)[0] == 1.0
+
+
 @given(thresholds=st.lists(scores, min_size=4, max_size=4).map(sorted), low=scores, high=scores)
 def test_more_harm_is_never_a_milder_action(thresholds: list[float], low: float, high: float) -> None:
     steps = Thresholds(**dict(zip(["review", "steer", "blur", "block"], thresholds, strict=True)))

@@ -118,10 +118,10 @@ class ContextRule(_Table):
         """The rule's score, ``score`` times the weakest label it needs, and the labels that made it."""
         if not all(seen.get(label) for label in self.all):
             return 0.0, ()
-        excused = any_of(seen, self.unless) >= _CONFIDENT
-        left = beside and self.overlap > 0 and "image" in self.stages
-        company = self.protected if excused or left else self._company(seen, boxes)
-        if not company and (excused or left or self.any):
+        told_by_picture = beside and self.overlap > 0 and bool(self.any) and "image" in self.stages
+        spared = told_by_picture or any_of(seen, self.unless) >= _CONFIDENT
+        company = self.protected if spared else self._company(seen, boxes)
+        if not company and (spared or self.any):
             return 0.0, ()
         needed = [seen[label] for label in self.all]
         if company:
