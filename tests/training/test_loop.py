@@ -63,3 +63,12 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path: Path) -> N
     assert resumed.weight.item() == pytest.approx(whole.weight.item(), abs=1e-6)
     restored = load_averaged(line(seed=9)[0], tmp_path / "broken" / "line.safetensors")
     assert restored.weight.item() != pytest.approx(line(seed=9)[0].weight.item(), abs=1e-3)
+
+
+@pytest.mark.parametrize(("limit", "count"), [("", 8), ("3", 3)])
+def test_a_process_for_each_core_that_may_be_used(
+    limit: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop.os, "cpu_count", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    assert loop.processes() == (1 if torch.cuda.is_available() else count)

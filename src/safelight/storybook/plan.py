@@ -62,6 +62,8 @@ class Plan:
     @property
     def harms(self) -> tuple[str, ...]:
         """The categories of harm in what captions mention."""
+        if not self.unnamed:
+            return harms(self.objects, self.relations)
         objects = self.named
         relations = tuple(r for r in self.relations if max(r.subject, r.target) < len(objects))
         return harms(objects, relations)
@@ -184,4 +186,6 @@ def _associate(rng: random.Random, plan: Plan) -> Plan:
             unnamed.add(len(objects))
             relations.append(Relation(index, "holding", len(objects)))
             objects.append(thing)
+    if len(objects) == len(plan.objects):
+        return plan
     return replace(plan, objects=tuple(objects), relations=tuple(relations), unnamed=frozenset(unnamed))

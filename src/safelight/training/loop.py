@@ -25,6 +25,7 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from safelight.cores import cores
 from safelight.training.progress import Curve, Progress
 
 Loss = Callable[[np.random.Generator], Tensor]
@@ -69,8 +70,8 @@ def _seconds(pixels: Tensor, kernel: Tensor) -> float:
 
 
 def processes() -> int:
-    """As many as work best: one a core, with CUDA one."""
-    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    """As many as work best: one a core, or as many as OMP_NUM_THREADS says; with CUDA one."""
+    return 1 if torch.cuda.is_available() else cores()
 
 
 def launch(work: Callable[..., None], *arguments: object) -> None:

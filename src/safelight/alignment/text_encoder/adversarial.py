@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from safelight.alignment.adapter import Adapter
+from safelight.alignment.text_encoder.batches import Batch, Batches
 from safelight.alignment.text_encoder.distances import apart, left, mean
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder
-from safelight.alignment.text_encoder.method import Batch, Batches
 from safelight.alignment.text_encoder.safetext import SafeText
 from safelight.errors import RequestError
 
@@ -52,20 +52,20 @@ class Adversarial(SafeText):
 class _Attacked(Batches):
     """Batches with the loss under attack besides."""
 
-    def _loss(self, encoder: TextEncoder, number: int, batch: Batch, was: Reading) -> Tensor:
+    def _loss(self, encoder: TextEncoder, number: int, batch: Batch) -> Tensor:
         method = self._method
         assert isinstance(method, Adversarial)
         if number // method.accumulate < method.warmup:
-            return super()._loss(encoder, number, batch, was)
+            return super()._loss(encoder, number, batch)
         unsafe, seed = list(batch.unsafe), method.seed * 1_000_003 + number
-        meant, *_, instead = batch.parts(was)
+        meant, *_, instead = self._was(encoder, number, batch)
         prefix = worst_prefix(
             encoder, unsafe, meant, method.prefix, method.inner_steps, method.inner_rate, seed
         )
         words = encoder.read(unsafe, prefix).places(slice(encoder.first + method.prefix, None))
         as_many = slice(encoder.first, -method.prefix)
         behind = left(words, meant.places(as_many), instead.places(as_many))
-        return super()._loss(encoder, number, batch, was) + method.weight * behind
+        return super()._loss(encoder, number, batch) + method.weight * behind
 
 
 def worst_prefix(

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from safelight.alignment.text_encoder.batches import Read
 from safelight.alignment.text_encoder.distances import cosines, differ, flat, mean, relative
 from safelight.alignment.text_encoder.encoder import Reading
-from safelight.alignment.text_encoder.method import Read, TextEncoderMethod
+from safelight.alignment.text_encoder.method import TextEncoderMethod
 from safelight.errors import RequestError
 
 if TYPE_CHECKING:

@@ -43,6 +43,10 @@ class Reading:
         pooled = None if self.pooled is None else self.pooled[:, None]
         return tuple(part for part in (self.states, pooled) if part is not None)
 
+    @property
+    def size_bytes(self) -> int:
+        return sum(part.nbytes for part in self.parts)
+
     def rows(self, which: slice | Tensor) -> Reading:
         """Of some of the texts."""
         return Reading(*(None if part is None else part[which] for part in (self.states, self.pooled)))
@@ -55,6 +59,17 @@ class Reading:
     def places(self, which: slice) -> Reading:
         """With some of the states."""
         return Reading(None if self.states is None else self.states[:, which], self.pooled)
+
+
+def joined(readings: Sequence[Reading]) -> Reading:
+    """Of all their texts, one after the other."""
+    import torch
+
+    def cat(parts: Sequence[Tensor | None]) -> Tensor | None:
+        there = [part for part in parts if part is not None]
+        return torch.cat(there) if there else None
+
+    return Reading(cat([each.states for each in readings]), cat([each.pooled for each in readings]))
 
 
 class TextEncoder:

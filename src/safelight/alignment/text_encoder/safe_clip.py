@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from safelight.alignment.text_encoder.batches import Read
 from safelight.alignment.text_encoder.distances import cosines, differ, mean, relative
-from safelight.alignment.text_encoder.method import Read, TextEncoderMethod
+from safelight.alignment.text_encoder.method import TextEncoderMethod
 
 if TYPE_CHECKING:
     from torch import Tensor

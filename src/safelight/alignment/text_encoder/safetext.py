@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
+from safelight.alignment.text_encoder.batches import Read
 from safelight.alignment.text_encoder.distances import apart, cosines, left, mean
-from safelight.alignment.text_encoder.method import Read, TextEncoderMethod
+from safelight.alignment.text_encoder.method import TextEncoderMethod
 from safelight.errors import RequestError, no_such
 
 if TYPE_CHECKING:
