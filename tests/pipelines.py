@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 
-def _tiny_clip(tokenizer: Any, projection: bool = False) -> Any:
+def tiny_clip(tokenizer: Any, projection: bool = False) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     config = CLIPTextConfig(
@@ -49,7 +49,7 @@ def sdxl(pipe: Any) -> Any:
     )  # fmt: skip
     return diffusers.StableDiffusionXLPipeline(
         vae=_vae(latent_channels=4), unet=unet, tokenizer=pipe.tokenizer, tokenizer_2=pipe.tokenizer,
-        text_encoder=_tiny_clip(pipe.tokenizer), text_encoder_2=_tiny_clip(pipe.tokenizer, True),
+        text_encoder=tiny_clip(pipe.tokenizer), text_encoder_2=tiny_clip(pipe.tokenizer, True),
         scheduler=diffusers.EulerDiscreteScheduler(), add_watermarker=False,
     )  # fmt: skip
 
@@ -63,8 +63,8 @@ def sd3(pipe: Any) -> Any:
     return diffusers.StableDiffusion3Pipeline(
         transformer=transformer, scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
         vae=_vae(latent_channels=4, shift_factor=0.06, use_quant_conv=False, use_post_quant_conv=False),
-        text_encoder=_tiny_clip(pipe.tokenizer, True), tokenizer=pipe.tokenizer,
-        text_encoder_2=_tiny_clip(pipe.tokenizer, True), tokenizer_2=pipe.tokenizer,
+        text_encoder=tiny_clip(pipe.tokenizer, True), tokenizer=pipe.tokenizer,
+        text_encoder_2=tiny_clip(pipe.tokenizer, True), tokenizer_2=pipe.tokenizer,
         text_encoder_3=None, tokenizer_3=None,
     )  # fmt: skip
 
@@ -80,7 +80,7 @@ def flux(pipe: Any) -> Any:
     return diffusers.FluxPipeline(
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), transformer=transformer,
         vae=_vae(latent_channels=4, shift_factor=0.06, use_quant_conv=False, use_post_quant_conv=False),
-        text_encoder=_tiny_clip(pipe.tokenizer), tokenizer=pipe.tokenizer,
+        text_encoder=tiny_clip(pipe.tokenizer), tokenizer=pipe.tokenizer,
         text_encoder_2=T5EncoderModel(t5).eval(), tokenizer_2=pipe.tokenizer,
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from pipelines import tiny_clip
 from safelight.alignment.adapter import Whole
 from safelight.alignment.text_encoder import before as module
 from safelight.alignment.text_encoder.before import Before
@@ -28,16 +29,17 @@ class Counting(TextEncoder):
         return super().read(texts, prefix)
 
 
-def _trained(pipe: Any) -> tuple[Counting, Before, list[torch.Tensor]]:
+def _trained(pipe: Any, layers: int = 0) -> tuple[Counting, Before, list[torch.Tensor]]:
     """An encoder that has learnt something, and what it read before."""
     encoder = Counting(pipe)
     with torch.no_grad():
         read = [TextEncoder(pipe, "text_encoder").read(texts).parts[0] for texts in TEXTS]
-    adapter = Whole(encoder.module, encoder.trained())
+    adapter = Whole(encoder.module, encoder.trained(layers))
     with torch.no_grad():
         for parameter in adapter.parameters.values():
             parameter.add_(0.1)
-    return encoder, Before(encoder, adapter, lambda number: TEXTS[number], len(TEXTS)), read
+    halfway = encoder.halfway(layers)
+    return encoder, Before(encoder, adapter, lambda number: TEXTS[number], len(TEXTS), halfway), read
 
 
 def test_it_reads_each_text_of_all_batches_once(made: Any) -> None:
@@ -76,3 +78,19 @@ def test_a_batch_is_the_same_wherever_one_begins(
 def test_no_text_reads_as_nothing(made: Any) -> None:
     *_, before, _ = _trained(made)
     assert before.of(()).parts == ()
+
+
+def test_layers_that_never_change_are_left_out(made: Any) -> None:
+    """What comes out is the same, bit for bit, and so are gradients."""
+    made.text_encoder = tiny_clip(made.tokenizer).eval()
+    encoder, before, read = _trained(made, layers=1)
+    assert (encoder.halfway(1), encoder.halfway(0)) == (1, 0)
+    trained = list(encoder.trained(1).values())
+    for number in (1, 3):
+        texts = TEXTS[number][:2]
+        now, plain = before.read_now(number, texts).parts[0], encoder.read(texts).parts[0]
+        assert torch.equal(now, plain)
+        assert not torch.allclose(now, read[number][:2], atol=1e-2)
+        one, other = (torch.autograd.grad(each.square().sum(), trained) for each in (now, plain))
+        assert all(map(torch.equal, one, other))
+        assert torch.allclose(before.batch(number).parts[0], read[number], atol=1e-5)

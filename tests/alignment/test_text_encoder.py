@@ -57,6 +57,26 @@ def test_encoders_read_what_the_pipeline_reads(name: str, pipe: Any) -> None:
         assert torch.equal(read[1].states, states)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux"])
+def test_encoders_go_on_from_halfway(name: str, pipe: Any) -> None:
+    made, *_ = family(name, pipe)
+    texts = ["a dog in a park", "a gun"]
+    for encoder in text_encoders(made):
+        if not (layer := encoder.halfway(1)):
+            assert "t5" in type(encoder.module).__name__.lower()
+            continue
+        with torch.no_grad():
+            given = encoder.read_halfway(texts, layer).given
+            assert given is not None
+            again = encoder.read_on(["a cat", "a cat"], layer, given)
+            plain = encoder.read(texts)
+        if again.states is not None and plain.states is not None:
+            assert torch.equal(again.states, plain.states)
+        assert (again.pooled is None) == (plain.pooled is None)
+        assert torch.equal(encoder.read(texts).parts[0], plain.parts[0])
+
+
 def test_encoders_are_chosen_by_name(pipe: Any) -> None:
     made, *_ = family("sdxl", pipe)
     assert [each.component for each in text_encoders(made, ["text_encoder_2"])] == ["text_encoder_2"]

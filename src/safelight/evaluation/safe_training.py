@@ -156,7 +156,7 @@ def _safetext(path: Path, model: Path, seed: int) -> Delta:
     if not path.exists():
         apart = [case.prompt for each in questions(seed=seed).values() for case in each.cases]
         made = training_prompts(apart=apart, misspell=misspell_somehow)
-        method = SafeText(_HARM, Prompts((), made.safe, made.pairs), tokens=26, layers=2)
+        method = SafeText(_HARM, Prompts((), made.safe, made.pairs), tokens=20, layers=2)
         method.edit(load_pipeline(model)).save(path)
     return Delta.load(path)
 

@@ -73,7 +73,9 @@ class Batches:
         self._encoders = encoders
         count = method.steps * method.accumulate
         self._before = {
-            each.component: Before(each, adapters[each.component], self._all_texts, count)
+            each.component: Before(
+                each, adapters[each.component], self._all_texts, count, each.halfway(method.layers)
+            )
             for each in encoders
         }
         self._banks = {name: before.of(method.banked()) for name, before in self._before.items()}
@@ -107,8 +109,8 @@ class Batches:
         return [*batch.trained, *batch.twins]
 
     def _loss(self, encoder: TextEncoder, number: int, batch: Batch) -> Tensor:
-        was = self._was(encoder, number, batch)  # first: weights are exchanged for it
-        now = batch.parts(encoder.read(batch.trained))
+        was = self._was(encoder, number, batch)
+        now = batch.parts(self._before[encoder.component].read_now(number, batch.trained))
         every = [*now[:3], *was, self._banks[encoder.component]]
         return self._method.loss(Read(encoder.constant, *every))
 

@@ -17,16 +17,23 @@ class Before:
 
     What it reads of a text is always the same, and the same texts come again and again: of all batches, or of
     as many on end as fit in memory, it reads each once. What is read of a batch depends on its number alone,
-    bit for bit, for how many texts are read at once counts too.
+    bit for bit, for how many texts are read at once counts too. Where the layers before the one called
+    ``layer`` never change, what that one is given is kept as well, to go on from.
     """
 
     def __init__(
-        self, encoder: TextEncoder, adapter: Adapter, texts: Callable[[int], Sequence[str]], count: int
+        self,
+        encoder: TextEncoder,
+        adapter: Adapter,
+        texts: Callable[[int], Sequence[str]],
+        count: int,
+        layer: int = 0,
     ) -> None:
         self._encoder = encoder
         self._adapter = adapter
         self._texts = texts
         self._count = count
+        self._layer = layer
         self._kept = range(0)
         self._rows: dict[str, int] = {}
         self._reading = Reading(None, None)
@@ -34,11 +41,14 @@ class Before:
 
     def batch(self, number: int) -> Reading:
         """Of all texts of the batch with this number, in their order."""
-        import torch
+        return self._some(number, self._texts(number))
 
-        if number not in self._kept:
-            self._read_ahead(number)
-        return self._reading.rows(torch.tensor([self._rows[text] for text in self._texts(number)]))
+    def read_now(self, number: int, texts: Sequence[str]) -> Reading:
+        """Some texts of this batch with what the adapter has learnt, with gradients."""
+        given = self._some(number, texts).given
+        if given is None:
+            return self._encoder.read(texts)
+        return self._encoder.read_on(texts, self._layer, given)
 
     def of(self, texts: Sequence[str]) -> Reading:
         """Of any texts; no text reads as nothing."""
@@ -46,7 +56,19 @@ class Before:
 
         parts = [texts[i : i + _AT_ONCE] for i in range(0, len(texts), _AT_ONCE)]
         with self._adapter.off(), torch.no_grad():
-            return joined([self._encoder.read(part) for part in parts])
+            return joined([self._read(part) for part in parts])
+
+    def _read(self, texts: Sequence[str]) -> Reading:
+        if not self._layer:
+            return self._encoder.read(texts)
+        return self._encoder.read_halfway(texts, self._layer)
+
+    def _some(self, number: int, texts: Sequence[str]) -> Reading:
+        import torch
+
+        if number not in self._kept:
+            self._read_ahead(number)
+        return self._reading.rows(torch.tensor([self._rows[text] for text in texts]))
 
     def _read_ahead(self, number: int) -> None:
         self._together = self._together or self._batches_at_once()

@@ -35,12 +35,12 @@ class DES(TextEncoderMethod):
     and safe prompts suffer.
     """
 
-    unsafe: int = 16
-    safe: int = 44
-    steps: int = field(default=1300, kw_only=True)
+    unsafe: int = 20
+    safe: int = 52
+    steps: int = field(default=1200, kw_only=True)
     rate: float = field(default=2e-3, kw_only=True)
     alpha: float = 0.05
-    weight: float = 1.5
+    weight: float = 1.75
     bank: int = 4
 
     name: ClassVar[str] = "des"

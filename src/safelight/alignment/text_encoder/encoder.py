@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from safelight.alignment.denoiser import FluxTransformer, SD3Transformer, UNet, XLUNet, denoiser_of
@@ -32,10 +32,12 @@ _READ: Mapping[type, Mapping[str, tuple[States, bool]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a pipeline reads of n texts: ``states`` (n, tokens, C) and ``pooled`` (n, P), or None of them."""
+    """What a pipeline reads of n texts: ``states`` (n, tokens, C) and ``pooled`` (n, P), or None of them; and
+    what was ``given`` to some layer on the way, (n, tokens, C), or None."""
 
     states: Tensor | None
     pooled: Tensor | None
+    given: Tensor | None = None
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
@@ -45,11 +47,12 @@ class Reading:
 
     @property
     def size_bytes(self) -> int:
-        return sum(part.nbytes for part in self.parts)
+        return sum(part.nbytes for part in (self.states, self.pooled, self.given) if part is not None)
 
     def rows(self, which: slice | Tensor) -> Reading:
         """Of some of the texts."""
-        return Reading(*(None if part is None else part[which] for part in (self.states, self.pooled)))
+        every = (self.states, self.pooled, self.given)
+        return Reading(*(None if part is None else part[which] for part in every))
 
     def moved(self, by: Reading, times: float = 1.0) -> Reading:
         """Each state and pooled text so many times as far as ``by`` says."""
@@ -69,7 +72,8 @@ def joined(readings: Sequence[Reading]) -> Reading:
         there = [part for part in parts if part is not None]
         return torch.cat(there) if there else None
 
-    return Reading(cat([each.states for each in readings]), cat([each.pooled for each in readings]))
+    every = [(each.states, each.pooled, each.given) for each in readings]
+    return Reading(*(cat([parts[i] for parts in every]) for i in range(3)))
 
 
 class TextEncoder:
@@ -101,6 +105,28 @@ class TextEncoder:
         other = copy.copy(self)
         other.module = copy.deepcopy(self.module)
         return other
+
+    def halfway(self, layers: int) -> int:
+        """How many layers of CLIP never change where the last so many, 0 for all, are trained. T5's first
+        one tells all others how far words are from each other, so none can be left out."""
+        return _blocks(self.module)[1] - layers if self.first and layers else 0
+
+    def read_halfway(self, texts: Sequence[str], layer: int) -> Reading:
+        """As the pipeline does, with what the layer with this number, from 0, is given."""
+        given: list[Tensor] = []
+        path, _ = _blocks(self.module)
+        keep = self.module.get_submodule(path)[layer].register_forward_pre_hook(  # type: ignore[index]
+            lambda _, inputs: given.append(inputs[0])
+        )
+        try:
+            return replace(self.read(texts), given=given[0])
+        finally:
+            keep.remove()
+
+    def read_on(self, texts: Sequence[str], layer: int, given: Tensor) -> Reading:
+        """Beginning with the layer with this number, which is ``given`` what it was in ``read_halfway``."""
+        with _begun(self.module, layer, given):
+            return self.read(texts)
 
     def read(self, texts: Sequence[str], prefix: Tensor | None = None) -> Reading:
         """As the pipeline does, with gradients; with a ``prefix``, (n or 1, k, C), of so many embeddings
@@ -197,6 +223,22 @@ def _blocks(module: nn.Module) -> tuple[str, int]:
     lists = {path: each for path, each in module.named_modules() if isinstance(each, nn.ModuleList)}
     path = min(lists, key=len)  # a layer may have lists of its own
     return path, len(lists[path])
+
+
+@contextmanager
+def _begun(module: nn.Module, layer: int, given: Tensor) -> Iterator[None]:
+    """While it lasts, the layers before this one are left out."""
+    path, _ = _blocks(module)
+    parent, _, name = path.rpartition(".")
+    holder, layers = module.get_submodule(parent), module.get_submodule(path)
+    kept = layers[layer:]  # type: ignore[index]
+    give = kept[0].register_forward_pre_hook(lambda _, inputs: (given, *inputs[1:]))
+    setattr(holder, name, kept)
+    try:
+        yield
+    finally:
+        setattr(holder, name, layers)
+        give.remove()
 
 
 def _with_room(ids: Tensor, first: int, extra: int) -> Tensor:
