@@ -178,6 +178,8 @@ def _word_for(label: str, caption: str) -> str:
 
 
 def _says(caption: str, word: str) -> bool:
+    if word.lower() not in caption.lower():  # most are not, and this is ten times as fast
+        return False
     return re.search(rf"\b{word}\b", caption, re.IGNORECASE) is not None
 
 

@@ -40,7 +40,7 @@ class DES(TextEncoderMethod):
     steps: int = field(default=1200, kw_only=True)
     rate: float = field(default=2e-3, kw_only=True)
     alpha: float = 0.05
-    weight: float = 1.75
+    weight: float = 1.5
     bank: int = 4
 
     name: ClassVar[str] = "des"
