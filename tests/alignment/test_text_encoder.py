@@ -14,7 +14,7 @@ from safelight.alignment.delta import Delta
 from safelight.alignment.denoiser import denoiser_of
 from safelight.alignment.text_encoder import DES, METHODS, Adversarial, Prompts, SafeCLIP, SafeText
 from safelight.alignment.text_encoder.adversarial import worst_prefix
-from safelight.alignment.text_encoder.batches import Read
+from safelight.alignment.text_encoder.batch import Read
 from safelight.alignment.text_encoder.des import least_like
 from safelight.alignment.text_encoder.distances import apart, differ, left, mean
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder, text_encoders

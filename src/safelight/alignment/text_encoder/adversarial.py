@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from safelight.alignment.adapter import Adapter
-from safelight.alignment.text_encoder.batches import Batch, Batches
+from safelight.alignment.text_encoder.batch import Batch
 from safelight.alignment.text_encoder.distances import apart, left, mean
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder
+from safelight.alignment.text_encoder.method import Batches
 from safelight.alignment.text_encoder.safetext import SafeText
 from safelight.errors import RequestError
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from safelight.alignment.text_encoder.batches import Read
+from safelight.alignment.text_encoder.batch import Read
 from safelight.alignment.text_encoder.distances import cosines, differ, flat, mean, relative
 from safelight.alignment.text_encoder.encoder import Reading
 from safelight.alignment.text_encoder.method import TextEncoderMethod

@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from safelight.alignment.adapter import Adapter
 from safelight.alignment.delta import Delta
 from safelight.alignment.fine_tuning import FineTuning, TrainedMethod
-from safelight.alignment.names import check_names
-from safelight.alignment.text_encoder.batches import Batches, Read
-from safelight.alignment.text_encoder.encoder import TextEncoder, text_encoders
+from safelight.alignment.names import check_names, names_of
+from safelight.alignment.text_encoder.batch import Batch, Read
+from safelight.alignment.text_encoder.before import Before
+from safelight.alignment.text_encoder.encoder import Reading, TextEncoder, text_encoders
 from safelight.alignment.text_encoder.prompts import Prompts
 from safelight.alignment.tuning import Curve, Measure, Tell
 from safelight.errors import RequestError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# Of the safe prompts of a batch as many may be counterparts of the unsafe ones in it.
+_TWINS = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -92,3 +96,58 @@ class TextEncoderMethod(TrainedMethod):
 
     def _batches(self, encoders: Sequence[TextEncoder], adapters: Mapping[str, Adapter]) -> Batches:
         return Batches(self, encoders, adapters)
+
+
+class Batches:
+    """Reads batches with the encoders as they are and as they were."""
+
+    def __init__(
+        self, method: TextEncoderMethod, encoders: Sequence[TextEncoder], adapters: Mapping[str, Adapter]
+    ) -> None:
+        self._method = method
+        self._encoders = encoders
+        count = method.steps * method.accumulate
+        self._before = {
+            each.component: Before(
+                each, adapters[each.component], self._all_texts, count, each.halfway(method.layers)
+            )
+            for each in encoders
+        }
+        self._banks = {name: before.of(method.banked()) for name, before in self._before.items()}
+
+    def loss(self, number: int) -> Tensor:
+        """The mean over the encoders."""
+        import torch
+
+        batch = self.batch(number)
+        return torch.stack([self._loss(encoder, number, batch) for encoder in self._encoders]).mean()
+
+    def batch(self, number: int) -> Batch:
+        import torch
+
+        method, prompts = self._method, self._method.prompts
+        random = torch.Generator().manual_seed(method.seed * 1_000_003 + number)
+
+        def some(count: int, of: Sequence[Any]) -> list[Any]:
+            return [of[i] for i in torch.randint(len(of), (count,), generator=random).tolist()]
+
+        pairs = prompts.counterparts
+        unsafe = some(method.unsafe, tuple(pairs) if method.in_pairs else prompts.harmful)
+        twins = [pairs.get(each, "") for each in unsafe]
+        known = [twin for twin in twins if twin][: int(method.safe * _TWINS)]
+        safe = (*known, *some(method.safe - len(known), prompts.harmless), "")
+        named = tuple(name for each in method.concepts for name in names_of(each))
+        return Batch(tuple(unsafe), safe, named if method.reads_concepts else (), tuple(twins))
+
+    def _all_texts(self, number: int) -> list[str]:
+        batch = self.batch(number)
+        return [*batch.trained, *batch.twins]
+
+    def _loss(self, encoder: TextEncoder, number: int, batch: Batch) -> Tensor:
+        was = self._was(encoder, number, batch)
+        now = batch.parts(self._before[encoder.component].read_now(number, batch.trained))
+        every = [*now[:3], *was, self._banks[encoder.component]]
+        return self._method.loss(Read(encoder.constant, *every))
+
+    def _was(self, encoder: TextEncoder, number: int, batch: Batch) -> list[Reading]:
+        return batch.parts(self._before[encoder.component].batch(number))

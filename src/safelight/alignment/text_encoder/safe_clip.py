@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from safelight.alignment.text_encoder.batches import Read
+from safelight.alignment.text_encoder.batch import Read
 from safelight.alignment.text_encoder.distances import cosines, differ, mean, relative
 from safelight.alignment.text_encoder.method import TextEncoderMethod
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from safelight.alignment.text_encoder.batches import Read
+from safelight.alignment.text_encoder.batch import Read
 from safelight.alignment.text_encoder.distances import apart, cosines, left, mean
 from safelight.alignment.text_encoder.method import TextEncoderMethod
 from safelight.errors import RequestError, no_such
