@@ -45,7 +45,7 @@ def _trained(pipe: Any, layers: int = 0) -> tuple[Counting, Before, list[torch.T
 def test_it_reads_each_text_of_all_batches_once(made: Any) -> None:
     encoder, before, read = _trained(made)
     for number in (0, 1, 2, 3, 0):
-        assert torch.allclose(before.batch(number).parts[0], read[number], atol=1e-5)
+        assert torch.allclose(before.read(number, TEXTS[number]).parts[0], read[number], atol=1e-5)
     every = {text for texts in TEXTS for text in texts}
     assert sorted(encoder.given[1:]) == sorted(every)  # the first tells how large a reading is
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_what_does_not_fit_is_read_in_parts(fitting: int, made: Any, monkeypatch
     monkeypatch.setattr(module, "_KEPT_BYTES", fitting * before.of(["a dog"]).size_bytes)
     encoder.given.clear()
     for number in range(4):
-        assert torch.allclose(before.batch(number).parts[0], read[number], atol=1e-5)
+        assert torch.allclose(before.read(number, TEXTS[number]).parts[0], read[number], atol=1e-5)
     wanted = {7: 7, 6: 4 + 5, 5: 12, 1: 12}
     assert len(encoder.given) - 1 == wanted[fitting]
 
@@ -70,9 +70,9 @@ def test_a_batch_is_the_same_wherever_one_begins(
 ) -> None:
     *_, before, _ = _trained(made)
     monkeypatch.setattr(module, "_KEPT_BYTES", fitting * before.of(["a dog"]).size_bytes)
-    whole = [before.batch(number).parts[0] for number in range(4)]
+    whole = [before.read(number, TEXTS[number]).parts[0] for number in range(4)]
     again = Before(before._encoder, before._adapter, before._texts, 4)
-    assert torch.equal(again.batch(3).parts[0], whole[3])
+    assert torch.equal(again.read(3, TEXTS[3]).parts[0], whole[3])
 
 
 def test_no_text_reads_as_nothing(made: Any) -> None:
@@ -93,4 +93,4 @@ def test_layers_that_never_change_are_left_out(made: Any) -> None:
         assert not torch.allclose(now, read[number][:2], atol=1e-2)
         one, other = (torch.autograd.grad(each.square().sum(), trained) for each in (now, plain))
         assert all(map(torch.equal, one, other))
-        assert torch.allclose(before.batch(number).parts[0], read[number], atol=1e-5)
+        assert torch.allclose(before.read(number, TEXTS[number]).parts[0], read[number], atol=1e-5)

@@ -41,6 +41,11 @@ class Batch:
         """What is read by the encoder that is trained."""
         return [*self.unsafe, *self.safe, *self.concepts]
 
+    @property
+    def texts(self) -> list[str]:
+        """All that is read."""
+        return [*self.trained, *self.twins]
+
     def parts(self, reading: Reading) -> list[Reading]:
         """Of the unsafe ones, the safe ones, the concepts and the twins."""
         parts, done = [], 0

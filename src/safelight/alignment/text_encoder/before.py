@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from safelight.alignment.adapter import Adapter
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder, joined
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Of memory, for what was read.
 _KEPT_BYTES = 2**30
@@ -37,18 +42,18 @@ class Before:
         self._kept = range(0)
         self._rows: dict[str, int] = {}
         self._reading = Reading(None, None)
-        self._together = 0
 
-    def batch(self, number: int) -> Reading:
-        """Of all texts of the batch with this number, in their order."""
-        return self._some(number, self._texts(number))
+    def read(self, number: int, texts: Sequence[str]) -> Reading:
+        """Some texts of the batch with this number."""
+        which = self._which(number, texts)  # may read ahead
+        return self._reading.rows(which)
 
     def read_now(self, number: int, texts: Sequence[str]) -> Reading:
-        """Some texts of this batch with what the adapter has learnt, with gradients."""
-        given = self._some(number, texts).given
-        if given is None:
+        """The same with what the adapter has learnt, with gradients."""
+        which = self._which(number, texts)
+        if self._reading.given is None:
             return self._encoder.read(texts)
-        return self._encoder.read_on(texts, self._layer, given)
+        return self._encoder.read_on(texts, self._layer, self._reading.given[which])
 
     def of(self, texts: Sequence[str]) -> Reading:
         """Of any texts; no text reads as nothing."""
@@ -63,15 +68,14 @@ class Before:
             return self._encoder.read(texts)
         return self._encoder.read_halfway(texts, self._layer)
 
-    def _some(self, number: int, texts: Sequence[str]) -> Reading:
+    def _which(self, number: int, texts: Sequence[str]) -> Tensor:
         import torch
 
         if number not in self._kept:
             self._read_ahead(number)
-        return self._reading.rows(torch.tensor([self._rows[text] for text in texts]))
+        return torch.tensor([self._rows[text] for text in texts])
 
     def _read_ahead(self, number: int) -> None:
-        self._together = self._together or self._batches_at_once()
         first = number - number % self._together
         self._kept = range(first, min(first + self._together, self._count))
         texts = self._distinct(self._kept)
@@ -79,8 +83,9 @@ class Before:
         self._rows = {text: row for row, text in enumerate(texts)}
         self._reading = self.of(texts)
 
-    def _batches_at_once(self) -> int:
-        """All, or as many as fit however different their texts are."""
+    @cached_property
+    def _together(self) -> int:
+        """How many batches are read at once: all, or as many as fit however different their texts are."""
         some = self._texts(0)
         fitting = _KEPT_BYTES // self.of(some[:1]).size_bytes
         if len(self._distinct(range(self._count))) <= fitting:

@@ -109,7 +109,11 @@ class Batches:
         count = method.steps * method.accumulate
         self._before = {
             each.component: Before(
-                each, adapters[each.component], self._all_texts, count, each.halfway(method.layers)
+                each,
+                adapters[each.component],
+                lambda number: self.batch(number).texts,
+                count,
+                each.halfway(method.layers),
             )
             for each in encoders
         }
@@ -139,10 +143,6 @@ class Batches:
         named = tuple(name for each in method.concepts for name in names_of(each))
         return Batch(tuple(unsafe), safe, named if method.reads_concepts else (), tuple(twins))
 
-    def _all_texts(self, number: int) -> list[str]:
-        batch = self.batch(number)
-        return [*batch.trained, *batch.twins]
-
     def _loss(self, encoder: TextEncoder, number: int, batch: Batch) -> Tensor:
         was = self._was(encoder, number, batch)
         now = batch.parts(self._before[encoder.component].read_now(number, batch.trained))
@@ -150,4 +150,4 @@ class Batches:
         return self._method.loss(Read(encoder.constant, *every))
 
     def _was(self, encoder: TextEncoder, number: int, batch: Batch) -> list[Reading]:
-        return batch.parts(self._before[encoder.component].batch(number))
+        return batch.parts(self._before[encoder.component].read(number, batch.texts))
