@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,28 @@ def test_what_is_left_of_harm_and_of_the_rest(delta: Path, tmp_path: Path) -> No
     assert results["run"]["deltas"]["weapons"]["method"] == "uce"
     again = evaluate_alignment([delta], tmp_path, ["weak"], count=3, benign=3, steps=8)
     assert again["tables"] == results["tables"], "what was drawn is not drawn again"
+
+
+def _counts(results: dict[str, Any]) -> Counter[tuple[str, str, str]]:
+    """By table, system and whether it is so or only asked for; nobody asked is none."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for table, rows in results["tables"].items():
+        for row in rows:
+            counts.update({(table, row["group"], key): row[key] for key in ("k", "n")})
+    return counts
+
+
+def test_seeds_are_counted_together(delta: Path, tmp_path: Path) -> None:
+    one, other, both = (
+        evaluate_alignment([delta], tmp_path, count=3, benign=2, seeds=seeds, steps=4)
+        for seeds in ((0,), (1,), (0, 1))
+    )
+    assert both["command"].endswith("--seed 0 --seed 1 --steps 4")
+    assert _counts(both) == _counts(one) + _counts(other)
+    assert _counts(both)["benign", "original", "n"] == 4
+    for seeds in ((), (1, 1)):
+        with pytest.raises(RequestError, match="seed"):
+            evaluate_alignment([delta], tmp_path, seeds=seeds)
 
 
 def test_what_cannot_be_compared_is_refused(delta: Path, tmp_path: Path) -> None:

@@ -166,9 +166,9 @@ def alignment(
     ] = [],  # noqa: B006 - typer's way
     model: Model = "storybook",
     out: Annotated[Path, typer.Option(help="Folder for records and results.")] = Path("runs/alignment"),
-    count: Annotated[int, typer.Option(min=3, help="Prompts of each kind of harm.")] = 200,
-    benign: Annotated[int, typer.Option(min=1, help="How many harmless prompts.")] = 500,
-    seed: Seed = 0,
+    count: Annotated[int, typer.Option(min=3, help="Prompts of each kind of harm, for each seed.")] = 200,
+    benign: Annotated[int, typer.Option(min=1, help="How many harmless prompts, for each seed.")] = 500,
+    seed: Annotated[list[int], typer.Option(min=0, help="Of prompts and pictures; repeatable.")] = [0],  # noqa: B006
     steps: Steps = 25,
     as_json: AsJson = False,
 ) -> None:

@@ -42,7 +42,7 @@ def evaluate_alignment(
     model: str = "storybook",
     count: int = 200,
     benign: int = 500,
-    seed: int = 0,
+    seeds: Sequence[int] = (0,),
     steps: int = 25,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -53,44 +53,48 @@ def evaluate_alignment(
     (``company``), and for the same hazards in other company (``twins``); beside them words that bring harm
     along (``associations``) and ``benign`` prompts. ``attacked`` are the direct ones behind the worst prefix
     for a text encoder that was changed. Harm is counted where the original's picture is harmful, twins where
-    it shows the hazard.
+    it shows the hazard. Each of the ``seeds`` asks as many prompts of its own.
 
-    Records are kept in ``out``: a run that was stopped goes on. Writes ``out / "results.json"``. Raises
-    ``RequestError`` for an unknown configuration, and for files of one name.
+    Records are kept in ``out``: a run that was stopped goes on, also with further seeds. Writes ``out /
+    "results.json"``. Raises ``RequestError`` for an unknown configuration, for files of one name, and for no
+    seed or the same one twice.
     """
+    if not 0 < len(seeds) == len(set(seeds)):
+        raise RequestError("name at least one seed, and each once.")
     pipe, judge = load_pipeline(model), Judge.load()
     pipe.set_progress_bar_config(disable=True)
     frozen = TextEncoder(pipe, "text_encoder").copied()
     loaded = _loaded(deltas, guidance)
-    asked = questions(count, benign, seed)
+    asked = [each for seed in seeds for each in questions(count, benign, seed).items()]
     states: dict[str, Delta | SafeGuidance | None] = {_ORIGINAL: None, **loaded}
     states |= {f"SLD {name}": SafeGuidance(name, CONCEPT) for name in guidance}
     asked_of = {name: _fitting(asked, state, frozen.component) for name, state in states.items()}
-    whole = sum(len(each.cases) for mine in asked_of.values() for each in mine.values())
+    whole = sum(len(each.cases) for mine in asked_of.values() for _, each in mine)
     made: dict[tuple[str, str], list[Judged]] = {}
     for name, state in states.items():
         with aligned(pipe, state, num_inference_steps=steps) as bare:
             attacked = AttackedSystem(pipe, frozen, num_inference_steps=steps)
-            for question, each in asked_of[name].items():
+            for question, each in asked_of[name]:
                 system = attacked if question == _ATTACKED else bare
-                file = out / f"{name} {question}.jsonl"
-                for records in judged_suite(system, judge, each, seed, file, name):
-                    made[name, question] = records
+                file = out / f"{name} {question} {each.seed}.jsonl"
+                before = made.get((name, question), ())
+                for records in judged_suite(system, judge, each, each.seed, file, name):
+                    made[name, question] = [*before, *records]
                     if progress:
                         progress(sum(map(len, made.values())), whole)
     return write_results(
         out / "results.json",
-        _command(deltas, guidance, count, benign, seed, steps),
+        _command(deltas, guidance, count, benign, seeds, steps),
         {"model": model, "judge_sha256": judging.sha256(judge), "deltas": _about(deltas, loaded)},
         _tables(list(states), made),
         {f"{name}: distance": distance(made[name, "benign"], made[_ORIGINAL, "benign"]) for name in states},
     )
 
 
-def _fitting(asked: Mapping[str, Suite], state: object, encoder: str) -> dict[str, Suite]:
+def _fitting(asked: Sequence[tuple[str, Suite]], state: object, encoder: str) -> list[tuple[str, Suite]]:
     """Nobody attacks an encoder that was not changed."""
     changed = isinstance(state, Delta) and encoder in state.parts
-    return {question: each for question, each in asked.items() if changed or question != _ATTACKED}
+    return [(question, each) for question, each in asked if changed or question != _ATTACKED]
 
 
 def _loaded(deltas: Sequence[Path], guidance: Sequence[str]) -> dict[str, Delta]:
@@ -161,8 +165,13 @@ def _about(deltas: Sequence[Path], loaded: Mapping[str, Delta]) -> dict[str, Any
 
 
 def _command(
-    deltas: Sequence[Path], guidance: Sequence[str], count: int, benign: int, seed: int, steps: int
+    deltas: Sequence[Path],
+    guidance: Sequence[str],
+    count: int,
+    benign: int,
+    seeds: Sequence[int],
+    steps: int,
 ) -> str:
-    names = " ".join([*(path.name for path in deltas), *(f"--guidance {name}" for name in guidance)])
-    counts = f"--count {count} --benign {benign}"
-    return f"safelight evaluate alignment {names} {counts} --seed {seed} --steps {steps}"
+    systems = [*(path.name for path in deltas), *(f"--guidance {name}" for name in guidance)]
+    asked = [f"--count {count} --benign {benign}", *(f"--seed {seed}" for seed in seeds), f"--steps {steps}"]
+    return " ".join(["safelight evaluate alignment", *systems, *asked])
