@@ -59,6 +59,8 @@ def draw(pipe: Any) -> Any:
 def test_a_model_with_the_delta_is_written(delta: Path, model_folder: Path, tmp_path: Path) -> None:
     done = run("apply", "--model", model_folder, "--delta", delta, "--out", tmp_path / "edited")
     assert done.exit_code == 0, done.stderr
+    modes = {path.stat().st_mode for path in (tmp_path / "edited").rglob("*") if path.is_file()}
+    assert len(modes) == 1, "whoever reads its index reads its weights"
     pipe = load_pipeline(model_folder, device="cpu")
     with Delta.load(delta).attach(pipe):
         expected = draw(pipe)

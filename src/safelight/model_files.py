@@ -10,6 +10,7 @@ from typing import Any
 
 from safelight.errors import ModelError
 
+INDEX = "model_index.json"
 HASHES = "hashes.json"
 _WEIGHTS = (".safetensors", ".onnx")
 
@@ -44,6 +45,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ModelError(f"{path} is not a table of names; get the model again.")
     return data
+
+
+def let_read(folder: Path) -> None:
+    """Who reads the index of a model may read its weights, which safetensors writes for their owner alone."""
+    for name in _weights(folder):
+        (folder / name).chmod((folder / INDEX).stat().st_mode)
 
 
 def _weights(folder: Path) -> set[str]:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from safelight.errors import MissingExtraError, ModelError, first_line, no_such
-from safelight.model_files import HASHES, check_hashes, read_json
+from safelight.model_files import HASHES, INDEX, check_hashes, read_json
 from safelight.model_source import HUB_ID
 
-_INDEX = "model_index.json"
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 # Libraries a model's index may name; anything else would be code that came with the model.
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
@@ -82,7 +81,7 @@ def best_device() -> str:
 
 
 def _from_package(ref: ModelRef, arguments: Mapping[str, Any]) -> Any:
-    if not (ref.path / _INDEX).is_file():
+    if not (ref.path / INDEX).is_file():
         raise ModelError(
             f'the model "{ref.name}" is not in this copy of safelight; train it with '
             f"`safelight train {ref.name} --out {ref.name}` and name that folder."
@@ -134,9 +133,9 @@ def _is_sdxl(file: Path) -> bool:
 
 def _check_index(folder: Path) -> None:
     """Raises ``ModelError`` unless ``folder`` is a diffusers model with all its parts, as safetensors."""
-    if not (folder / _INDEX).is_file():
-        raise ModelError(f"{folder} is not a diffusers model (no {_INDEX}); give the folder that has one.")
-    index = read_json(folder / _INDEX)
+    if not (folder / INDEX).is_file():
+        raise ModelError(f"{folder} is not a diffusers model (no {INDEX}); give the folder that has one.")
+    index = read_json(folder / INDEX)
     if not isinstance(index.get("_class_name"), str):
         raise ModelError(f"{folder} brings its own pipeline code, which is never run; use a stock pipeline.")
     for part, value in index.items():

@@ -41,6 +41,8 @@ def test_a_delta_comes_back_from_its_file(made: Any, tmp_path: Path) -> None:
     assert again.tensors.keys() == delta.tensors.keys()
     assert all(torch.equal(again.tensors[name], tensor) for name, tensor in delta.tensors.items())
     assert list((tmp_path / "some").iterdir()) == [tmp_path / "some" / "gun.safetensors"]
+    (tmp_path / "any").touch()
+    assert (tmp_path / "some" / "gun.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
 
 
 def test_deltas_add_up_and_come_off_in_any_order(made: Any) -> None:

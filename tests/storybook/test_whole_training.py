@@ -30,6 +30,9 @@ def test_a_trained_storybook_loads_and_draws(tmp_path: Path) -> None:
     train_storybook(out, work, share=1e-9)
     hashes = json.loads((out / "hashes.json").read_text())
     assert set(hashes) == {p.relative_to(out).as_posix() for p in out.rglob("*.safetensors")}
+    assert {p.stat().st_mode for p in out.rglob("*.*") if p.is_file()} == {
+        (out / "hashes.json").stat().st_mode
+    }
     assert not any(str(tmp_path) in path.read_text() for path in out.rglob("*.json"))
     assert (out / "curves.png").stat().st_size > 1000
     pipe = safelight.load_pipeline(out, device="cpu")

@@ -210,7 +210,10 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[s
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        mode = part.stat().st_mode
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, dict(metadata))
+        part.chmod(mode)  # as of any new file; safetensors writes for its owner alone
         part.replace(path)
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from safelight.alignment.delta import Delta, parameters_of, write_tensors
 from safelight.errors import ModelError, RequestError
+from safelight.model_files import let_read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +22,7 @@ def save_folder(pipe: Any, out: Path) -> None:
         raise ModelError(f"{out} is there already; give a folder that is not.")
     try:
         pipe.save_pretrained(out, safe_serialization=True)
+        let_read(out)
     except OSError as error:
         raise ModelError(f"{out} cannot be written: {error}.") from error
 

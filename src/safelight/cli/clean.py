@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from typer.core import TyperGroup
 
 from safelight.cli import terminal
 from safelight.cli.options import AsJson
+from safelight.cores import cores
 from safelight.errors import RequestError, no_such
 from safelight.types import Action
 
@@ -74,7 +74,9 @@ Picture = Annotated[
     str | None, typer.Option(help="The column of pictures or their paths.", show_default="the likeliest")
 ]
 Caption = Annotated[str | None, typer.Option(help="The column of captions.", show_default="the likeliest")]
-Workers = Annotated[int, typer.Option(help="Processes; 0 for one a core of this machine.", min=0)]
+Workers = Annotated[
+    int, typer.Option(help="Processes; 0 for one a core, or as many as OMP_NUM_THREADS says.", min=0)
+]
 EngineOption = Annotated[EngineName, typer.Option("--engine", help="local: this machine; ray: a cluster.")]
 Address = Annotated[
     str | None, typer.Option(help="Of the Ray cluster.", show_default="RAY_ADDRESS, else one is started here")
@@ -145,7 +147,7 @@ def clean_data(
             partial(shards_of, source, chosen, picture, caption),
             partial(Guard.from_policy, _anywhere(policy)),
             settings,
-            _engine(engine, workers or os.cpu_count() or 1, address),
+            _engine(engine, workers or cores(), address),
             tell,
             CaptionGroups.load(groups),
             duplicates is DuplicatesName.NEAR,
