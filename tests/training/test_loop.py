@@ -37,6 +37,13 @@ def test_the_loop_fits_a_line(bfloat16: bool, tmp_path: Path, monkeypatch: pytes
     assert averaged.weight.dtype == torch.float32
 
 
+def test_what_a_short_training_gives_is_not_how_it_began(tmp_path: Path) -> None:
+    model, _ = line()
+    averaged = fit(model, loss_of(model), Fit("line", 300, 0.05, seed=1, average=0.999, warm_up=10), tmp_path)
+    assert averaged.weight.item() == pytest.approx(2, abs=0.05)
+    assert averaged.bias.item() == pytest.approx(-1, abs=0.05)
+
+
 def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     plan = Fit("line", 60, 0.05, seed=1, average=0.9, warm_up=10, checkpoint_every=20)
     whole, _ = line()

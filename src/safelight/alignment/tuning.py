@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from safelight.alignment.delta import write_tensors
 from safelight.errors import ModelError, RequestError
+from safelight.training.average import decay_at
 
 if TYPE_CHECKING:
     import torch
@@ -60,10 +61,6 @@ class Plan:
             raise RequestError(f"average is {self.average}; it must be at least 0 and below 1.")
         if not 0 <= self.clip < math.inf:
             raise RequestError(f"clip is {self.clip}; it must be at least 0.")
-
-    def average_of(self, step: int) -> float:
-        """The decay of the average in this step: early weights soon count for nothing."""
-        return min(self.average, (1 + step) / (10 + step))
 
 
 @dataclass
@@ -170,7 +167,7 @@ class Tuning:
         return float(self._accelerator.reduce(mine, "mean"))
 
     def _average(self) -> None:
-        kept = self._plan.average_of(self.done)
+        kept = decay_at(self.done, self._plan.average)
         for name, average in self._averages.items():
             average.lerp_(self._masters[name].detach(), 1 - kept)
 

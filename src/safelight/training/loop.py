@@ -11,7 +11,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from safelight.cores import cores
+from safelight.training.average import decay_at
 from safelight.training.progress import Curve, Progress
 
 Loss = Callable[[np.random.Generator], Tensor]
@@ -33,7 +34,7 @@ Loss = Callable[[np.random.Generator], Tensor]
 
 @dataclass(frozen=True)
 class Fit:
-    """How long and how fast to fit. ``average`` is the decay of the averaged weights."""
+    """How long and how fast to fit. ``average`` is the decay of the averaged weights, less at first."""
 
     name: str
     steps: int
@@ -122,7 +123,7 @@ def fit(model: nn.Module, loss_of: Loss, plan: Fit, folder: Path) -> nn.Module:
     Each step draws from a generator seeded by (seed, worker, step), so that an interrupted training goes
     on as if it had not been.
     """
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(plan.average), use_buffers=True)
+    averaged = AveragedModel(model, multi_avg_fn=_averaging(plan.average), use_buffers=True)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=plan.rate, betas=(0.9, 0.99), weight_decay=plan.decay, fused=True
     )
@@ -140,6 +141,13 @@ def fit(model: nn.Module, loss_of: Loss, plan: Fit, folder: Path) -> nn.Module:
                 curve.save(folder / f"{plan.name}.curve.json")
     module: nn.Module = averaged.module
     return module.eval()
+
+
+def _averaging(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        get_ema_multi_avg_fn(decay_at(int(count), decay))(averaged, current, count)
+
+    return update
 
 
 def _step(model: nn.Module, loss_of: Loss, optimiser: torch.optim.Optimizer, plan: Fit, step: int) -> float:
