@@ -27,7 +27,7 @@ from safelight.training.loop import Fit, device, fit, launch, rank, steps, worke
 # Of the storybook's own training, a quarter: pictures seen.
 IMAGES = 300_000
 # Of all workers together: as many pictures a step, and as many steps, however many there are.
-_BATCH = 64
+_BATCH = 128
 _DATA = "data"
 
 
