@@ -194,7 +194,7 @@ def safe_training(
         "runs/safe-training"
     ),
     scenes: Annotated[int, typer.Option(min=100, help="In the data.")] = 40_000,
-    images: Annotated[int, typer.Option(min=256, help="That each model sees.")] = 200_000,
+    images: Annotated[int, typer.Option(min=256, help="That each model sees.")] = 500_000,
     count: Annotated[int, typer.Option(min=3, help="Prompts of each kind of harm.")] = 150,
     benign: Annotated[int, typer.Option(min=1, help="How many harmless prompts.")] = 300,
     seed: Seed = 8,

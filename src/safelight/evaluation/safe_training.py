@@ -50,7 +50,7 @@ _HARM = ("a gun", "a bomb", "blood")
 def evaluate_safe_training(
     out: Path,
     scenes: int = 40_000,
-    images: int = 200_000,
+    images: int = 500_000,
     count: int = 150,
     benign: int = 300,
     seed: int = 8,
