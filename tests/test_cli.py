@@ -131,6 +131,9 @@ def test_evaluating_a_detector_gives_its_results(name: str, tmp_path: Path) -> N
     assert results["tables"].keys() == json.loads((tmp_path / "results.json").read_text())["tables"].keys()
     plain = _run(*arguments)
     assert "mean_iou  " in plain.stdout
+    for table, rows in results["tables"].items():
+        for row in rows:
+            assert f"{table}  {row['group']}  {row['rate']:.1%}  " in plain.stdout
     assert "100 of 100" in plain.stderr
 
 

@@ -299,7 +299,9 @@ def _show(results: dict[str, Any], out: Path, as_json: bool) -> None:
         terminal.print_json(results)
         return
     for name, rows in results["tables"].items():
-        terminal.print_table((name, "rate", "95 % interval", "count"), [_cells(row) for row in rows])
+        first = () if terminal.is_terminal() else (name,)  # lines have no heading
+        headings = (name, "rate", "95 % interval", "count")
+        terminal.print_table(headings, [(*first, *_cells(row)) for row in rows])
     for name, value in results["figures"].items():
         terminal.print_line(f"{name}  {'none' if value is None else f'{value:.4g}'}")
     terminal.note(f"All of it is in {out / 'results.json'}.")
