@@ -17,6 +17,7 @@ from safelight.alignment.training_data.engines.local import run_local
 from safelight.alignment.training_data.engines.ray import run_ray
 from safelight.alignment.training_data.worker import Task
 from safelight.errors import RequestError
+from safelight.guard import Guard
 from safelight.policy import Policy
 from screens import BLACK, RED, colours, encoded
 
@@ -90,6 +91,25 @@ def _actors() -> list[int]:
         except OSError:  # gone meanwhile
             continue
     return found
+
+
+def test_no_worker_hoards_shards_while_another_waits(pictures: Path, policy: Path, tmp_path: Path) -> None:
+    shards = dict(list(enumerate(shards_of(str(pictures))))[:2])
+    meeting = tmp_path / "meeting"
+    meeting.mkdir()
+    run_ray(Task(partial(_met, meeting, policy), tmp_path), shards, 2, lambda *_: None)
+    assert len(list(meeting.iterdir())) == 2
+
+
+def _met(meeting: Path, policy: Path) -> Guard:
+    """Each worker begins only when the other does too."""
+    (meeting / str(os.getpid())).touch()
+    deadline = time.monotonic() + 100
+    while len(list(meeting.iterdir())) < 2:
+        if time.monotonic() > deadline:
+            raise RequestError("the other worker has nothing to do.")
+        time.sleep(0.05)
+    return colours(policy)
 
 
 def test_what_a_worker_says_arrives_and_so_does_a_cluster_that_is_not_there(

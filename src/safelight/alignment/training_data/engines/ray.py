@@ -42,7 +42,8 @@ def run_ray(
         done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Actor,
             fn_constructor_args=(task,),
-            compute=ray.data.ActorPoolStrategy(size=min(workers, len(rows))),
+            # One shard at a time, or the actor that is ready first takes what the others wait for.
+            compute=ray.data.ActorPoolStrategy(size=min(workers, len(rows)), max_tasks_in_flight_per_actor=1),
             num_cpus=1,
         )
         try:
