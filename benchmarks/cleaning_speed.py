@@ -24,7 +24,7 @@ from safelight.guard import Guard
 from safelight.pictures import open_picture
 from timing import cores, seconds
 
-_PICTURES, _SIZE, _CORES, _IN_MEMORY, _ROUNDS = 4000, (640, 480), 2, 100, 3
+_PICTURES, _SIZE, _CORES, _IN_MEMORY, _ROUNDS = 4000, (640, 480), 2, 100, 4
 _POLICY = """
 name = "nudenet"
 version = "1"
@@ -54,20 +54,21 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
 
 
 def _rates(folder: Path, number: int, paths: Sequence[str]) -> dict[str, float]:
-    return {
-        "decoding alone": _alone(_decode, paths),
-        "looking alone": _alone(_look, paths),
-        "two workers": _cleaned(
-            folder, f"two-{number}", lambda task, shards, tell: run_local(task, shards, 2, tell)
-        ),
-        "one worker": _cleaned(
-            folder, f"one-{number}", lambda task, shards, tell: run_local(task, shards, 1, tell)
-        ),
-        "Ray, two workers": _cleaned(
-            folder, f"ray-{number}", lambda task, shards, tell: run_ray(task, shards, 2, tell)
-        ),
-        "the package's detect_batch": _package(paths),
-    }
+    """Every other round goes backwards: what the machine gains or loses meanwhile decides no ratio."""
+
+    def cleaned(engine: Any, workers: int) -> float:
+        name = f"{engine.__name__}-{workers}-{number}"
+        return _cleaned(folder, name, lambda task, shards, tell: engine(task, shards, workers, tell))
+
+    turns: list[tuple[str, Callable[[], float]]] = [
+        ("decoding alone", lambda: _alone(_decode, paths)),
+        ("looking alone", lambda: _alone(_look, paths)),
+        ("two workers", lambda: cleaned(run_local, 2)),
+        ("one worker", lambda: cleaned(run_local, 1)),
+        ("Ray, two workers", lambda: cleaned(run_ray, 2)),
+        ("the package's detect_batch", lambda: _package(paths)),
+    ]
+    return {name: rate() for name, rate in (turns if number % 2 else reversed(turns))}
 
 
 def _ratios(rates: Mapping[str, float]) -> dict[str, float]:

@@ -82,13 +82,10 @@ def open_picture(source: Source, limits: PictureLimits = _LIMITS) -> Iterator[Im
             digests = {name: _digest(name, encoded) for name in _DIGESTS}
             source = _opened(encoded)
         image = source if isinstance(source, Image.Image) else _from_array(source)
-        seen: set[bytes] = set()
-        for number, frame in enumerate(_frames(image, limits)):
-            for view in _views(frame):
-                if (key := _fingerprint(view)) not in seen:
-                    seen.add(key)
-                    view.info = {"frame": number, **digests}
-                    yield view
+        frames = enumerate(_frames(image, limits))
+        for number, view in _distinct((number, view) for number, frame in frames for view in _views(frame)):
+            view.info = {"frame": number, **digests}
+            yield view
 
 
 @contextmanager
@@ -101,6 +98,19 @@ def _reported() -> Iterator[None]:
     except Exception as error:
         said = first_line(error) or "it is damaged"
         raise ImageError(f"it cannot be read as a picture ({type(error).__name__}: {said}).") from error
+
+
+def _distinct(views: Iterator[tuple[int, Image.Image]]) -> Iterator[tuple[int, Image.Image]]:
+    """Without what was there before; the first is held, and hashed only once there is a second: hashing
+    takes as long as decoding, and most pictures can be seen as one thing only.
+    """
+    first, seen = next(views), set[bytes]()
+    yield first
+    for number, view in views:
+        seen = seen or {_fingerprint(first[1])}
+        if (key := _fingerprint(view)) not in seen:
+            seen.add(key)
+            yield number, view
 
 
 def _fingerprint(view: Image.Image) -> bytes:

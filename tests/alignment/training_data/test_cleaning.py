@@ -139,7 +139,7 @@ class _StoppedError(Exception):
 def test_a_run_that_was_stopped_goes_on_and_gives_the_same(
     pictures: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("safelight.alignment.training_data.sources.folder._IN_SHARD", 40)
+    monkeypatch.setattr("safelight.alignment.training_data.sources.folder._SHARDS", 2)
     _clean(pictures, policy, tmp_path / "whole")
 
     def stopping(task: Task, shards: Mapping[int, Any], tell: Callable[[int, int], None]) -> None:

@@ -34,7 +34,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """90 in shards of 10; one crashes whatever decodes it."""
-    monkeypatch.setattr("safelight.alignment.training_data.sources.folder._IN_SHARD", 10)
+    monkeypatch.setattr("safelight.alignment.training_data.sources.folder._MOST", 10)
     folder = tmp_path / "pictures"
     folder.mkdir()
     for i in range(90):

@@ -18,6 +18,8 @@ from pyarrow import ipc, parquet
 from safelight.alignment.training_data import Form, shards_of
 from safelight.alignment.training_data.plan import read_plan, write_plan
 from safelight.alignment.training_data.sample import Sample
+from safelight.alignment.training_data.sources.folder import folder_shards
+from safelight.alignment.training_data.storage import Storage
 from safelight.errors import RequestError
 from screens import encoded
 
@@ -305,3 +307,14 @@ def test_the_form_can_be_said(tmp_path: Path) -> None:
     _tar(tmp_path / "a.tar", [("0.png", PNG)])
     assert list(_captions(_read(tmp_path))) == ["a.tar/0"]
     assert list(_captions(_read(tmp_path, form=Form.FOLDER))) == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "sizes"), [(1, [1]), (90, [32, 32, 26]), (5000, [64] * 78 + [8]), (103_000, [1024] * 100)]
+)
+def test_workers_are_done_with_a_folder_at_nearly_the_same_time(
+    pictures: int, sizes: list[int], tmp_path: Path
+) -> None:
+    shards = folder_shards(Storage(str(tmp_path)), [f"{i}.png" for i in range(pictures)])
+    assert [len(shard.entries) for shard in shards][: len(sizes)] == sizes
+    assert sum(len(shard.entries) for shard in shards) == pictures

@@ -15,13 +15,14 @@ from safelight.alignment.training_data.decision import Decision, decide, duplica
 from safelight.alignment.training_data.duplicates import Duplicates, first_of
 from safelight.alignment.training_data.findings import Screened
 from safelight.alignment.training_data.manifest import KEPT, REJECTED, write_manifests
+from safelight.alignment.training_data.placed import place_text, writing
 from safelight.alignment.training_data.plan import count_shards, read_plan, write_plan
 from safelight.alignment.training_data.row_file import count_rows, rows_in
 from safelight.alignment.training_data.sample import Sample, Shard, examples
 from safelight.alignment.training_data.shard_screening import Screens, findings_of
 from safelight.alignment.training_data.tally import Tally
 from safelight.alignment.training_data.worker import Task
-from safelight.errors import MissingExtraError, RequestError, first_line
+from safelight.errors import MissingExtraError, RequestError
 from safelight.model_files import file_sha256
 from safelight.policy import Policy
 from safelight.training.encoded import Data
@@ -108,11 +109,11 @@ class Cleaning:
             )
         if duplicates is Duplicates.NEAR and not settings.get(_HASHED):
             raise RequestError("the pictures were not hashed; clean the data again with --duplicates near.")
-        with _writing(out):
+        with writing(out):
             out.mkdir(parents=True, exist_ok=True)
             tally = write_manifests(out, self._decided(policy, least, duplicates), policy.id)
             told = {"policy": policy.id, _SCREENED: str(self.folder.absolute()), **tally.summary()}
-            (out / _SUMMARY).write_text(json.dumps(told, indent=2) + "\n")
+            place_text(out, _SUMMARY, json.dumps(told, indent=2) + "\n")
         return tally
 
     def copy(self, out: Path, kept: bool, tell: Callable[[int], None] = lambda _: None) -> Path:
@@ -124,7 +125,7 @@ class Cleaning:
         """
         manifest = out / (KEPT if kept else REJECTED)
         ids, folder = self._ids(manifest), out / ("clean" if kept else "quarantine")
-        with _writing(out):
+        with writing(out):
             copy_samples(read_plan(self.folder / _PLAN), ids, folder, file_sha256(manifest), tell)
         return folder
 
@@ -225,7 +226,7 @@ class Cleaning:
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
         before = self._settings()
         if before is None:
-            (self.folder / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
+            place_text(self.folder, _SETTINGS, json.dumps(settings, indent=2) + "\n")
             return
         changed = sorted(
             key for key in before.keys() | settings.keys() if before.get(key) != settings.get(key)
@@ -246,7 +247,7 @@ class Cleaning:
         except ImportError as error:
             raise MissingExtraError("Cleaning training data", "data") from error
         try:
-            with _writing(self.folder):
+            with writing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 with FileLock(self.folder / ".lock", timeout=0):
                     yield
@@ -254,18 +255,6 @@ class Cleaning:
             raise RequestError(
                 f"another program writes to {self.folder}; wait for it or give another folder."
             ) from None
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """A full disk is one sentence."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, TimeoutError):
-            raise
-        why = error.strerror or first_line(error)
-        raise RequestError(f"{folder} cannot be written: {why}; make room and run it again.") from error
 
 
 def _filters(policy: Policy) -> dict[str, Any]:

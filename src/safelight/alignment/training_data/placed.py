@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safelight.errors import RequestError, first_line
+
 
 @contextmanager
 def placed(folder: Path, path: str) -> Iterator[Path]:
@@ -18,3 +20,22 @@ def placed(folder: Path, path: str) -> Iterator[Path]:
         part.replace(whole)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """A full disk is one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, TimeoutError):
+            raise
+        why = error.strerror or first_line(error)
+        raise RequestError(f"{folder} cannot be written: {why}; make room and run it again.") from error
+
+
+def place_text(folder: Path, name: str, text: str) -> Path:
+    """Gives where it is. Raises ``RequestError`` if it cannot be written; then nothing of it is there."""
+    with writing(folder), placed(folder, name) as part:
+        part.write_text(text, "utf-8", newline="")
+    return folder / name

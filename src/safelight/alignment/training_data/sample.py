@@ -8,6 +8,9 @@ from typing import Protocol
 
 from safelight.training.encoded import Example
 
+# How many are looked at together.
+BATCH = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

@@ -12,13 +12,12 @@ from safelight.alignment.training_data.caption_groups import CaptionGroups
 from safelight.alignment.training_data.findings import Screened, schema
 from safelight.alignment.training_data.journal import Journal
 from safelight.alignment.training_data.row_file import RowFile
-from safelight.alignment.training_data.sample import Sample, Shard
+from safelight.alignment.training_data.sample import BATCH, Sample, Shard
 from safelight.hashing.pdq import LEAST_QUALITY, PdqHasher
 from safelight.pictures import open_picture
 from safelight.policy import Policy
 from safelight.types import Found, Stage
 
-_BATCH = 32
 # A batch at which workers die so often is looked at one by one, and a sample is given up after as many.
 _DEATHS = 2
 # Then it is not the sample that kills them, but reading it.
@@ -71,14 +70,14 @@ class ShardScreening:
     def _screen(self, shard: Shard, journal: Journal) -> Iterator[int]:
         samples = islice(shard.samples(), journal.rows, None)
         while True:
-            batch = list(islice(samples, 1 if _one_by_one(journal) else _BATCH))
+            batch = list(islice(samples, 1 if _one_by_one(journal) else BATCH))
             if not batch:
                 return
             journal.add([each.to_row() for each in self._looked(batch, journal)])
             yield journal.rows
 
     def _looked(self, batch: Sequence[Sample], journal: Journal) -> list[Screened]:
-        alone = journal.rows % _BATCH != 0
+        alone = journal.rows % BATCH != 0
         if journal.deaths >= (_DEATHS if alone else 2 * _DEATHS):
             why = "it crashes the program that looks at it."
             return [Screened(batch[0].id, batch[0].key, problem=why)]
@@ -136,7 +135,7 @@ def journal_of(folder: Path, number: int) -> Path:
 
 
 def _one_by_one(journal: Journal) -> bool:
-    return journal.rows % _BATCH != 0 or journal.deaths >= _DEATHS
+    return journal.rows % BATCH != 0 or journal.deaths >= _DEATHS
 
 
 def _problem(found: Sequence[Found]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safelight.alignment.training_data.placed import place_text
 from safelight.errors import RequestError
 from safelight.evaluation.cleaning.thumbnail import thumbnail
 from safelight.evaluation.rates import Rate, upper_bound
@@ -84,9 +86,10 @@ def draw_audit(cleaning: Cleaning, out: Path, kept: int, rejected: int, seed: in
     cards = [_card(found[each]) for each in ids if each in found]
     body = template(_FOLDER / "audit.html").substitute(cards="\n".join(cards), count=len(cards))
     style = (_FOLDER / "cleaning.css").read_text("utf-8")
-    (out / PAGE).write_text(framed("Safelight: audit", style, body), "utf-8")
-    with table.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("id", "label"), *((each, "") for each in ids)])
+    place_text(out, PAGE, framed("Safelight: audit", style, body))
+    rows = io.StringIO()
+    csv.writer(rows).writerows([("id", "label"), *((each, "") for each in ids)])
+    place_text(out, LABELS, rows.getvalue())
     return len(cards)
 
 
@@ -118,7 +121,7 @@ def read_audit(cleaning: Cleaning, out: Path, labels: Path) -> Audit:
     by_group = {group: rates([name for name in said if group in groups[name]]) for group in every}
     audit = Audit(*rates(list(said)), by_group)
     told = {"kept_sha256": _kept_sha256(out), **audit.to_dict()}
-    (out / RESULT).write_text(json.dumps(told, indent=2) + "\n")
+    place_text(out, RESULT, json.dumps(told, indent=2) + "\n")
     return audit
 
 

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safelight.alignment.training_data.placed import place_text
 from safelight.evaluation.cleaning.audit import audited
 from safelight.evaluation.cleaning.thumbnail import thumbnail
 from safelight.evaluation.rates import Rate
@@ -44,9 +45,7 @@ def write_report(cleaning: Cleaning, tally: Tally, out: Path) -> Path:
         footer=f"{escape(str(cleaning.folder.name))}. Made by Safelight.",
     )
     style = (_FOLDER / "cleaning.css").read_text("utf-8")
-    path = out / REPORT
-    path.write_text(framed("Safelight: cleaned data", style, body), "utf-8")
-    return path
+    return place_text(out, REPORT, framed("Safelight: cleaned data", style, body))
 
 
 def _audited(audit: Mapping[str, Any] | None, kept: int) -> str:

@@ -7,19 +7,21 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import IO
 
 from safelight.alignment.training_data import captions
 from safelight.alignment.training_data.placed import placed
-from safelight.alignment.training_data.sample import Sample
+from safelight.alignment.training_data.sample import BATCH, Sample
 from safelight.alignment.training_data.storage import Storage, below, text
 from safelight.errors import RequestError, first_line
 from safelight.pictures import SUFFIXES
 
 _BESIDE = (".txt", ".json")
 _TABLES = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.json", "captions.csv")
-_IN_SHARD = 1000
+# So many shards that nobody waits long for whoever has the last one, but none is longer than this.
+_SHARDS, _MOST = 100, 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,17 @@ class FolderShard:
 
 
 def folder_shards(storage: Storage, files: Iterable[str]) -> list[FolderShard]:
-    """Of the pictures among ``files``, sorted, 1,000 in each. Raises ``RequestError`` if there is none."""
+    """Of the pictures among ``files``, sorted. Raises ``RequestError`` if there is none."""
     entries = _entries(storage, list(files))
     if not any(entry.picture for entry in entries):
         raise RequestError(f"{storage.url} has no pictures in it; give a folder that has some.")
-    parts = [entries[i : i + _IN_SHARD] for i in range(0, len(entries), _IN_SHARD)]
+    size = _shard_size(len(entries))
+    parts = [entries[i : i + size] for i in range(0, len(entries), size)]
     return [FolderShard(f"{i:06}", storage.url, tuple(part)) for i, part in enumerate(parts)]
+
+
+def _shard_size(entries: int) -> int:
+    return min(_MOST, BATCH * ceil(entries / _SHARDS / BATCH))
 
 
 def _entries(storage: Storage, files: list[str]) -> list[Entry]:
