@@ -24,7 +24,7 @@ from safelight.guard import Guard
 from safelight.pictures import open_picture
 from timing import cores, seconds
 
-_PICTURES, _SIZE, _CORES, _IN_MEMORY, _ROUNDS = 4000, (640, 480), 2, 100, 4
+_PICTURES, _SIZE, _CORES, _IN_MEMORY, _ROUNDS = 8000, (640, 480), 2, 100, 2
 _POLICY = """
 name = "nudenet"
 version = "1"

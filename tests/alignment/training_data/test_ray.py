@@ -33,8 +33,8 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """90 in shards of 10; one crashes whatever decodes it."""
-    monkeypatch.setattr("safelight.alignment.training_data.sources.folder._MOST", 10)
+    """90 in shards of 4; one crashes whatever decodes it."""
+    monkeypatch.setattr("safelight.alignment.training_data.sources.folder._MOST", 4)
     folder = tmp_path / "pictures"
     folder.mkdir()
     for i in range(90):

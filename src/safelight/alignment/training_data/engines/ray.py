@@ -14,6 +14,9 @@ from safelight.alignment.training_data.sample import Shard
 from safelight.alignment.training_data.worker import Task, Worker
 from safelight.errors import MissingExtraError, RequestError, SafelightError, first_line
 
+# So many shards for each worker that it matters little who has the last ones.
+_MANY = 10
+
 
 class _Actor:
     """One worker of the cluster. What kills its process is dealt with there, a lost machine by Ray."""
@@ -42,8 +45,9 @@ def run_ray(
         done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Actor,
             fn_constructor_args=(task,),
-            # One shard at a time, or the actor that is ready first takes what the others wait for.
-            compute=ray.data.ActorPoolStrategy(size=min(workers, len(rows)), max_tasks_in_flight_per_actor=1),
+            compute=ray.data.ActorPoolStrategy(
+                size=min(workers, len(rows)), max_tasks_in_flight_per_actor=_in_flight(len(rows), workers)
+            ),
             num_cpus=1,
         )
         try:
@@ -51,6 +55,13 @@ def run_ray(
                 tell(row["number"], row["samples"])
         except ray.exceptions.RayError as error:
             raise _cause(error) from error
+
+
+def _in_flight(shards: int, workers: int) -> int:
+    """The next shard waits where this one is screened, and nobody waits for Ray; unless there are so few that
+    the actor that is ready first would take what the others could begin with.
+    """
+    return 2 if shards >= _MANY * workers else 1
 
 
 @contextmanager
