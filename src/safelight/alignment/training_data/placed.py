@@ -30,8 +30,11 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, TimeoutError):
             raise
-        why = error.strerror or first_line(error)
-        raise RequestError(f"{folder} cannot be written: {why}; make room and run it again.") from error
+        raise RequestError(unwritable(folder, error)) from error
+
+
+def unwritable(what: str | Path, error: OSError) -> str:
+    return f"{what} cannot be written: {error.strerror or first_line(error)}; make room and run it again."
 
 
 def place_text(folder: Path, name: str, text: str) -> Path:

@@ -12,10 +12,11 @@ from typing import Any
 
 from safelight.alignment.training_data.caption_groups import CaptionGroups
 from safelight.alignment.training_data.journal import Journal
+from safelight.alignment.training_data.placed import unwritable
 from safelight.alignment.training_data.sample import Shard
 from safelight.alignment.training_data.shard_screening import Screens, ShardScreening, journal_of
 from safelight.cores import share_cores
-from safelight.errors import RequestError, SafelightError, first_line
+from safelight.errors import RequestError, SafelightError
 from safelight.hashing.pdq import PdqHasher
 
 # A batch takes seconds; a decoder that never returns is killed.
@@ -121,12 +122,7 @@ def _serve(link: Connection, task: Task) -> None:
             link.send(("finished", done))
     except (EOFError, BrokenPipeError):
         return
-    except (SafelightError, OSError) as error:
-        link.send(("failed", _sentence(error)))
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError):
-        why = error.strerror or first_line(error)
-        return f"{error.filename or 'what was found'} cannot be written: {why}; make room and run it again."
-    return str(error)
+    except SafelightError as error:
+        link.send(("failed", str(error)))
+    except OSError as error:
+        link.send(("failed", unwritable(error.filename or "what was found", error)))
