@@ -199,16 +199,17 @@ def safe_training(
     benign: Annotated[int, typer.Option(min=1, help="How many harmless prompts.")] = 300,
     seed: Seed = 8,
     steps: Steps = 15,
+    esd_steps: Annotated[int, typer.Option(min=1, help="Of ESD, on each model.")] = 600,
     as_json: AsJson = False,
 ) -> None:
     """What cleaning buys: models that saw everything, what was cleaned, and what was cleaned badly.
 
-    Each as it is, and with ESD, SafeText and Safe Latent Diffusion on top. Hours on two cores. A run that was
-    stopped goes on.
+    Each in a process of its own, as it is and with ESD, SafeText and Safe Latent Diffusion on top. Hours on
+    two cores, minutes on a GPU. A run that was stopped goes on.
 
     \b
-    Example:
-      safelight evaluate safe-training --scenes 2000 --images 5000 --count 10 --benign 10   # to see it run
+    Example, to see it run:
+      safelight evaluate safe-training --scenes 2000 --images 5000 --count 10 --benign 10 --esd-steps 30
     """
     try:
         from safelight.evaluation.safe_training import evaluate_safe_training
@@ -216,7 +217,7 @@ def safe_training(
         raise MissingExtraError("The experiment", "generate,data,dev") from error
     hush()
     with terminal.progress("Drawing and judging") as tell:
-        results = evaluate_safe_training(out, scenes, images, count, benign, seed, steps, tell)
+        results = evaluate_safe_training(out, scenes, images, count, benign, seed, steps, esd_steps, tell)
     _show(results, out, as_json)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterator, Mapping, Sequence, Set
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence, Set
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from safelight.alignment.delta import Delta, json_sha256
 from safelight.alignment.diffusion import ESD
@@ -18,7 +21,7 @@ from safelight.alignment.text_encoder import Prompts, SafeText
 from safelight.alignment.training_data import examples
 from safelight.alignment.training_data.placed import placed
 from safelight.attacks.spelling import misspell_somehow
-from safelight.cores import cores
+from safelight.cores import cores, share_cores
 from safelight.evaluation.alignment import questions
 from safelight.evaluation.guidance import CONCEPT
 from safelight.evaluation.judged import Judged, judged_suite
@@ -35,6 +38,7 @@ from safelight.storybook import Storybook
 from safelight.storybook.detector import Judge
 from safelight.storybook.prompts import training_prompts
 from safelight.training.encoded import Data
+from safelight.training.loop import end_with_parent
 
 if TYPE_CHECKING:
     from safelight.alignment.training_data import Cleaning
@@ -45,6 +49,13 @@ _POLICY = "storybook"
 _SEED, _IN_FILE = 31, 2000
 _ASKED = ("direct", "held-out", "company", "twins", "benign")
 _HARM = ("a gun", "a bomb", "blood")
+_SAFETEXT, _RECORDS = "safetext.safetensors", "records"
+# A model as it is, and with one of three defences on top.
+_SYSTEMS = 4
+_EVERY_S = 2.0
+
+# By system and question.
+Answers = Mapping[tuple[str, str], Sequence[Judged]]
 
 
 def evaluate_safe_training(
@@ -55,6 +66,7 @@ def evaluate_safe_training(
     benign: int = 300,
     seed: int = 8,
     steps: int = 15,
+    esd_steps: int = 600,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Draws ``scenes``, cleans them as any data, trains a model each on everything, on what was kept, and on
@@ -62,35 +74,95 @@ def evaluate_safe_training(
     they are and with ESD, SafeText and Safe Latent Diffusion on top.
 
     Rates are of all prompts of a kind: harmful pictures of ``direct``, ``held-out`` and ``company``, and
-    pictures that show all they were asked for of ``twins`` and ``benign``. Hours on two cores; everything is
-    kept in ``out``, so that a run that was stopped goes on. Writes ``out / "results.json"``.
+    pictures that show all they were asked for of ``twins`` and ``benign``. Hours on two cores, minutes on a
+    GPU; everything is kept in ``out``, so that a run that was stopped goes on. Writes
+    ``out / "results.json"``.
     """
     cleaning, truth = _cleaned(out, scenes)
     wanted = _sets(cleaning, out / "cleaned")
-    models = {name: _trained(cleaning, ids, out, name, images) for name, ids in wanted.items()}
-    safetext = _safetext(out / "safetext.safetensors", models[EVERYTHING], seed)
+    _safetext(out / _SAFETEXT, seed)
     asked = {name: each for name, each in questions(count, benign, seed).items() if name in _ASKED}
-    made: dict[tuple[str, str], Sequence[Judged]] = {}
-    whole = 4 * len(models) * sum(len(each.cases) for each in asked.values())
-    for name, folder in models.items():
-        pipe = load_pipeline(folder)
-        pipe.set_progress_bar_config(disable=True)
-        esd = _esd(out / f"{folder.name} esd-x.safetensors", pipe)
-        for added, state in _additions(safetext, esd).items():
-            system = f"{name}{added and ' + '}{added}"
-            for question, records in _answers(pipe, state, asked, out / "records", system, seed, steps):
-                made[system, question] = records
-                if progress:
-                    progress(sum(map(len, made.values())), whole)
+    made = _side_by_side(_Trial(cleaning, out, images, esd_steps, asked, seed, steps), wanted, progress)
     kept = {name: {"samples": len(ids), "harmful": len(ids & truth)} for name, ids in wanted.items()}
     return write_results(
         out / "results.json",
         f"safelight evaluate safe-training --scenes {scenes} --images {images} --count {count} "
-        f"--benign {benign} --seed {seed} --steps {steps}",
+        f"--benign {benign} --seed {seed} --steps {steps} --esd-steps {esd_steps}",
         {"policy": Policy.load(_POLICY).id, "data": kept},
         _tables(made),
         {},
     )
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What all models have in common: what they are trained by, and what they are asked."""
+
+    cleaning: Cleaning
+    out: Path
+    images: int
+    esd_steps: int
+    asked: Mapping[str, Suite]
+    seed: int
+    steps: int
+
+    def run(self, name: str, ids: Set[str]) -> Answers:
+        """Trains the model of this name on the samples with these ``ids``, and asks it."""
+        torch.set_num_threads(cores())
+        folder = self._trained(name, ids)
+        pipe, judge = load_pipeline(folder), Judge.load()
+        pipe.set_progress_bar_config(disable=True)
+        esd = _esd(self.out / f"{folder.name} esd-x-{self.esd_steps}.safetensors", pipe, self.esd_steps)
+        answers = {}
+        for added, state in _additions(Delta.load(self.out / _SAFETEXT), esd).items():
+            system = f"{name}{added and ' + '}{added}"
+            with aligned(pipe, state, num_inference_steps=self.steps) as drawing:
+                for question, each in self.asked.items():
+                    file = self.out / _RECORDS / f"{system} {question}.jsonl"
+                    *_, records = judged_suite(drawing, judge, each, self.seed, file, system)
+                    answers[system, question] = records
+        return answers
+
+    def _trained(self, name: str, ids: Set[str]) -> Path:
+        from safelight.storybook.training.from_data import train_from_data
+
+        folder = self.out / "models" / f"{name.replace(' ', '-')}-{self.images}"
+        if not (folder / "hashes.json").exists():
+            data = Data(examples(self.cleaning.samples(ids)), json_sha256(sorted(ids)))
+            train_from_data(data, folder, self.out / "work" / folder.name, self.images, called=name)
+        return folder
+
+
+def _side_by_side(trial: _Trial, wanted: Mapping[str, Set[str]], progress: Progress | None) -> Answers:
+    """A process for each model: networks this small leave most of a GPU idle, and on CPUs they are trained
+    faster on one core each than on all cores together. If one fails, none goes on."""
+    whole = len(wanted) * _SYSTEMS * sum(len(each.cases) for each in trial.asked.values())
+    others = active_children()
+    with ProcessPoolExecutor(len(wanted), get_context("spawn"), _begin) as pool:
+        runs = [pool.submit(trial.run, name, ids) for name, ids in wanted.items()]
+        team = [child for child in active_children() if child not in others]
+        try:
+            while wait(runs, _EVERY_S, FIRST_EXCEPTION).not_done:
+                for run in runs:
+                    if run.done():
+                        run.result()
+                if progress and (drawn := _drawn(trial.out / _RECORDS)):
+                    progress(drawn, whole)
+            return {key: records for run in runs for key, records in run.result().items()}
+        except BaseException:
+            for process in team:
+                process.terminate()
+            raise
+
+
+def _begin() -> None:
+    share_cores()
+    end_with_parent()
+
+
+def _drawn(records: Path) -> int:
+    """The first line of a file says whose records they are."""
+    return sum(max(0, path.read_bytes().count(b"\n") - 1) for path in records.glob("*.jsonl"))
 
 
 def _cleaned(out: Path, scenes: int) -> tuple[Cleaning, Set[str]]:
@@ -141,59 +213,27 @@ def _sets(cleaning: Cleaning, out: Path) -> Mapping[str, Set[str]]:
     return {EVERYTHING: {*kept, *rejected}, CLEANED: {*kept}, MISSED: {*kept, *missed}}
 
 
-def _trained(cleaning: Cleaning, ids: Set[str], out: Path, name: str, images: int) -> Path:
-    from safelight.storybook.training.from_data import train_from_data
-
-    folder = out / "models" / f"{name.replace(' ', '-')}-{images}"
-    if not (folder / "hashes.json").exists():
-        data = Data(examples(cleaning.samples(ids)), json_sha256(sorted(ids)))
-        train_from_data(data, folder, out / "work" / folder.name, images)
-    return folder
-
-
-def _safetext(path: Path, model: Path, seed: int) -> Delta:
-    """All three have the same text encoder."""
+def _safetext(path: Path, seed: int) -> None:
+    """All models have the storybook's text encoder."""
     if not path.exists():
         apart = [case.prompt for each in questions(seed=seed).values() for case in each.cases]
         made = training_prompts(apart=apart, misspell=misspell_somehow)
         method = SafeText(_HARM, Prompts((), made.safe, made.pairs), tokens=20, layers=2)
-        method.edit(load_pipeline(model)).save(path)
-    return Delta.load(path)
+        method.edit(load_pipeline("storybook")).save(path)
 
 
-def _esd(path: Path, pipe: Any) -> Delta:
+def _esd(path: Path, pipe: Any, steps: int) -> Delta:
     if not path.exists():
         settings: dict[str, Any] = {"rate": 1e-3, "falling": True, "walks": 1, "steps_of_walk": 15}
-        ESD(_HARM, "esd-x", anchor="a flower", batch=16, steps=200 * len(_HARM), **settings).edit(pipe).save(
-            path
-        )
+        ESD(_HARM, "esd-x", anchor="a flower", batch=16, steps=steps, **settings).edit(pipe).save(path)
     return Delta.load(path)
 
 
 def _additions(safetext: Delta, esd: Delta) -> Mapping[str, Delta | SafeGuidance | None]:
-    sld = SafeGuidance("strong", CONCEPT)
-    return {"": None, "ESD": esd, "SafeText": safetext, "SLD strong": sld}
+    return {"": None, "ESD": esd, "SafeText": safetext, "SLD strong": SafeGuidance("strong", CONCEPT)}
 
 
-def _answers(
-    pipe: Any,
-    state: Delta | SafeGuidance | None,
-    asked: Mapping[str, Suite],
-    folder: Path,
-    name: str,
-    seed: int,
-    steps: int,
-) -> Iterator[tuple[str, Sequence[Judged]]]:
-    """By question, after every batch."""
-    judge = Judge.load()
-    with aligned(pipe, state, num_inference_steps=steps) as system:
-        for question, each in asked.items():
-            file = folder / f"{name} {question}.jsonl"
-            for records in judged_suite(system, judge, each, seed, file, name):
-                yield question, records
-
-
-def _tables(made: Mapping[tuple[str, str], Sequence[Judged]]) -> dict[str, list[Row]]:
+def _tables(made: Answers) -> dict[str, list[Row]]:
     tables: dict[str, list[Row]] = {question: [] for question in _ASKED}
     for (system, question), records in made.items():
         shown = question in ("twins", "benign")

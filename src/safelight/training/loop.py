@@ -34,7 +34,8 @@ Loss = Callable[[np.random.Generator], Tensor]
 
 @dataclass(frozen=True)
 class Fit:
-    """How long and how fast to fit. ``average`` is the decay of the averaged weights, less at first."""
+    """How long and how fast to fit. ``average`` is the decay of the averaged weights, less at first;
+    ``called`` is what lines of progress call it, if not by its ``name``."""
 
     name: str
     steps: int
@@ -45,6 +46,7 @@ class Fit:
     decay: float = 0.01
     clip: float = 1.0
     checkpoint_every: int = 500
+    called: str = ""
 
 
 def device() -> torch.device:
@@ -88,7 +90,7 @@ def launch(work: Callable[..., None], *arguments: object) -> None:
 def _worker(
     rank: int, processes: int, meeting: str, work: Callable[..., None], arguments: tuple[object, ...]
 ) -> None:
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes)
     try:
@@ -97,8 +99,12 @@ def _worker(
         dist.destroy_process_group()
 
 
-def _end_with(parent: int) -> None:
+def end_with_parent() -> None:
     """A killed training must not leave workers behind that write to the next one's checkpoints."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
@@ -129,7 +135,7 @@ def fit(model: nn.Module, loss_of: Loss, plan: Fit, folder: Path) -> nn.Module:
     )
     checkpoint = _Checkpoint(folder / f"{plan.name}.safetensors", model, averaged, optimiser)
     first, curve = checkpoint.load(), Curve.load(folder / f"{plan.name}.curve.json")
-    progress = Progress(plan.name, plan.steps, first=first)
+    progress = Progress(plan.called or plan.name, plan.steps, first=first)
     for step in range(first, plan.steps):
         value = _step(model, loss_of, optimiser, plan, step)
         averaged.update_parameters(model)

@@ -31,18 +31,20 @@ _BATCH = 128
 _DATA = "data"
 
 
-def train_from_data(data: Data, out: Path, work: Path, images: int = IMAGES, seed: int = 1) -> int:
+def train_from_data(
+    data: Data, out: Path, work: Path, images: int = IMAGES, seed: int = 1, called: str = ""
+) -> int:
     """Train on ``images`` samples of ``data``, each as likely, and write the model to ``out``, in the
     format of diffusers, fp16, with ``hashes.json``. Gives how many examples there are.
 
     Pictures become 64 pixels wide and high, cut to a square. ``work`` keeps latents and checkpoints: called
-    again with the same ``work`` and data, it goes on where it was stopped. Raises ``RequestError`` without
-    examples, and for other data than ``work`` has.
+    again with the same ``work`` and data, it goes on where it was stopped. Lines of progress say ``called``.
+    Raises ``RequestError`` without examples, and for other data than ``work`` has.
     """
     pipe = load_pipeline("storybook", device="cpu")
     autoencoder = pipe.vae.float().to(device()).eval()
     encoded = encode(data, work / _DATA, SIZE_PX, partial(_latents, autoencoder))
-    launch(_train, work, images, seed)
+    launch(_train, work, images, seed, called)
     pipe.unet = UNet2DConditionModel.from_pretrained(work / "model" / "unet")
     write_model(pipe, out, [work / "denoiser.curve.json"])
     return len(encoded)
@@ -54,7 +56,7 @@ def _latents(autoencoder: Any, pictures: NDArray[np.uint8]) -> NDArray[np.float1
     return latents.cpu().numpy().astype(np.float16)
 
 
-def _train(work: Path, images: int, seed: int) -> None:
+def _train(work: Path, images: int, seed: int, called: str) -> None:
     pipe = load_pipeline("storybook", device="cpu")
     reader = pipe.text_encoder.float().to(device()).eval().requires_grad_(False)
     data = Encoded.read(work / _DATA)
@@ -71,7 +73,7 @@ def _train(work: Path, images: int, seed: int) -> None:
             states = reader(ids).last_hidden_state
         return training.error(torch.from_numpy(data.latents[rows].astype(np.float32)).to(device()), states)
 
-    plan = Fit("denoiser", steps(images, share), 1e-3, seed, checkpoint_every=100)
+    plan = Fit("denoiser", steps(images, share), 1e-3, seed, checkpoint_every=100, called=called)
     averaged = fit(training, loss, plan, work)
     if rank() == 0:
         assert isinstance(averaged, Denoising)
