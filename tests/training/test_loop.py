@@ -16,12 +16,12 @@ from safelight.training.loop import Fit, fit, load_averaged
 def line(seed: int = 0) -> tuple[nn.Linear, list[float]]:
     """A model of y = 2x - 1 and a place for what its losses were."""
     torch.manual_seed(seed)
-    return nn.Linear(1, 1), []
+    return nn.Linear(1, 1).to(loop.device()), []
 
 
 def loss_of(model: nn.Linear) -> object:
     def loss(rng: np.random.Generator) -> Tensor:
-        x = torch.from_numpy(rng.uniform(-1, 1, (32, 1)).astype(np.float32))
+        x = torch.from_numpy(rng.uniform(-1, 1, (32, 1)).astype(np.float32)).to(loop.device())
         return (model(x) - (2 * x - 1)).pow(2).mean()
 
     return loss

@@ -220,7 +220,10 @@ class _Checkpoint:
             if moments := _under(f"optimiser.{i}.", tensors):
                 # AdamW's fused kernel reads moments in the order in which the parameter lies in memory.
                 alike = {name: torch.empty_like(parameter).detach().copy_(m) for name, m in moments.items()}
-                self.optimiser.state[parameter] = {"step": torch.tensor(float(step)), **alike}
+                self.optimiser.state[parameter] = {
+                    "step": torch.full((), float(step), device=parameter.device),
+                    **alike,
+                }
         return step
 
 
