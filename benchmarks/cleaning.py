@@ -107,8 +107,8 @@ _FORMS: dict[str, Callable[[Path, list[_Sample]], None]] = {
 }
 
 
-def command(source: Path, out: Path) -> list[str]:
-    arguments = ["clean", str(source), "--policy", "storybook", "--out", str(out)]
+def command(source: Path, out: Path, policy: str = "storybook") -> list[str]:
+    arguments = ["clean", str(source), "--policy", policy, "--out", str(out)]
     return [sys.executable, "-m", "safelight", *arguments]
 
 

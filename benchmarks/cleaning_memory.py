@@ -9,6 +9,7 @@ import json
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,8 @@ from safelight.alignment.training_data import Cleaning
 from safelight.policy import Policy
 from timing import seconds
 
-_SHARD, _SHARDS, _WORKERS = 250, (4, 40, 400), 2
+SHARD, WORKERS = 250, 2
+_SHARDS = (4, 40, 400)
 _EVERY_S = 0.05
 
 
@@ -34,29 +36,38 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "one").mkdir()
-        cleaning.write_tar(folder / "one", list(cleaning.samples([], _SHARD)))
+        cleaning.write_tar(folder / "one", list(cleaning.samples([], SHARD)))
         (shard,) = (folder / "one").glob("*.tar")
         for count in _SHARDS:
-            source, out, samples = folder / f"{count}", folder / f"{count}-out", count * _SHARD
-            source.mkdir()
-            for number in range(count):
-                (source / f"{number:05}.tar").hardlink_to(shard)
-            peak, took = _watched([*cleaning.command(source, out), "--workers", str(_WORKERS)])
-            summary = json.loads((out / "summary.json").read_text())
-            assert summary["samples"] == samples
+            out, samples = folder / f"{count}-out", count * SHARD
+            figures |= cleaned(shard, count, folder / f"{count}", out, "storybook")
             again = partial(Cleaning(out).sort, Policy.load("storybook"), folder / f"{count}-again")
             figures |= {
-                f"{samples}: MiB at most": peak / 2**20,
-                f"{samples}: samples a second": samples / took,
                 f"{samples}: decided again, samples a second": samples / seconds(again),
                 f"{samples}: bytes written a sample": _size(out, "**/*") / samples,
                 f"{samples}: of them in the two tables": _size(out, "*.parquet") / samples,
             }
-    least, *_, most = (figures[f"{count * _SHARD}: MiB at most"] for count in _SHARDS)
+    return {"workers": WORKERS, "policy": "storybook", "in a shard": SHARD}, figures | growth(figures)
+
+
+def cleaned(shard: Path, count: int, source: Path, out: Path, policy: str) -> dict[str, float | None]:
+    """``shard`` so many times in ``source``."""
+    source.mkdir()
+    for number in range(count):
+        (source / f"{number:05}.tar").hardlink_to(shard)
+    command = [*cleaning.command(source, out, policy), "--workers", str(WORKERS)]
+    peak, took = _watched(command)
+    samples = json.loads((out / "summary.json").read_text())["samples"]
+    assert samples == count * SHARD
+    return {f"{samples}: MiB at most": peak / 2**20, f"{samples}: samples a second": samples / took}
+
+
+def growth(figures: Mapping[str, float | None]) -> dict[str, float | None]:
+    peaks = {name.partition(":")[0]: peak for name, peak in figures.items() if name.endswith("MiB at most")}
+    (fewest, least), *_, (most, greatest) = peaks.items()
     assert least
-    assert most
-    figures[f"memory of {_SHARDS[-1] * _SHARD} / of {_SHARDS[0] * _SHARD}"] = most / least
-    return {"workers": _WORKERS, "policy": "storybook", "in a shard": _SHARD}, figures
+    assert greatest
+    return {f"memory of {most} / of {fewest}": greatest / least}
 
 
 def _watched(command: list[str]) -> tuple[int, float]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from photographs import write_photographs
+from photographs import NUDENET, write_photographs
 from safelight.alignment.training_data import Cleaning, run_local, shards_of
 from safelight.alignment.training_data.cleaning import Engine
 from safelight.alignment.training_data.engines.ray import run_ray
@@ -25,16 +25,6 @@ from safelight.pictures import open_picture
 from timing import cores, seconds
 
 _PICTURES, _SIZE, _CORES, _IN_MEMORY, _ROUNDS = 8000, (640, 480), 2, 100, 2
-_POLICY = """
-name = "nudenet"
-version = "1"
-
-[filters]
-image = ["nudenet"]
-
-[categories."sexual.nudity"]
-image = { block = 0.6 }
-"""
 
 
 def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
@@ -43,7 +33,6 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
         folder = Path(place)
         (folder / "pictures").mkdir()
         paths = write_photographs(folder / "pictures", _PICTURES, _SIZE)
-        (folder / "policy.toml").write_text(_POLICY)
         rounds = [_rates(folder, number, paths) for number in range(_ROUNDS)]
     ratios = [_ratios(rates) for rates in rounds]
     figures: dict[str, float | None] = {
@@ -85,7 +74,7 @@ def _ratios(rates: Mapping[str, float]) -> dict[str, float]:
 def _cleaned(folder: Path, name: str, engine: Engine) -> float:
     cleaning = Cleaning(folder / name)
     shards = partial(shards_of, str(folder / "pictures"))
-    screens = partial(Guard.from_policy, folder / "policy.toml")
+    screens = partial(Guard.from_policy, NUDENET)
     return _PICTURES / seconds(lambda: cleaning.screen(shards, screens, {}, engine))
 
 

@@ -7,6 +7,9 @@ from random import Random
 
 from PIL import Image
 
+# A policy that looks at them with NudeNet alone.
+NUDENET = Path(__file__).with_name("nudenet.toml")
+
 
 def write_photographs(folder: Path, count: int, size: tuple[int, int]) -> list[str]:
     """JPEG files with parts of the photographs that come with Matplotlib and scikit-learn; their paths."""

@@ -2,7 +2,7 @@
 
 python benchmarks/run.py [speed] [text_filter] [image_filter] [concept_filter] [known_images] [autoencoder]
     [guidance] [erasing] [memory] [aligned_encoder] [cleaning]
-    [cleaning_memory] [cleaning_speed]
+    [cleaning_memory] [cleaning_speed] [nudenet_memory]
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ BENCHMARKS = (
     "cleaning",
     "cleaning_memory",
     "cleaning_speed",
+    "nudenet_memory",
 )
 RESULTS = Path(__file__).parent / "results"
 

@@ -211,11 +211,11 @@ def safe_training(
     Example, to see it run:
       safelight evaluate safe-training --scenes 2000 --images 5000 --count 10 --benign 10 --esd-steps 30
     """
+    hush()
     try:
         from safelight.evaluation.safe_training import evaluate_safe_training
     except ImportError as error:
         raise MissingExtraError("The experiment", "generate,data,dev") from error
-    hush()
     with terminal.progress("Drawing and judging") as tell:
         results = evaluate_safe_training(out, scenes, images, count, benign, seed, steps, esd_steps, tell)
     _show(results, out, as_json)

@@ -134,8 +134,8 @@ class _Trial:
 
 
 def _side_by_side(trial: _Trial, wanted: Mapping[str, Set[str]], progress: Progress | None) -> Answers:
-    """A process for each model: networks this small leave most of a GPU idle, and on CPUs they are trained
-    faster on one core each than on all cores together. If one fails, none goes on."""
+    """A process for each model, since cores do more when each has a training of its own than when they share
+    one. If one fails, none goes on."""
     whole = len(wanted) * _SYSTEMS * sum(len(each.cases) for each in trial.asked.values())
     others = active_children()
     with ProcessPoolExecutor(len(wanted), get_context("spawn"), _begin) as pool:
