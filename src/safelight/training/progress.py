@@ -8,6 +8,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# A bar that another process draws on the same line goes: it will draw itself again on the next.
+_CLEAR = "\r\033[K"
+
 
 class Progress:
     """Prints at most one line every ``every_s`` seconds: step, share, time left and what is measured."""
@@ -28,7 +31,7 @@ class Progress:
             f"{self.name}: step {step}/{self.steps} ({100 * step / self.steps:.0f} %), "
             f"{rate:.2f} steps/s, {left / 60:.1f} min left, {measured}\n"
         )
-        sys.stderr.write(line)
+        sys.stderr.write(_CLEAR + line if sys.stderr.isatty() else line)
         sys.stderr.flush()
 
 
