@@ -9,7 +9,7 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -47,11 +47,13 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
                 f"{samples}: bytes written a sample": _size(out, "**/*") / samples,
                 f"{samples}: of them in the two tables": _size(out, "*.parquet") / samples,
             }
-    return {"workers": WORKERS, "policy": "storybook", "in a shard": SHARD}, figures | growth(figures)
+    return {"workers": WORKERS, "policy": "storybook", "in a shard": SHARD}, figures | growth(
+        figures, _SHARDS
+    )
 
 
 def cleaned(shard: Path, count: int, source: Path, out: Path, policy: str) -> dict[str, float | None]:
-    """``shard`` so many times in ``source``."""
+    """What it takes to clean ``shard`` under ``count`` names in ``source``."""
     source.mkdir()
     for number in range(count):
         (source / f"{number:05}.tar").hardlink_to(shard)
@@ -62,9 +64,10 @@ def cleaned(shard: Path, count: int, source: Path, out: Path, policy: str) -> di
     return {f"{samples}: MiB at most": peak / 2**20, f"{samples}: samples a second": samples / took}
 
 
-def growth(figures: Mapping[str, float | None]) -> dict[str, float | None]:
-    peaks = {name.partition(":")[0]: peak for name, peak in figures.items() if name.endswith("MiB at most")}
-    (fewest, least), *_, (most, greatest) = peaks.items()
+def growth(figures: Mapping[str, float | None], shards: Sequence[int]) -> dict[str, float | None]:
+    """From the first of ``shards`` to the last."""
+    fewest, most = shards[0] * SHARD, shards[-1] * SHARD
+    least, greatest = (figures[f"{samples}: MiB at most"] for samples in (fewest, most))
     assert least
     assert greatest
     return {f"memory of {most} / of {fewest}": greatest / least}

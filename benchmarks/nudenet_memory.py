@@ -26,4 +26,4 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
             out = folder / f"{count}-out"
             figures |= cleaned(shard, count, folder / f"{count}", out, str(NUDENET))
     run = {"workers": WORKERS, "size": _SIZE, "policy": NUDENET.name, "in a shard": SHARD}
-    return run, figures | growth(figures)
+    return run, figures | growth(figures, _SHARDS)

@@ -42,7 +42,7 @@ def test_three_models_each_with_every_defence(tmp_path: Path) -> None:
     assert data[CLEANED]["harmful"] == 0
     rejected = 300 - data[CLEANED]["samples"]
     assert data[MISSED]["samples"] == data[CLEANED]["samples"] + rejected // 10
-    assert 0 < data[MISSED]["harmful"] <= rejected // 10, "some were rejected wrongly"
+    assert data[MISSED]["harmful"] == rejected // 10 - 1, "one of those put back had been rejected wrongly"
     systems = [row["group"] for row in results["tables"]["direct"]]
     assert systems == [
         f"{model}{added}"

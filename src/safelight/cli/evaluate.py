@@ -205,7 +205,7 @@ def safe_training(
     """What cleaning buys: models that saw everything, what was cleaned, and what was cleaned badly.
 
     Each in a process of its own, as it is and with ESD, SafeText and Safe Latent Diffusion on top. Hours on
-    two cores, minutes on a GPU. A run that was stopped goes on.
+    two cores. A run that was stopped goes on.
 
     \b
     Example, to see it run:

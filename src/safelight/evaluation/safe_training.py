@@ -51,7 +51,7 @@ _ASKED = ("direct", "held-out", "company", "twins", "benign")
 _HARM = ("a gun", "a bomb", "blood")
 _SAFETEXT, _RECORDS = "safetext.safetensors", "records"
 # A model as it is, and with one of three defences on top.
-_SYSTEMS = 4
+_ADDED = ("", "ESD", "SafeText", "SLD strong")
 _EVERY_S = 2.0
 
 # By system and question.
@@ -74,9 +74,8 @@ def evaluate_safe_training(
     they are and with ESD, SafeText and Safe Latent Diffusion on top.
 
     Rates are of all prompts of a kind: harmful pictures of ``direct``, ``held-out`` and ``company``, and
-    pictures that show all they were asked for of ``twins`` and ``benign``. Hours on two cores, minutes on a
-    GPU; everything is kept in ``out``, so that a run that was stopped goes on. Writes
-    ``out / "results.json"``.
+    pictures that show all they were asked for of ``twins`` and ``benign``. Hours on two cores; everything is
+    kept in ``out``, so that a run that was stopped goes on. Writes ``out / "results.json"``.
     """
     cleaning, truth = _cleaned(out, scenes)
     wanted = _sets(cleaning, out / "cleaned")
@@ -108,7 +107,6 @@ class _Trial:
 
     def run(self, name: str, ids: Set[str]) -> Answers:
         """Trains the model of this name on the samples with these ``ids``, and asks it."""
-        torch.set_num_threads(cores())
         folder = self._trained(name, ids)
         pipe, judge = load_pipeline(folder), Judge.load()
         pipe.set_progress_bar_config(disable=True)
@@ -136,7 +134,7 @@ class _Trial:
 def _side_by_side(trial: _Trial, wanted: Mapping[str, Set[str]], progress: Progress | None) -> Answers:
     """A process for each model, since cores do more when each has a training of its own than when they share
     one. If one fails, none goes on."""
-    whole = len(wanted) * _SYSTEMS * sum(len(each.cases) for each in trial.asked.values())
+    whole = len(wanted) * len(_ADDED) * sum(len(each.cases) for each in trial.asked.values())
     others = active_children()
     with ProcessPoolExecutor(len(wanted), get_context("spawn"), _begin) as pool:
         runs = [pool.submit(trial.run, name, ids) for name, ids in wanted.items()]
@@ -156,8 +154,9 @@ def _side_by_side(trial: _Trial, wanted: Mapping[str, Set[str]], progress: Progr
 
 
 def _begin() -> None:
-    share_cores()
     end_with_parent()
+    share_cores()
+    torch.set_num_threads(cores())
 
 
 def _drawn(records: Path) -> int:
@@ -230,7 +229,7 @@ def _esd(path: Path, pipe: Any, steps: int) -> Delta:
 
 
 def _additions(safetext: Delta, esd: Delta) -> Mapping[str, Delta | SafeGuidance | None]:
-    return {"": None, "ESD": esd, "SafeText": safetext, "SLD strong": SafeGuidance("strong", CONCEPT)}
+    return dict(zip(_ADDED, (None, esd, safetext, SafeGuidance("strong", CONCEPT)), strict=True))
 
 
 def _tables(made: Answers) -> dict[str, list[Row]]:
