@@ -226,6 +226,7 @@ try:
 except ModelError:
     failed = True
 (out / f"{accelerator.process_index}.txt").write_text(f"{w.item()} {curve.loss[0]} {failed}")
+accelerator.end_training()
 """
 
 
