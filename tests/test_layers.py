@@ -29,6 +29,7 @@ LAYERS = [
         "hashing",
         "weights",
         "cores",
+        "deadline",
         "web_page",
     },
     {"model_source", "training"},

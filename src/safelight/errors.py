@@ -8,7 +8,10 @@
     ├── MissingExtraError   an optional part of safelight is not installed
     ├── RequestError        a request cannot be carried out as asked
     │   ├── PromptError     … because of its prompt
-    │   └── ImageError      … because of a picture given to it
+    │   └── ImageError      … because of an image given to it
+    ├── DeadlineError       a request took longer than its deadline
+    ├── RequestCancelledError  the caller cancelled the request
+    ├── QueueFullError      too many requests are waiting already
     └── BlockedError        a guarded call was refused; carries the verdicts
 
 Each message is one sentence that says what to do.
@@ -55,6 +58,15 @@ class PromptError(RequestError): ...
 
 
 class ImageError(RequestError): ...
+
+
+class DeadlineError(SafelightError): ...
+
+
+class RequestCancelledError(SafelightError): ...
+
+
+class QueueFullError(SafelightError): ...
 
 
 class BlockedError(SafelightError):
