@@ -56,7 +56,7 @@ def test_a_harmless_request_is_answered_with_what_the_pipeline_draws(guard: Guar
         **STEPS,
     ).images
     assert all(_same(one, other) for one, other in zip(result.images, bare, strict=True))
-    assert list(result.elapsed_ms) == ["prompt", "generate", "image", "pair"]
+    assert list(result.elapsed_ms) == ["prompt", "wait", "generate", "image", "pair"]
     assert result.elapsed_ms["generate"] > 0
     ran = [(verdict.stage, list(verdict.filters)) for verdict in result.verdicts]
     assert ran == [("prompt", ["lexicon"]), ("image", ["never"]), ("image", ["never"])]
@@ -191,7 +191,7 @@ def test_a_pipeline_that_gives_no_pictures_is_an_error(guard: Guard, answer: Any
     class Output:
         images = answer
 
-    with pytest.raises(ModelError, match="did not give 1 PIL pictures"):
+    with pytest.raises(ModelError, match="did not give 1 PIL images"):
         guard.generate(lambda **_: Output, "a cat", seed=1)
 
 

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from safelight.async_guard import AsyncGuard
     from safelight.errors import SafelightError
     from safelight.guard import Guard
     from safelight.models import load_pipeline
@@ -17,6 +18,7 @@ __version__ = "0.1.0"
 # Public names are imported when they are first used, so that ``import safelight`` costs nothing.
 _HOMES = {
     "Action": "types",
+    "AsyncGuard": "async_guard",
     "Box": "types",
     "Concept": "types",
     "Finding": "types",
@@ -33,6 +35,7 @@ _HOMES = {
 
 __all__ = [
     "Action",
+    "AsyncGuard",
     "Box",
     "Concept",
     "Finding",

@@ -1,8 +1,8 @@
-"""Stopping early: what a picture will show is seen long before it is finished.
+"""Stopping early: what an image will show is seen long before it is finished.
 
-At some of the steps the picture that the model is heading for, x₀, is computed from its guided output,
-decoded and screened. A picture in which harm is seen coming is dropped; a call all of whose pictures are
-dropped ends there and then.
+At some of the steps the image that the model is heading for, x₀, is computed from its guided output,
+decoded and screened. An image in which harm is seen coming is given up; a call all of whose images are given
+up ends there and then.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from safelight.deadline import Deadline
 from safelight.errors import ModelError
 from safelight.noise_schedule import between_orders, predicted_original
+from safelight.patched import Method, patched_method
 from safelight.policy import EarlyStop
-from safelight.replaced import Method, replaced
 from safelight.screening import Screen
-from safelight.types import Action, Stop, Verdict
+from safelight.types import Action, Verdict
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,71 +27,53 @@ if TYPE_CHECKING:
 # What is coming is coarse: nothing is lost by decoding it no larger than this.
 _SIDE_PX = 256
 
-# Is given the number of steps that are done, how many there are, and the pictures as they would become.
+# Is given the number of steps that are done, how many there are, and the images as they would become.
 Look = Callable[[int, int, list["Image"]], None]
 
 
-class _Enough(Exception):  # noqa: N818 - nothing went wrong
+class StopGeneration(Exception):  # noqa: N818 - nothing went wrong
     """Ends the call of a pipeline from inside its scheduler."""
 
 
-class Peeks:
-    """Calls a pipeline and stops what must not become a picture.
+class EarlyStops:
+    """Looks at the images of one request while they are made, and gives up those that must not be finished.
 
-    ``numbers`` are those of the pictures that the call will give, in order. Afterwards ``stopped`` has those
-    that were dropped, and ``verdicts`` say why; ``problem`` says why nobody could look. Peeking changes no
-    picture: it draws no random numbers.
+    ``numbers`` are those of the images, in the order of the call. Looking changes no image: it draws no
+    random numbers. ``stopped`` has by number after which step of how many an image was given up, and
+    ``verdicts`` say why.
     """
 
     def __init__(self, rule: EarlyStop, screen: Screen, numbers: Sequence[int]) -> None:
-        self._rule = rule
+        self.at = rule.at
+        self._score = rule.score
         self._screen = screen
         self._numbers = tuple(numbers)
-        self._stops: dict[int, tuple[int, int]] = {}
-        self._done = 0
+        self._looked = 0
+        self.stopped: dict[int, tuple[int, int]] = {}
         self.verdicts: list[Verdict] = []
-        self.problem: str | None = None
-
-    def call(self, pipe: Any, arguments: Mapping[str, Any]) -> Any:
-        """What the pipeline gives; None if everything was stopped. Where nobody can look, it draws all the
-        same: the finished pictures are screened.
-        """
-        try:
-            with watched(pipe, self._rule.at, self._look, arguments) as problems:
-                answer = pipe(**arguments)
-            self.problem = next(iter(problems), None)
-            return answer
-        except _Enough:
-            if free := getattr(pipe, "maybe_free_model_hooks", None):
-                free()
-            return None
 
     @property
-    def stopped(self) -> dict[int, Stop]:
-        """By picture; steps are saved only where no other picture of the call needed them."""
-        everything = len(self._stops) == len(self._numbers)
-        return {
-            number: Stop(step, of, of - self._done if everything else 0)
-            for number, (step, of) in self._stops.items()
-        }
+    def everything(self) -> bool:
+        """Whether no image is left."""
+        return len(self.stopped) == len(self._numbers)
 
-    def _look(self, done: int, of: int, images: list[Image]) -> None:
-        self._done = done
-        if len(images) != len(self._numbers):
-            raise ModelError(f"the pipeline makes {len(images)} pictures, not {len(self._numbers)}.")
-        open_ = [row for row, number in enumerate(self._numbers) if number not in self._stops]
+    def look(self, done: int, of: int, images: Sequence[Image], deadline: Deadline) -> None:
+        """Screen ``images``, one for each number, as they are after so many steps, if it is time to."""
+        due = sum(step <= done for step in peek_steps(self.at, of))
+        open_ = [row for row, number in enumerate(self._numbers) if number not in self.stopped]
+        if due <= self._looked or not open_:
+            return
+        self._looked = due
         numbers = [self._numbers[row] for row in open_]
-        for verdict in self._screen([images[row] for row in open_], "picture", numbers):
+        for verdict in self._screen([images[row] for row in open_], "picture", numbers, deadline=deadline):
             if self._decides(verdict):
-                self._stops[verdict.index] = done, of
+                self.stopped[verdict.index] = done, of
                 self.verdicts.append(verdict)
-        if len(self._stops) == len(self._numbers):
-            raise _Enough
 
     def _decides(self, verdict: Verdict) -> bool:
-        """A filter that failed decides nothing here: the finished picture meets it again."""
+        """A filter that failed decides nothing here: the finished image meets it again."""
         seen = verdict.categories.values()
-        sure = any(c.action is Action.BLOCK and c.score >= self._rule.score for c in seen)
+        sure = any(c.action is Action.BLOCK and c.score >= self._score for c in seen)
         return sure and not verdict.reasons
 
 
@@ -101,16 +84,24 @@ def peek_steps(at: Iterable[float], steps: int) -> list[int]:
 
 @contextmanager
 def watched(
-    pipe: Any, at: Sequence[float], look: Look, arguments: Mapping[str, Any] | None = None
+    pipe: Any,
+    at: Sequence[float],
+    look: Look,
+    arguments: Mapping[str, Any] | None = None,
+    each_step: Callable[[], None] | None = None,
 ) -> Iterator[list[str]]:
     """While it lasts, ``look`` sees what the pipeline is heading for, after each share ``at`` of its steps.
 
-    Gives a list, to which it adds a sentence if what is coming cannot be made out: then nobody looks. With a
-    scheduler of second order ``look`` comes as soon as the step is whole.
+    ``each_step`` is called after every evaluation of the network, before its step is taken. Gives a list, to
+    which a sentence is added if what is coming cannot be made out: then nobody looks. With a scheduler of
+    second order ``look`` comes as soon as the step is whole.
     """
     problems: list[str] = []
-    if (scheduler := getattr(pipe, "scheduler", None)) is None or not hasattr(pipe, "vae"):
-        yield [f"a {type(pipe).__name__} has no scheduler and autoencoder to look into."]
+    scheduler = getattr(pipe, "scheduler", None)
+    if at and (scheduler is None or not hasattr(pipe, "vae")):
+        problems.append(f"a {type(pipe).__name__} has no scheduler and autoencoder to look into.")
+    if not hasattr(scheduler, "step"):
+        yield problems
         return
     done, looked = 0, 0
 
@@ -118,6 +109,8 @@ def watched(
         def step(output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
             nonlocal done, looked
             done += 1
+            if each_step:
+                each_step()
             of = _steps(pipe, scheduler)
             due = sum(peek <= done for peek in peek_steps(at, of))
             if due > looked and not problems and not between_orders(scheduler):
@@ -128,7 +121,7 @@ def watched(
 
         return step
 
-    with replaced(scheduler, "step", looking):
+    with patched_method(scheduler, "step", looking):
         yield problems
 
 

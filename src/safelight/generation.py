@@ -13,8 +13,11 @@ from typing import Any
 from PIL.Image import Image
 
 from safelight.blur import blurred, boxes_of
-from safelight.early_stop import Peeks
-from safelight.errors import ModelError, RequestError
+from safelight.call_arguments import CallArguments
+from safelight.deadline import Deadline
+from safelight.drawing import Drawing, Drawn, draw
+from safelight.early_stop import EarlyStops
+from safelight.errors import RequestError
 from safelight.inputs import Inputs
 from safelight.protocols import Pipeline
 from safelight.request import Request
@@ -28,7 +31,12 @@ _UNSEEN = "no image filter looked at the pictures."
 
 
 class Generation:
-    """Screens what comes in, draws what may be drawn, screens what was drawn, releases what may leave."""
+    """Screens what comes in, has drawn what may be drawn, screens what was drawn, releases what may leave.
+
+    ``run`` does all of it. Who draws the images of several requests together calls ``begin``, then, as long
+    as it or ``accept`` gives drawings, draws these and hands what came of them to ``accept``, and in the end
+    ``finish``. All of them raise ``DeadlineError`` or ``RequestCancelledError`` if there is no time left.
+    """
 
     def __init__(
         self,
@@ -37,27 +45,71 @@ class Generation:
         request: Request,
         inputs: Inputs,
         arguments: Mapping[str, Any],
+        deadline: Deadline | None = None,
     ) -> None:
         self.screens = screens
         self.pipe = pipe
         self.request = request
         self.inputs = inputs
-        self.arguments = dict(arguments)
+        self.deadline = deadline or Deadline()
+        self.most_cost: int | None = None  # of one drawing, in plain images
+        self.seed = _seed(request, arguments.get("generator"))
+        self.arguments = CallArguments(request, inputs, dict(arguments), self.seed)
         self.verdicts: list[Verdict] = []
         self.elapsed_ms: dict[str, float] = {}
         self.pictures: dict[int, Image] = {}
         self.stopped: dict[int, Stop] = {}
         self.attempts: dict[int, list[Attempt]] = {}
         self.problems: dict[str, None] = {}
-        self.seed = _seed(request, self.arguments.get("generator"))
+        self.truncated = [0] * len(request.prompts)
         self.steering = Steering(screens["prompt"].policy, pipe)
 
     def run(self) -> Result:
-        truncated = _truncated_tokens(self.pipe, self.request.prompts)
+        drawings = self.begin()
+        while drawings:
+            drawings = self.accept([each for drawing in drawings for each in draw(self.pipe, [drawing])])
+        return self.finish()
+
+    def begin(self) -> list[Drawing]:
+        """Screen the request; return what is to be drawn, nothing if nothing may be."""
         with self._timed("prompt"):
-            leads = self._screen_request()
-        while leads:
-            leads = self._make(leads)
+            return self._drawings(self._screen_request())
+
+    def accept(self, drawn: Sequence[Drawn]) -> list[Drawing]:
+        """Screen what was drawn, in the order of its drawings; return what is to be drawn once more, steered
+        away from what was seen."""
+        self.deadline.check()
+        before = len(self.verdicts)
+        plans: dict[int, Lead] = {}
+        images: dict[int, Image] = {}
+        traces: dict[int, tuple[TraceStep, ...]] = {}
+        for each in drawn:
+            plans |= each.plans
+            images |= each.images
+            traces |= each.traces
+            self._note(each)
+        with self._timed("image"):
+            self._screen_pictures("image", images, plans)
+        with self._timed("pair"):
+            self._screen_pictures("pair", images, plans)
+        said = self.verdicts[before:]
+        again: dict[int, Lead] = {}
+        for number, lead in plans.items():
+            bad = max((v for v in said if v.index == number), key=_severity, default=None)
+            if bad and bad.action < Action.STEER:
+                bad = None
+            tried = Attempt(lead.strength, lead.concepts, bad, self.stopped.get(number), traces[number])
+            self.attempts.setdefault(number, []).append(tried)
+            if bad and (more := self.steering.again(lead, bad)):
+                again[number] = more
+                self.stopped.pop(number, None)
+            elif number in images:
+                self.pictures[number] = images[number]
+        self.verdicts[before:] = [_steerless(v) for v in said if v.index not in again]
+        return self._drawings(again)
+
+    def finish(self) -> Result:
+        self.deadline.check()
         released = {i: self._release(i, picture) for i, picture in sorted(self.pictures.items())}
         out = {i: picture for i, picture in released.items() if picture}
         led = {i: tuple(tries) for i, tries in self.attempts.items() if len(tries) > 1 or _led(tries[0])}
@@ -69,11 +121,11 @@ class Generation:
             seed=self.seed,
             model=str(getattr(self.pipe, "name_or_path", None) or type(self.pipe).__name__),
             pictures_per_prompt=self.request.n,
-            truncated_tokens=truncated,
+            truncated_tokens=tuple(self.truncated),
             elapsed_ms=self.elapsed_ms,
             stopped=self.stopped,
             attempts=led,
-            notes=self._notes(truncated),
+            notes=self._notes(),
         )
 
     def _screen_request(self) -> dict[int, Lead]:
@@ -91,84 +143,27 @@ class Generation:
         kept = [(v.index, lead) for v, lead in zip(prompts, leads, strict=True) if lead]
         return {prompt * n + i: lead for prompt, lead in kept for i in range(n)}
 
-    def _make(self, leads: Mapping[int, Lead]) -> dict[int, Lead]:
-        """Draws and screens these pictures, and says which are drawn once more, and how."""
-        before = len(self.verdicts)
-        drawn: dict[int, Image] = {}
-        traces: dict[int, tuple[TraceStep, ...]] = {}
-        with self._timed("generate"):
-            for each in self.steering.together(leads):
-                pictures, steps = self._draw(each)
-                drawn |= pictures
-                traces |= steps
-        with self._timed("image"):
-            self._screen_pictures("image", drawn, leads)
-        with self._timed("pair"):
-            self._screen_pictures("pair", drawn, leads)
-        said = self.verdicts[before:]
-        again: dict[int, Lead] = {}
-        for number, lead in leads.items():
-            bad = max((v for v in said if v.index == number), key=_severity, default=None)
-            if bad and bad.action < Action.STEER:
-                bad = None
-            tried = Attempt(lead.strength, lead.concepts, bad, self.stopped.get(number), traces[number])
-            self.attempts.setdefault(number, []).append(tried)
-            if bad and (more := self.steering.again(lead, bad)):
-                again[number] = more
-                self.stopped.pop(number, None)
-            elif number in drawn:
-                self.pictures[number] = drawn[number]
-        self.verdicts[before:] = [_steerless(v) for v in said if v.index not in again]
-        return again
+    def _drawings(self, plans: Mapping[int, Lead]) -> list[Drawing]:
+        return [
+            Drawing(together, self.steering, self.arguments, self.deadline, self._early_stops(together))
+            for together in self.steering.together(plans, self.most_cost)
+        ]
 
-    def _draw(self, leads: Mapping[int, Lead]) -> tuple[dict[int, Image], dict[int, tuple[TraceStep, ...]]]:
-        """By picture number, without those that were stopped on the way; and what guidance did."""
-        numbers = list(leads)
-        arguments = self._arguments(numbers)
-        with self.steering.leading(list(leads.values()), arguments) as traced:
-            answer = self._call(arguments, numbers)
-            traces = {number: traced(row) for row, number in enumerate(numbers)}
-        if answer is None:
-            return {}, traces
-        images = getattr(answer, "images", None) or []
-        if len(images) != len(numbers) or not all(isinstance(image, Image) for image in images):
-            raise ModelError(f"the pipeline did not give {len(numbers)} PIL pictures; use one that does.")
-        drawn = dict(zip(numbers, images, strict=True))
-        return {number: image for number, image in drawn.items() if number not in self.stopped}, traces
-
-    def _arguments(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """Of a call that makes these pictures: whole prompts, or each picture by itself."""
-        n = self.request.n
-        prompts = [number // n for number in numbers]
-        whole = prompts[::n]
-        if numbers != [prompt * n + i for prompt in whole for i in range(n)]:
-            n, whole = 1, prompts
-        arguments = self.inputs.only(whole, len(self.request.prompts), self.arguments)
-        arguments["generator"] = self._generators(numbers)
-        texts = [self.request.prompts[prompt] for prompt in whole]
-        return {**arguments, "prompt": texts, "num_images_per_prompt": n}
-
-    def _call(self, arguments: Mapping[str, Any], numbers: Sequence[int]) -> Any:
-        """What the pipeline answers; None if all of it was stopped."""
+    def _early_stops(self, plans: Mapping[int, Lead]) -> EarlyStops | None:
         screen = self.screens.get("image")
         rule = screen.policy.early_stop if screen else None
-        if not screen or not rule:
-            return self.pipe(**arguments)
-        peeks = Peeks(rule, screen, numbers)
-        answer = peeks.call(self.pipe, arguments)
-        self.stopped |= peeks.stopped
-        self.verdicts += peeks.verdicts
-        if peeks.problem:
-            self.problems[f"no picture could be stopped early: {peeks.problem}"] = None
-        return answer
+        return EarlyStops(rule, screen, list(plans)) if screen and rule else None
 
-    def _generators(self, numbers: Sequence[int]) -> Any:
-        given = self.arguments.get("generator")
-        if self.seed is None:
-            return [given[i] for i in numbers] if isinstance(given, list) else given
-        import torch
-
-        return [torch.Generator().manual_seed(self.seed + number) for number in numbers]
+    def _note(self, drawn: Drawn) -> None:
+        """Keep what a call said beside its images."""
+        for stage, elapsed_ms in (("wait", drawn.waited_ms), ("generate", drawn.elapsed_ms)):
+            self.elapsed_ms[stage] = self.elapsed_ms.get(stage, 0) + elapsed_ms
+        self.stopped |= drawn.stopped
+        self.verdicts += drawn.verdicts
+        for number, tokens in drawn.truncated.items():
+            self.truncated[number // self.request.n] = tokens
+        if drawn.problem:
+            self.problems[f"no picture could be stopped early: {drawn.problem}"] = None
 
     def _screen_pictures(
         self, stage: Stage, pictures: Mapping[int, Image], leads: Mapping[int, Lead]
@@ -188,7 +183,7 @@ class Generation:
     ) -> list[Verdict]:
         if stage not in self.screens or not items:
             return []
-        verdicts = self.screens[stage](items, subject, numbers)
+        verdicts = self.screens[stage](items, subject, numbers, deadline=self.deadline)
         self.verdicts += verdicts
         return verdicts
 
@@ -208,14 +203,15 @@ class Generation:
             hidden = blurred(picture, boxes_of(mine), hiding.style)
             # A box may have missed a second one of its kind.
             screen = self.screens.get("image")
-            if severest(screen([hidden], "blurred picture", [number]) if screen else []) < Action.BLUR:
+            hides = screen([hidden], "blurred picture", [number], deadline=self.deadline) if screen else []
+            if severest(hides) < Action.BLUR:
                 return hidden
         return blurred(picture, style=hiding.style)
 
-    def _notes(self, truncated: Sequence[int]) -> tuple[str, ...]:
+    def _notes(self) -> tuple[str, ...]:
         cut = [
             f"the model did not read the last {tokens} tokens of prompt {i}; all of it was screened."
-            for i, tokens in enumerate(truncated)
+            for i, tokens in enumerate(self.truncated)
             if tokens
         ]
         if "image" not in self.screens:
@@ -250,12 +246,3 @@ def _steerless(verdict: Verdict) -> Verdict:
     if verdict.action is not Action.STEER:
         return verdict
     return replace(verdict, action=Action.BLOCK, reasons=(*verdict.reasons, _NO_STEERING))
-
-
-def _truncated_tokens(pipe: Pipeline, prompts: Sequence[str]) -> tuple[int, ...]:
-    """How many tokens of each prompt are beyond what the pipeline's tokenizer lets through."""
-    tokenizer = getattr(pipe, "tokenizer", None)
-    if tokenizer is None:
-        return (0,) * len(prompts)
-    tokens = tokenizer(list(prompts)).input_ids
-    return tuple(max(0, len(ids) - tokenizer.model_max_length) for ids in tokens)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safelight import registry
+from safelight.deadline import Deadline
 from safelight.errors import BlockedError, ImageError, PolicyError
 from safelight.generation import Generation
 from safelight.inputs import Inputs
@@ -72,10 +73,10 @@ class Guard:
         )
 
     def with_policy(self, policy: Policy) -> Guard:
-        """The same filters under another policy."""
+        """The same filters under another policy: they are loaded once, for both."""
         return Guard(
             policy,
-            {stage: screen.builders for stage, screen in self._screens.items()},
+            {stage: screen.loaded() for stage, screen in self._screens.items()},
             without_image_filter=self.without_image_filter,
             prompt_limit=self.prompt_limit,
             picture_limits=self.picture_limits,
@@ -116,17 +117,34 @@ class Guard:
         prompt: str | Sequence[str],
         n: int = 1,
         seed: int | None = None,
+        *,
+        deadline_s: float | None = None,
         **arguments: Any,
     ) -> Result:
-        """``n`` pictures for each prompt; ``arguments`` go to the pipeline, after texts and pictures in them
+        """``n`` images for each prompt; ``arguments`` go to the pipeline, after texts and images in them
         were screened too.
 
-        Picture ``i`` is made with ``seed + i``; without a seed one is drawn, and reported. Raises
-        ``RequestError`` for what cannot be drawn or screened, ``FilterError`` or ``MissingExtraError``
-        where a stage has no filter, ``ModelError`` if the pipeline gives no pictures.
+        Image ``i`` is made with ``seed + i``; without a seed one is drawn, and reported. Any number of
+        threads may call this, with one pipeline or with several that share networks: the calls of a network
+        take turns, and nothing of one request changes the result of another. Screening and drawing together
+        may take ``deadline_s`` seconds. Raises ``RequestError`` for what cannot be drawn or screened,
+        ``FilterError`` or ``MissingExtraError`` where a stage has no filter, ``ModelError`` if the pipeline
+        gives no images, ``DeadlineError`` if it takes too long.
         """
+        return self.prepare(pipe, prompt, n, seed, Deadline(deadline_s), **arguments).run()
+
+    def prepare(
+        self,
+        pipe: Pipeline,
+        prompt: str | Sequence[str],
+        n: int = 1,
+        seed: int | None = None,
+        deadline: Deadline | None = None,
+        **arguments: Any,
+    ) -> Generation:
+        """The generation that ``generate`` runs, for who runs it step by step; errors as there."""
         request = Request.of(prompt, n, seed, self.prompt_limit)
-        return Generation(self._stages(), pipe, request, Inputs.of(arguments), arguments).run()
+        return Generation(self._stages(), pipe, request, Inputs.of(arguments), arguments, deadline)
 
     def wrap(self, pipe: Pipeline) -> GuardedPipeline:
         """The pipeline's own call, screened."""

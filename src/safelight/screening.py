@@ -6,9 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
+from safelight.deadline import Deadline
 from safelight.errors import FilterError, ImageError
 from safelight.pictures import PictureLimits, open_picture
 from safelight.policy import Policy
@@ -58,12 +59,21 @@ class Screen:
         """Builds the filters now rather than on first use; errors as ``filters``."""
         _ = self.filters
 
+    def loaded(self) -> list[Callable[[], Any]]:
+        """Builders for another screen that shares the filters of this one."""
+
+        def one(number: int) -> Any:
+            return list(self.filters.values())[number]
+
+        return [partial(one, number) for number in range(len(self.builders))]
+
     def __call__(
         self,
         items: Sequence[Any],
         subject: str,
         indices: Sequence[int] | None = None,
         problems: Sequence[str | None] | None = None,
+        deadline: Deadline | None = None,
     ) -> list[Verdict]:
         """One verdict per item, in order. ``problems`` are known beforehand and block their item."""
         filters = self.filters
@@ -142,6 +152,7 @@ class PictureScreen(Screen):
         subject: str,
         indices: Sequence[int] | None = None,
         problems: Sequence[str | None] | None = None,
+        deadline: Deadline | None = None,
     ) -> list[Verdict]:
         places = indices or range(len(items))
         worst: dict[int, Verdict] = {}

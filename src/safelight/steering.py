@@ -7,7 +7,7 @@ end, says from what to lead away; the policy says how strongly.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -58,7 +58,7 @@ class Steering:
 
     def __init__(self, policy: Policy, pipe: Any) -> None:
         rule = policy.guidance or Led()
-        self._policy = policy
+        self.policy = policy
         self._rule = rule
         self._pipe = pipe
         self._concepts = PolicyConcepts(policy)
@@ -73,7 +73,7 @@ class Steering:
 
     def _load(self) -> None:
         """The deltas by what stands for that which they take out, without those that are for other models."""
-        for name, path in self._policy.deltas.items():
+        for name, path in self.policy.deltas.items():
             try:
                 delta = _kept(path, path.stat().st_mtime_ns)
                 delta.check(self._pipe)
@@ -103,18 +103,26 @@ class Steering:
             return None
         return replace(self._lead(strength, every), suspect=True)
 
-    def together(self, leads: Mapping[int, Lead]) -> list[dict[int, Lead]]:
-        """The pictures that can be drawn in one call: all of a call are drawn by the same weights."""
-        groups: dict[tuple[int, ...], dict[int, Lead]] = {}
+    def together(self, leads: Mapping[int, Lead], most_cost: int | None = None) -> list[dict[int, Lead]]:
+        """The pictures that can be drawn in one call: all of a call are drawn by the same weights, and cost
+        at most ``most_cost`` plain images together."""
+        groups: list[dict[int, Lead]] = []
+        latest: dict[Hashable, tuple[dict[int, Lead], int]] = {}
         for number, lead in leads.items():
-            groups.setdefault(tuple(self._weights(lead)), {})[number] = lead
-        return list(groups.values())
+            key = tuple(self.weights(lead))
+            group, cost = latest.get(key, ({}, 0))
+            if not group or (most_cost is not None and cost + cost_of(lead) > most_cost):
+                group, cost = {}, 0
+                groups.append(group)
+            group[number] = lead
+            latest[key] = group, cost + cost_of(lead)
+        return groups
 
     def judge(self, lead: Lead, verdict: Verdict) -> Verdict:
         """What is said of a picture that was led so. Less is enough against one that is suspect."""
         if not lead.suspect or self._rule.score is None or verdict.reasons:
             return verdict
-        return self._policy.again(verdict, self._rule.score)
+        return self.policy.again(verdict, self._rule.score)
 
     def _lead(self, strength: str, seen: tuple[str, ...]) -> Lead:
         """Away from what was seen and what else the policy minds; from all alike where nothing was seen."""
@@ -127,45 +135,68 @@ class Steering:
         weights = dict.fromkeys(seen, 1.0)
         return Lead(strength, seen, seen, {**weights, rest: _REST} if rest else weights)
 
-    @contextmanager
-    def leading(self, leads: Sequence[Lead], arguments: Mapping[str, Any]) -> Iterator[Traced]:
-        """While it lasts, the pictures of a call are led, the first by the first lead; all are such as can be
-        drawn ``together``.
+    @property
+    def risk(self) -> Risk:
+        """Says from what images are steered away in whose prompts nothing was seen."""
+        return self._risk
 
-        Gives a function that gives a picture's trace. Raises ``ModelError`` for a pipeline that cannot be
-        guided.
-        """
-        guidances = list(self._guidances(leads, _scales(self._pipe, arguments)))
-        with ExitStack() as stack:
-            for delta in self._weights(leads[0]).values():
-                stack.enter_context(delta.attach(self._pipe))
-            attached = [stack.enter_context(guidance.attach(self._pipe)) for guidance in guidances]
-            yield lambda picture: _trace(attached, picture) if leads[picture].strength else ()
+    def weights(self, lead: Lead) -> dict[int, Delta]:
+        """Return the deltas that are applied while the image is made: one file may stand for several
+        concepts."""
+        return {id(delta): delta for delta in self.erased(lead).values()}
 
-    def _guidances(self, leads: Sequence[Lead], scales: Mapping[str, Any]) -> Iterator[Guidance]:
-        """What was seen and not erased, or what the policy minds of a prompt, is left out of what the network
-        is told; then Safe Latent Diffusion leads away from it as well."""
-        left = [[text for text in lead.seen if text not in self._erased(lead)] for lead in leads]
-        seen = [dict.fromkeys(texts, 1.0) or None for texts in left]
-        unseen = [lead.weights or None if not lead.seen else None for lead in leads]
-        if any(seen):
-            yield PromptProjection(concepts=seen, **scales)
-        if any(unseen):
-            yield PromptProjection(concepts=unseen, when=self._risk, **scales)
-        strengths = dict.fromkeys(lead.strength for lead in leads if lead.strength)
-        for strength in [each for each in CONFIGURATIONS if each in strengths]:
-            concepts = [lead.weights if lead.strength == strength else None for lead in leads]
-            yield SafeGuidance(strength, concepts=concepts, bounded=True, **scales)
-
-    def _weights(self, lead: Lead) -> dict[int, Delta]:
-        """What is put on the weights while the picture is drawn: one file may stand for several things."""
-        return {id(delta): delta for delta in self._erased(lead).values()}
-
-    def _erased(self, lead: Lead) -> dict[str, Delta]:
-        """By what it takes out."""
+    def erased(self, lead: Lead) -> dict[str, Delta]:
+        """Return the deltas by the concept that each takes out."""
         if lead.strength != _ERASURE:
             return {}
         return {text: delta for text, delta in self._deltas.items() if text in lead.concepts}
+
+
+def cost_of(lead: Lead) -> int:
+    """Return how much of the network's time an image takes, in plain images: Safe Latent Diffusion asks about
+    two concepts beside no text and the prompt."""
+    return 2 if lead.strength in CONFIGURATIONS else 1
+
+
+@contextmanager
+def guided(
+    pipe: Any,
+    plans: Sequence[tuple[Steering, Lead]],
+    arguments: Mapping[str, Any],
+    fixed_batch: bool = False,
+) -> Iterator[Traced]:
+    """While it lasts, every image of a call of ``pipe`` is steered by its own plan, the first by the first.
+
+    The plans may be of several policies, but all are such as can be drawn ``together``. Gives a function that
+    gives an image's trace. Raises ``ModelError`` for a pipeline that cannot be guided.
+    """
+    guidances = list(_guidances(plans, _scales(pipe, arguments)))
+    steering, first = plans[0]
+    with ExitStack() as stack:
+        for delta in steering.weights(first).values():
+            stack.enter_context(delta.attach(pipe))
+        attached = [stack.enter_context(each.attach(pipe, fixed_batch)) for each in guidances]
+        yield lambda image: _trace(attached, image) if plans[image][1].strength else ()
+
+
+def _guidances(plans: Sequence[tuple[Steering, Lead]], scales: Mapping[str, Any]) -> Iterator[Guidance]:
+    """What was seen and not erased, or what the policy acts on of a prompt, is left out of what the network
+    is told; then Safe Latent Diffusion steers away from it as well."""
+    left = [[text for text in lead.seen if text not in steering.erased(lead)] for steering, lead in plans]
+    seen = [dict.fromkeys(texts, 1.0) or None for texts in left]
+    if any(seen):
+        yield PromptProjection(concepts=seen, **scales)
+    unseen = [lead.weights or None if not lead.seen else None for _, lead in plans]
+    policies = {
+        steering.policy.id: steering for (steering, _), each in zip(plans, unseen, strict=True) if each
+    }
+    for policy, steering in policies.items():
+        mine = [each if s.policy.id == policy else None for (s, _), each in zip(plans, unseen, strict=True)]
+        yield PromptProjection(concepts=mine, when=steering.risk, **scales)
+    strengths = {lead.strength for _, lead in plans}
+    for strength in [each for each in CONFIGURATIONS if each in strengths]:
+        concepts = [lead.weights if lead.strength == strength else None for _, lead in plans]
+        yield SafeGuidance(strength, concepts=concepts, bounded=True, **scales)
 
 
 @lru_cache(maxsize=16)

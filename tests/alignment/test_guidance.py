@@ -204,13 +204,23 @@ def test_a_network_that_changes_meanwhile_is_an_error(made: Any) -> None:
             draw(made)
 
 
-def test_a_network_is_guided_for_one_pipeline_at_a_time(made: Any) -> None:
+def test_another_pipeline_with_the_same_network_is_not_guided(made: Any) -> None:
+    """Each is guided by what was attached to it, undone in whatever order."""
     other = diffusers.StableDiffusionPipeline(**made.components, requires_safety_checker=False)
-    with (
-        SafeGuidance(CONFIG, "blood").attach(made),
-        pytest.raises(ModelError, match="detach that first"),
-    ):
-        SafeGuidance(CONFIG, "blood").attach(other)
+    other.set_progress_bar_config(disable=True)
+    other.scheduler = copy.deepcopy(made.scheduler)
+    before = draw(made)
+    blood = _guided(made, SafeGuidance(CONFIG, "blood"))
+    first = SafeGuidance(CONFIG, "blood").attach(made)
+    assert (draw(other) == before).all()
+    second = SafeGuidance(CONFIG, "smoke").attach(other)
+    assert (draw(made) == blood).all()
+    assert not _same(draw(other), before)
+    first.detach()
+    assert (draw(made) == before).all()
+    second.detach()
+    assert (draw(other) == before).all()
+    assert made.unet is other.unet
 
 
 def test_a_pipeline_of_no_known_family_is_refused() -> None:

@@ -16,8 +16,8 @@ from safelight.alignment.guidance import Asked, Judged, NegativePrompt, PromptPr
 from safelight.alignment.rows import _outside
 from safelight.evaluation import judging
 from safelight.evaluation.storybook_suites import suite
+from safelight.patched import patched_method
 from safelight.policy import Policy
-from safelight.replaced import replaced
 from safelight.storybook.detector import Judge
 
 
@@ -66,7 +66,7 @@ def telling(network: Any) -> Iterator[list[Any]]:
 
         return forward
 
-    with replaced(network, "forward", recording):
+    with patched_method(network, "forward", recording):
         yield told
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipelines import FAMILIES, draw, family
 from safelight.alignment.guidance import CONFIGURATIONS, SafeGuidance, SafetyConfig
-from safelight.replaced import replaced
+from safelight.patched import patched_method
 
 CONCEPT = "blood"
 # How their timesteps are spaced, and by how many steps of 50 they begin before the paper's.
@@ -106,7 +106,7 @@ def record(made: Any, prompt: str, **options: Any) -> tuple[Calls, list[torch.Te
     def taking(take: Callable[..., Any]) -> Callable[..., Any]:
         return lambda output, *rest, **more: outputs.append(output) or take(output, *rest, **more)
 
-    with replaced(made.scheduler, "step", taking):
+    with patched_method(made.scheduler, "step", taking):
         draw(made, prompt, **options)
     hook.remove()
     return calls, outputs

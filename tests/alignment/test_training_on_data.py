@@ -21,7 +21,7 @@ from safelight.alignment.denoiser import denoiser_of
 from safelight.alignment.safe_training import Objective, SafeTraining
 from safelight.errors import ModelError, RequestError
 from safelight.noise_schedule import predicted_original
-from safelight.replaced import replaced
+from safelight.patched import patched_method
 from safelight.training.encoded import Data, Example
 
 MAKERS = {"sd": sd, "sd2": sd2, "sdxl": sdxl, "sd3": sd3, "flux": flux}
@@ -88,7 +88,7 @@ def test_every_family_is_asked_as_its_pipeline_asks(name: str, pipe: Any, data: 
 
         return ask
 
-    with replaced(denoiser.module, denoiser.entrance, listening):
+    with patched_method(denoiser.module, denoiser.entrance, listening):
         SafeTraining(data, batch=2, steps=1, rate=1e-3).tune(made, tmp_path)
         asked, trained = calls[0], calls[-1]
         assert trained.keys() == asked.keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakKeyDictionary
 
+from safelight.alignment.network_view import original_of
 from safelight.errors import ModelError
 from safelight.weights import half_sha256
 
@@ -135,6 +137,8 @@ class _Worn:
         self._before: dict[str, Tensor] = {}
         self._hashed: tuple[Any, str] | None = None
         self.on: list[AttachedDelta] = []
+        # One thread checks whether a delta is for this model while another one is generating with it.
+        self._lock = threading.RLock()
 
     def is_of(self, module: nn.Module) -> bool:
         """Whether the module still has these parameters, as objects."""
@@ -144,18 +148,22 @@ class _Worn:
     @property
     def sha256(self) -> str:
         """Without any delta, in half precision; worked out again only if somebody has written to it."""
-        if self._hashed is None or self._hashed[0] != self._state():
-            self._hashed = (self._state(), half_sha256({**self._parameters, **self._before}))
-        return self._hashed[1]
+        with self._lock:
+            if self._hashed is None or self._hashed[0] != self._state():
+                self._hashed = (self._state(), half_sha256({**self._parameters, **self._before}))
+            return self._hashed[1]
 
     def put_on(self, attached: AttachedDelta) -> None:
-        for name in self._names(attached.delta):
-            self._before.setdefault(name, self._parameters[name].detach().clone())
-        self.on.append(attached)
-        self._set(self._names(attached.delta))
+        with self._lock:
+            for name in self._names(attached.delta):
+                self._before.setdefault(name, self._parameters[name].detach().clone())
+            self.on.append(attached)
+            self._set(self._names(attached.delta))
 
     def take_off(self, attached: AttachedDelta) -> None:
-        if attached in self.on:
+        with self._lock:
+            if attached not in self.on:
+                return
             self.on.remove(attached)
             names = self._names(attached.delta)
             self._set(names)
@@ -190,6 +198,7 @@ class _Worn:
 
 
 _WORN: WeakKeyDictionary[nn.Module, _Worn] = WeakKeyDictionary()
+_WORN_LOCK = threading.Lock()
 
 
 def json_sha256(value: object) -> str:
@@ -225,16 +234,17 @@ def module_of(pipe: Any, part: str) -> nn.Module:
     module: Any = getattr(pipe, part, None)
     if not hasattr(module, "named_parameters"):
         raise ModelError(f'a {type(pipe).__name__} has no "{part}"; the delta is for another model.')
-    original: nn.Module = getattr(module, "_orig_mod", module)  # of a compiled one
+    original: nn.Module = original_of(module)
     return original
 
 
 def _worn(pipe: Any, part: str) -> _Worn:
     module = module_of(pipe, part)
-    worn = _WORN.get(module)
-    if worn is None or not (worn.on or worn.is_of(module)):
-        worn = _WORN[module] = _Worn(part, module)
-    return worn
+    with _WORN_LOCK:
+        worn = _WORN.get(module)
+        if worn is None or not (worn.on or worn.is_of(module)):
+            worn = _WORN[module] = _Worn(part, module)
+        return worn
 
 
 def parameters_of(pipe: Any, names: Iterable[str]) -> dict[str, Tensor]:

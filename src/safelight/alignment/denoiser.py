@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from safelight.alignment.network_view import original_of
 from safelight.errors import ModelError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Denoiser:
 
     def named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:
         """The arguments of a call of the network by name."""
-        original = getattr(self.module, "_orig_mod", self.module)  # of a compiled one
+        original = original_of(self.module)
         signature = inspect.signature(type(original).forward)
         named = dict(signature.bind(original, *args, **kwargs).arguments)
         del named[next(iter(signature.parameters))]
@@ -287,7 +288,7 @@ def denoiser_of(pipe: Any) -> Denoiser:
     if (unet := getattr(pipe, "unet", None)) is not None:
         return XLUNet(pipe) if unet.config.get("addition_embed_type") == "text_time" else UNet(pipe)
     transformer = getattr(pipe, "transformer", None)
-    kind = type(getattr(transformer, "_orig_mod", transformer)).__name__
+    kind = type(original_of(transformer)).__name__
     if kind not in _FAMILIES:
         known = "Stable Diffusion 1, 2, XL and 3 and FLUX"
         raise ModelError(f"{known} can be guided; a {type(pipe).__name__} cannot.")

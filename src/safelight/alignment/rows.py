@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safelight.alignment.denoiser import Arguments, Denoiser, Words
-from safelight.replaced import Method
+from safelight.patched import Method
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,10 +51,15 @@ class Left:
 
 
 class Rows:
-    """Asks about more rows than a pipeline does. Texts are encoded once for each of its calls."""
+    """Asks about more rows than a pipeline does. Texts are encoded once for each of its calls.
 
-    def __init__(self, denoiser: Denoiser) -> None:
+    With ``fixed_batch`` every call of the network has as many rows as the pipeline's own, and texts are
+    encoded one by one: a result then does not depend on what else is asked.
+    """
+
+    def __init__(self, denoiser: Denoiser, fixed_batch: bool = False) -> None:
         self._denoiser = denoiser
+        self._fixed = fixed_batch
         self._encoded: dict[str, Arguments] = {}
 
     def forget(self) -> None:
@@ -66,14 +71,36 @@ class Rows:
         count = len(self._denoiser.sample(call))
         like = [picture for each in wanted for picture in each.pictures]
         texts = [each.text for each in wanted for _ in each.pictures]
+        self._encode(texts, call)
+        encoded = [self._encoded[text] for text in texts]
+        sizes = [len(each.pictures) for each in wanted]
+        if self._fixed and wanted:
+            raw = network(**call)
+            more = self._ask_apart(network, call, encoded, like)
+            return Answer(raw, _output(raw), more.split(sizes))
         if wanted:
-            self._encode(texts, call)
-            encoded = [self._encoded[text] for text in texts]
             call = {**call, **_longer(self._batched(call), encoded, count, like)}
         raw = network(**call)
-        output = raw[0] if isinstance(raw, tuple) else raw.sample
-        parts = output[count:].split([len(each.pictures) for each in wanted]) if wanted else ()
-        return Answer(raw, output[:count], parts)
+        output = _output(raw)
+        return Answer(raw, output[:count], output[count:].split(sizes) if wanted else ())
+
+    def _ask_apart(
+        self, network: Method, call: Arguments, encoded: Sequence[Arguments], like: Sequence[int]
+    ) -> Tensor:
+        """The outputs for further rows, from calls of the same number of rows as ``call`` has: the last row
+        is repeated where there are too few."""
+        import torch
+
+        count = len(self._denoiser.sample(call))
+        outputs = []
+        for start in range(0, len(like), count):
+            rows, texts = list(like[start : start + count]), list(encoded[start : start + count])
+            asked = len(rows)
+            rows += rows[-1:] * (count - asked)
+            texts += texts[-1:] * (count - asked)
+            about = _merged(self.only(call, rows), texts, slice(None))
+            outputs.append(_output(network(**about))[:asked])
+        return torch.cat(outputs)
 
     def with_text(self, call: Arguments, text: str, pictures: int) -> Arguments:
         """The call with another text in its first rows."""
@@ -147,7 +174,7 @@ class Rows:
             left[:, words.where] = _outside(said[:, words.where], *_directions(words, nothing, concepts))
         return left
 
-    def only(self, call: Arguments, rows: slice) -> Arguments:
+    def only(self, call: Arguments, rows: slice | Sequence[int]) -> Arguments:
         """The call about these rows alone; each has a timestep of its own."""
         count = len(self._denoiser.sample(call))
         batched = self._batched({**call, "timestep": call["timestep"].expand(count)})
@@ -159,9 +186,9 @@ class Rows:
 
     def _encode(self, texts: Sequence[str], call: Arguments) -> None:
         new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
-        if new:
-            encoded = self._denoiser.texts(new, call)
-            for row, text in enumerate(new):
+        for batch in ([text] for text in new) if self._fixed else filter(None, [new]):
+            encoded = self._denoiser.texts(batch, call)
+            for row, text in enumerate(batch):
                 self._encoded[text] = _map(encoded, _row(row))
 
     def _with_texts(self, call: Arguments, texts: Sequence[str], rows: slice) -> Arguments:
@@ -170,6 +197,12 @@ class Rows:
 
     def _batched(self, call: Arguments) -> Arguments:
         return {name: value for name, value in call.items() if name in self._denoiser.batched}
+
+
+def _output(raw: Any) -> Tensor:
+    """What the network predicts, in whichever form it answers."""
+    output: Tensor = raw[0] if isinstance(raw, tuple) else raw.sample
+    return output
 
 
 def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from safelight.alignment.denoiser import Arguments, Denoiser
 from safelight.alignment.rows import Rows, Wanted
 from safelight.errors import ModelError
-from safelight.replaced import Method, replaced
+from safelight.patched import Method, patched_method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,7 +83,7 @@ class _Walk:
         import torch
 
         denoiser = self._denoiser
-        with replaced(denoiser.module, denoiser.entrance, self._hooked), torch.no_grad():
+        with patched_method(denoiser.module, denoiser.entrance, self._hooked), torch.no_grad():
             denoiser.pipe(
                 [self._goal.prompt] * len(self._seeds),
                 num_inference_steps=steps,

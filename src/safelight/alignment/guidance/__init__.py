@@ -3,6 +3,7 @@
 from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept, category_concepts, concept_of
 from safelight.alignment.guidance.configuration import CONFIGURATIONS, SafetyConfig
 from safelight.alignment.guidance.guidance import Attachment, Guidance
+from safelight.alignment.guidance.hook import is_guided
 from safelight.alignment.guidance.negative import NegativeGuidance, NegativePrompt
 from safelight.alignment.guidance.projection import PromptProjection
 from safelight.alignment.guidance.risk import Asked, Judged, Risk
@@ -26,4 +27,5 @@ __all__ = [
     "Trace",
     "category_concepts",
     "concept_of",
+    "is_guided",
 ]

@@ -52,12 +52,15 @@ class Guidance:
         self.scale = scale
         self.true_cfg_scale = true_cfg_scale
 
-    def attach(self, pipe: Any) -> Attachment:
+    def attach(self, pipe: Any, fixed_batch: bool = False) -> Attachment:
         """Guide ``pipe`` until what this gives is detached, or left as a context.
 
-        Raises ``ModelError`` for a pipeline that cannot be guided. What several take away adds up.
+        What several guidances take away adds up. Other pipelines with the same network are not guided. With
+        ``fixed_batch`` the network is only ever asked about as many rows at once as the pipeline asks about,
+        so that no image depends on how many others are guided; it takes longer. Raises ``ModelError`` for a
+        pipeline that cannot be guided.
         """
-        return Attachment(self, pipe)
+        return Attachment(self, pipe, fixed_batch)
 
     def looks(self, moment: Moment) -> bool:
         """Whether the denoiser is asked about the concepts in this step."""
@@ -95,12 +98,12 @@ def _bounded(prompt: Tensor, taken: Tensor) -> Tensor:
 class Attachment:
     """A guidance at work on a pipeline."""
 
-    def __init__(self, guidance: Guidance, pipe: Any) -> None:
+    def __init__(self, guidance: Guidance, pipe: Any, fixed_batch: bool = False) -> None:
         self.guidance = guidance
         self._recorder = Recorder()
         self._memory: dict[str, Any] = {}
         self._weights: list[Weights] | None = None
-        self._hook = Hook.on(pipe)
+        self._hook = Hook.on(pipe, fixed_batch)
         self._hook.hold(self)
 
     def __enter__(self) -> Self:

@@ -14,15 +14,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
-from safelight.alignment.denoiser import Arguments, denoiser_of
+from safelight.alignment.denoiser import Arguments, Denoiser, denoiser_of
 from safelight.alignment.guidance.risk import Similarity
+from safelight.alignment.network_view import view_of
 from safelight.alignment.rows import Answer, Left, Rows, Wanted
 from safelight.errors import ModelError
 from safelight.noise_schedule import log_signal_to_noise, noise_per_output
-from safelight.replaced import Method, replaced
+from safelight.patched import Method, patched_method
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,33 +83,37 @@ class _Half:
     answer: Answer
 
 
-_HOOKS: WeakKeyDictionary[nn.Module, Hook] = WeakKeyDictionary()
+# By pipeline.
+_HOOKS: WeakKeyDictionary[Any, Hook] = WeakKeyDictionary()
 
 
 class Hook:
-    """One for each denoiser, however much is attached to it."""
+    """One for each pipeline, however much is attached to it.
 
-    def __init__(self, pipe: Any) -> None:
-        self._denoiser = denoiser_of(pipe)
-        self._module = self._denoiser.module
-        self._scheduler = pipe.scheduler
-        self._rows = Rows(self._denoiser)
+    The pipeline is given a view of its network, and gets the network back in the end. Other pipelines with
+    the same network are not guided.
+    """
+
+    def __init__(self, denoiser: Denoiser, fixed_batch: bool) -> None:
+        self._denoiser = denoiser
+        self._network = denoiser.module
+        self._scheduler = denoiser.pipe.scheduler
+        self._rows = Rows(self._denoiser, fixed_batch)
         self._attached: list[Attached] = []
         self._half: _Half | None = None
         self._last: float | None = None
+        self._view = view_of(self._network, self._ask)
         self._stack = ExitStack()
-        self._stack.enter_context(replaced(self._module, self._denoiser.entrance, self._hooked))
-        self._stack.enter_context(replaced(self._scheduler, "set_timesteps", self._beginning))
+        self._stack.enter_context(patched_method(self._scheduler, "set_timesteps", self._beginning))
+        _give(denoiser.pipe, denoiser.component, self._view)
 
     @classmethod
-    def on(cls, pipe: Any) -> Hook:
+    def on(cls, pipe: Any, fixed_batch: bool = False) -> Hook:
         """Raises ``ModelError`` for a pipeline that cannot be guided."""
-        module = denoiser_of(pipe).module
-        hook = _HOOKS.get(module)
+        denoiser = denoiser_of(pipe)
+        hook = _HOOKS.get(pipe)
         if hook is None:
-            hook = _HOOKS[module] = cls(pipe)
-        if hook._denoiser.pipe is not pipe:
-            raise ModelError("another pipeline with the same network is guided; detach that first.")
+            hook = _HOOKS[pipe] = cls(denoiser, fixed_batch)
         return hook
 
     def hold(self, attached: Attached) -> None:
@@ -121,13 +126,16 @@ class Hook:
         self._attached.remove(attached)
         if not self._attached:
             self._stack.close()
-            del _HOOKS[self._module]
+            pipe = self._denoiser.pipe
+            if self._denoiser.module is self._view:
+                _give(pipe, self._denoiser.component, self._network)
+            del _HOOKS[pipe]
 
     def _beginning(self, set_timesteps: Method) -> Method:
         """Every pipeline sets its timesteps once, before it asks its denoiser."""
 
         def begin(*args: Any, **kwargs: Any) -> Any:
-            if self._denoiser.module is not self._module:
+            if self._denoiser.module is not self._view:
                 raise ModelError("the pipeline was given another network while guided; attach again.")
             self._rows.forget()
             self._half = self._last = None
@@ -137,21 +145,20 @@ class Hook:
 
         return begin
 
-    def _hooked(self, network: Method) -> Method:
-        def ask(*args: Any, **kwargs: Any) -> Any:
-            call = self._denoiser.named(args, kwargs)
-            if self._scheduler is not self._denoiser.pipe.scheduler:
-                raise ModelError("the pipeline was given another scheduler while guided; attach again.")
-            if call.get("skip_layers") is not None:  # Stable Diffusion 3 asks a third time, not to be guided
-                moment = self._moment(call, len(self._denoiser.sample(call)))
-                return network(**self._told(moment, call, slice(None), noted=False))
-            if self._denoiser.guides_itself:
-                return self._in_one_call(network, call)
-            if any(each.true_cfg_scale() for each in self._attached):
-                return self._in_two_calls(network, call)
-            return self._unguided(network, call)
-
-        return ask
+    def _ask(self, *args: Any, **kwargs: Any) -> Any:
+        """Stands in the place of the network: answers one call that the pipeline makes of it."""
+        network = self._network
+        call = self._denoiser.named(args, kwargs)
+        if self._scheduler is not self._denoiser.pipe.scheduler:
+            raise ModelError("the pipeline was given another scheduler while guided; attach again.")
+        if call.get("skip_layers") is not None:  # Stable Diffusion 3 asks a third time, not to be guided
+            moment = self._moment(call, len(self._denoiser.sample(call)))
+            return network(**self._told(moment, call, slice(None), noted=False))
+        if self._denoiser.guides_itself:
+            return self._in_one_call(network, call)
+        if any(each.true_cfg_scale() for each in self._attached):
+            return self._in_two_calls(network, call)
+        return self._unguided(network, call)
 
     def _in_one_call(self, network: Method, call: Arguments) -> Any:
         """[ε_0, ε_p] -> [ε_0, ε_p - γ]."""
@@ -261,6 +268,22 @@ class Hook:
         """Whether the scheduler comes to a timestep more than once."""
         timesteps = self._scheduler.timesteps
         return len(timesteps.unique()) < len(timesteps)
+
+
+def is_guided(pipe: Any) -> bool:
+    """Whether any guidance is attached to the pipeline."""
+    try:
+        return pipe in _HOOKS
+    except TypeError:  # what cannot be referred to weakly cannot be guided
+        return False
+
+
+def _give(pipe: Any, component: str, network: Any) -> None:
+    """Set a part of the pipeline, and leave alone what its configuration says of the part."""
+    if component in vars(pipe):
+        vars(pipe)[component] = network
+    else:
+        setattr(pipe, component, network)
 
 
 def _flat(wanted: Sequence[Sequence[Wanted]]) -> list[Wanted]:

@@ -15,7 +15,7 @@ from safelight.alignment.rows import Rows
 from safelight.alignment.safe_training.objective import Objective
 from safelight.alignment.tuning import Curve, Measure, Plan, Tell
 from safelight.errors import ModelError, RequestError
-from safelight.replaced import Method, replaced
+from safelight.patched import Method, patched_method
 from safelight.training.encoded import Data, Encoded, encode
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _template(denoiser: Denoiser, side: int) -> Arguments:
 
     import torch
 
-    with replaced(denoiser.module, denoiser.entrance, hooked), torch.no_grad():
+    with patched_method(denoiser.module, denoiser.entrance, hooked), torch.no_grad():
         try:
             denoiser.pipe("", height=side, width=side, num_inference_steps=1, output_type="latent")
         except ValueError as error:
