@@ -366,3 +366,62 @@ def test_an_error_of_one_request_is_not_that_of_others(steering: Guard, pipe: An
 def test_limits_that_make_no_sense_are_refused(options: dict[str, Any], steering: Guard, pipe: Any) -> None:
     with pytest.raises(RequestError):
         AsyncGuard(steering, pipe, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", [*FAMILIES, "storybook"])
+@pytest.mark.filterwarnings("ignore")
+def test_five_hundred_requests_get_what_they_would_get_alone(name: str, steering: Guard, pipe: Any) -> None:
+    """16 threads; then 64 tasks that share batches freely, and batches of a fixed size."""
+    made, options, prompts = pipe, {}, PROMPTS
+    if name == "storybook":
+        made, steering, prompts = _storybook()
+        options = {"height": 64, "width": 64}
+    else:
+        made, options, _ = family(name, pipe)
+    call = {**STEPS, **options}
+    kinds = [(prompts[i % len(prompts)], 1 + (i // 6) % 2, 7 * i) for i in range(30)]
+    requests = [kinds[(37 * i) % 30] for i in range(500)]
+
+    def answer(request: tuple[str, int, int]) -> Result:
+        prompt, n, seed = request
+        return steering.generate(made, prompt, n=n, seed=seed, **call)
+
+    alone = {kind: answer(kind) for kind in kinds}
+    assert any(result.attempts for result in alone.values())
+    assert {"allow", "block"} <= {str(result.action) for result in alone.values()}
+    with ThreadPoolExecutor(16) as pool:
+        threads = list(pool.map(answer, requests))
+    assert all(_same(alone[kind], result) for kind, result in zip(requests, threads, strict=True))
+
+    async def serve(kinds: Sequence[tuple[str, int, int]], tasks: int, fixed_batch: bool) -> list[Result]:
+        free = asyncio.Semaphore(tasks)
+
+        async def ask(prompt: str, n: int, seed: int) -> Result:
+            async with free:
+                return await service.generate(prompt, n, seed, **call)
+
+        async with AsyncGuard(steering, made, fixed_batch=fixed_batch) as service:
+            return list(await asyncio.gather(*(ask(*kind) for kind in kinds)))
+
+    batched = asyncio.run(serve(requests, 64, False))
+    assert all(_same(alone[kind], result, 2) for kind, result in zip(requests, batched, strict=True))
+    fixed = dict(zip(kinds, asyncio.run(serve(kinds, 1, True)), strict=True))
+    batched = asyncio.run(serve(requests, 64, True))
+    assert all(_same(fixed[kind], result) for kind, result in zip(requests, batched, strict=True))
+
+
+def _storybook() -> tuple[Any, Guard, list[str]]:
+    """The embedded model, with a policy that steers what its words ask for as well."""
+    import safelight
+
+    made = safelight.load_pipeline("storybook")
+    made.set_progress_bar_config(disable=True)
+    guard = Guard.from_policy("storybook")
+    rules = dict(guard.policy.categories)
+    prompt = rules["violence"].prompt.model_copy(update={"steer": 0.5, "block": None})
+    rules["violence"] = rules["violence"].model_copy(update={"prompt": prompt})
+    steered = guard.with_policy(guard.policy.model_copy(update={"categories": rules}))
+    harmful = ["a knife and a woman", "a sword and a pirate", "a gun", "a child at a campfire"]
+    return made, steered, ["a dog in the park", "a red apple", *harmful]
