@@ -13,7 +13,7 @@ import safelight
 SOURCE = Path(safelight.__file__).parent
 
 LAYERS = [
-    {"types", "errors"},
+    {"types", "errors", "deadline"},
     {
         "protocols",
         "taxonomy",
@@ -29,13 +29,14 @@ LAYERS = [
         "hashing",
         "weights",
         "cores",
-        "deadline",
+        "answers",
+        "filter_threads",
         "web_page",
     },
     {"model_source", "training"},
     {"models"},
     {"policy", "registry", "inputs", "storybook"},
-    {"clip"},
+    {"clip", "isolation"},
     {"screening", "filters", "alignment", "attacks"},
     {"early_stop", "steering"},
     {"generation"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from safelight import registry
 from safelight.errors import BlockedError, ImageError, PolicyError
 from safelight.generation import Generation
 from safelight.inputs import Inputs
+from safelight.isolation import IsolatedFilter
 from safelight.pictures import PictureLimits, Source
 from safelight.policy import Policy, check_labels
 from safelight.protocols import Pipeline
-from safelight.request import PROMPT_LIMIT, Request, checked_batch, prompt_problem
+from safelight.request import PROMPT_LIMIT, Request, check_count, checked_batch, prompt_problem
 from safelight.screening import PictureScreen, Screen
 from safelight.types import STAGES, Found, Result, Stage, Verdict
 
@@ -183,7 +185,9 @@ def _builder(policy: Policy, stage: Stage, name: str) -> Builder:
     component = options.pop("use", name)
     if not isinstance(component, str) or "name" in options:
         raise PolicyError(f'in the options of "{name}", use must be text, and name cannot be set.')
-    return registry.bind(f"{stage}_filter", component, name=name, **options)
+    isolated = options.pop("isolation", "thread") == "process"
+    build = registry.bind(f"{stage}_filter", component, name=name, **options)
+    return partial(IsolatedFilter, f"{stage}_filter", component, name, options) if isolated else build
 
 
 def _checked_images(images: Sequence[Source]) -> list[Source]:
@@ -191,4 +195,5 @@ def _checked_images(images: Sequence[Source]) -> list[Source]:
         raise ImageError("give a list of pictures.")
     if not images:
         raise ImageError("the list of pictures is empty; give at least one.")
+    check_count(images, "images")
     return list(images)
