@@ -44,7 +44,7 @@ class FilterThreads:
         self._enter(timeout_s, deadline)
         call = _Call(work)
         try:
-            threading.Thread(target=self._run, args=(call,), daemon=True).start()
+            threading.Thread(target=self._run, args=(call,), name="safelight filter", daemon=True).start()
         except BaseException:
             self._leave(call)
             raise

@@ -29,6 +29,8 @@ from safelight.types import Box, Concept, Finding, HashMatch, Span, plain
 
 # How long a call waits for the calls before it, and a worker may take to load its model.
 _TURN_S, _LOAD_S = 60.0, 300.0
+# A process that closed its pipes needs a moment to end, and then says why.
+_DYING_S = 5.0
 # Sent by neither side: whoever announces more is broken.
 _LONGEST_MESSAGE = 1 << 28
 
@@ -144,8 +146,10 @@ class _Worker:
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
 
-    def stop(self) -> str:
+    def stop(self, grace_s: float = 0.0) -> str:
         """Leave nothing of the process, and return how it ended."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(grace_s)
         self.kill()
         for pipe in (self._process.stdin, self._process.stdout):
             with suppress(OSError):  # of what it was still to be told
@@ -178,7 +182,7 @@ def _limited(worker: _Worker, timeout_s: float | None) -> Iterator[None]:
         worker.stop()
         raise
     except Exception as error:
-        how = worker.stop()
+        how = worker.stop(0.0 if late.is_set() else _DYING_S)
         if late.is_set():
             raise TimeoutError(f"no answer within {timeout_s:g} s, and its process was killed") from error
         raise FilterError(f"its process died ({how})") from error

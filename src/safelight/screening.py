@@ -45,7 +45,8 @@ class Screen:
 
     Of a batch that fails as a whole, every item is asked about again by itself, so that it blocks no other.
     All of that together takes at most as long as one more call may, so a filter costs a batch at most twice
-    the policy's ``timeout_s``, and as long again where it has to wait for calls of other threads.
+    the policy's ``timeout_s``, beside the time that it waits for calls of other threads to end or for a
+    worker process to start again.
     """
 
     def __init__(self, stage: Stage, policy: Policy, builders: Sequence[Callable[[], Any]]) -> None:
@@ -181,12 +182,15 @@ class Screen:
     def _one_by_one(
         self, name: str, each: Any, items: Sequence[Any], timeout_s: float, deadline: Deadline | None
     ) -> list[FilterAnswer]:
-        """Every item has an equal share of the time that is left, so a late one leaves some to the others."""
-        end = time.monotonic() + timeout_s
+        """Every item has an equal share of the time that is left, so a late one leaves some to the others.
+
+        What is over a share was spent on waiting, and is no other item's loss.
+        """
         answers: list[FilterAnswer] = []
         for number, item in enumerate(items):
-            share = max(0.0, end - time.monotonic()) / (len(items) - number)
-            answers += self._answers(name, each, [item], share, deadline)
+            share_s, started = timeout_s / (len(items) - number), time.monotonic()
+            answers += self._answers(name, each, [item], share_s, deadline)
+            timeout_s -= min(share_s, time.monotonic() - started)
         return answers
 
     def _ask(
