@@ -94,7 +94,6 @@ def test_images_arrive_as_they_are(hostile: IsolatedFilter, kind: str) -> None:
     ("prompt", "reason"),
     [
         ("crash", r"its process died \(SIGSEGV\)"),
-        ("leave", r"its process died \(exit code 3\)"),
         ("exit", r"its process died \(exit code 4\)"),
     ],
 )
@@ -151,8 +150,6 @@ def test_nothing_is_left_of_a_filter_that_nobody_uses() -> None:
     ("component", "options", "reason"),
     [
         ("lexicon", {"words": "nosuch"}, 'there is no word list "nosuch"'),
-        ("nosuch", {}, 'there is no prompt_filter "nosuch"'),
-        ("hostile", {"wrong": "raise"}, "ZeroDivisionError"),
         ("hostile", {"wrong": "leave"}, r"its process died \(exit code 3\)"),
     ],
 )
@@ -161,8 +158,7 @@ def test_a_filter_that_cannot_be_built_says_why(component: str, options: dict[st
         IsolatedFilter("prompt_filter", component, "mine", options)
 
 
-@pytest.mark.parametrize("prompt", ["", "hang"])
-def test_a_worker_does_not_outlive_a_program_that_is_killed(tmp_path: Path, prompt: str) -> None:
+def test_a_worker_that_is_busy_does_not_outlive_a_program_that_is_killed(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "import os, sys, threading\n"
@@ -170,7 +166,7 @@ def test_a_worker_does_not_outlive_a_program_that_is_killed(tmp_path: Path, prom
         "from safelight.isolation import IsolatedFilter\n"
         "isolated = IsolatedFilter('prompt_filter', 'hostile', 'mine', {})\n"
         "print(isolated.find(['who'])[0][0].label, flush=True)\n"
-        f"threading.Thread(target=isolated.find, args=([{prompt!r}],), daemon=True).start()\n"
+        "threading.Thread(target=isolated.find, args=(['hang'],), daemon=True).start()\n"
         "input()\n"
         "os.kill(os.getpid(), 9)\n"
     )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safelight.errors import PromptError, RequestError
-from safelight.request import ITEM_LIMIT, Request, prompt_problem
+from safelight.request import Request, prompt_problem
 
 
 @pytest.mark.parametrize(
@@ -36,12 +36,6 @@ def test_ordinary_and_odd_text_is_accepted(prompt: str) -> None:
 def test_what_cannot_be_a_prompt_is_refused(prompt: Any, message: str) -> None:
     with pytest.raises(PromptError, match=message):
         Request.of(prompt)
-
-
-def test_a_call_takes_a_thousand_prompts_at_most() -> None:
-    assert len(Request.of(["a cat"] * ITEM_LIMIT).prompts) == ITEM_LIMIT == 1000
-    with pytest.raises(RequestError, match="at most 1,000 prompts, not 1,001; make several"):
-        Request.of(["a cat"] * (ITEM_LIMIT + 1))
 
 
 @pytest.mark.parametrize("n", [0, -1, 1.0, True, "2"])

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from safelight.deadline import Deadline
-from safelight.errors import DeadlineError, FilterError, RequestCancelledError
+from safelight.errors import DeadlineError, FilterError, RequestCancelledError, RequestError
 from safelight.filter_threads import MOST_LATE
 from safelight.filters.constant import Always, Never
+from safelight.guard import Guard
 from safelight.policy import Policy
 from safelight.screening import PictureScreen, Screen
 from safelight.types import Finding, Verdict
@@ -259,6 +260,15 @@ def test_pixels_cannot_be_set_behind_the_back_of_the_others(policy: Policy, pict
 
     (verdict,) = PictureScreen("image", policy, [lambda: Broken(paint)])([picture], "picture")
     assert "failed (ValueError" in verdict.reasons[0]
+
+
+def test_a_call_screens_a_thousand_items_at_most(guard: Guard, picture: Image.Image) -> None:
+    with pytest.raises(RequestError, match="at most 1,000 images, not 1,001; make several"):
+        guard.screen_images([picture] * 1001)
+    with pytest.raises(RequestError, match="at most 1,000 prompts, not 1,001; make several"):
+        guard.screen_prompts(["a cat"] * 1001)
+    with pytest.raises(RequestError, match="at most 1,000 pairs"):
+        guard.screen_pairs([("a cat", picture)] * 1001)
 
 
 def test_filters_are_built_once_whoever_needs_them_first(policy: Policy) -> None:

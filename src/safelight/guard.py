@@ -86,6 +86,7 @@ class Guard:
     def screen_prompts(self, prompts: Sequence[str]) -> list[Verdict]:
         """One verdict per prompt; one that is empty, too long or not text is blocked, with the reason."""
         texts = checked_batch(prompts)
+        check_count(texts, "prompts")
         return self._screens["prompt"](texts, "prompt", problems=self._problems(texts))
 
     def find(self, stage: Stage, items: Sequence[Any]) -> list[list[Found]]:
@@ -109,6 +110,7 @@ class Guard:
     def screen_pairs(self, pairs: Sequence[tuple[str, Source]]) -> list[Verdict]:
         """One verdict per prompt and picture, by the filters that compare the two."""
         texts = checked_batch([prompt for prompt, _ in pairs])
+        check_count(texts, "pairs")
         both = list(zip(texts, (image for _, image in pairs), strict=True))
         return self._screens["pair"](both, "picture", problems=self._problems(texts))
 

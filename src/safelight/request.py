@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from safelight.errors import PromptError, RequestError
 
 PROMPT_LIMIT = 100_000
-# The most prompts or images that one call screens or draws.
-ITEM_LIMIT = 1000
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -42,20 +40,12 @@ class Request:
 
 
 def checked_batch(prompts: Sequence[str]) -> tuple[str, ...]:
-    """The prompts as a tuple; raises ``PromptError`` unless it is a list with something in it, and
-    ``RequestError`` if it is longer than ``ITEM_LIMIT``."""
+    """The prompts as a tuple; raises ``PromptError`` unless it is a list with something in it."""
     if isinstance(prompts, str) or not isinstance(prompts, Sequence):
         raise PromptError(f"give a list of prompts, not {type(prompts).__name__}.")
     if not prompts:
         raise PromptError("the list of prompts is empty; give at least one.")
-    check_count(prompts, "prompts")
     return tuple(prompts)
-
-
-def check_count(items: Sequence[object], what: str) -> None:
-    """Raise ``RequestError`` for more ``items`` than one call may have."""
-    if len(items) > ITEM_LIMIT:
-        raise RequestError(f"a call takes at most {ITEM_LIMIT:,} {what}, not {len(items):,}; make several.")
 
 
 def prompt_problem(prompt: object, limit: int = PROMPT_LIMIT) -> str | None:
@@ -75,3 +65,13 @@ def prompt_problem(prompt: object, limit: int = PROMPT_LIMIT) -> str | None:
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+# The most prompts, images or pairs that one call screens.
+ITEM_LIMIT = 1000
+
+
+def check_count(items: Sequence[object], what: str) -> None:
+    """Raise ``RequestError`` for more ``items`` than one call may have."""
+    if len(items) > ITEM_LIMIT:
+        raise RequestError(f"a call takes at most {ITEM_LIMIT:,} {what}, not {len(items):,}; make several.")
