@@ -129,3 +129,29 @@ def test_a_request_without_time_leaves_the_call_behind(release: threading.Event)
     with pytest.raises(RequestCancelledError):
         FilterThreads().call(release.wait, LONG_S, deadline)
     assert time.monotonic() - started < LONG_S / 2
+
+
+def test_calls_that_nobody_waits_for_are_not_late_before_their_time(release: threading.Event) -> None:
+    """Requests that are cancelled take nothing from others but the threads that still run for them."""
+    threads = FilterThreads()
+    for _ in range(MOST_THREADS - 1):
+        with pytest.raises(DeadlineError):
+            threads.call(release.wait, LONG_S, Deadline(0.001))
+    assert threads.call(lambda: 7, LONG_S) == 7
+
+
+def test_a_call_that_waits_learns_that_those_before_it_are_late(release: threading.Event) -> None:
+    threads = FilterThreads(most=1, most_late=1)
+    first = threading.Thread(target=lambda: _late_call(threads, release))
+    first.start()
+    assert _until(lambda: bool(threads._running))
+    started = time.monotonic()
+    with pytest.raises(FilterError, match="1 earlier calls of it never came back"):
+        threads.call(lambda: 7, LONG_S)
+    assert time.monotonic() - started < LONG_S / 2
+    first.join()
+
+
+def _late_call(threads: FilterThreads, release: threading.Event) -> None:
+    with suppress(TimeoutError):
+        threads.call(release.wait, 0.1)

@@ -191,7 +191,7 @@ def screen(write_policy: Callable[..., Path]) -> Screen:
     path = write_policy(
         ('prompt = ["lexicon"]', 'prompt = ["lexicon", "hostile"]'),
         ("[filters.options.lexicon]", f"{ISOLATED}\n[filters.options.lexicon]"),
-        ("timeout_s = 10", "timeout_s = 12"),
+        ("timeout_s = 10", "timeout_s = 6"),
     )
     return Guard.from_policy(path)._screens["prompt"]
 

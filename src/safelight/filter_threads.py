@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -15,23 +16,22 @@ T = TypeVar("T")
 MOST_THREADS = 8
 MOST_LATE = 4
 
-# How often a wait looks whether the request was cancelled or its time is up.
+# How often a wait looks whether the request was cancelled, or calls have become late meanwhile.
 _POLL_S = 0.05
 
 
 class FilterThreads:
     """Calls of one filter, at most ``most`` at a time, from any number of threads.
 
-    A call that is late is left behind and its thread goes on, because Python cannot end it. Once
-    ``most_late`` calls are left behind, every further one fails at once, until one of them comes back. All
+    A call whose caller waits no longer is left behind and its thread goes on, because Python cannot end it.
+    While ``most_late`` calls have been running for longer than they may, every further one fails at once. All
     are daemon threads: they keep no interpreter from ending.
     """
 
     def __init__(self, most: int = MOST_THREADS, most_late: int = MOST_LATE) -> None:
         self._most = most
         self._most_late = most_late
-        self._live = 0
-        self._late = 0
+        self._running: set[_Call[Any]] = set()
         self._changed = threading.Condition()
 
     def call(self, work: Callable[[], T], timeout_s: float, deadline: Deadline | None = None) -> T:
@@ -41,33 +41,37 @@ class FilterThreads:
         raises, ``TimeoutError`` if it is late, ``FilterError`` if too many calls are late already, and
         ``DeadlineError`` or ``RequestCancelledError`` once the request has no time left.
         """
-        self._enter(timeout_s, deadline)
-        call = _Call(work)
+        call = _Call(work, timeout_s)
+        self._enter(call, deadline)
         try:
             threading.Thread(target=self._run, args=(call,), name="safelight filter", daemon=True).start()
         except BaseException:
             self._leave(call)
             raise
-        if not until(call.done.wait, timeout_s, deadline) and self._given_up(call):
-            if deadline:
-                deadline.check()
+        if not _until(call.done.wait, timeout_s, deadline):
             raise TimeoutError(f"no answer within {timeout_s:g} s")
         return call.value()
 
-    def _enter(self, timeout_s: float, deadline: Deadline | None) -> None:
-        """Take a place among the threads that run."""
+    def _enter(self, call: _Call[Any], deadline: Deadline | None) -> None:
+        """Take a place among the calls that run."""
         with self._changed:
-            free = until(lambda wait_s: self._changed.wait_for(self._decided, wait_s), timeout_s, deadline)
-            if self._late >= self._most_late:
-                raise FilterError(f"{self._late} earlier calls of it never came back")
+            free = _until(self._wait_for_place, call.timeout_s, deadline)
+            if self._late() >= self._most_late:
+                raise FilterError(f"{self._late()} earlier calls of it never came back")
             if not free:
-                if deadline:
-                    deadline.check()
-                raise TimeoutError(f"no thread was free within {timeout_s:g} s")
-            self._live += 1
+                raise TimeoutError(f"no thread was free within {call.timeout_s:g} s")
+            call.end = time.monotonic() + call.timeout_s
+            self._running.add(call)
 
-    def _decided(self) -> bool:
-        return self._late >= self._most_late or self._live < self._most
+    def _wait_for_place(self, wait_s: float) -> bool:
+        """Whether there is a free place within ``wait_s``, or none is worth waiting for."""
+        return self._changed.wait_for(
+            lambda: self._late() >= self._most_late or len(self._running) < self._most, wait_s
+        )
+
+    def _late(self) -> int:
+        now = time.monotonic()
+        return sum(call.end <= now for call in self._running)
 
     def _run(self, call: _Call[Any]) -> None:
         call.run()
@@ -75,29 +79,21 @@ class FilterThreads:
 
     def _leave(self, call: _Call[Any]) -> None:
         with self._changed:
-            self._live -= 1
-            self._late -= call.late
-            call.done.set()
+            self._running.discard(call)
             self._changed.notify_all()
-
-    def _given_up(self, call: _Call[Any]) -> bool:
-        """Leave the call behind, unless it has come back just now."""
-        with self._changed:
-            call.late = not call.done.is_set()
-            self._late += call.late
-            self._changed.notify_all()
-            return call.late
+        call.done.set()
 
 
 class _Call(Generic[T]):
     """One call of a filter, and what came of it."""
 
-    def __init__(self, work: Callable[[], T]) -> None:
+    def __init__(self, work: Callable[[], T], timeout_s: float) -> None:
         self._work = work
         self._values: list[T] = []
         self._error: BaseException | None = None
+        self.timeout_s = timeout_s
+        self.end = math.inf
         self.done = threading.Event()
-        self.late = False
 
     def run(self) -> None:
         try:
@@ -116,14 +112,17 @@ class _Call(Generic[T]):
         return self._values[0]
 
 
-def until(wait: Callable[[float], bool], timeout_s: float, deadline: Deadline | None) -> bool:
-    """Return whether ``wait``, which is told for how many seconds, became true before time was up."""
+def _until(wait: Callable[[float], bool], timeout_s: float, deadline: Deadline | None) -> bool:
+    """Return whether ``wait``, which is told for how many seconds, became true within ``timeout_s``.
+
+    Raises ``DeadlineError`` or ``RequestCancelledError`` once the request has no time left.
+    """
     end = time.monotonic() + timeout_s
     while True:
         left = max(0.0, end - time.monotonic())
-        if deadline:
-            left = min(left, deadline.remaining())
-        if wait(min(left, _POLL_S) if deadline else left):
+        if wait(min(left, _POLL_S)):
             return True
+        if deadline:
+            deadline.check()
         if left == 0:
             return False
