@@ -34,6 +34,9 @@ _DYING_S = 5.0
 # Sent by neither side: whoever announces more is broken.
 _LONGEST_MESSAGE = 1 << 28
 
+_SIGNALS = {each.value: each.name for each in signal.Signals}
+# Bytes that a pipe holds, where the system lets it be set: images go through it faster.
+_PIPE = 1 << 20
 _LENGTH = struct.Struct(">Q")
 _EVIDENCE = {kind.__name__.lower(): kind for kind in (Span, Box, Concept, HashMatch)}
 _BOOT = (
@@ -107,7 +110,7 @@ class _Worker:
         command = [sys.executable, "-c", _BOOT, json.dumps(path)]
         # A session of its own, so that what the filter starts can be killed with it.
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pipesize=_PIPE, start_new_session=True
         )
         self._spec = spec
         self._killed = False
@@ -156,7 +159,7 @@ class _Worker:
                 if pipe:
                     pipe.close()
         code = self._process.wait()
-        return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        return f"exit code {code}" if code >= 0 else _SIGNALS.get(-code, f"signal {-code}")
 
 
 def _stop(workers: list[_Worker]) -> None:

@@ -329,10 +329,10 @@ def _known_labels(policy: Policy) -> KnownLabels:
 
 
 def _read_only(item: Any) -> Any:
-    """The item such that whoever changes an image of it changes a copy of his own.
+    """Return the item with its image read-only, so that a filter cannot change what others see.
 
-    Pillow copies the pixels of an image that says it is read-only before they are drawn on. A copy for each
-    filter beforehand would take 64 MiB for 16 megapixels.
+    Pillow copies the pixels of such an image before it draws on them. A copy for every filter beforehand
+    would take 64 MiB for 16 megapixels.
     """
     if isinstance(item, tuple):
         return tuple(map(_read_only, item))
