@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -55,14 +56,17 @@ bomb = ["weapons"]
 class ChatServer(ThreadingHTTPServer):
     """A real server with OpenAI's chat interface on loopback.
 
-    ``answer`` is given a request's body and says the message, or status, body and seconds to wait.
+    ``answer`` is given a request's body and says the message, or status, body and seconds to wait, or gives
+    piece by piece all that is sent, from the status line on.
     """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _ChatHandler)
-        self.answer: Callable[[dict[str, Any]], str | tuple[int, bytes, float]] = lambda body: "safe"
+        self.answer: Callable[[dict[str, Any]], str | tuple[int, bytes, float] | Iterator[bytes]] = (
+            lambda body: "safe"
+        )
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}/v1/"
@@ -79,6 +83,11 @@ class _ChatHandler(BaseHTTPRequestHandler):
         if isinstance(answer, str):
             choice = {"message": {"role": "assistant", "content": answer}}
             answer = 200, json.dumps({"choices": [choice]}).encode(), 0.0
+        if not isinstance(answer, tuple):
+            with suppress(ConnectionError):  # of a client that has read enough
+                for piece in answer:
+                    self.wfile.write(piece)
+            return
         status, data, wait_s = answer if self.path == "/v1/chat/completions" else (404, b"", 0.0)
         time.sleep(wait_s)
         self.send_response(status)

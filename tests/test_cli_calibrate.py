@@ -93,7 +93,8 @@ def test_thresholds_keep_the_bound_and_the_rest_of_the_file(
     assert said["bound"] == pytest.approx(upper_bound(said["benign"]["k"], said["benign"]["n"]))
 
     lines = benign.read_text().splitlines()
-    verdicts = Guard.from_policy(out).screen_prompts(lines)
+    guard = Guard.from_policy(out)
+    verdicts = [*guard.screen_prompts(lines[:1000]), *guard.screen_prompts(lines[1000:])]
     share = sum(verdict.action == "block" for verdict in verdicts) / len(lines)
     assert 0.002 < share <= 0.02, "neither more than allowed, nor far less"
 

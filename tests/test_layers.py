@@ -13,7 +13,7 @@ import safelight
 SOURCE = Path(safelight.__file__).parent
 
 LAYERS = [
-    {"types", "errors"},
+    {"types", "errors", "deadline"},
     {
         "protocols",
         "taxonomy",
@@ -29,13 +29,15 @@ LAYERS = [
         "hashing",
         "weights",
         "cores",
-        "deadline",
+        "answers",
+        "filter_threads",
         "web_page",
     },
     {"model_source", "training"},
     {"models"},
     {"policy", "registry", "inputs", "storybook"},
-    {"clip"},
+    {"clip", "isolation"},
+    {"filter_set"},
     {"screening", "filters", "alignment", "attacks"},
     {"early_stop", "steering", "turns", "private_pipeline", "call_arguments"},
     {"drawing"},

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -194,8 +193,7 @@ def test_company_can_be_asked_to_be_close(man: Box | None, score: float) -> None
 @pytest.mark.parametrize(
     ("knife", "score"),
     [
-        (Box(0.6, 0.6, 0.6, 0.6), 1.0),  # without area, or without numbers, it may be anywhere
-        (Box(math.nan, 0.1, 0.2, 0.2), 1.0),
+        (Box(0.6, 0.6, 0.6, 0.6), 1.0),  # without area, it may be anywhere
         (Box(0.0, 0.0, 1.0, 1.0), 1.0),  # around the man
         (Box(0.6, 0.6, 0.7, 0.7), 0.0),
     ],

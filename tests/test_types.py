@@ -41,6 +41,29 @@ def test_a_finding_refuses_a_score_that_is_no_probability(score: float) -> None:
         Finding("knife", score, "f")
 
 
+@pytest.mark.parametrize(
+    "sides",
+    [
+        (5, 5, -5, -5),
+        (math.nan, 0, 1, 1),
+        (0, 0, 1, math.inf),
+        (0.6, 0, 0.5, 1),
+        (0, 0.6, 1, 0.5),
+        (-0.1, 0, 1, 1),
+    ],
+)
+def test_a_box_lies_in_its_image(sides: tuple[float, float, float, float]) -> None:
+    with pytest.raises(ValueError, match=r"not in order in \[0, 1\]"):
+        Box(*sides)
+    assert Box(0, 1, 0, 1) == Box(0.0, 1.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("span", [(-1, 2, "gun"), (3, 1, "gun"), (0, 3, "guns"), (0, 3, "")])
+def test_a_span_is_as_long_as_its_text(span: tuple[int, int, str]) -> None:
+    with pytest.raises(ValueError, match="a span of"):
+        Span(*span)
+
+
 def test_everything_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Finding("knife", 0.5, "f").score = 0.1  # type: ignore[misc]

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from safelight import registry
 from safelight.deadline import Deadline
 from safelight.errors import BlockedError, ImageError, PolicyError
+from safelight.filter_set import Builder, FilterSet
 from safelight.generation import Generation
 from safelight.inputs import Inputs
+from safelight.isolation import IsolatedFilter
 from safelight.pictures import PictureLimits, Source
 from safelight.policy import Policy, check_labels
 from safelight.protocols import Pipeline
-from safelight.request import PROMPT_LIMIT, Request, checked_batch, prompt_problem
+from safelight.request import PROMPT_LIMIT, Request, check_count, checked_batch, prompt_problem
 from safelight.screening import PictureScreen, Screen
 from safelight.types import STAGES, Found, Result, Stage, Verdict
-
-Builder = Callable[[], Any]
 
 
 class Guard:
@@ -32,7 +33,7 @@ class Guard:
     def __init__(
         self,
         policy: Policy,
-        filters: Mapping[Stage, Sequence[Builder]],
+        filters: Mapping[Stage, Sequence[Builder] | FilterSet],
         *,
         without_image_filter: bool = False,
         prompt_limit: int = PROMPT_LIMIT,
@@ -76,7 +77,7 @@ class Guard:
         """The same filters under another policy: they are loaded once, for both."""
         return Guard(
             policy,
-            {stage: screen.loaded() for stage, screen in self._screens.items()},
+            {stage: screen.filter_set for stage, screen in self._screens.items()},
             without_image_filter=self.without_image_filter,
             prompt_limit=self.prompt_limit,
             picture_limits=self.picture_limits,
@@ -85,6 +86,7 @@ class Guard:
     def screen_prompts(self, prompts: Sequence[str]) -> list[Verdict]:
         """One verdict per prompt; one that is empty, too long or not text is blocked, with the reason."""
         texts = checked_batch(prompts)
+        check_count(texts, "prompts")
         return self._screens["prompt"](texts, "prompt", problems=self._problems(texts))
 
     def find(self, stage: Stage, items: Sequence[Any]) -> list[list[Found]]:
@@ -108,6 +110,7 @@ class Guard:
     def screen_pairs(self, pairs: Sequence[tuple[str, Source]]) -> list[Verdict]:
         """One verdict per prompt and picture, by the filters that compare the two."""
         texts = checked_batch([prompt for prompt, _ in pairs])
+        check_count(texts, "pairs")
         both = list(zip(texts, (image for _, image in pairs), strict=True))
         return self._screens["pair"](both, "picture", problems=self._problems(texts))
 
@@ -201,7 +204,9 @@ def _builder(policy: Policy, stage: Stage, name: str) -> Builder:
     component = options.pop("use", name)
     if not isinstance(component, str) or "name" in options:
         raise PolicyError(f'in the options of "{name}", use must be text, and name cannot be set.')
-    return registry.bind(f"{stage}_filter", component, name=name, **options)
+    isolated = options.pop("isolation", "thread") == "process"
+    build = registry.bind(f"{stage}_filter", component, name=name, **options)
+    return partial(IsolatedFilter, f"{stage}_filter", component, name, options) if isolated else build
 
 
 def _checked_images(images: Sequence[Source]) -> list[Source]:
@@ -209,4 +214,5 @@ def _checked_images(images: Sequence[Source]) -> list[Source]:
         raise ImageError("give a list of pictures.")
     if not images:
         raise ImageError("the list of pictures is empty; give at least one.")
+    check_count(images, "images")
     return list(images)

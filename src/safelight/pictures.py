@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from safelight.errors import ImageError, first_line
+from safelight.deadline import Deadline
+from safelight.errors import DeadlineError, ImageError, RequestCancelledError, first_line
 
 Source = Image.Image | NDArray[Any] | bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
 """A picture; encoded bytes, or a file that has them, by its path or opened; or an array (H, W), (H, W, 3)
@@ -64,7 +65,9 @@ _LIMITS = PictureLimits()
 _DIGESTS = ("sha256", "md5")
 
 
-def open_picture(source: Source, limits: PictureLimits = _LIMITS) -> Iterator[Image.Image]:
+def open_picture(
+    source: Source, limits: PictureLimits = _LIMITS, deadline: Deadline | None = None
+) -> Iterator[Image.Image]:
     """All that the picture can be seen as, in RGB, each decoded when it is asked for: every frame or page, as
     viewers show it and, where that differs, as it is stored.
 
@@ -73,7 +76,8 @@ def open_picture(source: Source, limits: PictureLimits = _LIMITS) -> Iterator[Im
     What was seen already in an earlier frame is left out. ``info`` has the number of the "frame" and, of a
     picture that was read from bytes, their "sha256" and "md5" in hex; nothing else.
 
-    Raises ``ImageError`` for what cannot be read, or is larger than ``limits``.
+    Raises ``ImageError`` for what cannot be read, or is larger than ``limits``, and ``DeadlineError`` or
+    ``RequestCancelledError`` once the request has no time left.
     """
     with _reported():
         digests: dict[str | tuple[int, int], str] = {}
@@ -84,6 +88,8 @@ def open_picture(source: Source, limits: PictureLimits = _LIMITS) -> Iterator[Im
         image = source if isinstance(source, Image.Image) else _from_array(source)
         frames = enumerate(_frames(image, limits))
         for number, view in _distinct((number, view) for number, frame in frames for view in _views(frame)):
+            if deadline:
+                deadline.check()
             view.info = {"frame": number, **digests}
             yield view
 
@@ -93,7 +99,7 @@ def _reported() -> Iterator[None]:
     """Damaged files fail in every way there is: all of them come out as one kind."""
     try:
         yield
-    except ImageError:
+    except (ImageError, DeadlineError, RequestCancelledError):
         raise
     except Exception as error:
         said = first_line(error) or "it is damaged"

@@ -144,7 +144,11 @@ class ContextRule(_Table):
 
 
 class Filters(_Table):
-    """Which filters run at each stage, cheapest first, by instance name."""
+    """Which filters run at each stage, cheapest first, by instance name.
+
+    In a filter's ``options``, ``use`` names its component, and ``isolation = "process"`` runs it in a worker
+    process, which is killed if it is late; all others are the component's own.
+    """
 
     prompt: Names = ()
     image: Names = ()
@@ -159,6 +163,9 @@ class Filters(_Table):
             raise ValueError(f'"{twice[0]}" is listed twice; rename one and set use = "…" in its options')
         if idle := sorted(self.options.keys() - set(names)):
             raise ValueError(f'no stage lists "{idle[0]}"; list it or remove its options')
+        for name, options in self.options.items():
+            if options.get("isolation", "thread") not in ("thread", "process"):
+                raise ValueError(f'the isolation of "{name}" is neither "thread" nor "process"; correct it')
         return self
 
     def of(self, stage: Stage) -> tuple[str, ...]:

@@ -4,8 +4,9 @@ A filter reports what it sees, the policy decides, the guard runs both around a 
 evaluations see a ``System``; who needs to know what is in a picture is handed a ``Judge``.
 
 A filter answers with one list of findings per item, in order, empty where nothing was seen. In place of a
-list it may give a ``FilterError`` for an item that it could not look at: that blocks this item alone, where
-raising one blocks the whole batch.
+list it may give a ``FilterError`` for an item that it could not look at: that blocks this item alone. After
+an error that it raises, it is asked about every item of the batch again by itself. It may be called from
+several threads at the same time, and sees images that it cannot change for others.
 
 A filter that knows every label it can report has them as ``labels``; then a policy with a label that no
 filter reports is refused.

@@ -65,3 +65,13 @@ def prompt_problem(prompt: object, limit: int = PROMPT_LIMIT) -> str | None:
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+# The most prompts, images or pairs that one call screens.
+ITEM_LIMIT = 1000
+
+
+def check_count(items: Sequence[object], what: str) -> None:
+    """Raise ``RequestError`` for more ``items`` than one call may have."""
+    if len(items) > ITEM_LIMIT:
+        raise RequestError(f"a call takes at most {ITEM_LIMIT:,} {what}, not {len(items):,}; make several.")

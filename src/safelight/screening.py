@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
+from PIL.Image import Image
+
+from safelight.answers import FilterAnswer, KnownLabels, checked_answers, folded
 from safelight.deadline import Deadline
 from safelight.errors import FilterError, ImageError
+from safelight.filter_set import Builder, FilterSet, said
+from safelight.isolation import IsolatedFilter
 from safelight.pictures import PictureLimits, open_picture
 from safelight.policy import Policy
+from safelight.taxonomy import load_taxonomy
 from safelight.types import Action, FilterRun, Finding, Found, Stage, Verdict, badness
 
-Answers = Sequence[Sequence[Finding] | FilterError]
-
 # Few enough frames at a time to fit into memory, whatever their number and size.
-_FRAMES, _PIXELS = 16, 1 << 26
+_FRAMES, _PIXELS = 16, 1 << 24
 
 
 @dataclass
@@ -35,37 +38,38 @@ class _Case:
 class Screen:
     """Fails closed: an item whose filter raises, is late or answers nonsense is blocked, with the reason.
 
-    Each of ``builders`` makes one filter, cheapest first; they are called when first needed.
+    ``filters`` makes the filters, or is a set of them that several screens share.
+
+    Of a batch that fails as a whole, every item is asked about again by itself, so that it blocks no other.
+    All of that together takes at most as long as one more call may, so a filter costs a batch at most twice
+    the policy's ``timeout_s``, beside the time that it waits for calls of other threads to end or for a
+    worker process to start again.
     """
 
-    def __init__(self, stage: Stage, policy: Policy, builders: Sequence[Callable[[], Any]]) -> None:
+    def __init__(self, stage: Stage, policy: Policy, filters: Sequence[Builder] | FilterSet) -> None:
         self.stage = stage
         self.policy = policy
-        self.builders = tuple(builders)
+        self.filter_set = filters if isinstance(filters, FilterSet) else FilterSet(filters)
+        self._known = _known_labels(policy)
 
-    @cached_property
+    @property
+    def builders(self) -> tuple[Builder, ...]:
+        return self.filter_set.builders
+
+    @property
     def filters(self) -> dict[str, Any]:
-        """By instance name. Raises ``FilterError`` if there is none, or two of one name."""
-        filters = {each.name: each for each in (build() for build in self.builders)}
+        """By instance name; builds them if need be. Raises ``FilterError`` if there is none, or two of one
+        name."""
+        filters = self.filter_set.load()
         if not filters:
             raise FilterError(
                 f'the policy "{self.policy.name}" has no {self.stage} filter; list one under [filters].'
             )
-        if len(filters) < len(self.builders):
-            raise FilterError(f"two {self.stage} filters have the same name; rename one of them.")
         return filters
 
     def load(self) -> None:
         """Builds the filters now rather than on first use; errors as ``filters``."""
         _ = self.filters
-
-    def loaded(self) -> list[Callable[[], Any]]:
-        """Builders for another screen that shares the filters of this one."""
-
-        def one(number: int) -> Any:
-            return list(self.filters.values())[number]
-
-        return [partial(one, number) for number in range(len(self.builders))]
 
     def __call__(
         self,
@@ -75,47 +79,111 @@ class Screen:
         problems: Sequence[str | None] | None = None,
         deadline: Deadline | None = None,
     ) -> list[Verdict]:
-        """One verdict per item, in order. ``problems`` are known beforehand and block their item."""
+        """One verdict per item, in order. ``problems`` are known beforehand and block their item.
+
+        Raises ``DeadlineError`` or ``RequestCancelledError`` once the request has no time left.
+        """
         filters = self.filters
         places = indices or range(len(items))
         cases = [_Case(*row) for row in zip(items, places, problems or [None] * len(items), strict=True)]
         for name, each in filters.items():
-            self._run(name, each, [case for case in cases if self._judge(case).action < Action.BLOCK])
+            unblocked = [case for case in cases if self._judge(case).action < Action.BLOCK]
+            self._run(name, each, unblocked, deadline)
         return [self._judge(case, subject) for case in cases]
 
-    def find(self, items: Sequence[Any], problems: Sequence[str | None] | None = None) -> list[list[Found]]:
+    def find(
+        self,
+        items: Sequence[Any],
+        problems: Sequence[str | None] | None = None,
+        deadline: Deadline | None = None,
+    ) -> list[list[Found]]:
         """What every filter says of each item, in order, whatever the policy makes of it; of a picture,
-        frame by frame."""
+        frame by frame. Errors as a call."""
         given = problems or [None] * len(items)
         cases = [_Case(item, 0, problem) for item, problem in zip(items, given, strict=True)]
         for name, each in self.filters.items():
-            self._run(name, each, [case for case in cases if not case.problem])
+            self._run(name, each, [case for case in cases if not case.problem], deadline)
         return [[Found(tuple(case.findings), case.runs, case.problem)] for case in cases]
 
     def _judge(self, case: _Case, subject: str = "") -> Verdict:
-        return self.policy.judge(
-            self.stage,
-            case.findings,
-            filters=case.runs,
-            problem=case.problem,
-            subject=subject,
-            index=case.index,
-        )
+        try:
+            return self.policy.judge(
+                self.stage,
+                case.findings,
+                filters=case.runs,
+                problem=case.problem,
+                subject=subject,
+                index=case.index,
+            )
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong, it blocks
+            return Verdict(
+                stage=self.stage,
+                action=Action.BLOCK,
+                categories={},
+                findings=tuple(case.findings),
+                policy=self.policy.id,
+                elapsed_ms=sum(run.elapsed_ms for run in case.runs.values()),
+                filters=dict(case.runs),
+                reasons=(f"the policy failed ({said(error)}), so this is blocked.",),
+                subject=subject,
+                index=case.index,
+            )
 
-    def _run(self, name: str, each: Any, cases: list[_Case]) -> None:
+    def _run(self, name: str, each: Any, cases: list[_Case], deadline: Deadline | None) -> None:
+        """Add to each case what the filter found in it, or why it failed."""
+        if deadline:
+            deadline.check()
         if not cases:
             return
-        started, problem, answers = time.perf_counter(), None, None
-        try:
-            answers = _answers(each, [case.item for case in cases], self.policy.filters.timeout_s)
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong, it blocks
-            problem = f'the filter "{name}" failed ({type(error).__name__}: {error}), so this is blocked.'
+        started = time.perf_counter()
+        items = [case.item for case in cases]
+        answers = self._answers(name, each, items, self.policy.filters.timeout_s, deadline)
         elapsed_ms = (time.perf_counter() - started) * 1000 / len(cases)
-        for case, answer in zip(cases, answers or [()] * len(cases), strict=True):
+        version, problem = _version(name, each)
+        for case, answer in zip(cases, answers, strict=True):
             failed = isinstance(answer, FilterError)
-            unseen = f'the filter "{name}" could not look at it: {answer}' if failed else None
-            case.runs[name] = FilterRun(each.version, elapsed_ms, problem or unseen)
+            case.runs[name] = FilterRun(version, elapsed_ms, str(answer) if failed else problem)
             case.findings += () if isinstance(answer, FilterError) else answer
+
+    def _answers(
+        self, name: str, each: Any, items: Sequence[Any], timeout_s: float, deadline: Deadline | None
+    ) -> list[FilterAnswer]:
+        """One answer per item; an error says in a sentence why its item is blocked."""
+        try:
+            answers = self._ask(name, each, items, timeout_s, deadline)
+            return [_told(name, answer) for answer in answers]
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong, it blocks
+            if deadline:
+                deadline.check()
+            if len(items) == 1:
+                return [FilterError(f'the filter "{name}" failed ({said(error)}), so this is blocked.')]
+        return self._one_by_one(name, each, items, timeout_s, deadline)
+
+    def _one_by_one(
+        self, name: str, each: Any, items: Sequence[Any], timeout_s: float, deadline: Deadline | None
+    ) -> list[FilterAnswer]:
+        """Every item has an equal share of the time that is left, so a late one leaves some to the others.
+
+        What is over a share was spent on waiting, and is no other item's loss.
+        """
+        answers: list[FilterAnswer] = []
+        for number, item in enumerate(items):
+            share_s, started = timeout_s / (len(items) - number), time.monotonic()
+            answers += self._answers(name, each, [item], share_s, deadline)
+            timeout_s -= min(share_s, time.monotonic() - started)
+        return answers
+
+    def _ask(
+        self, name: str, each: Any, items: Sequence[Any], timeout_s: float, deadline: Deadline | None
+    ) -> list[FilterAnswer]:
+        """Raises for a late, short or malformed answer."""
+        shown = [_read_only(item) for item in items]
+        isolated = isinstance(each, IsolatedFilter)
+        find = partial(each.find_within, timeout_s=timeout_s) if isolated else each.find
+        patience_s = timeout_s + each.slack_s if isolated else timeout_s
+        return self.filter_set.threads(name).call(
+            lambda: checked_answers(find(shown), len(shown), self._known), patience_s, deadline
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +208,10 @@ class PictureScreen(Screen):
         self,
         stage: Stage,
         policy: Policy,
-        builders: Sequence[Callable[[], Any]],
+        filters: Sequence[Builder] | FilterSet,
         limits: PictureLimits | None = None,
     ) -> None:
-        super().__init__(stage, policy, builders)
+        super().__init__(stage, policy, filters)
         self._limits = limits or PictureLimits()
 
     def __call__(
@@ -156,28 +224,38 @@ class PictureScreen(Screen):
     ) -> list[Verdict]:
         places = indices or range(len(items))
         worst: dict[int, Verdict] = {}
-        for views in _batches(self._views(items, problems or [None] * len(items), worst)):
+        for views in _batches(self._views(items, problems or [None] * len(items), worst, deadline)):
             verdicts = super().__call__(
                 [view.item for view in views],
                 subject,
                 [places[view.row] for view in views],
                 [view.problem for view in views],
+                deadline,
             )
             for view, verdict in zip(views, verdicts, strict=True):
                 if view.row not in worst or badness(worst[view.row]) < badness(verdict):
                     worst[view.row] = replace(verdict, frame=view.frame)
         return [worst[row] for row in range(len(items))]
 
-    def find(self, items: Sequence[Any], problems: Sequence[str | None] | None = None) -> list[list[Found]]:
+    def find(
+        self,
+        items: Sequence[Any],
+        problems: Sequence[str | None] | None = None,
+        deadline: Deadline | None = None,
+    ) -> list[list[Found]]:
         frames: list[list[Found]] = [[] for _ in items]
-        for views in _batches(self._views(items, problems or [None] * len(items), {})):
-            found = super().find([view.item for view in views], [view.problem for view in views])
+        for views in _batches(self._views(items, problems or [None] * len(items), {}, deadline)):
+            found = super().find([view.item for view in views], [view.problem for view in views], deadline)
             for view, (each,) in zip(views, found, strict=True):
                 frames[view.row].append(replace(each, frame=view.frame))
         return frames
 
     def _views(
-        self, items: Sequence[Any], problems: Sequence[str | None], worst: Mapping[int, Verdict]
+        self,
+        items: Sequence[Any],
+        problems: Sequence[str | None],
+        worst: Mapping[int, Verdict],
+        deadline: Deadline | None,
     ) -> Iterator[_View]:
         for row, (item, problem) in enumerate(zip(items, problems, strict=True)):
             if problem:
@@ -186,7 +264,7 @@ class PictureScreen(Screen):
             prompt, source = item if self.stage == "pair" else (None, item)
             frame = 0
             try:
-                for picture in open_picture(source, self._limits):
+                for picture in open_picture(source, self._limits, deadline):
                     if row in worst and worst[row].action is Action.BLOCK:
                         break
                     frame = picture.info["frame"]
@@ -207,38 +285,45 @@ def _batches(views: Iterable[_View]) -> Iterator[list[_View]]:
         yield batch
 
 
-def _answers(each: Any, items: list[Any], timeout_s: float) -> Answers:
-    """What the filter says; raises for a late, short or malformed answer."""
-    answers: Answers = _in_time(lambda: _listed(each.find(items)), timeout_s)
-    if len(answers) != len(items):
-        raise FilterError(f"{len(answers)} answers for {len(items)} items")
-    found = [answer for answer in answers if not isinstance(answer, FilterError)]
-    if not all(isinstance(finding, Finding) for answer in found for finding in answer):
-        raise FilterError("an answer that is not a list of findings")
-    return answers
+def _known_labels(policy: Policy) -> KnownLabels:
+    """Every label that the policy has a rule for, by what it is compared by."""
+    rules = [(*rule.all, *rule.any, *rule.unless, *rule.protected) for rule in policy.context]
+    labels = (label for rule in rules for label in rule)
+    known: dict[str, set[str]] = {}
+    for label in (*load_taxonomy().categories, *policy.categories, *policy.labels, *labels):
+        known.setdefault(folded(label), set()).add(label)
+    return known
 
 
-def _listed(answers: Any) -> Answers:
-    """Of answers that can be read only once, lists."""
-    return [answer if isinstance(answer, FilterError) else list(answer) for answer in answers]
+def _read_only(item: Any) -> Any:
+    """Return the item with its image read-only, so that a filter cannot change what others see.
+
+    Pillow copies the pixels of such an image before it draws on them. A copy for every filter beforehand
+    would take 64 MiB for 16 megapixels.
+    """
+    if isinstance(item, tuple):
+        return tuple(map(_read_only, item))
+    if not isinstance(item, Image):
+        return item
+    item.load()
+    view = item._new(item.im)
+    view.readonly = 1
+    return view
 
 
-def _in_time(call: Callable[[], Any], timeout_s: float) -> Any:
-    """The value of ``call()``, made in a thread that is left behind if it is late."""
-    done: list[Any] = []
-    errors: list[Exception] = []
+def _version(name: str, each: Any) -> tuple[str, str | None]:
+    """The filter's version, or why it does not tell."""
+    try:
+        version = each.version
+        if isinstance(version, str):
+            return version, None
+        why = f"its version is {version!r}"
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong, it blocks
+        why = said(error)
+    return "", f'the filter "{name}" tells no version ({why}), so this is blocked.'
 
-    def work() -> None:
-        try:
-            done.append(call())
-        except Exception as error:  # noqa: BLE001 - raised again below
-            errors.append(error)
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if errors:
-        raise errors[0]
-    if not done:
-        raise TimeoutError(f"no answer within {timeout_s:g} s")
-    return done[0]
+def _told(name: str, answer: FilterAnswer) -> FilterAnswer:
+    if not isinstance(answer, FilterError):
+        return answer
+    return FilterError(f'the filter "{name}" could not look at it: {answer}')

@@ -50,21 +50,38 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Characters ``[start, end)`` of the original prompt, as the user wrote them."""
+    """Characters ``[start, end)`` of the original prompt, as the user wrote them.
+
+    Raises ``ValueError`` unless ``text`` has as many characters as lie between ``start`` and ``end``.
+    """
 
     start: int
     end: int
     text: str
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end or len(self.text) != self.end - self.start:
+            raise ValueError(f"a span of {len(self.text)} characters from {self.start} to {self.end}")
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A region of the picture; every side in [0, 1] of its width or height."""
+    """A region of the image; every side in [0, 1] of its width or height.
+
+    Raises ``ValueError`` for a side that is NaN or outside [0, 1], and for sides in the wrong order.
+    """
 
     left: float
     top: float
     right: float
     bottom: float
+
+    def __post_init__(self) -> None:
+        sides = [float(side) for side in (self.left, self.top, self.right, self.bottom)]
+        if not (0.0 <= sides[0] <= sides[2] <= 1.0 and 0.0 <= sides[1] <= sides[3] <= 1.0):
+            raise ValueError(f"a box whose sides are {sides}, not in order in [0, 1]")
+        for name, side in zip(("left", "top", "right", "bottom"), sides, strict=True):
+            object.__setattr__(self, name, side)
 
 
 WHOLE = Box(0.0, 0.0, 1.0, 1.0)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
 from safelight.errors import FilterError, MissingExtraError, no_such
@@ -21,6 +22,8 @@ Item = TypeVar("Item")
 
 _RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _LONGEST_WAIT_S = 30.0
+# The most bytes of an answer that are read; a long one has some thousand.
+_LONGEST_ANSWER = 1 << 20
 # A copyright is not a harm that a model can see without knowing whose it is.
 _DEFAULT = tuple(category for category in load_taxonomy().categories if category != "ip")
 
@@ -32,9 +35,10 @@ class ChatJudge(ABC, Generic[Item]):
     ``url`` ends before ``/chat/completions``. ``answers`` is how the model answers: a key of ``questions``.
     ``guidelines`` is added to what the model is told, or is a table that says for some categories what the
     service forbids, in place of the taxonomy's words. The key is read from the environment variable
-    ``key_variable``. An item whose answer cannot be had or read, after ``attempts`` with growing pauses, is
-    blocked; so is one of a batch that has not been asked about after ``deadline_s``, which should be less
-    than the policy's ``timeout_s`` by one request's ``timeout_s``.
+    ``key_variable``. A request has ``timeout_s`` for everything, from connecting to the last byte of an
+    answer of at most 1 MiB. An item whose answer cannot be had or read, after ``attempts`` with growing
+    pauses, is blocked; so is one of a batch that has not been asked about after ``deadline_s``, which should
+    be less than the policy's ``timeout_s`` by one request's ``timeout_s``.
 
     Raises ``FilterError`` for options that make no sense and ``MissingExtraError`` without httpx.
     """
@@ -66,27 +70,36 @@ class ChatJudge(ABC, Generic[Item]):
         if not self.categories or self.attempts < 1 or self.concurrency < 1:
             raise FilterError("a language model needs at least one category, one attempt and one connection.")
         self._rules = _rules(self.categories, self.guidelines)
-        self._client = _client(self.url, self.key_variable, self.timeout_s)
+        self._connect = _connect(self.url, self.key_variable)
 
     def find(self, items: Sequence[Item]) -> list[list[Finding] | FilterError]:
-        ends = time.monotonic() + self.deadline_s
-        with ThreadPoolExecutor(self.concurrency, thread_name_prefix=self.name) as pool:
-            return list(pool.map(lambda item: self._judge(item, ends), items))
+        """One request for each item, ``concurrency`` at a time; not to be called while an event loop runs."""
+        return asyncio.run(self._find(items, time.monotonic() + self.deadline_s))
+
+    async def _find(self, items: Sequence[Item], ends: float) -> list[list[Finding] | FilterError]:
+        free = asyncio.Semaphore(self.concurrency)
+
+        async def judge(item: Item) -> list[Finding] | FilterError:
+            async with free:
+                return await self._judge(client, item, ends)
+
+        async with self._connect() as client:
+            return await asyncio.gather(*map(judge, items))
 
     @abstractmethod
     def _case(self, item: Item) -> Case:
         """``item`` as the model is shown it; raises ``FilterError`` if it cannot be shown."""
 
-    def _judge(self, item: Item, ends: float) -> list[Finding] | FilterError:
+    async def _judge(self, client: Any, item: Item, ends: float) -> list[Finding] | FilterError:
         scores: dict[str, float] = {}
         try:
             for question in self.questions[self.answers](self._case(item), self._rules):
-                scores.update(self._ask(question, ends))
+                scores.update(await self._ask(client, question, ends))
         except FilterError as error:
             return error
         return [Finding(category, score, self.name) for category, score in scores.items()]
 
-    def _ask(self, question: Question, ends: float) -> Scores:
+    async def _ask(self, client: Any, question: Question, ends: float) -> Scores:
         """The scores in the model's answer; a server that is busy is asked again."""
         body = {
             "model": self.model,
@@ -96,33 +109,29 @@ class ChatJudge(ABC, Generic[Item]):
         }
         trouble = ""
         for attempt in range(self.attempts):
-            self._wait(attempt, ends, trouble)
-            response, trouble = self._post(body)
-            if response is not None:
-                return question.read(_choice(response))
+            await self._wait(attempt, ends, trouble)
+            answer, trouble = await self._post(client, body)
+            if answer is not None:
+                return question.read(_choice(answer))
         raise FilterError(f"{trouble}, {self.attempts} times.")
 
-    def _post(self, body: Mapping[str, Any]) -> tuple[Any, str]:
-        """The response, or why asking again may help; raises ``FilterError`` where it would not."""
+    async def _post(self, client: Any, body: Mapping[str, Any]) -> tuple[bytes | None, str]:
+        """The answer, or why asking again may help; raises ``FilterError`` where it would not."""
         import httpx
 
         try:
-            # In ASCII, which any prompt can be written in.
-            response = self._client.post("chat/completions", content=json.dumps(body))
+            async with asyncio.timeout(self.timeout_s):
+                return await _answer(client, body)
         except httpx.HTTPError as error:
             return None, f"the server did not answer ({type(error).__name__})"
-        trouble = f"the server answered with status {response.status_code}"
-        if response.status_code in _RETRIED:
-            return None, trouble
-        if not response.is_success:
-            raise FilterError(f"{trouble}.")
-        return response, ""
+        except TimeoutError:
+            return None, f"the server did not answer within {self.timeout_s:g} s"
 
-    def _wait(self, attempt: int, ends: float, trouble: str) -> None:
+    async def _wait(self, attempt: int, ends: float, trouble: str) -> None:
         """Before another attempt: twice as long each time, and not the same for everybody."""
         if attempt:
             longest = min(_LONGEST_WAIT_S, self.pause_s * 2.0 ** (attempt - 1))
-            time.sleep(longest * random.uniform(0.5, 1.5))
+            await asyncio.sleep(longest * random.uniform(0.5, 1.5))
         if time.monotonic() > ends:
             why = f" ({trouble})" if trouble else ""
             raise FilterError(f"its batch was not through after {self.deadline_s:g} s{why}.")
@@ -139,23 +148,49 @@ def _rules(categories: Sequence[str], guidelines: str | Mapping[str, str]) -> Ru
     return Rules(forbidden, guidelines if isinstance(guidelines, str) else "")
 
 
-def _client(url: str, key_variable: str, timeout_s: float) -> Any:
+def _connect(url: str, key_variable: str) -> Any:
+    """What makes a client, which keeps its connections while a batch is asked about."""
     try:
         import httpx
     except ImportError as error:
         raise MissingExtraError("a language model as judge", "language-model") from error
-    headers = {"Content-Type": "application/json"}
+    # Compressed, a short answer can become a long one.
+    headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
     if key_variable and key_variable not in os.environ:
         raise FilterError(
             f"the environment variable {key_variable} is not set; it should hold the key of the server."
         )
     if key_variable:
         headers["Authorization"] = f"Bearer {os.environ[key_variable]}"
-    return httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
+    # Times are kept for a whole request: those of httpx begin anew with every byte that comes.
+    return partial(
+        httpx.AsyncClient,
+        base_url=url,
+        headers=headers,
+        timeout=None,
+        verify=httpx.create_ssl_context(),
+    )
 
 
-def _choice(response: Any) -> Any:
+async def _answer(client: Any, body: Mapping[str, Any]) -> tuple[bytes | None, str]:
+    """The body of the answer, or why asking again may help. Raises ``FilterError`` for one without end."""
+    # In ASCII, which any prompt can be written in.
+    async with client.stream("POST", "chat/completions", content=json.dumps(body)) as response:
+        trouble = f"the server answered with status {response.status_code}"
+        if response.status_code in _RETRIED:
+            return None, trouble
+        if not response.is_success:
+            raise FilterError(f"{trouble}.")
+        answer = bytearray()
+        async for chunk in response.aiter_raw():
+            answer += chunk
+            if len(answer) > _LONGEST_ANSWER:
+                raise FilterError(f"the answer of the server is longer than {_LONGEST_ANSWER:,} bytes.")
+        return bytes(answer), ""
+
+
+def _choice(answer: bytes) -> Any:
     try:
-        return response.json()["choices"][0]
+        return json.loads(answer)["choices"][0]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise FilterError("the answer of the server is not a chat completion.") from error

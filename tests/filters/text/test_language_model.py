@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -128,9 +131,52 @@ def test_a_busy_server_is_asked_again(chat: Any) -> None:
 def test_a_server_that_stays_silent_or_away_blocks(chat: Any) -> None:
     chat.answer = lambda body: (200, b"{}", 0.5)
     (late,) = _judge(chat, timeout_s=0.05, attempts=2).find(["a gun"])
-    assert "did not answer (ReadTimeout), 2 times" in str(late)
+    assert "did not answer within 0.05 s, 2 times" in str(late)
     away = LanguageModel("http://127.0.0.1:9", "tiny", attempts=2, pause_s=0.001)
     assert "did not answer (ConnectError)" in str(away.find(["a gun"])[0])
+
+
+def _endless(head: bytes, piece: bytes, pause_s: float) -> Iterator[bytes]:
+    yield head
+    while True:
+        time.sleep(pause_s)
+        yield piece
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"), [(b"HTTP/1.0 200 OK\r\n\r\n", b" "), (b"HTTP/1.0 200 OK\r\n", b"A: b\r\n")]
+)
+def test_a_server_that_drips_has_no_more_time_than_a_silent_one(chat: Any, head: bytes, piece: bytes) -> None:
+    chat.answer = lambda body: _endless(head, piece, 0.02)
+    started = time.monotonic()
+    (late,) = _judge(chat, timeout_s=0.2, attempts=1).find(["a gun"])
+    assert "did not answer within 0.2 s" in str(late)
+    assert time.monotonic() - started < 15
+
+
+def test_an_answer_without_end_is_not_read_to_the_end(chat: Any) -> None:
+    sent = 0
+
+    def endless(body: dict[str, Any]) -> Iterator[bytes]:
+        nonlocal sent
+        for piece in _endless(b"HTTP/1.0 200 OK\r\n\r\n", b" " * (1 << 16), 0.0):
+            sent += len(piece)
+            yield piece
+
+    chat.answer = endless
+    (failed,) = _judge(chat).find(["a gun"])
+    assert "longer than 1,048,576 bytes" in str(failed)
+    assert sent < 1 << 26
+    assert len(chat.bodies) == 1, "asking again would not help"
+
+
+def test_a_compressed_answer_is_not_unpacked(chat: Any) -> None:
+    bomb = gzip.compress(b" " * (1 << 24))
+    head = b"HTTP/1.0 200 OK\r\nContent-Encoding: gzip\r\n\r\n"
+    chat.answer = lambda body: iter([head, bomb])
+    (failed,) = _judge(chat).find(["a gun"])
+    assert "not a chat completion" in str(failed)
+    assert chat.headers[0]["Accept-Encoding"] == "identity"
 
 
 def test_prompts_are_asked_side_by_side_and_answered_in_order(chat: Any) -> None:
