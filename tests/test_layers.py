@@ -36,7 +36,7 @@ LAYERS = [
     {"models"},
     {"policy", "registry", "inputs", "storybook"},
     {"clip"},
-    {"screening", "filters", "alignment", "attacks"},
+    {"screening", "listed_filter", "filters", "alignment", "attacks"},
     {"early_stop", "steering"},
     {"generation"},
     {"guard"},
