@@ -41,12 +41,12 @@ class ListedFilter:
         component = options.pop("use", name)
         if not isinstance(component, str) or "name" in options:
             said = f'in the options of "{name}", use must be text, and name cannot be set.'
-            raise PolicyError(str(policy.problem(where, said)))
+            raise PolicyError(policy.at(where, said))
         kind = f"{stage}_filter"
         try:
             registry.bind(kind, component, name=name, **options)
         except RegistryError as error:
-            raise RegistryError(str(policy.problem(where, str(error)))) from error
+            raise RegistryError(policy.at(where, str(error))) from error
         paths: dict[KeyPath, Path] = {}
         resolver = _Resolver(policy, getattr(registry.factory_of(kind, component), "packaged", ()), paths)
         is_on_hub = bool(options.get("revision"))
@@ -67,7 +67,7 @@ class ListedFilter:
         for where, path in self.paths.items():
             if not exists(path):
                 said = f"there is no file or folder {path}; a model on a hub needs the option revision."
-                raise PolicyError(str(self.policy.problem(where, said)))
+                raise PolicyError(self.policy.at(where, said))
         for module, extra in self._requires().items():
             if not _is_installed(module):
                 otherwise = f", or ask for stages other than {self.stage}"
@@ -80,10 +80,9 @@ class ListedFilter:
         except SafelightError:
             raise
         except Exception as error:  # whatever a constructor makes of odd options
-            said = (
-                f'the filter "{self.name}" cannot be made with its options ({type(error).__name__}: {error}).'
-            )
-            raise FilterError(str(self.policy.problem(("filters", "options", self.name), said))) from error
+            raise FilterError(
+                f'the filter "{self.name}" cannot be made with its options: {type(error).__name__}: {error}.'
+            ) from error
 
     def _requires(self) -> Mapping[str, str]:
         """Modules that it imports, and the extra that each comes with."""

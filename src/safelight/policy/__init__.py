@@ -9,7 +9,6 @@ from safelight.policy.filters import Filters
 from safelight.policy.generation import EarlyStop, Hiding, Led, Strength
 from safelight.policy.labels import check_labels, check_reach, label_problems, reach_problems
 from safelight.policy.policy import Policy
-from safelight.policy.problem import Problem
 from safelight.policy.source import PolicySource, packaged_policies, policy_path
 
 __all__ = [
@@ -21,7 +20,6 @@ __all__ = [
     "Led",
     "Policy",
     "PolicySource",
-    "Problem",
     "Strength",
     "Thresholds",
     "any_of",

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Sequence
 from safelight.errors import PolicyError, closest
 from safelight.policy.context import ContextRule
 from safelight.policy.policy import Policy
-from safelight.policy.problem import Problem
 from safelight.taxonomy import load_taxonomy
 from safelight.toml_file import KeyPath
 from safelight.types import Stage
@@ -22,7 +21,7 @@ def check_labels(policy: Policy, reported: Sequence[Reported]) -> None:
     ``reported`` has the labels of each filter. Raises ``PolicyError``.
     """
     for problem in label_problems(policy, reported):
-        raise PolicyError(str(problem))
+        raise PolicyError(problem)
 
 
 def check_reach(policy: Policy, stage: Stage, reported: Sequence[Reported]) -> None:
@@ -31,10 +30,10 @@ def check_reach(policy: Policy, stage: Stage, reported: Sequence[Reported]) -> N
     ``reported`` has the labels of each filter of the stage. Raises ``PolicyError``.
     """
     for problem in reach_problems(policy, stage, reported):
-        raise PolicyError(str(problem))
+        raise PolicyError(problem)
 
 
-def label_problems(policy: Policy, reported: Sequence[Reported]) -> Iterator[Problem]:
+def label_problems(policy: Policy, reported: Sequence[Reported]) -> Iterator[str]:
     """Every label that no filter of any stage reports."""
     known = {*load_taxonomy().categories, *policy.categories}
     for labels in reported:
@@ -46,10 +45,10 @@ def label_problems(policy: Policy, reported: Sequence[Reported]) -> Iterator[Pro
             near = closest(label, known)
             hint = f'did you mean "{near}"?' if near else "remove it or add a filter that does."
             said = f'no filter of the policy "{policy.name}" reports the label "{label}"; {hint}'
-            yield policy.problem(where, said)
+            yield policy.at(where, said)
 
 
-def reach_problems(policy: Policy, stage: Stage, reported: Sequence[Reported]) -> Iterator[Problem]:
+def reach_problems(policy: Policy, stage: Stage, reported: Sequence[Reported]) -> Iterator[str]:
     """Every category with thresholds at the stage that nothing its filters report counts for.
 
     A stage whose filters report nothing at all (``never``) is switched off on purpose.
@@ -65,7 +64,7 @@ def reach_problems(policy: Policy, stage: Stage, reported: Sequence[Reported]) -
     for category, rule in policy.categories.items():
         if getattr(rule, stage).steps() and not _reaches(policy, stage, category, seen):
             lacking = f"{names} cannot" if names else f"the policy lists no {stage} filter"
-            yield policy.problem(
+            yield policy.at(
                 ("categories", category, stage),
                 f'nothing can reach the {stage} thresholds of "{category}": {lacking}; list a filter that '
                 f"reports it, or one whose labels mean it under [labels], or remove the thresholds.",

@@ -14,7 +14,6 @@ from safelight.policy.category import CSAE, CSAE_RULE, CategoryRule, Thresholds
 from safelight.policy.context import ContextRule
 from safelight.policy.filters import Filters
 from safelight.policy.generation import EarlyStop, Hiding, Led
-from safelight.policy.problem import Problem
 from safelight.policy.source import PolicySource, exists
 from safelight.policy.table import Names, Table, Text
 from safelight.policy.validation import validation_problems
@@ -48,29 +47,27 @@ class Policy(Table):
         """A packaged policy by name, or a TOML file. Raises ``PolicyError``, naming file and line."""
         policy, problems = cls.read(PolicySource.read(name_or_path))
         if policy is None or problems:
-            raise PolicyError(str(problems[0]))
+            raise PolicyError(problems[0])
         return policy
 
     @classmethod
-    def read(cls, source: PolicySource) -> tuple[Policy | None, list[Problem]]:
+    def read(cls, source: PolicySource) -> tuple[Policy | None, list[str]]:
         """The policy, and all that is wrong with it; None where its tables are not even well formed."""
         try:
             policy = cls.model_validate(source.data)
         except ValidationError as error:
             return None, list(validation_problems(source, error, cls))
         policy._source = source
-        return policy, [
-            source.problem(*each) for each in (*_category_problems(policy), *_delta_problems(policy))
-        ]
+        return policy, [source.at(*each) for each in (*_category_problems(policy), *_delta_problems(policy))]
 
     @property
     def source(self) -> PolicySource | None:
         """Where it is written; None for a policy that was made in Python."""
         return self._source
 
-    def problem(self, where: KeyPath, sentence: str) -> Problem:
+    def at(self, where: KeyPath, sentence: str) -> str:
         """``sentence`` about one of its keys, with file and line where it was read from a file."""
-        return self._source.problem(where, sentence) if self._source else Problem(sentence)
+        return self._source.at(where, sentence) if self._source else sentence
 
     def folder_of(self, where: KeyPath) -> Path:
         """What the path in one of its keys is relative to: the folder of the file in which the key stands."""
@@ -145,8 +142,8 @@ class Policy(Table):
 
     def _categories(self, stage: Stage, findings: Iterable[Finding], beside: bool) -> dict[str, _Evidence]:
         """Category -> its highest score and the labels that gave it."""
-        seen: dict[str, float] = Field(default_factory=dict)
-        boxes: dict[str, list[Box]] = Field(default_factory=dict)
+        seen: dict[str, float] = {}
+        boxes: dict[str, list[Box]] = {}
         for finding in findings:
             seen[finding.label] = max(finding.score, seen.get(finding.label, 0.0))
             box = finding.evidence if isinstance(finding.evidence, Box) else WHOLE
@@ -156,7 +153,7 @@ class Policy(Table):
         ]
         rules = [rule for rule in self.context if stage in rule.stages]
         claims += [(rule.category, *rule.apply(seen, boxes, beside=beside)) for rule in rules]
-        scores: dict[str, _Evidence] = Field(default_factory=dict)
+        scores: dict[str, _Evidence] = {}
         for category, score, labels in claims:
             if score > scores.get(category, (0.0, ()))[0]:
                 scores[category] = (score, labels)
@@ -175,7 +172,7 @@ def _category_problems(policy: Policy) -> Iterator[tuple[KeyPath, str]]:
             yield ("categories", category), sentence
     for path, category in _used(policy):
         if category not in known and category not in policy.categories:
-            yield path, no_such("category", category, [*known, *policy.categories])
+            yield path, no_such("category", category, {*known, *policy.categories})
         elif category not in policy.categories and category != CSAE:
             yield path, f'[categories."{category}"] is missing; add it.'
 

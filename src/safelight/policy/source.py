@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from safelight.errors import PolicyError, no_such
-from safelight.policy.problem import Problem
 from safelight.toml_file import KeyPath, TomlFile
 
 _PACKAGED = Path(__file__).parents[1] / "policies"
@@ -86,10 +85,10 @@ class PolicySource:
         """The folder of the file in which a key stands: what its path is relative to."""
         return self._file_of(where).path.parent
 
-    def problem(self, where: KeyPath, sentence: str) -> Problem:
+    def at(self, where: KeyPath, sentence: str) -> str:
         """``sentence`` about a key, with its file and line."""
         file = self._file_of(where)
-        return Problem(sentence, file.path, file.line_of(where))
+        return f"{file.path}, line {file.line_of(where)}: {sentence}"
 
     def _file_of(self, where: KeyPath) -> TomlFile:
         """The file of the key, or of the innermost table around it."""

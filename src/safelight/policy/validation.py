@@ -9,7 +9,6 @@ from pydantic import BaseModel, ValidationError
 
 from safelight.errors import closest
 from safelight.policy.category import CSAE, CategoryRule, Thresholds
-from safelight.policy.problem import Problem
 from safelight.policy.source import PolicySource
 from safelight.taxonomy import load_taxonomy
 from safelight.toml_file import KeyPath
@@ -22,13 +21,13 @@ _NAMED = (("categories",), ("labels",), ("guidance", "concepts"), ("guidance", "
 
 def validation_problems(
     source: PolicySource, error: ValidationError, model: type[BaseModel]
-) -> Iterator[Problem]:
+) -> Iterator[str]:
     """Everything that ``error`` says of ``source``, whose tables are those of ``model``."""
     for each in error.errors():
         where: KeyPath = each["loc"]
         named = ".".join(map(str, where))
         sentence = f"{named + ': ' if named else ''}{_said(each, where, model)}"
-        yield source.problem(where, sentence if sentence.endswith("?") else f"{sentence}.")
+        yield source.at(where, sentence if sentence.endswith("?") else f"{sentence}.")
 
 
 def _said(error: Any, where: KeyPath, model: type[BaseModel]) -> str:
