@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,7 +38,7 @@ class Guard:
         without_image_filter: bool = False,
         prompt_limit: int = PROMPT_LIMIT,
         picture_limits: PictureLimits | None = None,
-        stages: Collection[Stage] = STAGES,
+        stages: Sequence[Stage] = STAGES,
     ) -> None:
         self.policy = policy
         self.stages = _stages_of(stages, without_image_filter)
@@ -58,7 +58,7 @@ class Guard:
         without_image_filter: bool = False,
         prompt_limit: int = PROMPT_LIMIT,
         picture_limits: PictureLimits | None = None,
-        stages: Collection[Stage] = STAGES,
+        stages: Sequence[Stage] = STAGES,
     ) -> Guard:
         """The guard that a packaged policy or a TOML file describes; ``load`` makes its filters.
 
@@ -211,7 +211,7 @@ def _named(pipe: Pipeline, args: Sequence[Any], kwargs: Mapping[str, Any]) -> di
     return {**bound.arguments, **extra}
 
 
-def _stages_of(stages: Collection[Stage], without_image_filter: bool) -> tuple[Stage, ...]:
+def _stages_of(stages: Sequence[Stage], without_image_filter: bool) -> tuple[Stage, ...]:
     """Those of ``stages`` that have filters to run, in order."""
     wanted = [stages] if isinstance(stages, str) else list(stages)
     if unknown := [stage for stage in wanted if stage not in STAGES]:

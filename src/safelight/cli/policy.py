@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from safelight.cli import terminal
 from safelight.cli.options import AsJson
-from safelight.types import STAGES, Stage
+from safelight.types import STAGES
 
 if TYPE_CHECKING:
     from safelight.evaluation.policy_cases import CaseResult
@@ -24,6 +25,14 @@ policy = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+
+class _StageName(StrEnum):
+    PROMPT = "prompt"
+    IMAGE = "image"
+    PAIR = "pair"
+
+
 Name = Annotated[str, typer.Argument(metavar="POLICY", help="Name of a packaged policy, or a TOML file.")]
 
 
@@ -31,7 +40,7 @@ Name = Annotated[str, typer.Argument(metavar="POLICY", help="Name of a packaged 
 def check(
     name: Name,
     stage: Annotated[
-        list[Stage] | None,
+        list[_StageName] | None,
         typer.Option(
             help="Check the filters of this stage only; may be repeated.", show_default="all stages"
         ),
@@ -52,7 +61,7 @@ def check(
     from safelight.evaluation.policy_check import policy_problems
 
     with terminal.busy("Loading the filters …"):
-        problems = policy_problems(name, tuple(stage or STAGES))
+        problems = policy_problems(name, [each.value for each in stage or _StageName])
     if as_json:
         terminal.print_json({"policy": name, "problems": problems})
     else:
@@ -109,7 +118,7 @@ def run_cases(
     from safelight.guard import Guard
 
     read = read_cases(cases)
-    guard = Guard.from_policy(name, stages={case.stage for case in read})
+    guard = Guard.from_policy(name, stages=[case.stage for case in read])
     with terminal.counting("Screening", len(read), as_json) as tell:
         results = []
         for result in judge_cases(guard, read):
@@ -202,6 +211,10 @@ def _plain(shown: Policy) -> dict[str, Any]:
                 options.update(each.options)
     if shown.deltas:
         tables["guidance"]["deltas"] = {name: str(path.absolute()) for name, path in shown.deltas.items()}
+    removed = shown.source.removed if shown.source else frozenset()
+    tables["context"] = [rule for rule in tables.get("context", []) if rule["category"] not in removed]
+    for label, of in tables.get("labels", {}).items():
+        tables["labels"][label] = [category for category in of if category not in removed]
     return tables
 
 

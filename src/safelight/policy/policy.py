@@ -167,13 +167,15 @@ class Policy(Table):
 def _category_problems(policy: Policy) -> Iterator[tuple[KeyPath, str]]:
     """Categories that nobody knows, that cannot be set, or that are used without a threshold."""
     known = load_taxonomy().categories
+    # What leads to a category that was taken out on purpose is still reported, and allowed.
+    settled = {CSAE, *policy.categories, *(policy.source.removed if policy.source else ())}
     for category, rule in policy.categories.items():
         if sentence := _category_problem(category, rule):
             yield ("categories", category), sentence
     for path, category in _used(policy):
-        if category not in known and category not in policy.categories:
+        if category not in known and category not in settled:
             yield path, no_such("category", category, {*known, *policy.categories})
-        elif category not in policy.categories and category != CSAE:
+        elif category not in settled:
             yield path, f'[categories."{category}"] is missing; add it.'
 
 

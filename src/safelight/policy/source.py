@@ -55,11 +55,13 @@ class _Entry:
 class PolicySource:
     """A policy as it is written, together with what it ``extends``.
 
-    ``bases`` are the ids of the policies that it extends, nearest first.
+    ``bases`` are the ids of the policies that it extends, nearest first, and ``removed`` the categories of
+    theirs that it takes out.
     """
 
     path: Path
     bases: tuple[str, ...]
+    removed: frozenset[str]
     _root: _Entry = field(repr=False, compare=False)
 
     @classmethod
@@ -73,7 +75,7 @@ class PolicySource:
         for key in ("extends", "name", "version"):
             if key == "extends" or ((entry := root.value.get(key)) and entry.file is not file):
                 root.value.pop(key, None)
-        return cls(file.path, tuple(map(_id, files[1:])), root)
+        return cls(file.path, tuple(map(_id, files[1:])), _removed(files), root)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -154,6 +156,16 @@ def _id(file: TomlFile) -> str:
 
 def _at(file: TomlFile, key: str) -> str:
     return f"{file.path}, line {file.line_of((key,))}"
+
+
+def _removed(files: list[TomlFile]) -> frozenset[str]:
+    """The categories that the nearest file which speaks of them takes out."""
+    said: dict[str, bool] = {}
+    for file in files:
+        categories = file.data.get("categories")
+        for name, rule in categories.items() if isinstance(categories, dict) else ():
+            said.setdefault(name, rule is False)
+    return frozenset(name for name, is_out in said.items() if is_out)
 
 
 def _without_idle_options(root: _Entry, over: TomlFile) -> _Entry:
