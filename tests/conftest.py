@@ -45,8 +45,8 @@ image = { review = 0.1, steer = 0.2, blur = 0.4, block = 0.7 }
 prompt = { block = 0.8 }
 image = { block = 0.5 }
 # pair = { block = 0.5 }
+
 [labels]
-sword = ["violence"]
 gun = ["weapons"]
 bomb = ["weapons"]
 """
