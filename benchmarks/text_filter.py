@@ -25,7 +25,7 @@ Reader = Callable[[Sequence[str]], object]
 def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     """Milliseconds a prompt are medians over 300, one at a time, on one core."""
     prompts = [text.prompt for text in islice(write(_SEED), _TOGETHER)]
-    guard = safelight.Guard.from_policy("general", without_image_filter=True)
+    guard = safelight.Guard.from_policy("general", stages=("prompt",))
     assert guard.policy.filters.prompt == ("lexicon", "classifier")
     with cores(1):
         costs = {name: _milliseconds(read, prompts[:_ALONE]) for name, read in _readers(guard).items()}

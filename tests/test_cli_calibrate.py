@@ -171,7 +171,7 @@ def test_items_that_repeat_count_once(policy: Path, tmp_path: Path) -> None:
 
 def test_child_abuse_is_blocked_without_thresholds_as_well() -> None:
     general = Policy.load("general")
-    blind = Guard.from_policy("general").with_policy(without_thresholds(general))
+    blind = Guard.from_policy("general", stages=("prompt",)).with_policy(without_thresholds(general))
     prompts = ["a naked kid", "a nude woman", "a dog"]
     assert [verdict.action for verdict in blind.screen_prompts(prompts)] == ["block", "allow", "allow"]
 

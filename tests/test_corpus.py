@@ -18,7 +18,7 @@ _CASES: list[dict[str, Any]] = tomllib.loads(
 
 @cache
 def _guard(policy: str) -> Guard:
-    return Guard.from_policy(policy)
+    return Guard.from_policy(policy, stages=("prompt",))
 
 
 @pytest.mark.parametrize("case", _CASES, ids=[case["about"] for case in _CASES])

@@ -40,7 +40,7 @@ def test_importing_safelight_is_quick_and_loads_nothing_heavy() -> None:
 )
 def test_screening_text_loads_no_torch(policy: str, prompt: str, action: str) -> None:
     code = (
-        f"import sys, safelight; guard = safelight.Guard.from_policy('{policy}'); "
+        f"import sys, safelight; guard = safelight.Guard.from_policy('{policy}', stages=['prompt']); "
         f"print(guard.screen_prompts(['{prompt}'])[0].action, 'torch' in sys.modules)"
     )
     assert _run(code) == f"{action} False"

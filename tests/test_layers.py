@@ -38,7 +38,7 @@ LAYERS = [
     {"policy", "registry", "inputs", "storybook"},
     {"clip", "isolation"},
     {"filter_set"},
-    {"screening", "filters", "alignment", "attacks"},
+    {"screening", "listed_filter", "filters", "alignment", "attacks"},
     {"early_stop", "steering", "turns", "private_pipeline", "call_arguments"},
     {"drawing"},
     {"generation"},

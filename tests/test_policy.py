@@ -1,14 +1,27 @@
 from __future__ import annotations
 
+import contextlib
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safelight.errors import PolicyError
-from safelight.policy import ContextRule, Policy, Thresholds, packaged_policies
+from safelight.errors import PolicyError, SafelightError
+from safelight.guard import Guard
+from safelight.policy import (
+    CategoryRule,
+    ContextRule,
+    Policy,
+    PolicySource,
+    Thresholds,
+    packaged_policies,
+    policy_path,
+    reach_problems,
+)
 from safelight.types import Action, Box, FilterRun, Finding
 
 scores = st.floats(0, 1)
@@ -255,3 +268,170 @@ def test_every_set_of_findings_gets_a_verdict(found: list[tuple[str, float]]) ->
     assert verdict.action in Action
     assert 0.0 <= verdict.score <= 1.0
     assert verdict.action >= max((c.action for c in verdict.categories.values()), default=Action.ALLOW)
+
+
+def _problems(path: Path) -> str:
+    with pytest.raises(PolicyError) as error:
+        Policy.load(path)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('[categories."weapons"]', "[categories.sexual.nudity]", r'quote it: \[categories."sexual.nudity"\]'),
+        ('[categories."weapons"]', "[categories.sexual.nudty]", r'quote it: \[categories."sexual.nudity"\]'),
+        ('[categories."weapons"]', "[categories.brand.logo]", r'quote it: \[categories."brand.logo"\]'),
+        (
+            '[categories."weapons"]',
+            "[catgories.weapons]",
+            'catgories: unknown key; did you mean "categories"',
+        ),
+        ('[categories."weapons"]\nprompt', '[categories."weapons"]\nprmpt', 'did you mean "prompt"'),
+        (
+            '[categories."weapons"]\nprompt = { review = 0.3',
+            '[categories."weapons"]\nblock = 0.8\nprompt = { review = 0.3',
+            "a threshold belongs to a stage; write prompt, image or pair = { block",
+        ),
+        ('gun = ["weapons"]', 'a.gun = ["weapons"]', 'quote it: "a.gun" = …'),
+        (
+            "[filters.options.lexicon]",
+            "[filters.option.lexicon]",
+            'filters.option: unknown key; did you mean "options"',
+        ),
+        ('gun = ["weapons"]', f"gun = [{'1' * 200}]", r"not 1{60}…\."),
+    ],
+)
+def test_what_was_meant_is_told(write_policy: Callable[..., Path], old: str, new: str, message: str) -> None:
+    assert re.search(message, _problems(write_policy((old, new))))
+
+
+OWN = '[categories."brand.logo"]\ndescription = "Our own logo."\nprompt = { review = 0.5 }\n'
+
+
+def test_a_policy_has_categories_of_its_own(write_policy: Callable[..., Path]) -> None:
+    path = write_policy(("[labels]\n", f'{OWN}[labels]\nmark = ["brand.logo"]\n'))
+    policy = Policy.load(path)
+    for label in ("mark", "brand.logo"):
+        verdict = policy.judge("prompt", [Finding(label, 0.7, "f")])
+        assert (verdict.action, verdict.categories["brand.logo"].threshold) == ("review", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("weapons2", "cannot be a category|needs a description"),
+        ("csae", "csae is always on"),
+        ("csae.mild", "not beginning with csae"),
+        ("cs_ae", "not beginning with csae"),
+        ("CSAE", "cannot be a category"),
+        ("ip ", "cannot be a category"),
+        ("hate", "has a meaning already"),
+    ],
+)
+def test_a_category_of_its_own_is_not_one_of_the_taxonomy(
+    write_policy: Callable[..., Path], name: str, message: str
+) -> None:
+    said = "" if name == "weapons2" else 'description = "Mine."\n'
+    path = write_policy(
+        ("[labels]\n", f'[categories."{name}"]\n{said}prompt = {{ review = 0.5 }}\n[labels]\n')
+    )
+    with pytest.raises(PolicyError, match=message):
+        Policy.load(path)
+
+
+def test_a_category_of_its_own_is_used_only_where_it_is_declared(write_policy: Callable[..., Path]) -> None:
+    assert 'no category "brand.logo"' in _problems(
+        write_policy(('gun = ["weapons"]', 'gun = ["brand.logo"]'))
+    )
+
+
+def test_all_problems_are_found_at_once(write_policy: Callable[..., Path]) -> None:
+    path = write_policy(('name = "test"', "name = 3"), ("timeout_s = 10", "timeout_s = 0"))
+    policy, problems = Policy.read(PolicySource.read(path))
+    assert policy is None
+    assert [problem.partition(": ")[0].rpartition(", ")[2] for problem in problems] == ["line 2", "line 8"]
+
+
+def test_thresholds_that_no_filter_reaches_are_found(policy: Policy) -> None:
+    assert list(reach_problems(policy, "prompt", [{"gun", "violence"}])) == []
+    (problem,) = reach_problems(policy, "prompt", [{"gun"}, {"cat"}])
+    assert 'line 18: nothing can reach the prompt thresholds of "violence": "lexicon" cannot' in problem
+    assert list(reach_problems(policy, "prompt", [{"gun"}, None])) == [], "a filter that does not tell"
+    assert list(reach_problems(policy, "image", [frozenset()])) == [], "switched off on purpose"
+    (problem,) = reach_problems(policy, "pair", [])
+    assert '"violence": the policy lists no pair filter' in problem
+
+
+def test_company_reaches_a_category() -> None:
+    policy = Policy.load("storybook")
+    (blind,) = reach_problems(policy, "image", [{"gun", "blood", "axe", "car"}])
+    assert '"violence"' in blind
+    assert list(reach_problems(policy, "image", [{"gun", "blood", "axe", "car", "man"}])) == []
+
+
+NUDENET = {"FEMALE_GENITALIA_EXPOSED", "MALE_GENITALIA_EXPOSED", "ANUS_EXPOSED", "FEMALE_BREAST_EXPOSED"}
+
+
+def test_general_promises_nothing_that_its_filters_cannot_see() -> None:
+    general = Policy.load("general")
+    assert list(reach_problems(general, "image", [NUDENET])) == []
+    old = general.model_copy(
+        update={"categories": {**general.categories, "hate": CategoryRule(image=Thresholds(block=0.7))}}
+    )
+    (problem,) = reach_problems(old, "image", [NUDENET])
+    assert 'the image thresholds of "hate": "nudenet" cannot' in problem
+
+
+HOSTILE = {
+    "a table in tables": b"[" + b"a." * 50_000 + b"a]\n",
+    "keys in keys": b"a." * 50_000 + b"a = 1\n",
+    "lists in lists": b"a = " + b"[" * 50_000,
+    "tables in a table": b"a = " + b"{ a = " * 50_000,
+    "a long number": b"a = " + b"9" * 5_000,
+    "a long number in base sixteen": b"a = 0x" + b"f" * 5_000,
+    "behind a text with quotes at its end": b'a = """x"""""\nb = ' + b"[" * 50_000,
+    "a large file": b"# " + b"x" * 300_000,
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_file_is_refused_before_it_is_parsed(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_bytes(content)
+    started = time.process_time()
+    with pytest.raises(PolicyError):
+        Policy.load(path)
+    assert time.process_time() - started < 1
+
+
+@st.composite
+def mutated_policies(draw: st.DrawFn) -> bytes:
+    """A packaged policy with some of its bytes replaced, left out, put elsewhere or repeated."""
+    text = policy_path(draw(st.sampled_from(packaged_policies()))).read_bytes()
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(text)))
+        piece = draw(st.sampled_from(PIECES) | st.binary(max_size=8) | st.just(text[start : start + 30]))
+        text = text[:start] + piece + text[start + draw(st.integers(0, 40)) :]
+    return text
+
+
+PIECES = [
+    b"false", b"true", b"nan", b"-inf", b"1e400", b"9" * 400, b"1979-05-27", b"{", b"[", b"]]", b"'''",
+    b'extends = "general"\n', b'extends = "policy.toml"\n', b"[categories]\n", b"[[context]]\n",
+    b"a.b.c = 1\n", b'use = ""\n', b"words = 3\n", b"\x00", b"\xff", b"= []", b"= {}", b"\\u0000", b"..",
+    b'description = "x"\n',
+]  # fmt: skip
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(text=mutated_policies())
+def test_a_mutated_policy_raises_nothing_of_its_own(
+    text: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "policy.toml"
+    path.write_bytes(text)
+    with contextlib.suppress(SafelightError):
+        policy = Policy.load(path)
+        policy.judge("image", [Finding("knife", 0.9, "f"), Finding("man", 0.9, "f")])
+        Guard.from_policy(path)

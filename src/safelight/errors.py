@@ -44,10 +44,10 @@ class FilterError(SafelightError): ...
 
 
 class MissingExtraError(SafelightError):
-    """``what`` needs the optional dependencies called ``extra``."""
+    """``what`` needs the optional dependencies called ``extra``; ``otherwise`` says how to do without."""
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f'{what} needs an optional part: pip install "safelight[{extra}]".')
+    def __init__(self, what: str, extra: str, otherwise: str = "") -> None:
+        super().__init__(f'{what} needs an optional part: pip install "safelight[{extra}]"{otherwise}.')
         self.extra = extra
 
 

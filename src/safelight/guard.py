@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from safelight import registry
 from safelight.deadline import Deadline
-from safelight.errors import BlockedError, ImageError, PolicyError
+from safelight.errors import BlockedError, ImageError, PolicyError, no_such
 from safelight.filter_set import Builder, FilterSet
 from safelight.generation import Generation
 from safelight.inputs import Inputs
-from safelight.isolation import IsolatedFilter
+from safelight.listed_filter import listed_filters
 from safelight.pictures import PictureLimits, Source
-from safelight.policy import Policy, check_labels
+from safelight.policy import Policy, check_labels, check_reach
 from safelight.protocols import Pipeline
 from safelight.request import PROMPT_LIMIT, Request, check_count, checked_batch, prompt_problem
 from safelight.screening import PictureScreen, Screen
@@ -28,6 +26,8 @@ class Guard:
 
     ``filters`` has by stage the functions that make the filters, cheapest first: they are called when
     the stage first runs. ``prompt_limit`` is in characters; a picture beyond ``picture_limits`` is blocked.
+    ``stages`` are those that it is used for: ``load`` makes their filters, and ``from_policy`` checks that it
+    can. Any other is checked when it is used.
     """
 
     def __init__(
@@ -38,8 +38,10 @@ class Guard:
         without_image_filter: bool = False,
         prompt_limit: int = PROMPT_LIMIT,
         picture_limits: PictureLimits | None = None,
+        stages: Sequence[Stage] = STAGES,
     ) -> None:
         self.policy = policy
+        self.stages = _stages_of(stages, without_image_filter)
         self.without_image_filter = without_image_filter
         self.prompt_limit = prompt_limit
         self.picture_limits = picture_limits
@@ -56,22 +58,40 @@ class Guard:
         without_image_filter: bool = False,
         prompt_limit: int = PROMPT_LIMIT,
         picture_limits: PictureLimits | None = None,
+        stages: Sequence[Stage] = STAGES,
     ) -> Guard:
-        """The guard that a packaged policy or a TOML file describes.
+        """The guard that a packaged policy or a TOML file describes; ``load`` makes its filters.
 
-        Raises ``PolicyError``, and ``RegistryError`` for a filter that is unknown or wrongly configured.
+        Loads nothing, and yet fails now for most of what would fail later: raises ``PolicyError`` for a
+        policy that is wrong, a file that is missing and thresholds at a stage without filters,
+        ``RegistryError`` for a filter that is unknown or does not take its options, ``MissingExtraError``
+        where an optional part is not installed.
         """
         policy = Policy.load(name_or_path)
-        filters = {
-            stage: [_builder(policy, stage, name) for name in policy.filters.of(stage)] for stage in STAGES
-        }
-        return cls(
+        listed = {stage: list(listed_filters(policy, stage)) for stage in STAGES}
+        guard = cls(
             policy,
-            filters,
+            {stage: [each.build for each in filters] for stage, filters in listed.items()},
             without_image_filter=without_image_filter,
             prompt_limit=prompt_limit,
             picture_limits=picture_limits,
+            stages=stages,
         )
+        for stage in guard.stages:
+            for each in listed[stage]:
+                each.check()
+            if not listed[stage]:
+                check_reach(policy, stage, ())
+        return guard
+
+    def load(self) -> Self:
+        """Makes every filter of its stages now rather than on first use; gives the guard itself.
+
+        Raises what the filters raise, and ``PolicyError`` for a label that no filter reports and for
+        thresholds that none can reach.
+        """
+        self._load({stage: self._screens[stage] for stage in self.stages if self._screens[stage].builders})
+        return self
 
     def with_policy(self, policy: Policy) -> Guard:
         """The same filters under another policy: they are loaded once, for both."""
@@ -81,6 +101,7 @@ class Guard:
             without_image_filter=self.without_image_filter,
             prompt_limit=self.prompt_limit,
             picture_limits=self.picture_limits,
+            stages=self.stages,
         )
 
     def screen_prompts(self, prompts: Sequence[str]) -> list[Verdict]:
@@ -160,12 +181,22 @@ class Guard:
             del stages["image"]
         if not stages["pair"].builders:
             del stages["pair"]
-        for screen in stages.values():
-            screen.load()
-        if not self.without_image_filter:
-            filters = [each for screen in stages.values() for each in screen.filters.values()]
-            check_labels(self.policy, [getattr(each, "labels", None) for each in filters])
+        self._load(stages)
         return stages
+
+    def _load(self, screens: Mapping[Stage, Screen]) -> None:
+        """Makes the filters, and compares what they report with what the policy says of it."""
+        for screen in screens.values():
+            screen.load()
+        reported = {
+            stage: [getattr(each, "labels", None) for each in screen.filters.values()]
+            for stage, screen in screens.items()
+        }
+        # A label may be one that the filters of another stage report.
+        if all(stage in screens for stage in STAGES if self._screens[stage].builders):
+            check_labels(self.policy, [labels for each in reported.values() for labels in each])
+        for stage, labels in reported.items():
+            check_reach(self.policy, stage, labels)
 
     def _problems(self, texts: Sequence[str]) -> list[str | None]:
         return [prompt_problem(text, self.prompt_limit) for text in texts]
@@ -199,14 +230,12 @@ def _named(pipe: Pipeline, args: Sequence[Any], kwargs: Mapping[str, Any]) -> di
     return {**bound.arguments, **extra}
 
 
-def _builder(policy: Policy, stage: Stage, name: str) -> Builder:
-    options = dict(policy.filters.options.get(name, {}))
-    component = options.pop("use", name)
-    if not isinstance(component, str) or "name" in options:
-        raise PolicyError(f'in the options of "{name}", use must be text, and name cannot be set.')
-    isolated = options.pop("isolation", "thread") == "process"
-    build = registry.bind(f"{stage}_filter", component, name=name, **options)
-    return partial(IsolatedFilter, f"{stage}_filter", component, name, options) if isolated else build
+def _stages_of(stages: Sequence[Stage], without_image_filter: bool) -> tuple[Stage, ...]:
+    """Those of ``stages`` that have filters to run, in order."""
+    wanted = [stages] if isinstance(stages, str) else list(stages)
+    if unknown := [stage for stage in wanted if stage not in STAGES]:
+        raise PolicyError(no_such("stage", str(unknown[0]), STAGES))
+    return tuple(s for s in STAGES if s in wanted and not (s == "image" and without_image_filter))
 
 
 def _checked_images(images: Sequence[Source]) -> list[Source]:

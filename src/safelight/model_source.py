@@ -62,6 +62,10 @@ def _fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
+# Modules without which ``transformers_library`` raises, and the extra that brings each.
+TRANSFORMERS: Mapping[str, str] = {"torch": "generate", "transformers": "generate"}
+
+
 def transformers_library(what: str) -> Any:
     """The transformers library, with PyTorch. Raises ``MissingExtraError`` for ``what`` without them."""
     try:

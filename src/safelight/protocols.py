@@ -11,6 +11,11 @@ several threads at the same time, and sees images that it cannot change for othe
 A filter that knows every label it can report has them as ``labels``; then a policy with a label that no
 filter reports is refused.
 
+What a filter needs is checked at start-up, before it is built: its class may have ``requires(options)``, a
+static method that gives the modules which it imports and the extra each comes with, and ``packaged``, the
+names that it takes in place of paths. An option whose type has ``Path`` in it is a path, relative to the
+policy's file.
+
 Filters are built by ``registry.build(kind, name, name=instance_name, **options)``; ``name`` is the
 instance's name, so that two filters of one class stay apart.
 """

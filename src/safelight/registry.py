@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
@@ -26,6 +27,8 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "pair_filter": ("safelight.filters.constant", "safelight.filters.text_image"),
 }
 KINDS = tuple(_HOMES)
+
+_PATH = re.compile(r"\bPath\b")
 
 _factories: dict[tuple[str, str], Factory] = {}
 
@@ -55,7 +58,7 @@ def bind(kind: str, name: str, /, **options: Any) -> Callable[[], Any]:
 
     Raises ``RegistryError`` for an unknown name or an option that the component does not take.
     """
-    factory = _factory(kind, name)
+    factory = factory_of(kind, name)
     try:
         inspect.signature(factory).bind(**options)
     except TypeError as error:
@@ -64,12 +67,19 @@ def bind(kind: str, name: str, /, **options: Any) -> Callable[[], Any]:
     return partial(factory, **options)
 
 
+def path_options(kind: str, name: str) -> frozenset[str]:
+    """The options of a component that are paths: those whose type has ``Path`` in it."""
+    parameters = inspect.signature(factory_of(kind, name)).parameters.values()
+    return frozenset(each.name for each in parameters if _PATH.search(str(each.annotation)))
+
+
 def build(kind: str, name: str, /, **options: Any) -> Any:
     """The component of that kind and name, built with ``options``; errors as ``bind``."""
     return bind(kind, name, **options)()
 
 
-def _factory(kind: str, name: str) -> Factory:
+def factory_of(kind: str, name: str) -> Factory:
+    """What makes a component. Raises ``RegistryError`` if there is none of that name."""
     if name not in names(kind):
         raise RegistryError(no_such(kind, name, names(kind)))
     plugin = _plugins(kind).get(name)

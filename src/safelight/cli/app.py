@@ -17,6 +17,7 @@ from safelight.cli.demo import demo
 from safelight.cli.evaluate import evaluate
 from safelight.cli.generate import generate
 from safelight.cli.hash import hash_pictures
+from safelight.cli.policy import policy
 from safelight.cli.screen import screen
 from safelight.cli.train import train
 from safelight.errors import SafelightError
@@ -55,6 +56,7 @@ app.add_typer(align)
 app.add_typer(clean)
 app.command("hash")(hash_pictures)
 app.add_typer(evaluate)
+app.add_typer(policy)
 
 
 def _print_version(wanted: bool) -> None:

@@ -15,9 +15,11 @@ import typer
 from safelight.cli import terminal
 from safelight.cli.options import AsJson
 from safelight.errors import RequestError
+from safelight.types import STAGES
 
 if TYPE_CHECKING:
     from safelight.evaluation.calibration import Calibration
+    from safelight.policy import Policy
     from safelight.types import Verdict
 
 _BATCH = 64
@@ -56,7 +58,7 @@ def calibrate(
     from safelight.evaluation.calibration import without_thresholds
     from safelight.guard import Guard
 
-    guard = Guard.from_policy(policy)
+    guard = Guard.from_policy(policy, stages=(stage.value,))
     blind = guard.with_policy(without_thresholds(guard.policy))
 
     def look(prompts: Sequence[str]) -> list[Verdict]:
@@ -98,11 +100,16 @@ def _write(name_or_path: str, out: Path, stage: str, result: Calibration) -> Non
 
     from safelight.policy import policy_path
 
-    document = tomlkit.parse(policy_path(name_or_path).read_text("utf-8"))
+    path = policy_path(name_or_path)
+    document = tomlkit.parse(path.read_text("utf-8"))
     document["version"] = f"{document['version']}.calibrated"
+    if path.parent.resolve() != out.parent.resolve():
+        _lead_on(document, result.policy, path)
     for row in result.categories:
         thresholds = getattr(result.policy.categories[row.category], stage)
-        table: Any = document["categories"][row.category][stage]
+        table: Any = document
+        for key in ("categories", row.category, stage):  # which a policy that it extends may have
+            table = table.setdefault(key, tomlkit.inline_table() if key == stage else tomlkit.table())
         for action, threshold in thresholds.steps():
             table[action.value] = threshold
     rate, bound = result.benign, result.bound
@@ -111,6 +118,24 @@ def _write(name_or_path: str, out: Path, stage: str, result: Calibration) -> Non
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(f"# {note}\n{tomlkit.dumps(document)}", "utf-8")
+
+
+def _lead_on(document: Any, policy: Policy, path: Path) -> None:
+    """Makes the paths in the document, which start at the folder of ``path``, lead there from any other."""
+    from safelight.listed_filter import listed_filters
+    from safelight.policy import packaged_policies
+
+    if "extends" in document and document["extends"] not in packaged_policies():
+        document["extends"] = str((path.parent / document["extends"]).absolute())
+    for stage in STAGES:
+        for each in listed_filters(policy, stage):
+            options = document.get("filters", {}).get("options", {}).get(each.name, {})
+            for option in options.keys() & each.options.keys():
+                if options[option] != each.options[option]:
+                    options[option] = each.options[option]
+    deltas = document.get("guidance", {}).get("deltas", {})
+    for name in deltas:
+        deltas[name] = str(policy.deltas[name].absolute())
 
 
 def _show(result: Calibration, out: Path, as_json: bool) -> None:

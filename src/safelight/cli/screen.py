@@ -70,7 +70,8 @@ def screen(
     from safelight.cli.record import screened
     from safelight.guard import Guard
 
-    guard = Guard.from_policy(policy)
+    # Without --stage what the items are shows as they are read; most often they are prompts.
+    guard = Guard.from_policy(policy, stages=(stage or "prompt",))
     items = read_items(arguments or [], _standard_input(arguments), stage, column)
     if out:
         code = _keep(guard, items, out, explain, as_json)

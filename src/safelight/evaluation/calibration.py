@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safelight.errors import RequestError
 from safelight.evaluation.rates import Rate, fewest_for, upper_bound
 from safelight.policy import Policy, Thresholds
-from safelight.types import Action, Stage, Verdict
+from safelight.types import STAGES, Action, Stage, Verdict
 
 # Thresholds are written with so many digits.
 _DIGITS = 4
@@ -96,7 +96,9 @@ def calibrate(
 
 def without_thresholds(policy: Policy) -> Policy:
     """The policy, as it would be if it acted on nothing; child abuse is blocked all the same."""
-    return policy.model_copy(update={"categories": {}})
+    nothing: dict[str, Any] = {stage: Thresholds() for stage in STAGES}
+    rules = {name: rule.model_copy(update=nothing) for name, rule in policy.categories.items()}
+    return policy.model_copy(update={"categories": rules})
 
 
 def with_thresholds(policy: Policy, stage: Stage, blocks: Mapping[str, float]) -> Policy:

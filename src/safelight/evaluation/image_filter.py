@@ -72,7 +72,7 @@ def evaluate_image_filter(
     Truth is the storybook's for renders and the judge's for generated pictures, which are kept in ``out``:
     a run that was stopped goes on. Writes ``out / "results.json"`` and gives what it holds.
     """
-    guard = Guard.from_policy(policy)
+    guard = Guard.from_policy(policy, stages=("image",))
     drawn = _drawn(guard, model, out / "pictures.jsonl", pictures, seed, steps, progress)
     renders = list(_looked_at(guard, Storybook(seed).scenes(scenes)))
     perfect = [_with_perfect_sight(guard.policy, scene) for scene in Storybook(seed).scenes(scenes)]

@@ -33,7 +33,7 @@ def evaluate_prompt_filter(
     all words are altered. Writes ``results.json`` in ``out`` and gives what it holds. The packaged filters
     were trained on the same families: what they do on others, ``evaluate prompt-classifier`` measures.
     """
-    guard = Guard.from_policy(policy, without_image_filter=True)
+    guard = Guard.from_policy(policy, stages=("prompt",))
     rng = random.Random(seed)
     sampled = _sampled(read_corpus(data), count, rng)
     sampled["scary but harmless"] = scary_prompts()

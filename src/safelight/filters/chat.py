@@ -62,6 +62,10 @@ class ChatJudge(ABC, Generic[Item]):
     deadline_s: float = 25.0
     name: str = ""
 
+    @staticmethod
+    def requires(options: Mapping[str, Any]) -> Mapping[str, str]:
+        return {"httpx": "language-model"}
+
     def __post_init__(self) -> None:
         if self.answers not in self.questions:
             raise FilterError(no_such("kind of answers", self.answers, self.questions))

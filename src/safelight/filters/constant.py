@@ -14,16 +14,12 @@ _FILTER_KINDS = [kind for kind in KINDS if kind.endswith("_filter")]
 
 @dataclass(frozen=True)
 class Always:
-    """Reports ``label`` with ``score`` for every item."""
+    """Reports ``label`` with ``score`` for every item, in the place of whatever filter is to come."""
 
     name: str = "always"
     label: str = "violence"
     score: float = 1.0
     version: str = "1"
-
-    @property
-    def labels(self) -> frozenset[str]:
-        return frozenset({self.label})
 
     def find(self, items: Sequence[Any]) -> list[list[Finding]]:
         return [[Finding(self.label, self.score, self.name)] for _ in items]

@@ -56,7 +56,7 @@ weights = [2, 0.25, -2]
 violence = ["red"]
 """
     wait = "timeout_s = 10\n"
-    policy = write_policy((wait, f'pair = ["consistency"]\n{wait}{options}'))
+    policy = write_policy((wait, f'pair = ["consistency"]\n{wait}{options}'), ("# pair", "pair"))
     red, blue = Guard.from_policy(policy).screen_pairs([("blue", RED), ("blue", BLUE)])
     assert (red.action, blue.action) == ("block", "allow")
 

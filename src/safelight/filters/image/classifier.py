@@ -19,7 +19,7 @@ from safelight.filters.image.transformers_model import (
     prepare,
 )
 from safelight.model_files import read_json
-from safelight.model_source import ModelSource, find_source
+from safelight.model_source import TRANSFORMERS, ModelSource, find_source
 from safelight.onnx_session import open_session
 from safelight.registry import register
 from safelight.types import Finding
@@ -44,6 +44,10 @@ class ImageClassifier:
     Raises ``ModelError`` for a model that is not there, not pinned, not safetensors or ONNX, or of another
     kind, ``FilterError`` for options that make no sense, ``MissingExtraError`` without PyTorch.
     """
+
+    @staticmethod
+    def requires(options: Mapping[str, Any]) -> Mapping[str, str]:
+        return {} if (Path(str(options["model"])) / _ONNX).is_file() else TRANSFORMERS
 
     def __init__(
         self,

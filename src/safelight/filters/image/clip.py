@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from safelight.errors import FilterError
+from safelight.model_source import TRANSFORMERS
 from safelight.registry import register
 from safelight.types import Finding
 
@@ -38,6 +39,13 @@ class Clip:
     cannot be loaded.
     """
 
+    packaged: ClassVar[frozenset[str]] = frozenset({"storybook"})
+
+    @staticmethod
+    def requires(options: Mapping[str, Any]) -> Mapping[str, str]:
+        model = str(options.get("model", "storybook"))
+        return {} if model == "storybook" or (Path(model) / "image.onnx").is_file() else TRANSFORMERS
+
     def __init__(
         self,
         model: str | Path = "storybook",
@@ -48,7 +56,7 @@ class Clip:
         calibration: Sequence[float] = (1.0, 0.0),
         safety_checker: str | Path | None = None,
         safety_checker_label: str = "sexual.explicit",
-        heads: Sequence[str | Mapping[str, Any]] = (),
+        heads: Sequence[str | Path | Mapping[str, Any]] = (),
         whole: bool = False,
         name: str = "clip",
     ) -> None:

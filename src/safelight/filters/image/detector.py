@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -15,7 +16,7 @@ from safelight.filters.image.transformers_model import (
     load,
     prepare,
 )
-from safelight.model_source import find_source
+from safelight.model_source import TRANSFORMERS, find_source
 from safelight.registry import register
 from safelight.types import Box, Finding
 
@@ -32,6 +33,10 @@ class ObjectDetector:
     Raises ``ModelError`` for a model that is not there, not pinned, not safetensors, or of another kind,
     ``FilterError`` for options that make no sense, ``MissingExtraError`` without PyTorch.
     """
+
+    @staticmethod
+    def requires(options: Mapping[str, Any]) -> Mapping[str, str]:
+        return TRANSFORMERS
 
     def __init__(
         self,

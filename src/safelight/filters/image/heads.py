@@ -268,9 +268,9 @@ def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:12]
 
 
-def head_of(model: ClipModel, entry: str | Mapping[str, Any]) -> TrainedHead:
+def head_of(model: ClipModel, entry: str | Path | Mapping[str, Any]) -> TrainedHead:
     """Of a policy's ``heads``: a file, or a table with ``file`` and maybe ``sha256``."""
-    table = {"file": entry} if isinstance(entry, str) else dict(entry)
+    table: dict[str, Any] = {"file": entry} if isinstance(entry, str | Path) else dict(entry)
     if not {"file"} <= table.keys() <= {"file", "sha256"}:
         raise ModelError("a head has file, and may have sha256 to pin it; leave out the rest.")
     return TrainedHead(table["file"], model.dimensions, table.get("sha256"))

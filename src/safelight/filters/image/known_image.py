@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safelight.errors import FilterError, no_such
 from safelight.filters.image.hash_lists import HashList
@@ -79,6 +79,10 @@ class KnownImage:
 
     Raises ``FilterError`` for a list that is missing, malformed or empty.
     """
+
+    @staticmethod
+    def requires(options: Mapping[str, Any]) -> Mapping[str, str]:
+        return {"pdqhash": "hashes"}
 
     def __init__(
         self,

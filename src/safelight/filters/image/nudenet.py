@@ -14,7 +14,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from math import gcd
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,11 @@ class NudeNet:
     or is no NudeNet, and for an unknown provider, ``FilterError`` for options that make no sense. A picture
     that cannot be read is blocked. https://github.com/notAI-tech/NudeNet
     """
+
+    @staticmethod
+    def requires(options: Mapping[str, Any]) -> Mapping[str, str]:
+        package = {} if options.get("model") else {"nudenet": "nudenet"}
+        return {**package, "cv2": "nudenet"}
 
     def __init__(
         self,

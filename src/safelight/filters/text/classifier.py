@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from safelight.cores import cores
 from safelight.errors import FilterError, no_such
@@ -82,6 +82,10 @@ class PromptClassifier:
     prompt without anything to read is blocked; so is one of more than some 100,000 tokens. Words in scripts
     that its tokenizer does not know say nothing to it.
     """
+
+    packaged: ClassVar[frozenset[str]] = frozenset(
+        path.parent.name for path in _PACKAGED.glob("*/classifier.json")
+    )
 
     def __init__(self, model: str | Path = "general", name: str = "classifier") -> None:
         from safelight.onnx_session import open_session

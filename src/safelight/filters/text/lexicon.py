@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Any, Protocol, Self
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 import re2
 from ahocorasick_rs import AhoCorasick
@@ -34,6 +34,8 @@ _BREAK = re.compile(r"[^\w\s'’-]|\n")
 _UNSPACED = re.compile(r"[\u0e00-\u0fff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 _SHORTEST_WORD = 3
 _PATTERN_BYTES = 1 << 20
+# Of a list's file.
+_MOST_BYTES = 1 << 22
 
 _Text = Annotated[str, Field(min_length=1)]
 _Phrases = Annotated[tuple[_Text, ...], Field(strict=False, min_length=1)]
@@ -133,6 +135,8 @@ class Lexicon:
     ``words`` is a packaged list's name or a TOML file. Raises ``FilterError`` if the list is not there or
     malformed. Linear in the length of the prompt, whatever is in it: regular expressions run on RE2.
     """
+
+    packaged: ClassVar[frozenset[str]] = frozenset(path.stem for path in _PACKAGED.glob("*.toml"))
 
     def __init__(self, words: str | Path = "general", name: str = "lexicon") -> None:
         file, lexicon = _load(words)
@@ -239,7 +243,7 @@ def _load(words: str | Path) -> tuple[TomlFile, _Lexicon]:
     path = packaged.get(str(words), Path(words))
     if path.suffix != ".toml":
         raise FilterError(no_such("word list", str(words), packaged))
-    file = TomlFile(path, FilterError)
+    file = TomlFile(path, FilterError, _MOST_BYTES)
     try:
         return file, _Lexicon.model_validate(file.data)
     except ValidationError as error:

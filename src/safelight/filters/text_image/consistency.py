@@ -7,9 +7,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from safelight.errors import FilterError
+from safelight.model_source import TRANSFORMERS
 from safelight.registry import register
 from safelight.types import LEAST_SCORE, Concept, Finding
 
@@ -37,6 +38,13 @@ class Consistency:
     Raises ``FilterError`` for options that make no sense, ``ModelError`` or ``MissingExtraError`` if the
     model cannot be loaded.
     """
+
+    packaged: ClassVar[frozenset[str]] = frozenset({"storybook"})
+
+    @staticmethod
+    def requires(options: Mapping[str, Any]) -> Mapping[str, str]:
+        model = str(options.get("model", "storybook"))
+        return {} if model == "storybook" or (Path(model) / "image.onnx").is_file() else TRANSFORMERS
 
     def __init__(
         self,

@@ -1,0 +1,53 @@
+"""Everything that is wrong with a policy, found before a request is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from safelight.errors import PolicyError, RegistryError, SafelightError
+from safelight.listed_filter import ListedFilter
+from safelight.policy import Policy, PolicySource, label_problems, reach_problems
+from safelight.types import STAGES, Stage
+
+# What the filter of an instance name reports; None if it does not tell, or could not be made.
+_Reported = Collection[str] | None
+
+
+def policy_problems(name_or_path: str | Path, stages: Sequence[Stage] = STAGES) -> list[str]:
+    """One sentence for each problem, with its file and line; none for a policy that can be used as it is.
+
+    The filters of ``stages`` are made, which can take seconds and memory, to see what they report.
+    """
+    try:
+        policy, problems = Policy.read(PolicySource.read(name_or_path))
+    except PolicyError as error:
+        return [str(error)]
+    if policy is None:
+        return problems
+    reported: dict[Stage, list[_Reported]] = {}
+    for stage in stages:
+        reported[stage] = [_made(policy, stage, name, problems) for name in policy.filters.of(stage)]
+    return [*problems, *_unreached(policy, reported)]
+
+
+def _made(policy: Policy, stage: Stage, name: str, problems: list[str]) -> _Reported:
+    """What the filter reports; adds to ``problems`` why it cannot be made."""
+    try:
+        listed = ListedFilter.of(policy, stage, name)
+        listed.check()
+        labels: _Reported = getattr(listed.build(), "labels", None)
+    except (PolicyError, RegistryError) as error:  # which name the line
+        problems.append(str(error))
+    except SafelightError as error:
+        problems.append(policy.at(("filters", "options", name), str(error)))
+    else:
+        return labels
+    return None
+
+
+def _unreached(policy: Policy, reported: dict[Stage, list[_Reported]]) -> Iterator[str]:
+    if all(stage in reported for stage in STAGES if policy.filters.of(stage)):
+        yield from label_problems(policy, [labels for each in reported.values() for labels in each])
+    for stage, labels in reported.items():
+        yield from reach_problems(policy, stage, labels)

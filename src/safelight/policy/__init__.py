@@ -1,0 +1,32 @@
+"""Policies: TOML files that say which findings are harm, how sure is sure enough, and what then.
+
+A policy decides and never runs a model, so the same findings can be judged again under another one.
+"""
+
+from safelight.policy.category import CategoryRule, Thresholds
+from safelight.policy.context import ContextRule, any_of
+from safelight.policy.filters import Filters
+from safelight.policy.generation import EarlyStop, Hiding, Led, Strength
+from safelight.policy.labels import check_labels, check_reach, label_problems, reach_problems
+from safelight.policy.policy import Policy
+from safelight.policy.source import PolicySource, packaged_policies, policy_path
+
+__all__ = [
+    "CategoryRule",
+    "ContextRule",
+    "EarlyStop",
+    "Filters",
+    "Hiding",
+    "Led",
+    "Policy",
+    "PolicySource",
+    "Strength",
+    "Thresholds",
+    "any_of",
+    "check_labels",
+    "check_reach",
+    "label_problems",
+    "packaged_policies",
+    "policy_path",
+    "reach_problems",
+]

@@ -1,0 +1,69 @@
+"""One category of harm: from which score on something is done, and what."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import model_validator
+
+from safelight.policy.table import Score, Table, Text
+from safelight.types import STAGES, Action
+
+
+class Thresholds(Table):
+    """From which score on each action is taken; must not fall from ``review`` to ``block``."""
+
+    review: Score | None = None
+    steer: Score | None = None
+    blur: Score | None = None
+    block: Score | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        given = [threshold for _, threshold in self.steps()]
+        if given != sorted(given):
+            raise ValueError("the thresholds must not fall from review over steer and blur to block")
+        return self
+
+    def steps(self) -> list[tuple[Action, float]]:
+        """The thresholds that are set, mildest action first."""
+        steps = [(action, getattr(self, action.value, None)) for action in Action]
+        return [(action, threshold) for action, threshold in steps if threshold is not None]
+
+    def decide(self, score: float) -> tuple[Action, float | None]:
+        """The severest action whose threshold ``score`` reaches, and that threshold."""
+        reached = [step for step in self.steps() if score >= step[1]]
+        return reached[-1] if reached else (Action.ALLOW, None)
+
+    def stricter(self, score: float) -> Self:
+        """The mildest action that changes a picture or keeps it back is taken from ``score`` on."""
+        step = next((step for step in self.steps() if step[0] >= Action.STEER), None)
+        if step is None or step[1] <= score:
+            return self
+        return self.model_copy(update={step[0].value: score})
+
+
+class CategoryRule(Table):
+    """The thresholds of one category at each stage; a stage that is left out never acts.
+
+    A ``description`` declares a category of the policy's own, which the taxonomy does not have.
+    """
+
+    description: Text | None = None
+    prompt: Thresholds = Thresholds()
+    image: Thresholds = Thresholds()
+    pair: Thresholds = Thresholds()
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if self.prompt.blur is not None:
+            raise ValueError("a prompt cannot be blurred; use review, steer or block")
+        if not any(getattr(self, stage).steps() for stage in STAGES):
+            raise ValueError("no threshold is set; set at least one or remove the category")
+        return self
+
+
+# Pictures of child abuse are never a matter of configuration.
+CSAE = "csae"
+_ALWAYS = Thresholds(block=0.2)
+CSAE_RULE = CategoryRule(prompt=_ALWAYS, image=_ALWAYS, pair=_ALWAYS)

@@ -1,0 +1,40 @@
+"""Which filters a policy runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from safelight.policy.table import Names, Table
+from safelight.types import STAGES, Stage
+
+
+class Filters(Table):
+    """Which filters run at each stage, cheapest first, by instance name.
+
+    In a filter's ``options``, ``use`` names its component, and ``isolation = "process"`` runs it in a worker
+    process, which is killed if it is late; all others are the component's own.
+    """
+
+    prompt: Names = ()
+    image: Names = ()
+    pair: Names = ()
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [name for stage in STAGES for name in self.of(stage)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f'"{twice[0]}" is listed twice; rename one and set use = "…" in its options')
+        if idle := sorted(self.options.keys() - set(names)):
+            raise ValueError(f'no stage lists "{idle[0]}"; list it or remove its options')
+        for name, options in self.options.items():
+            if options.get("isolation", "thread") not in ("thread", "process"):
+                raise ValueError(f'the isolation of "{name}" is neither "thread" nor "process"; correct it')
+        return self
+
+    def of(self, stage: Stage) -> tuple[str, ...]:
+        names: tuple[str, ...] = getattr(self, stage)
+        return names

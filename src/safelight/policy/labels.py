@@ -1,0 +1,93 @@
+"""What a policy says of labels, against what its filters can report."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from safelight.errors import PolicyError, closest
+from safelight.policy.context import ContextRule
+from safelight.policy.policy import Policy
+from safelight.taxonomy import load_taxonomy
+from safelight.toml_file import KeyPath
+from safelight.types import Stage
+
+# What a filter can report; None if it does not tell.
+Reported = Collection[str] | None
+
+
+def check_labels(policy: Policy, reported: Sequence[Reported]) -> None:
+    """Refuses a label that no filter reports: it is misspelt, and its rule would never act.
+
+    ``reported`` has the labels of each filter. Raises ``PolicyError``.
+    """
+    for problem in label_problems(policy, reported):
+        raise PolicyError(problem)
+
+
+def check_reach(policy: Policy, stage: Stage, reported: Sequence[Reported]) -> None:
+    """Refuses a threshold that no filter of the stage can reach: the policy promises what nothing looks for.
+
+    ``reported`` has the labels of each filter of the stage. Raises ``PolicyError``.
+    """
+    for problem in reach_problems(policy, stage, reported):
+        raise PolicyError(problem)
+
+
+def label_problems(policy: Policy, reported: Sequence[Reported]) -> Iterator[str]:
+    """Every label that no filter of any stage reports."""
+    known = {*load_taxonomy().categories, *policy.categories}
+    for labels in reported:
+        if labels is None:
+            return
+        known.update(labels)
+    for where, label in _labels(policy):
+        if label not in known:
+            near = closest(label, known)
+            hint = f'did you mean "{near}"?' if near else "remove it or add a filter that does."
+            said = f'no filter of the policy "{policy.name}" reports the label "{label}"; {hint}'
+            yield policy.at(where, said)
+
+
+def reach_problems(policy: Policy, stage: Stage, reported: Sequence[Reported]) -> Iterator[str]:
+    """Every category with thresholds at the stage that nothing its filters report counts for.
+
+    A stage whose filters report nothing at all (``never``) is switched off on purpose.
+    """
+    seen: set[str] = set()
+    for labels in reported:
+        if labels is None:
+            return
+        seen.update(labels)
+    if reported and not seen:
+        return
+    names = ", ".join(f'"{name}"' for name in policy.filters.of(stage))
+    for category, rule in policy.categories.items():
+        if getattr(rule, stage).steps() and not _reaches(policy, stage, category, seen):
+            lacking = f"{names} cannot" if names else f"the policy lists no {stage} filter"
+            yield policy.at(
+                ("categories", category, stage),
+                f'nothing can reach the {stage} thresholds of "{category}": {lacking}; list a filter that '
+                f"reports it, or one whose labels mean it under [labels], or remove the thresholds.",
+            )
+
+
+def _reaches(policy: Policy, stage: Stage, category: str, seen: set[str]) -> bool:
+    """Whether some of the labels ``seen`` counts for the category."""
+    means = {category, *(label for label, of in policy.labels.items() if category in of)}
+    rules = [rule for rule in policy.context if rule.category == category and stage in rule.stages]
+    return bool(means & seen) or any(_applies(rule, seen) for rule in rules)
+
+
+def _applies(rule: ContextRule, seen: set[str]) -> bool:
+    return seen.issuperset(rule.all) and (not rule.any or not seen.isdisjoint(rule.any))
+
+
+def _labels(policy: Policy) -> Iterator[tuple[KeyPath, str]]:
+    """Every label that the policy has a rule for, and where."""
+    for label in policy.labels:
+        yield ("labels", label), label
+    for label in policy.guidance.concepts if policy.guidance else ():
+        yield ("guidance", "concepts", label), label
+    for number, rule in enumerate(policy.context):
+        for label in (*rule.all, *rule.any, *rule.unless, *rule.protected):
+            yield ("context", number), label

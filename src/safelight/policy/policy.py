@@ -1,0 +1,210 @@
+"""A policy: what a service allows, and what becomes of the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, PrivateAttr, ValidationError
+
+from safelight.errors import PolicyError, no_such
+from safelight.policy.category import CSAE, CSAE_RULE, CategoryRule, Thresholds
+from safelight.policy.context import ContextRule
+from safelight.policy.filters import Filters
+from safelight.policy.generation import EarlyStop, Hiding, Led
+from safelight.policy.source import PolicySource, exists
+from safelight.policy.table import Names, Table, Text
+from safelight.policy.validation import validation_problems
+from safelight.taxonomy import load_taxonomy
+from safelight.toml_file import KeyPath
+from safelight.types import STAGES, WHOLE, Action, Box, CategoryScore, FilterRun, Finding, Stage, Verdict
+
+_Evidence = tuple[float, tuple[str, ...]]
+_Claim = tuple[str, float, tuple[str, ...]]
+
+_OWN_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*")
+
+
+class Policy(Table):
+    """What a service allows. ``Policy.load`` reads one; ``judge`` applies it."""
+
+    name: Text
+    version: Text
+    description: str = ""
+    filters: Filters
+    categories: dict[str, CategoryRule] = Field(default_factory=dict)
+    labels: dict[str, Names] = Field(default_factory=dict)
+    context: Annotated[tuple[ContextRule, ...], Field(strict=False)] = ()
+    early_stop: EarlyStop | None = None
+    guidance: Led | None = None
+    hiding: Hiding = Hiding()
+    _source: PolicySource | None = PrivateAttr(default=None)
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Policy:
+        """A packaged policy by name, or a TOML file. Raises ``PolicyError``, naming file and line."""
+        policy, problems = cls.read(PolicySource.read(name_or_path))
+        if policy is None or problems:
+            raise PolicyError(problems[0])
+        return policy
+
+    @classmethod
+    def read(cls, source: PolicySource) -> tuple[Policy | None, list[str]]:
+        """The policy, and all that is wrong with it; None where its tables are not even well formed."""
+        try:
+            policy = cls.model_validate(source.data)
+        except ValidationError as error:
+            return None, list(validation_problems(source, error, cls))
+        policy._source = source
+        return policy, [source.at(*each) for each in (*_category_problems(policy), *_delta_problems(policy))]
+
+    @property
+    def source(self) -> PolicySource | None:
+        """Where it is written; None for a policy that was made in Python."""
+        return self._source
+
+    def at(self, where: KeyPath, sentence: str) -> str:
+        """``sentence`` about one of its keys, with file and line where it was read from a file."""
+        return self._source.at(where, sentence) if self._source else sentence
+
+    def folder_of(self, where: KeyPath) -> Path:
+        """What the path in one of its keys is relative to: the folder of the file in which the key stands."""
+        return self._source.folder_of(where) if self._source else Path()
+
+    @property
+    def deltas(self) -> dict[str, Path]:
+        """The files of ``[guidance.deltas]``, which lie beside the policy's unless they say otherwise."""
+        deltas = self.guidance.deltas if self.guidance else {}
+        return {name: self.folder_of(("guidance", "deltas", name)) / path for name, path in deltas.items()}
+
+    @property
+    def id(self) -> str:
+        """Name and version, and those of the policies that it extends: ``ours 1 (general 2026.4)``."""
+        bases = f" ({', '.join(self._source.bases)})" if self._source and self._source.bases else ""
+        return f"{self.name} {self.version}{bases}"
+
+    def judge(
+        self,
+        stage: Stage,
+        findings: Sequence[Finding],
+        *,
+        filters: Mapping[str, FilterRun] | None = None,
+        problem: str | None = None,
+        subject: str = "prompt",
+        index: int = 0,
+        beside: bool = False,
+    ) -> Verdict:
+        """The verdict on what was found. A ``problem``, of the item or of a filter, makes it a block.
+
+        ``beside`` says that these are words beside a picture which is judged as well (``ContextRule``).
+        """
+        filters = dict(filters or {})
+        problems = [problem, *(run.problem for run in filters.values())]
+        reasons = tuple(sentence for sentence in problems if sentence)
+        categories = {
+            category: self._score(category, stage, score, labels)
+            for category, (score, labels) in sorted(self._categories(stage, findings, beside).items())
+        }
+        action = max((c.action for c in categories.values()), default=Action.ALLOW)
+        return Verdict(
+            stage=stage,
+            action=Action.BLOCK if reasons else action,
+            categories=categories,
+            findings=tuple(findings),
+            policy=self.id,
+            elapsed_ms=sum(run.elapsed_ms for run in filters.values()),
+            filters=filters,
+            reasons=reasons,
+            subject=subject,
+            index=index,
+        )
+
+    def again(self, verdict: Verdict, score: float) -> Verdict:
+        """The verdict on the same findings where hiding, blocking or steering begins at ``score``."""
+        rules = {
+            name: rule.model_copy(update={s: getattr(rule, s).stricter(score) for s in STAGES})
+            for name, rule in self.categories.items()
+        }
+        return self.model_copy(update={"categories": rules}).judge(
+            verdict.stage,
+            verdict.findings,
+            filters=verdict.filters,
+            subject=verdict.subject,
+            index=verdict.index,
+        )
+
+    def _score(self, category: str, stage: Stage, score: float, labels: tuple[str, ...]) -> CategoryScore:
+        rule = CSAE_RULE if category == CSAE else self.categories.get(category)
+        action, threshold = getattr(rule, stage, Thresholds()).decide(score)
+        return CategoryScore(score, action, threshold, labels)
+
+    def _categories(self, stage: Stage, findings: Iterable[Finding], beside: bool) -> dict[str, _Evidence]:
+        """Category -> its highest score and the labels that gave it."""
+        seen: dict[str, float] = {}
+        boxes: dict[str, list[Box]] = {}
+        for finding in findings:
+            seen[finding.label] = max(finding.score, seen.get(finding.label, 0.0))
+            box = finding.evidence if isinstance(finding.evidence, Box) else WHOLE
+            boxes.setdefault(finding.label, []).append(box)
+        claims: list[_Claim] = [
+            (c, score, (label,)) for label, score in seen.items() for c in self._meaning(label)
+        ]
+        rules = [rule for rule in self.context if stage in rule.stages]
+        claims += [(rule.category, *rule.apply(seen, boxes, beside=beside)) for rule in rules]
+        scores: dict[str, _Evidence] = {}
+        for category, score, labels in claims:
+            if score > scores.get(category, (0.0, ()))[0]:
+                scores[category] = (score, labels)
+        return scores
+
+    def _meaning(self, label: str) -> tuple[str, ...]:
+        own = (label,) if label in self.categories or label in load_taxonomy().categories else ()
+        return own + self.labels.get(label, ())
+
+
+def _category_problems(policy: Policy) -> Iterator[tuple[KeyPath, str]]:
+    """Categories that nobody knows, that cannot be set, or that are used without a threshold."""
+    known = load_taxonomy().categories
+    # What leads to a category that was taken out on purpose is still reported, and allowed.
+    settled = {CSAE, *policy.categories, *(policy.source.removed if policy.source else ())}
+    for category, rule in policy.categories.items():
+        if sentence := _category_problem(category, rule):
+            yield ("categories", category), sentence
+    for path, category in _used(policy):
+        if category not in known and category not in settled:
+            yield path, no_such("category", category, {*known, *policy.categories})
+        elif category not in settled:
+            yield path, f'[categories."{category}"] is missing; add it.'
+
+
+def _category_problem(category: str, rule: CategoryRule) -> str | None:
+    known = load_taxonomy().categories
+    if category == CSAE:
+        return "csae is always on; remove this table."
+    if rule.description is None:
+        unknown = f"{no_such('category', category, known)} One of your own needs a description."
+        return None if category in known else unknown
+    if category in known:
+        return "this category has a meaning already; remove its description."
+    # Nothing may look as if it were the category that no policy can change.
+    if not _OWN_NAME.fullmatch(category) or category.replace("_", "").startswith(CSAE):
+        return (
+            f'"{category}" cannot be a category; give small letters, digits and _, in parts with dots '
+            f"between them, and not beginning with csae."
+        )
+    return None
+
+
+def _used(policy: Policy) -> list[tuple[KeyPath, str]]:
+    by_label: list[tuple[KeyPath, str]] = [
+        (("labels", label), c) for label, cs in policy.labels.items() for c in cs
+    ]
+    return [*by_label, *((("context", i, "category"), r.category) for i, r in enumerate(policy.context))]
+
+
+def _delta_problems(policy: Policy) -> Iterator[tuple[KeyPath, str]]:
+    for name, path in policy.deltas.items():
+        if not exists(path):
+            yield ("guidance", "deltas", name), f"there is no file {path}; give one that exists."
