@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safelight.errors import SafelightError
+from safelight.packaged_files import read_text
 
 _HEADER = re.compile(r"\s*(\[\[?)(.+?)\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"""\s*((?:[\w.-]|"[^"]*"|'[^']*')+)\s*=""")
@@ -21,7 +22,7 @@ class TomlFile:
     def __init__(self, path: Path, error: type[SafelightError]) -> None:
         self.path = path
         try:
-            self.text = path.read_text("utf-8")
+            self.text = read_text(path, error)
             self.data: dict[str, Any] = tomllib.loads(self.text)
         except FileNotFoundError:
             raise error(f"there is no file {path}; give a file that exists.") from None
