@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
+from safelight.alignment.training_data.captions import quotes
 from safelight.types import Box, FilterRun, Finding, Found, Span, Stage, plain
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # The problem of what stands for the rest of a shard that nobody could look at.
 GIVEN_UP = "reading it crashes: it and the rest of its shard were given up."
+
+_QUOTES = "a filter failed at it; why is not kept, since that quotes its caption."
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,23 @@ class Screened:
     found: Mapping[Stage, tuple[Found, ...]] = field(default_factory=dict)
     pdq: str | None = None
     groups: tuple[str, ...] | None = None
+
+    def without_quotes(self, caption: str) -> Screened:
+        """Return the same without what a filter that failed says of the caption, in its own words."""
+
+        every = [each for mine in self.found.values() for each in mine]
+        if not (self.problem or any(each.problem or any(_problems(each)) for each in every)):
+            return self
+
+        def unquoted(found: Found) -> Found:
+            runs = {name: replace(run, problem=said(run.problem)) for name, run in found.runs.items()}
+            return replace(found, runs=runs, problem=said(found.problem))
+
+        def said(problem: str | None) -> str | None:
+            return _QUOTES if problem and quotes(problem, caption) else problem
+
+        found = {stage: tuple(map(unquoted, every)) for stage, every in self.found.items()}
+        return replace(self, problem=said(self.problem), found=found)
 
     def to_row(self) -> dict[str, Any]:
         """JSON-ready; without the words of a caption, which are personal."""
@@ -112,7 +132,7 @@ _ROWS: TypeAdapter[list[_Row]] = TypeAdapter(list[_Row])
 
 
 def are_rows(entry: object) -> bool:
-    """Return whether ``entry`` is a list of what ``to_row`` gives, which a table takes and a policy can judge."""
+    """Return whether ``entry`` is a list of rows that a table takes and a policy can judge."""
     try:
         for row in _ROWS.validate_python(entry, strict=True):
             json.dumps(row, ensure_ascii=False).encode()  # as a table has it
@@ -120,6 +140,10 @@ def are_rows(entry: object) -> bool:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
     return True
+
+
+def _problems(found: Found) -> Iterator[str]:
+    return (run.problem for run in found.runs.values() if run.problem)
 
 
 def _row(stage: Stage, found: Found) -> dict[str, Any]:

@@ -14,8 +14,8 @@ _DIED = "died"
 
 
 class Journal:
-    """The rows of a batch on each line; from the first damaged line on, say of a program that was killed in the
-    middle of one, it is as if nothing had been written.
+    """The rows of a batch on each line. From the first damaged line on, say of a program that was killed in
+    the middle of one, it is as if nothing had been written.
 
     ``rows`` is how many samples are done, ``deaths`` how often since the last one a worker died at it.
     """

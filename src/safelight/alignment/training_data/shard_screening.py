@@ -89,7 +89,11 @@ class ShardScreening:
             "image": images,
             "pair": pairs,
         }
-        return [self._screened(each, by_stage) for each in samples]
+        screened = [self._screened(each, by_stage) for each in samples]
+        return [
+            mine.without_quotes(each.caption) if each.caption else mine
+            for each, mine in zip(samples, screened, strict=True)
+        ]
 
     def _screened(self, sample: Sample, by_stage: dict[Stage, dict[str, tuple[Found, ...]]]) -> Screened:
         groups = tuple(self._groups.of(sample.caption)) if sample.caption else None
@@ -120,8 +124,8 @@ class ShardScreening:
 
 
 def give_up(folder: Path, number: int, shard: Shard) -> int:
-    """Closes a shard at which workers go on dying: what is known of it counts, and the rest is one sample that
-    nobody looked at. Gives the number of samples."""
+    """Closes a shard at which workers go on dying: what is known of it counts, and the rest is one sample
+    that cannot be read. Gives the number of samples."""
     with Journal(journal_of(folder, number)) as journal:
         name = f"{shard.name}#{journal.rows}"
         journal.add([Screened(name, name, problem=GIVEN_UP).to_row()])
