@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,15 +12,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from safelight.alignment.training_data import shards_of
+from safelight.alignment.training_data import Cleaning, shards_of
 from safelight.alignment.training_data.caption_groups import CaptionGroups
 from safelight.alignment.training_data.findings import GIVEN_UP, Screened
 from safelight.alignment.training_data.journal import Journal
 from safelight.alignment.training_data.row_file import rows_in
 from safelight.alignment.training_data.sample import Sample
-from safelight.alignment.training_data.shard_screening import HOPELESS, ShardScreening, journal_of
+from safelight.alignment.training_data.shard_screening import HOPELESS, ShardScreening, give_up, journal_of
 from safelight.alignment.training_data.worker import Task, Worker
+from safelight.cli.app import app
 from safelight.types import Box, FilterRun, Finding, Found
 from screens import colours, encoded
 
@@ -121,3 +124,34 @@ def test_a_shard_at_which_workers_go_on_dying_is_given_up(
     assert [(row["id"], row["problem"]) for row in rows] == [("a", None), ("deadly#1", GIVEN_UP)]
     assert told[-1] == 2
     assert not list(tmp_path.glob("*.jsonl"))
+
+
+def test_a_shard_that_was_given_up_is_in_the_summary_and_the_command_fails(
+    policy: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(encoded((0, 200, 0)))
+    cleaning, settings = Cleaning(tmp_path / "out"), {"source": "pictures"}
+
+    def engine(task: Task, shards: Mapping[int, Any], tell: Any) -> None:
+        for number, shard in shards.items():
+            give_up(task.folder, number, shard)
+
+    found = partial(shards_of, str(tmp_path / "pictures"))
+    cleaning.screen(found, partial(colours, policy), settings, engine)
+    arguments = [
+        "clean",
+        "sort",
+        str(tmp_path / "out"),
+        "--policy",
+        str(policy),
+        "--out",
+        str(tmp_path / "new"),
+    ]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    assert "Reading crashes at 000000#0: the rest of that shard was not looked at." in done.stdout
+    summary = json.loads((tmp_path / "new" / "summary.json").read_text())
+    assert (summary["given_up"], summary["unreadable"]) == (["000000#0"], 1)
+    (row,) = rows_in(tmp_path / "new" / "rejected.parquet")
+    assert row["detail"] == GIVEN_UP
