@@ -129,10 +129,9 @@ def clean_data(
     filter and reason of each, summary.json, and what was found in every sample, so that `safelight clean
     sort` can apply another policy without another look.
 
-    A run that was stopped, in whatever way, goes on when the same command is given again. What crashes a
-    decoder is rejected as unreadable, and nothing else with it; where reading itself crashes again and again
-    the rest of the shard is given up, and the command exits with 2. The machines of a Ray cluster must all
-    see SOURCE and DIR.
+    A run that was stopped goes on when the same command is given again. What crashes a decoder is rejected as
+    unreadable; where reading itself goes on crashing the rest of the shard is given up, and the command exits
+    with 2. The machines of a Ray cluster must all see SOURCE and DIR.
 
     \b
     Examples:
@@ -149,9 +148,7 @@ def clean_data(
         raise RequestError(no_such("form", form, list(Form)))
     if address and engine is not EngineName.RAY:
         raise RequestError("--address is for --engine ray; add that or leave it out.")
-    chosen = Form(form) if form else None
-    loaded = Policy.load(policy)
-    cleaning = Cleaning(out)
+    chosen, loaded, cleaning = Form(form) if form else None, Policy.load(policy), Cleaning(out)
     settings = {"source": source, "form": chosen, "picture": picture, "caption": caption}
     with terminal.counting("Screening", None, as_json) as tell:
         cleaning.screen(
