@@ -87,7 +87,7 @@ def test_no_file_has_any_caption(cleaned: Path) -> None:
     for path in files:
         assert not [secret for secret in SECRETS if secret in _texts(path)], path.name
     details = [row["detail"] for row in parquet.read_table(cleaned / "rejected.parquet").to_pylist()]
-    assert "a filter failed at it; why is not kept, since that quotes its caption." in details
+    assert "a filter failed at it; what it said is not kept, since it may quote the caption." in details
 
 
 def test_captions_can_be_asked_for_and_then_the_page_is_private(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # The problem of what stands for the rest of a shard that nobody could look at.
 GIVEN_UP = "reading it crashes: it and the rest of its shard were given up."
 
-_QUOTES = "a filter failed at it; why is not kept, since that quotes its caption."
+_QUOTES = "a filter failed at it; what it said is not kept, since it may quote the caption."
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +37,6 @@ class Screened:
     found: Mapping[Stage, tuple[Found, ...]] = field(default_factory=dict)
     pdq: str | None = None
     groups: tuple[str, ...] | None = None
-
-    def without_quotes(self, caption: str) -> Screened:
-        """Return the same without what a filter that failed says of the caption, in its own words."""
-
-        every = [each for mine in self.found.values() for each in mine]
-        if not (self.problem or any(each.problem or any(_problems(each)) for each in every)):
-            return self
-
-        def unquoted(found: Found) -> Found:
-            runs = {name: replace(run, problem=said(run.problem)) for name, run in found.runs.items()}
-            return replace(found, runs=runs, problem=said(found.problem))
-
-        def said(problem: str | None) -> str | None:
-            return _QUOTES if problem and quotes(problem, caption) else problem
-
-        found = {stage: tuple(map(unquoted, every)) for stage, every in self.found.items()}
-        return replace(self, problem=said(self.problem), found=found)
 
     def to_row(self) -> dict[str, Any]:
         """JSON-ready; without the words of a caption, which are personal."""
@@ -142,8 +125,14 @@ def are_rows(entry: object) -> bool:
     return True
 
 
-def _problems(found: Found) -> Iterator[str]:
-    return (run.problem for run in found.runs.values() if run.problem)
+def without_quotes(found: Found, caption: str) -> Found:
+    """Return the same without what a filter that failed said, where that may quote the caption."""
+
+    def said(problem: str | None) -> str | None:
+        return _QUOTES if problem and quotes(problem, caption) else problem
+
+    runs = {name: replace(run, problem=said(run.problem)) for name, run in found.runs.items()}
+    return replace(found, runs=runs, problem=said(found.problem))
 
 
 def _row(stage: Stage, found: Found) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,5 +51,10 @@ def count_shards(path: Path) -> int:
 
 
 def _shard(row: dict[str, Any]) -> Shard:
-    shard: Shard = TypeAdapter(_KINDS[row.pop("kind")]).validate_python(row)
+    shard: Shard = _adapter(row.pop("kind")).validate_python(row)
     return shard
+
+
+@cache
+def _adapter(kind: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_KINDS[kind])

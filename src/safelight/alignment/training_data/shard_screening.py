@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from safelight.alignment.training_data.caption_groups import CaptionGroups
-from safelight.alignment.training_data.findings import GIVEN_UP, Screened, schema
+from safelight.alignment.training_data.findings import GIVEN_UP, Screened, schema, without_quotes
 from safelight.alignment.training_data.journal import Journal
 from safelight.alignment.training_data.row_file import RowFile
 from safelight.alignment.training_data.sample import BATCH, Sample, Shard
@@ -89,18 +89,21 @@ class ShardScreening:
             "image": images,
             "pair": pairs,
         }
-        screened = [self._screened(each, by_stage) for each in samples]
-        return [
-            mine.without_quotes(each.caption) if each.caption else mine
-            for each, mine in zip(samples, screened, strict=True)
-        ]
+        return [self._screened(each, by_stage) for each in samples]
 
     def _screened(self, sample: Sample, by_stage: dict[Stage, dict[str, tuple[Found, ...]]]) -> Screened:
         groups = tuple(self._groups.of(sample.caption)) if sample.caption else None
         if sample.picture is None or sample.problem:
             why = sample.problem or "there is no picture."
             return Screened(sample.id, sample.key, problem=why, groups=groups)
-        found = {stage: mine[sample.id] for stage, mine in by_stage.items() if sample.id in mine}
+        found = {
+            stage: tuple(
+                each if stage == "image" else without_quotes(each, sample.caption or "")
+                for each in mine[sample.id]
+            )
+            for stage, mine in by_stage.items()
+            if sample.id in mine
+        }
         if problem := next(filter(None, map(_problem, found.values())), None):
             return Screened(sample.id, sample.key, problem=problem, groups=groups)
         digest = sha256(sample.picture).hexdigest()

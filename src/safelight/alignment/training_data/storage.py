@@ -93,7 +93,10 @@ def _anywhere(url: str) -> str:
 
 def _check_local(root: str, path: str) -> None:
     """Raises ``OSError`` for a link to something outside of the data, and for what is no file."""
-    there = Path(root, path).resolve(strict=True)
+    try:
+        there = Path(root, path).resolve(strict=True)
+    except (RuntimeError, ValueError) as error:  # links in a circle, names that no file can have
+        raise OSError(first_line(error)) from error
     if not there.is_relative_to(Path(root).resolve()):
         raise OSError("it is a link that leads out of the data")
     if not there.is_file():
