@@ -57,7 +57,8 @@ class ShardScreening:
         path = findings_of(self._folder, number)
         with Journal(journal_of(self._folder, number)) as journal:
             yield from self._screen(shard, journal)
-            samples = _finish(journal, path)
+            samples = _write_findings(journal, path)
+        journal.path.unlink()
         yield samples
 
     def _screen(self, shard: Shard, journal: Journal) -> Iterator[int]:
@@ -132,14 +133,15 @@ def give_up(folder: Path, number: int, shard: Shard) -> int:
     with Journal(journal_of(folder, number)) as journal:
         name = f"{shard.name}#{journal.rows}"
         journal.add([Screened(name, name, problem=GIVEN_UP).to_row()])
-        return _finish(journal, findings_of(folder, number))
+        samples = _write_findings(journal, findings_of(folder, number))
+    journal.path.unlink()
+    return samples
 
 
-def _finish(journal: Journal, path: Path) -> int:
+def _write_findings(journal: Journal, path: Path) -> int:
     with RowFile.placed(path, schema()) as file:
         for row in journal.read():
             file.add(row)
-    journal.path.unlink()
     return file.written
 
 
