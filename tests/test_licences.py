@@ -15,7 +15,7 @@ COMMON = 21_001
 
 
 def test_common_words_are_where_their_licence_says() -> None:
-    """In the order of the vocabulary, with nothing but the last 46 from elsewhere."""
+    """In the order of the vocabulary; only what comes after them is from elsewhere."""
     vocabulary: dict[str, int] = json.loads((CLASSIFIER / "tokenizer.json").read_text("utf-8"))["model"][
         "vocab"
     ]
@@ -23,7 +23,6 @@ def test_common_words_are_where_their_licence_says() -> None:
     places = [vocabulary[word] for word in words[:COMMON]]
     assert places == sorted(places)
     assert all(word.isascii() and word.isalpha() for word in words)
-    assert (len(words) - COMMON, vocabulary.keys() & set(words[COMMON:])) == (46, set())
     rest = {word for word in vocabulary if word.isascii() and word.isalpha()} - set(words)
     assert (len(rest), max(map(len, rest))) == (744, 3)
     assert "Copyright 2018 The Google AI Language Team Authors" in (TEXT / "words.md").read_text("utf-8")

@@ -24,15 +24,20 @@ _PINNED = (".json", ".onnx", ".safetensors", ".toml", ".txt")
 def read_bytes(path: Path, error: type[SafelightError] = ModelError) -> bytes:
     """Return the bytes of a file; raises ``error`` if it is a packaged one that was altered."""
     data = path.read_bytes()
-    name = _packaged_name(path)
-    if name is not None:
-        _check(name, data, error)
+    check_bytes(path, data, error)
     return data
 
 
 def read_text(path: Path, error: type[SafelightError] = ModelError) -> str:
     """Return the text of a UTF-8 file, as ``read_bytes`` its bytes."""
     return read_bytes(path, error).decode("utf-8")
+
+
+def check_bytes(path: Path, data: bytes, error: type[SafelightError] = ModelError) -> None:
+    """Raises ``error`` if the file is a packaged one and ``data``, read from it, is not what was shipped."""
+    name = _packaged_name(path)
+    if name is not None:
+        _check(name, data, error)
 
 
 def is_packaged(path: Path) -> bool:
