@@ -14,7 +14,7 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-slow train-storybook bench clean
+.PHONY: help demo test check pin test-slow train-storybook bench clean
 .SILENT:
 
 help:  ## this list
@@ -30,6 +30,9 @@ check: $(DEV_STAMP)  ## format, lint and types
 	$(BIN)/ruff format --check --quiet . || { echo "Run .venv/bin/ruff format ."; exit 1; }
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
+
+pin: $(RUN_STAMP)  ## pin the packaged files as they are now, after a change on purpose
+	$(BIN)/python -c 'from safelight.packaged_files import write_manifest; write_manifest()'
 
 test-slow: $(DEV_STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest --quiet -m slow --timeout 3600

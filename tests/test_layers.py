@@ -13,7 +13,7 @@ import safelight
 SOURCE = Path(safelight.__file__).parent
 
 LAYERS = [
-    {"types", "errors", "deadline"},
+    {"types", "errors", "deadline", "packaged_files", "private_file"},
     {
         "protocols",
         "taxonomy",

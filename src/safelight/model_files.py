@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from safelight.errors import ModelError
+from safelight.packaged_files import read_text
 
 INDEX = "model_index.json"
 HASHES = "hashes.json"
@@ -37,10 +38,10 @@ def check_hashes(folder: Path, pinned: Mapping[str, str]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in the file. Raises ``ModelError`` if it is missing or something else."""
     try:
-        data = json.loads(path.read_text("utf-8"))
+        data = json.loads(read_text(path))
     except FileNotFoundError:
         raise ModelError(f"{path} is missing; install safelight again.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not valid JSON: {error}; get the model again.") from error
     if not isinstance(data, dict):
         raise ModelError(f"{path} is not a table of names; get the model again.")

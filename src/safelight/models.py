@@ -10,6 +10,7 @@ from typing import Any
 from safelight.errors import MissingExtraError, ModelError, first_line, no_such
 from safelight.model_files import HASHES, INDEX, check_hashes, read_json
 from safelight.model_source import HUB_ID
+from safelight.packaged_files import check_folder
 
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 # Libraries a model's index may name; anything else would be code that came with the model.
@@ -86,6 +87,7 @@ def _from_package(ref: ModelRef, arguments: Mapping[str, Any]) -> Any:
             f'the model "{ref.name}" is not in this copy of safelight; train it with '
             f"`safelight train {ref.name} --out {ref.name}` and name that folder."
         )
+    check_folder(ref.path)
     check_hashes(ref.path, ref.sha256 or read_json(ref.path / HASHES))
     pipe = _from_pretrained(str(ref.path), {"local_files_only": True, **arguments})
     pipe.register_to_config(_name_or_path=ref.name)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safelight.errors import ModelError, no_such
+from safelight.packaged_files import is_packaged, read_bytes
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -20,7 +21,8 @@ def open_session(
     """``providers`` are ONNX Runtime's, the first that can run a part of the network does. With a ``network``
     that was made of the file it is that one's.
 
-    Raises ``ModelError`` for a file that is missing or damaged, and for a provider that is not there.
+    Raises ``ModelError`` for a file that is missing or damaged, for a packaged one that was altered, and for
+    a provider that is not there.
     """
     import onnxruntime
 
@@ -28,6 +30,8 @@ def open_session(
         again = f"install safelight again, or train it with `safelight train {path.stem}`"
         raise ModelError(f"{path.name} is missing; {again}.")
     _check_providers(providers, onnxruntime.get_available_providers())
+    # Others by their path: weights of large networks lie in files beside them.
+    network = network or (read_bytes(path) if is_packaged(path) else None)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from safelight.errors import PolicyError
+from safelight.packaged_files import read_text
+
 
 @dataclass(frozen=True, slots=True)
 class Category:
@@ -33,7 +36,7 @@ class Taxonomy:
 @cache
 def load_taxonomy() -> Taxonomy:
     """The packaged taxonomy."""
-    data = tomllib.loads(Path(__file__).with_name("taxonomy.toml").read_text("utf-8"))
+    data = tomllib.loads(read_text(Path(__file__).with_name("taxonomy.toml"), PolicyError))
     categories = {
         id: Category(id, row["meaning"], {name: tuple(theirs) for name, theirs in row["names"].items()})
         for id, row in data["categories"].items()

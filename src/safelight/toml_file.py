@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from safelight.errors import SafelightError, first_line
+from safelight.packaged_files import check_bytes
 
 MOST_BYTES = 1 << 18
 # Parts of a dotted key, and lists and tables within each other in a value.
@@ -47,6 +48,7 @@ class TomlFile:
             raise error(f"{path} cannot be read as a text file: {problem}.") from problem
         if len(read) > most_bytes:
             raise error(f"{path} is larger than {most_bytes >> 10} KiB; give a smaller file.")
+        check_bytes(path, read, error)
         self._lines = _lines(path, self.text, error)
         self.data = _parsed(path, self.text, error)
 

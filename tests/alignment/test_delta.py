@@ -114,13 +114,13 @@ def test_what_is_no_delta_is_refused(tmp_path: Path, made: Any) -> None:
     (tmp_path / "text").write_text("hello")
     with pytest.raises(ModelError, match="not a safetensors file"):
         Delta.load(tmp_path / "text")
-    save_file({"a": torch.ones(1)}, tmp_path / "plain")
+    save_file({"unet.a": torch.ones(1)}, tmp_path / "plain")
     with pytest.raises(ModelError, match="is no delta"):
         Delta.load(tmp_path / "plain")
-    save_file({"a": torch.ones(1)}, tmp_path / "later", {"format": "9", "safelight": "{}"})
+    save_file({"unet.a": torch.ones(1)}, tmp_path / "later", {"format": "9", "safelight": "{}"})
     with pytest.raises(ModelError, match="another version"):
         Delta.load(tmp_path / "later")
-    save_file({"a": torch.ones(1)}, tmp_path / "odd", {"format": "1", "safelight": "[]"})
+    save_file({"unet.a": torch.ones(1)}, tmp_path / "odd", {"format": "1", "safelight": "[]"})
     with pytest.raises(ModelError, match="is no delta"):
         Delta.load(tmp_path / "odd")
 

@@ -100,7 +100,7 @@ def test_a_report_needs_nothing_else_and_hides_its_pictures(
     screened: Cleaning, policy: Path, tmp_path: Path
 ) -> None:
     tally = _sorted(screened, policy, tmp_path)
-    html = write_report(screened, tally, tmp_path).read_text()
+    html = write_report(screened, tally, tmp_path, include_captions=True).read_text()
     page = _Page(html)
     assert not re.search(r"https?:|@import|<link|url\(", html)
     assert "47 of 60 samples stay under the policy colours 1" in page.text

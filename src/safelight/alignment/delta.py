@@ -9,9 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from weakref import WeakKeyDictionary
 
+from pydantic import ConfigDict, StringConstraints, TypeAdapter
+
+from safelight.alignment.delta_file import read_delta
 from safelight.alignment.network_view import original_of
 from safelight.errors import ModelError
 from safelight.weights import half_sha256
@@ -21,16 +24,20 @@ if TYPE_CHECKING:
 
 _KIND, _FORMAT = "safelight", "1"
 
+_Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """``method`` took ``concepts`` out of ``base``, of whose parts ``base_sha256`` has the hashes (in half
     precision); ``settings`` repeat it, and ``proof`` is what was measured."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     method: str
     concepts: tuple[str, ...]
     base: str
-    base_sha256: Mapping[str, str]
+    base_sha256: Mapping[str, _Sha256]
     settings: Mapping[str, Any] = field(default_factory=dict)
     proof: Mapping[str, Any] = field(default_factory=dict)
 
@@ -56,24 +63,17 @@ class Delta:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Raises ``ModelError`` for a file that is missing or no delta."""
-        from safetensors import SafetensorError, safe_open
-
-        if not path.is_file():
-            raise ModelError(f"there is no delta at {path}; give the file of one.")
+        """Raises ``ModelError`` for a file that is missing or no delta, or whose values are not finite."""
+        tensors, metadata = read_delta(path)
         try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ModelError(f"{path} is not a safetensors file, whatever its name; get it again.") from error
-        try:
-            if metadata.pop("format") != _FORMAT:
+            if metadata["format"] != _FORMAT:
                 raise ModelError(f"{path} is of another version of safelight; make it again.")
-            about = json.loads(metadata[_KIND])
-            return cls(tensors, Provenance(**{**about, "concepts": tuple(about["concepts"])}))
-        except (KeyError, TypeError, ValueError) as error:
+            about = TypeAdapter(Provenance).validate_json(metadata[_KIND], strict=True)
+        except (KeyError, ValueError) as error:  # pydantic's own error is a ValueError
             raise ModelError(f"{path} is no delta; give a file that `safelight align` wrote.") from error
+        if not tensors:
+            raise ModelError(f"{path} changes nothing; give a file that `safelight align` wrote.")
+        return cls(tensors, about)
 
     def save(self, path: Path) -> None:
         """The whole file or none. Raises ``ModelError`` where it cannot be written."""
@@ -95,6 +95,11 @@ class Delta:
 
     def check(self, pipe: Any, force: bool = False) -> None:
         """Raises ``ModelError`` unless it can be attached to ``pipe``."""
+        unsaid = sorted(set(self.parts) - self.about.base_sha256.keys())
+        if unsaid and not force:
+            raise ModelError(
+                f"the delta does not say of which model's {unsaid[0]} it is; take another, or force it."
+            )
         for name, parameter in parameters_of(pipe, self.tensors).items():
             if parameter.shape != self.tensors[name].shape:
                 raise ModelError(f'the model\'s "{name}" has another shape; the delta is for another model.')

@@ -18,9 +18,11 @@ from safelight.types import Action
 
 if TYPE_CHECKING:
     from safelight.alignment.training_data.cleaning import Cleaning, Engine
+    from safelight.alignment.training_data.tally import Tally
     from safelight.policy import Policy
 
 
+_WRONG = 2
 # What is given without a command. No folder is likely to be called so.
 _SOURCE = "SOURCE"
 
@@ -91,6 +93,13 @@ WriteClean = Annotated[
 WriteQuarantine = Annotated[
     bool, typer.Option("--write-quarantine", help="Copy what goes into DIR/quarantine.")
 ]
+IncludeCaptions = Annotated[
+    bool,
+    typer.Option(
+        "--include-captions",
+        help="Show captions on the page, which only you may read then; by default no caption is written.",
+    ),
+]
 
 
 @clean.command(_SOURCE)
@@ -109,6 +118,7 @@ def clean_data(
     engine: EngineOption = EngineName.LOCAL,
     address: Address = None,
     groups: Groups = None,
+    include_captions: IncludeCaptions = False,
     as_json: AsJson = False,
 ) -> None:
     """Look at every sample with the filters of a policy, and list which stay and which go.
@@ -119,9 +129,9 @@ def clean_data(
     filter and reason of each, summary.json, and what was found in every sample, so that `safelight clean
     sort` can apply another policy without another look.
 
-    A run that was stopped, in whatever way, goes on when the same command is given again. What crashes a
-    decoder is rejected as unreadable, and nothing else with it. The machines of a Ray cluster must all see
-    SOURCE and DIR.
+    A run that was stopped goes on when the same command is given again. What crashes a decoder is rejected as
+    unreadable; where reading itself goes on crashing the rest of the shard is given up, and the command exits
+    with 2. The machines of a Ray cluster must all see SOURCE and DIR.
 
     \b
     Examples:
@@ -138,9 +148,7 @@ def clean_data(
         raise RequestError(no_such("form", form, list(Form)))
     if address and engine is not EngineName.RAY:
         raise RequestError("--address is for --engine ray; add that or leave it out.")
-    chosen = Form(form) if form else None
-    loaded = Policy.load(policy)
-    cleaning = Cleaning(out)
+    chosen, loaded, cleaning = Form(form) if form else None, Policy.load(policy), Cleaning(out)
     settings = {"source": source, "form": chosen, "picture": picture, "caption": caption}
     with terminal.counting("Screening", None, as_json) as tell:
         cleaning.screen(
@@ -153,7 +161,7 @@ def clean_data(
             duplicates is DuplicatesName.NEAR,
         )
     copies = (write_clean, write_quarantine)
-    _sort(cleaning, loaded, out, reject_from, duplicates, copies, as_json)
+    _sort(cleaning, loaded, out, reject_from, duplicates, copies, include_captions, as_json)
 
 
 @clean.command("sort")
@@ -165,6 +173,7 @@ def sort(
     duplicates: DuplicatesOption = DuplicatesName.KEEP,
     write_clean: WriteClean = False,
     write_quarantine: WriteQuarantine = False,
+    include_captions: IncludeCaptions = False,
     as_json: AsJson = False,
 ) -> None:
     """Apply another policy, or other thresholds, to what was found before; no picture is looked at again.
@@ -175,7 +184,8 @@ def sort(
     from safelight.policy import Policy
 
     copies = (write_clean, write_quarantine)
-    _sort(Cleaning(folder), Policy.load(policy), out, reject_from, duplicates, copies, as_json)
+    loaded = Policy.load(policy)
+    _sort(Cleaning(folder), loaded, out, reject_from, duplicates, copies, include_captions, as_json)
 
 
 @clean.command("audit")
@@ -187,6 +197,7 @@ def audit(
     labels: Annotated[
         Path | None, typer.Option(help="The labels that people gave.", show_default="draw a sample")
     ] = None,
+    include_captions: IncludeCaptions = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw a sample for people to look at, and say from their labels how much harm is left.
@@ -206,7 +217,7 @@ def audit(
 
     cleaning = Cleaning.of(folder)
     if labels is None:
-        count = draw_audit(cleaning, folder, kept, rejected, seed)
+        count = draw_audit(cleaning, folder, kept, rejected, seed, include_captions)
         page = folder / "audit.html"
         if as_json:
             terminal.print_json({"page": str(page), "samples": count})
@@ -241,6 +252,7 @@ def _sort(
     least: Action,
     duplicates: DuplicatesName,
     copies: tuple[bool, bool],
+    include_captions: bool,
     as_json: bool,
 ) -> None:
     """``copies`` are of what stays and of what goes."""
@@ -252,7 +264,13 @@ def _sort(
         if wanted:
             with terminal.counting("Copying shards", None, as_json) as tell:
                 cleaning.copy(out, kept, tell)
-    report = write_report(cleaning, tally, out)
+    report = write_report(cleaning, tally, out, include_captions)
+    _tell(tally, out, report, as_json)
+    if tally.given_up:
+        raise typer.Exit(_WRONG)
+
+
+def _tell(tally: Tally, out: Path, report: Path, as_json: bool) -> None:
     counts = tally.summary()
     if as_json:
         terminal.print_json({"out": str(out), "report": str(report), **counts})
@@ -261,4 +279,6 @@ def _sort(
     terminal.print_line(f"{counts.get('kept', 0)} of {counts['samples']} samples stay.")
     if why:
         terminal.print_line(f"Rejected: {why}.")
+    for name in tally.given_up:
+        terminal.print_line(f"Reading crashes at {name}: the rest of that shard was not looked at.")
     terminal.print_line(f"More in {report}.")

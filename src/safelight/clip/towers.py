@@ -16,6 +16,7 @@ from safelight.errors import ModelError, first_line
 from safelight.model_files import HASHES, check_hashes, read_json
 from safelight.model_source import ModelSource, transformers_library
 from safelight.models import best_device
+from safelight.packaged_files import read_bytes
 
 
 class Towers(Protocol):
@@ -57,7 +58,7 @@ class OnnxTowers:
         pins = json.dumps(pinned, sort_keys=True).encode()
         self.version = f"{folder.name} {hashlib.sha256(pins).hexdigest()[:12]}"
         self._image, self._text = open_session(folder / "image.onnx"), open_session(folder / "text.onnx")
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer = Tokenizer.from_buffer(read_bytes(folder / "tokenizer.json"))
         self.dimensions = int(self._image.get_outputs()[0].shape[-1])
 
     def images(self, pixels: Floats) -> Floats:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from safelight.onnx_session import open_session
+from safelight.packaged_files import read_bytes
 from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
 
 INPUT_PX = 64
@@ -41,11 +43,13 @@ class Sighting:
 
 
 class Detector:
-    """Raises ``ModelError`` when the weights are missing or damaged."""
+    """Raises ``ModelError`` when the weights are missing, damaged or altered."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._session = open_session(path)
+        network = read_bytes(path) if path.is_file() else None
+        self.sha256 = sha256(network or b"").hexdigest()
+        self._session = open_session(path, network=network)
 
     @classmethod
     def load(cls, name: str) -> Self:

@@ -63,6 +63,7 @@ def test_every_sample_is_kept_or_rejected_with_its_reason(
     assert counts == {
         "samples": 70, "harmful": 14, "kept": 55, "unreadable": 1,
         "rejected": {"violence": 7, "weapons": 7, "unreadable": 1},
+        "given_up": [],
     }  # fmt: skip
     rejected = _rows(tmp_path / "out" / "rejected.parquet")
     assert sorted(_ids(tmp_path / "out" / "kept.parquet") + [row["id"] for row in rejected]) == [
@@ -218,19 +219,23 @@ def _dies() -> Any:
     os._exit(9)
 
 
+def _row(name: str) -> dict[str, Any]:
+    return Screened(name, name, problem="there is no picture.").to_row()
+
+
 def test_a_journal_forgets_what_is_not_whole(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     with Journal(path) as journal:
-        journal.add([{"id": "a"}, {"id": "b"}])
+        journal.add([_row("a"), _row("b")])
         journal.add_death()
         journal.add_death()
     with Journal(path) as journal:
         assert (journal.rows, journal.deaths) == (2, 2)
-        journal.add([{"id": "c"}])
+        journal.add([_row("c")])
     path.write_bytes(path.read_bytes() + b'[{"id": "d"')
     with Journal(path) as journal:
         assert (journal.rows, journal.deaths) == (3, 0)
-        journal.add([{"id": "e"}])
+        journal.add([_row("e")])
         assert [row["id"] for row in journal.read()] == ["a", "b", "c", "e"]
 
 

@@ -14,7 +14,9 @@ from pyarrow import ipc, parquet
 
 from safelight.alignment.training_data import shards_of
 from safelight.alignment.training_data.copies import copy_samples
+from safelight.alignment.training_data.placed import placed
 from safelight.alignment.training_data.sample import Sample, Shard
+from safelight.errors import RequestError
 from screens import encoded
 
 PICTURES = [encoded((0, i, 0)) for i in range(10)]
@@ -83,6 +85,56 @@ def test_tar_files_with_all_that_belongs_to_a_sample(source: Path, tmp_path: Pat
     with tarfile.open(tmp_path / "copy" / "cut.tar") as archive:
         assert archive.getnames()[0] == "0.png"
     assert {path.name for path in (tmp_path / "copy").iterdir()} == {"a.tar", "b.tar", "cut.tar", ".copied"}
+
+
+def test_what_a_tar_file_says_that_is_dangerous_is_not_copied(source: Path, tmp_path: Path) -> None:
+    odd = ["../../up.png", "/root.png", "C:/drive.png", "a\\..\\..\\b.png", "x/../../y.png"]
+    with tarfile.open(source / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        for number, name in enumerate([*odd, "good.png"]):
+            about = tarfile.TarInfo(name)
+            about.size, about.mode, about.mtime, about.uname = len(PICTURES[number]), 0o7755, 1.5, "somebody"
+            about.pax_headers = {"SCHILY.xattr.security.capability": "all of them"}
+            archive.addfile(about, BytesIO(PICTURES[number]))
+        for name, kind in (
+            ("l.png", tarfile.SYMTYPE),
+            ("h.png", tarfile.LNKTYPE),
+            ("d.png", tarfile.CHRTYPE),
+        ):
+            about = tarfile.TarInfo(name)
+            about.type, about.linkname = kind, "/etc/passwd"
+            archive.addfile(about)
+    samples = _samples(source)
+    problems = [each.problem for each in samples if each.problem]
+    assert len(problems) == len(odd)
+    assert set(problems) == {"its name leads out of the folder that it would be unpacked into."}
+    shards = list(shards_of(str(source)))
+    copy_samples(shards, lambda _: {each.id for each in samples}, tmp_path / "copy", "1")
+    with tarfile.open(tmp_path / "copy" / "a.tar") as archive:
+        (member,) = archive.getmembers()
+        assert (member.name, member.mode, member.uname, member.mtime) == ("good.png", 0o755, "", 1.5)
+        assert "SCHILY.xattr.security.capability" not in member.pax_headers
+        assert archive.extractfile(member).read() == PICTURES[len(odd)]  # type: ignore[union-attr]
+
+
+def test_a_time_that_no_tar_file_can_have(source: Path, tmp_path: Path) -> None:
+    with tarfile.open(source / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        for name, time in (("a.png", "nan"), ("b.png", "-1e300"), ("c.png", "1e300")):
+            about = tarfile.TarInfo(name)
+            about.size, about.pax_headers = len(PICTURES[0]), {"mtime": time}
+            archive.addfile(about, BytesIO(PICTURES[0]))
+    shards = list(shards_of(str(source)))
+    copy_samples(shards, lambda _: {each.id for each in _samples(source)}, tmp_path / "copy", "1")
+    with tarfile.open(tmp_path / "copy" / "a.tar") as archive:
+        assert [member.mtime for member in archive.getmembers()] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "path", ["../up", "/root", "a/../../b", "C:\\a", "\\\\server\\a", "a\0b", "..\\b", ".."]
+)
+def test_nothing_is_placed_outside(path: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="leads out of the folder"), placed(tmp_path / "in", path):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_tables_with_all_columns_and_groups(source: Path, tmp_path: Path) -> None:

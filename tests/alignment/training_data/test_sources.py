@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -105,6 +107,72 @@ def test_pictures_outside_of_the_data_are_not_read(tmp_path: Path) -> None:
     parquet.write_table(table, tmp_path / "data" / "t.parquet")
     (tmp_path / "data" / "a.png").rename(tmp_path / "data" / "b.png")
     assert len(_problems(_read(tmp_path / "data" / "t.parquet"))) == 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_links_are_followed_within_the_data_only(tmp_path: Path) -> None:
+    _folder(
+        tmp_path, {"secret/a.png": PNG, "secret/b.txt": "secret", "data/real/a.png": PNG, "data/b.png": PNG}
+    )
+    data = tmp_path / "data"
+    (data / "in.png").symlink_to("real/a.png")
+    (data / "out.png").symlink_to("../secret/a.png")
+    (data / "b.txt").symlink_to(tmp_path / "secret" / "b.txt")
+    (data / "broken.png").symlink_to("nowhere")
+    (data / "circle.png").symlink_to("circle.png")
+    os.mkfifo(data / "pipe.png")
+    (tmp_path / "link").symlink_to("data")
+    for folder in (data, tmp_path / "link"):
+        samples = _read(folder)
+        assert list(_captions(samples)) == ["in.png", "real/a.png"]
+        assert not any(each.picture or each.caption for each in samples if each.problem)
+        problems = _problems(samples)
+        assert (
+            problems["out.png"]
+            == problems["b.png"]
+            == "it cannot be read: it is a link that leads out of the data."
+        )
+        assert problems["pipe.png"] == "it cannot be read: it is no file."
+        assert {"broken.png", "circle.png"} <= problems.keys()
+    _tar(tmp_path / "secret" / "a.tar", [("0.png", PNG)])
+    (tmp_path / "tars").mkdir()
+    (tmp_path / "tars" / "a.tar").symlink_to("../secret/a.tar")
+    (only,) = _problems(_read(tmp_path / "tars")).values()
+    assert "a link that leads out of the data" in only
+
+
+def test_a_caption_that_has_changed_since_the_data_was_listed_is_not_taken(tmp_path: Path) -> None:
+    rows = [{"path": f"{name}.png", "caption": f"a {name}"} for name in ("cat", "dog", "hen")]
+    _folder(tmp_path, {f"{row['path']}": PNG for row in rows})
+    table = tmp_path / "captions.jsonl"
+    table.write_text("\n".join(map(json.dumps, rows)))
+    shards = shards_of(str(tmp_path))
+    write_plan(tmp_path / "plan", shards)
+    assert "a cat" not in (tmp_path / "plan").read_text()
+    table.write_text("\n".join(map(json.dumps, [rows[0], {**rows[1], "caption": "a gun"}])))
+    samples = [sample for shard in read_plan(tmp_path / "plan") for sample in shard.samples()]
+    assert _captions(samples) == {"cat.png": "a cat"}
+    assert set(_problems(samples).values()) == {"its caption has changed since the data was listed."}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "7",
+        "{}",
+        "[" * 10_000,
+        '{"kind": "Nothing"}',
+        '{"kind": "TarShard"}',
+        '{"kind": "FolderShard", "name": "0", "url": "u", "entries": '
+        '[{"id": "a", "picture": "a", "caption": "a dog"}]}',
+    ],
+    ids=lambda line: line[:40],
+)
+def test_a_plan_that_is_damaged_or_has_captions_is_refused(line: str, tmp_path: Path) -> None:
+    (tmp_path / "plan").write_text(line + "\n")
+    with pytest.raises(RequestError, match="is damaged, or of an earlier version"):
+        read_plan(tmp_path / "plan")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves files open

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ from typing import Any
 CAPTIONS = ("caption", "text", "prompt", "txt", "description")
 PATHS = ("file_name", "filename", "file", "path", "image", "image_path", "picture")
 _LONGEST = 1 << 20
+_WORD = re.compile(r"\w+")
+# Shorter ones are in every sentence, and these in ours.
+_TELLING, _OURS = 4, {"this", "that", "with", "filter", "failed", "blocked"}
 
 
 class CaptionError(ValueError):
@@ -53,6 +57,13 @@ def column_of(names: Any, wanted: tuple[str, ...]) -> str | None:
     """Which of ``names`` is likeliest to be what is ``wanted``."""
     by_small = {str(name).lower(): str(name) for name in names}
     return next((by_small[name] for name in wanted if name in by_small), None)
+
+
+def quotes(sentence: str, caption: str) -> bool:
+    """Return whether the sentence may quote the caption: it has one of its longer words, or all of it."""
+    words, said = (_WORD.findall(each.lower()) for each in (caption, sentence))
+    telling = {word for word in words if len(word) >= _TELLING} - _OURS
+    return bool(telling & set(said)) or (bool(words) and f" {' '.join(words)} " in f" {' '.join(said)} ")
 
 
 def rows_of(name: str, encoded: bytes) -> Iterator[Mapping[str, Any]]:

@@ -50,7 +50,7 @@ class Cleaning:
         path = out / _SUMMARY
         if not path.exists():
             raise RequestError(f"{out} has no cleaned data in it; give a folder that safelight clean wrote.")
-        return cls(Path(json.loads(path.read_text())[_SCREENED]))
+        return cls(Path(str(_object_in(path).get(_SCREENED))))
 
     def screen(
         self,
@@ -238,7 +238,7 @@ class Cleaning:
 
     def _settings(self) -> dict[str, Any] | None:
         path = self.folder / _SETTINGS
-        return dict(json.loads(path.read_text())) if path.exists() else None
+        return _object_in(path) if path.exists() else None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -255,6 +255,16 @@ class Cleaning:
             raise RequestError(
                 f"another program writes to {self.folder}; wait for it or give another folder."
             ) from None
+
+
+def _object_in(path: Path) -> dict[str, Any]:
+    try:
+        told = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        raise RequestError(f"{path} is damaged; clean the data again into another folder.")
+    return told
 
 
 def _filters(policy: Policy) -> dict[str, Any]:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
+
+from safelight.alignment.training_data.captions import quotes
 from safelight.types import Box, FilterRun, Finding, Found, Span, Stage, plain
 
 if TYPE_CHECKING:
     from pyarrow import Schema
+
+# The problem of what stands for the rest of a shard that nobody could look at.
+GIVEN_UP = "reading it crashes: it and the rest of its shard were given up."
+
+_QUOTES = "a filter failed at it; what it said is not kept, since it may quote the caption."
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,60 @@ def schema() -> Schema:
     )
     told = [(name, text) for name in ("id", "key", "sha256", "pdq", "problem")]
     return pa.schema([*told, ("groups", pa.list_(text)), ("found", pa.list_(found))])
+
+
+class _Failed(TypedDict):
+    filter: str
+    problem: str
+
+
+class _Finding(TypedDict):
+    label: str
+    score: float
+    filter: str
+    evidence: str | None
+
+
+class _Found(TypedDict):
+    stage: Stage
+    frame: Annotated[int, Field(ge=0, lt=1 << 31)] | None
+    problem: str | None
+    failed: list[_Failed]
+    findings: list[_Finding]
+
+
+class _Row(TypedDict):
+    id: str
+    key: str
+    sha256: str | None
+    pdq: str | None
+    problem: str | None
+    groups: list[str] | None
+    found: list[_Found]
+
+
+_ROWS: TypeAdapter[list[_Row]] = TypeAdapter(list[_Row])
+
+
+def are_rows(entry: object) -> bool:
+    """Return whether ``entry`` is a list of rows that a table takes and a policy can judge."""
+    try:
+        for row in _ROWS.validate_python(entry, strict=True):
+            json.dumps(row, ensure_ascii=False).encode()  # as a table has it
+            Screened.of_row(row)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+    return True
+
+
+def without_quotes(found: Found, caption: str) -> Found:
+    """Return the same without what a filter that failed said, where that may quote the caption."""
+
+    def said(problem: str | None) -> str | None:
+        return _QUOTES if problem and quotes(problem, caption) else problem
+
+    runs = {name: replace(run, problem=said(run.problem)) for name, run in found.runs.items()}
+    return replace(found, runs=runs, problem=said(found.problem))
 
 
 def _row(stage: Stage, found: Found) -> dict[str, Any]:

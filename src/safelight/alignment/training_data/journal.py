@@ -8,11 +8,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from safelight.alignment.training_data.findings import are_rows
+
 _DIED = "died"
 
 
 class Journal:
-    """The rows of a batch on each line; of a program that was killed in the middle of one, all before it.
+    """The rows of a batch on each line. From the first damaged line on, say of a program that was killed in
+    the middle of one, it is as if nothing had been written.
 
     ``rows`` is how many samples are done, ``deaths`` how often since the last one a worker died at it.
     """
@@ -73,7 +76,11 @@ class Journal:
 
 
 def _whole(line: bytes) -> Any:
-    try:
-        return json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+    """Return what is on the line; None where that is not what was written."""
+    if not line.endswith(b"\n"):
         return None
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return entry if entry == _DIED or are_rows(entry) else None

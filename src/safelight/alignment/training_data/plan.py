@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safelight.alignment.training_data.sample import Shard
 from safelight.alignment.training_data.sources.folder import FolderShard
 from safelight.alignment.training_data.sources.table import ArrowShard, DamagedFile, ParquetShard
 from safelight.alignment.training_data.sources.web_dataset import TarShard
+from safelight.errors import RequestError
 
 _KINDS: dict[str, type[Any]] = {
     each.__name__: each for each in (FolderShard, TarShard, ParquetShard, ArrowShard, DamagedFile)
@@ -33,8 +35,14 @@ def write_plan(path: Path, shards: Iterable[Shard]) -> None:
 
 
 def read_plan(path: Path) -> Sequence[Shard]:
-    with path.open(encoding="utf-8") as file:
-        return [_shard(json.loads(line)) for line in file]
+    """Raises ``RequestError`` for a plan that is damaged, or of a version that wrote down captions."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return [_shard(json.loads(line)) for line in file]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise RequestError(
+            f"{path} is damaged, or of an earlier version of safelight; clean into another folder."
+        ) from error
 
 
 def count_shards(path: Path) -> int:
@@ -43,5 +51,10 @@ def count_shards(path: Path) -> int:
 
 
 def _shard(row: dict[str, Any]) -> Shard:
-    shard: Shard = TypeAdapter(_KINDS[row.pop("kind")]).validate_python(row)
+    shard: Shard = _adapter(row.pop("kind")).validate_python(row)
     return shard
+
+
+@cache
+def _adapter(kind: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_KINDS[kind])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from safelight.alignment.training_data.caption_groups import CaptionGroups
-from safelight.alignment.training_data.findings import Screened, schema
+from safelight.alignment.training_data.findings import GIVEN_UP, Screened, schema, without_quotes
 from safelight.alignment.training_data.journal import Journal
 from safelight.alignment.training_data.row_file import RowFile
 from safelight.alignment.training_data.sample import BATCH, Sample, Shard
@@ -21,7 +21,7 @@ from safelight.types import Found, Stage
 # A batch at which workers die so often is looked at one by one, and a sample is given up after as many.
 _DEATHS = 2
 # Then it is not the sample that kills them, but reading it.
-_HOPELESS = 3 * _DEATHS
+HOPELESS = 3 * _DEATHS
 
 
 class Screens(Protocol):
@@ -56,16 +56,10 @@ class ShardScreening:
         """Gives how many samples are done, again and again; goes on where it was stopped."""
         path = findings_of(self._folder, number)
         with Journal(journal_of(self._folder, number)) as journal:
-            if journal.deaths >= _HOPELESS:
-                name = f"{shard.name}#{journal.rows}"
-                journal.add([Screened(name, name, problem="reading it crashes.").to_row()])
-            else:
-                yield from self._screen(shard, journal)
-            with RowFile.placed(path, schema()) as file:
-                for row in journal.read():
-                    file.add(row)
+            yield from self._screen(shard, journal)
+            samples = _write_findings(journal, path)
         journal.path.unlink()
-        yield file.written
+        yield samples
 
     def _screen(self, shard: Shard, journal: Journal) -> Iterator[int]:
         samples = islice(shard.samples(), journal.rows, None)
@@ -103,7 +97,14 @@ class ShardScreening:
         if sample.picture is None or sample.problem:
             why = sample.problem or "there is no picture."
             return Screened(sample.id, sample.key, problem=why, groups=groups)
-        found = {stage: mine[sample.id] for stage, mine in by_stage.items() if sample.id in mine}
+        found = {
+            stage: tuple(
+                each if stage == "image" else without_quotes(each, sample.caption or "")
+                for each in mine[sample.id]
+            )
+            for stage, mine in by_stage.items()
+            if sample.id in mine
+        }
         if problem := next(filter(None, map(_problem, found.values())), None):
             return Screened(sample.id, sample.key, problem=problem, groups=groups)
         digest = sha256(sample.picture).hexdigest()
@@ -124,6 +125,24 @@ class ShardScreening:
             return {}
         found = self._screens.find(stage, items)
         return {each.id: tuple(mine) for each, mine in zip(samples, found, strict=True)}
+
+
+def give_up(folder: Path, number: int, shard: Shard) -> int:
+    """Closes a shard at which workers go on dying: what is known of it counts, and the rest is one sample
+    that cannot be read. Gives the number of samples."""
+    with Journal(journal_of(folder, number)) as journal:
+        name = f"{shard.name}#{journal.rows}"
+        journal.add([Screened(name, name, problem=GIVEN_UP).to_row()])
+        samples = _write_findings(journal, findings_of(folder, number))
+    journal.path.unlink()
+    return samples
+
+
+def _write_findings(journal: Journal, path: Path) -> int:
+    with RowFile.placed(path, schema()) as file:
+        for row in journal.read():
+            file.add(row)
+    return file.written
 
 
 def findings_of(folder: Path, number: int) -> Path:

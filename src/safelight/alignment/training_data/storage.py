@@ -40,6 +40,8 @@ class Storage:
     def opened(self, path: str) -> Iterator[BinaryIO]:
         """Raises ``OSError``, whatever storage it is."""
         system, root = self._place
+        if system.protocol in ("file", ("file", "local")):
+            _check_local(root, path)
         try:
             file = system.open(posixpath.join(root, path), "rb")
         except OSError:
@@ -87,6 +89,18 @@ class Storage:
 def _anywhere(url: str) -> str:
     """A path that holds in any folder; workers need not be in this one."""
     return str(Path(url).absolute()) if "://" not in url and "::" not in url else url
+
+
+def _check_local(root: str, path: str) -> None:
+    """Raises ``OSError`` for a link to something outside of the data, and for what is no file."""
+    try:
+        there = Path(root, path).resolve(strict=True)
+    except (RuntimeError, ValueError) as error:  # links in a circle, names that no file can have
+        raise OSError(first_line(error)) from error
+    if not there.is_relative_to(Path(root).resolve()):
+        raise OSError("it is a link that leads out of the data")
+    if not there.is_file():
+        raise OSError("it is no file")
 
 
 def read_picture(file: IO[bytes]) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from safelight.alignment.training_data.decision import DUPLICATE, HARMFUL, Decision
-from safelight.alignment.training_data.findings import Screened
+from safelight.alignment.training_data.findings import GIVEN_UP, Screened
 
 # Of scores from 0 to 1.
 BINS = 20
@@ -23,7 +23,8 @@ class Tally:
     ``scores`` has for each category two histograms of ``BINS`` bins, of what goes and of what stays, of all
     samples in which the category was seen at all. ``groups`` has how many samples each group of captions
     has, and how many of them go as harmful; ``captioned`` the same of all samples with a caption.
-    ``examples`` are ids of the first rejected ones of each category.
+    ``examples`` are ids of the first rejected ones of each category. ``given_up`` has the ids of those that
+    stand for the rest of a shard that nobody could look at.
     """
 
     policy: str
@@ -33,9 +34,12 @@ class Tally:
     groups: dict[str, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
     captioned: list[int] = field(default_factory=lambda: [0, 0])
     examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    given_up: list[str] = field(default_factory=list)
 
     def add(self, screened: Screened, decision: Decision) -> None:
         rejection = decision.rejection
+        if screened.problem == GIVEN_UP:
+            self.given_up.append(screened.id)
         self.reasons[rejection.reason if rejection else "kept"] += 1
         harmful = rejection is not None and rejection.reason == HARMFUL
         if rejection and rejection.category and rejection.filter:
@@ -66,4 +70,5 @@ class Tally:
             "samples": self.samples,
             **dict(sorted(self.reasons.items())),
             "rejected": dict(rejected.most_common()),
+            "given_up": self.given_up,
         }

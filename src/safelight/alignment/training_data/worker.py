@@ -14,7 +14,13 @@ from safelight.alignment.training_data.caption_groups import CaptionGroups
 from safelight.alignment.training_data.journal import Journal
 from safelight.alignment.training_data.placed import unwritable
 from safelight.alignment.training_data.sample import Shard
-from safelight.alignment.training_data.shard_screening import Screens, ShardScreening, journal_of
+from safelight.alignment.training_data.shard_screening import (
+    HOPELESS,
+    Screens,
+    ShardScreening,
+    give_up,
+    journal_of,
+)
 from safelight.cores import share_cores
 from safelight.errors import RequestError, SafelightError
 from safelight.hashing.pdq import PdqHasher
@@ -70,7 +76,8 @@ class Worker:
                 link.send((number, shard))
                 return _followed(link, "finished", tell)
             except (EOFError, OSError):
-                self._bury(number)
+                if self._bury(number) >= HOPELESS:
+                    return self._give_up(number, shard, tell)
         raise RequestError("the work was stopped; the same command goes on with it.")
 
     def _ready(self) -> Connection:
@@ -86,13 +93,24 @@ class Worker:
                 raise RequestError("a worker dies before it begins; is there memory left?") from None
         return self._link
 
-    def _bury(self, number: int) -> None:
+    def _bury(self, number: int) -> int:
+        """Gives how often workers died at this shard since they last made progress."""
         self._process.kill()
         self._process.join()
         self._process = self._link = None
-        if not self._stopped:
-            with Journal(journal_of(self._task.folder, number)) as journal:
-                journal.add_death()
+        if self._stopped:
+            return 0
+        with Journal(journal_of(self._task.folder, number)) as journal:
+            journal.add_death()
+            return journal.deaths
+
+    def _give_up(self, number: int, shard: Shard, tell: Tell) -> int:
+        try:
+            samples = give_up(self._task.folder, number, shard)
+        except OSError as error:
+            raise RequestError(unwritable(error.filename or "what was found", error)) from error
+        tell(samples)
+        return samples
 
 
 def _followed(link: Connection, end: str, tell: Tell) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from safelight.alignment.training_data.placed import place_text
 from safelight.errors import RequestError
-from safelight.evaluation.cleaning.thumbnail import thumbnail
+from safelight.evaluation.cleaning.thumbnail import caption_of, thumbnail
 from safelight.evaluation.rates import Rate, upper_bound
 from safelight.model_files import file_sha256
 from safelight.web_page import framed, template
@@ -70,11 +70,14 @@ class Audit:
         }
 
 
-def draw_audit(cleaning: Cleaning, out: Path, kept: int, rejected: int, seed: int = 0) -> int:
+def draw_audit(
+    cleaning: Cleaning, out: Path, kept: int, rejected: int, seed: int = 0, include_captions: bool = False
+) -> int:
     """Draws so many samples of those that stay and of those that go as harmful in ``out``, shuffled, and
     writes a page that takes labels and a table for whoever prefers one. Gives how many there are.
 
-    The page does not say which are which. Raises ``RequestError`` if labels are there already.
+    The page does not say which are which. Captions are personal: only with ``include_captions`` has it any,
+    and then its owner alone may read it. Raises ``RequestError`` if labels are there already.
     """
     rng = random.Random(seed)
     ids = _drawn(_kept(out), kept, rng) + _drawn(_rejected(out), rejected, rng)
@@ -83,10 +86,13 @@ def draw_audit(cleaning: Cleaning, out: Path, kept: int, rejected: int, seed: in
     if table.exists() and any(label for _, label in _labels(table)):
         raise RequestError(f"{table} has labels in it; give it with --labels, or move it away.")
     found = {sample.id: sample for sample in cleaning.samples(set(ids))}
-    cards = [_card(found[each]) for each in ids if each in found]
-    body = template(_FOLDER / "audit.html").substitute(cards="\n".join(cards), count=len(cards))
+    cards = [_card(found[each], include_captions) for each in ids if each in found]
+    together = " together with its caption" if include_captions else ""
+    body = template(_FOLDER / "audit.html").substitute(
+        cards="\n".join(cards), count=len(cards), together=together
+    )
     style = (_FOLDER / "cleaning.css").read_text("utf-8")
-    place_text(out, PAGE, framed("Safelight: audit", style, body))
+    place_text(out, PAGE, framed("Safelight: audit", style, body), include_captions)
     rows = io.StringIO()
     csv.writer(rows).writerows([("id", "label"), *((each, "") for each in ids)])
     place_text(out, LABELS, rows.getvalue())
@@ -186,9 +192,9 @@ def _labels(path: Path) -> Iterator[tuple[str, str]]:
         raise RequestError(f"{path} cannot be read as a table: {error}.") from error
 
 
-def _card(sample: Sample) -> str:
+def _card(sample: Sample, include_captions: bool) -> str:
     return template(_FOLDER / "card.html").substitute(
         id=escape(sample.id, quote=True),
         picture=thumbnail(sample),
-        caption=escape(sample.caption or "no caption"),
+        caption=caption_of(sample, include_captions),
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from safelight.alignment.training_data.placed import place_text
 from safelight.evaluation.cleaning.audit import audited
-from safelight.evaluation.cleaning.thumbnail import thumbnail
+from safelight.evaluation.cleaning.thumbnail import caption_of, thumbnail
 from safelight.evaluation.rates import Rate
 from safelight.web_page import framed, template
 
@@ -24,8 +24,11 @@ _FOLDER = Path(__file__).parent
 _WIDTH, _HEIGHT = 720, 80
 
 
-def write_report(cleaning: Cleaning, tally: Tally, out: Path) -> Path:
-    """About what is in ``out``, with what an audit said of it; examples are read again from the data."""
+def write_report(cleaning: Cleaning, tally: Tally, out: Path, include_captions: bool = False) -> Path:
+    """About what is in ``out``, with what an audit said of it; examples are read again from the data.
+
+    Captions are personal: only with ``include_captions`` has it any, and then its owner alone may read it.
+    """
     audit = audited(out)
     named = {name for ids in tally.examples.values() for name in ids}
     samples = {sample.id: sample for sample in cleaning.samples(named)}
@@ -41,11 +44,11 @@ def write_report(cleaning: Cleaning, tally: Tally, out: Path) -> Path:
         found=_found(tally),
         scores="\n".join(_histogram(name, *both) for name, both in sorted(tally.scores.items())),
         groups=_groups(tally, audit),
-        examples=_examples(tally.examples, samples),
+        examples=_examples(tally.examples, samples, include_captions),
         footer=f"{escape(str(cleaning.folder.name))}. Made by Safelight.",
     )
     style = (_FOLDER / "cleaning.css").read_text("utf-8")
-    return place_text(out, REPORT, framed("Safelight: cleaned data", style, body))
+    return place_text(out, REPORT, framed("Safelight: cleaned data", style, body), include_captions)
 
 
 def _audited(audit: Mapping[str, Any] | None, kept: int) -> str:
@@ -118,17 +121,19 @@ def _histogram(category: str, gone: Sequence[int], kept: Sequence[int]) -> str:
     return f'<h3>{escape(category)}</h3>\n<svg class="bars" {box} role="img">{"".join(bars)}{axis}</svg>'
 
 
-def _examples(examples: Mapping[str, Sequence[str]], samples: Mapping[str, Sample]) -> str:
+def _examples(
+    examples: Mapping[str, Sequence[str]], samples: Mapping[str, Sample], include_captions: bool
+) -> str:
     parts = []
     for category, ids in sorted(examples.items()):
-        cards = "\n".join(_example(samples[name]) for name in ids if name in samples)
+        cards = "\n".join(_example(samples[name], include_captions) for name in ids if name in samples)
         parts.append(f'<h3>{escape(category)}</h3>\n<div class="cards">\n{cards}\n</div>')
     return "\n".join(parts) or "<p>Nothing went as harmful.</p>"
 
 
-def _example(sample: Sample) -> str:
+def _example(sample: Sample, include_captions: bool) -> str:
     return template(_FOLDER / "example.html").substitute(
-        picture=thumbnail(sample), id=escape(sample.id), caption=escape(sample.caption or "no caption")
+        picture=thumbnail(sample), id=escape(sample.id), caption=caption_of(sample, include_captions)
     )
 
 

@@ -1,7 +1,8 @@
-"""Small pictures for pages."""
+"""Samples on pages: their images, small, and if asked for their captions."""
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
 from safelight.errors import ImageError
@@ -22,3 +23,8 @@ def thumbnail(sample: Sample, side: int = 320) -> str:
         return ""
     first.thumbnail((side, side))
     return data_uri(first, "JPEG")
+
+
+def caption_of(sample: Sample, included: bool) -> str:
+    """The caption, escaped; nothing of it unless captions are included."""
+    return escape(sample.caption or "no caption") if included else ""

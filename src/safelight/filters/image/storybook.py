@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from safelight.model_files import file_sha256
 from safelight.registry import register
 from safelight.types import LEAST_SCORE, Box, Finding
 
@@ -30,7 +29,7 @@ class StorybookImage:
         self.labels = frozenset((*LABELS, *STYLES) if styles else LABELS)
         self._styles = styles
         self._detector = Detector.load("filter")
-        self.version = file_sha256(self._detector.path)[:12]
+        self.version = self._detector.sha256[:12]
 
     def find(self, images: Sequence[Image]) -> list[list[Finding]]:
         return [self._findings(sighting) for sighting in self._detector.detect(images)]

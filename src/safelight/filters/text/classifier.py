@@ -21,6 +21,7 @@ from safelight.filters.text.folding import Folded
 from safelight.filters.text.lexicon import Lexicon
 from safelight.filters.text.restoration import Restored, Restorer, rare_words
 from safelight.model_files import HASHES, check_hashes, read_json
+from safelight.packaged_files import read_bytes
 from safelight.registry import register
 from safelight.types import LEAST_SCORE, Finding, Span
 
@@ -207,7 +208,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     from tokenizers.pre_tokenizers import Sequence as Both
     from tokenizers.pre_tokenizers import Split
 
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = Tokenizer.from_buffer(read_bytes(folder / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     apart = [Split(Regex(pattern), "isolated") for pattern in (r"[^\x00-\x7f]+", r"[a-z]{90}")]

@@ -17,7 +17,9 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+from safelight.errors import FilterError
 from safelight.filters.text.folding import TURNED, Folded
+from safelight.packaged_files import read_text
 from safelight.types import Span
 
 _SHORTEST, _LONGEST = 3, 24
@@ -253,13 +255,13 @@ def _common() -> dict[str, float]:
 
     The last ones are rare, and there because a slip would make a listed word of them: ogre, rapping.
     """
-    words = Path(__file__).with_name("words.txt").read_text("utf-8").split()
+    words = read_text(Path(__file__).with_name("words.txt"), FilterError).split()
     return {word: math.log(rank + 10) for rank, word in enumerate(words)}
 
 
 def rare_words() -> list[str]:
     """Other English words, of four letters or more, inflected forms included."""
-    lines = Path(__file__).with_name("rare_words.txt").read_text("utf-8").splitlines()
+    lines = read_text(Path(__file__).with_name("rare_words.txt"), FilterError).splitlines()
     return [line for line in lines if not line.startswith("#")]
 
 

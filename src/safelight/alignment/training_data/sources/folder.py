@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
 from math import ceil
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
+
+from pydantic import ConfigDict
 
 from safelight.alignment.training_data import captions
 from safelight.alignment.training_data.placed import placed
@@ -22,15 +26,27 @@ _BESIDE = (".txt", ".json")
 _TABLES = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.json", "captions.csv")
 # So many shards that nobody waits long for whoever has the last one, but none is longer than this.
 _SHARDS, _MOST = 100, 1024
+_TABLES_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A caption of a table, by its row and its hash: captions are personal, and stay where they are."""
+
+    table: str
+    row: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One sample: its picture's path, and where a table has it the caption, else the file that has it."""
+    """One sample: its picture's path, and where its caption is, in a table or in a file beside it."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     id: str
     picture: str | None
-    caption: str | None = None
+    told: Told | None = None
     beside: str | None = None
 
 
@@ -77,33 +93,50 @@ def _entries(storage: Storage, files: list[str]) -> list[Entry]:
         mine = told.get(path) or [None]
         for number, caption in enumerate(mine, 1):
             id_ = text(path) if number == 1 else f"{text(path)}#{number}"
-            entries.append(Entry(id_, path, caption, beside[0] if beside and caption is None else None))
+            entries.append(Entry(id_, path, caption, beside[0] if beside and not caption else None))
     alone = (
         [Entry(text(path), None) for path in sorted(rest)] if any(entry.beside for entry in entries) else []
     )
     return sorted((*entries, *alone), key=lambda entry: entry.id)
 
 
-def _told(storage: Storage, tables: Iterable[str]) -> Mapping[str, list[str | None]]:
+def _told(storage: Storage, tables: Iterable[str]) -> Mapping[str, list[Told | None]]:
     """Path -> the captions that tables have for it; a table's paths are from its own folder on."""
-    told: dict[str, list[str | None]] = {}
+    told: dict[str, list[Told | None]] = {}
     for table in tables:
         try:
-            with storage.opened(table) as file:
-                rows = list(captions.rows_of(posixpath.basename(table).lower(), file.read()))
+            rows = list(_rows(storage, table))
         except (OSError, captions.CaptionError) as error:
             raise RequestError(f"{storage.url}: {table} cannot be read: {first_line(error)}.") from error
-        for row in rows:
-            column = captions.column_of(row, captions.PATHS)
-            if column is None or not isinstance(row[column], str):
-                continue
-            path = _path(posixpath.dirname(table), row[column])
-            try:
-                caption = captions.of_row({k: v for k, v in row.items() if k != column})
-            except captions.CaptionError:
-                caption = None
-            told.setdefault(path, []).append(caption)
+        for number, (path, caption) in enumerate(rows):
+            if path is not None:
+                of = None if caption is None else Told(table, number, _sha256(caption))
+                told.setdefault(_path(posixpath.dirname(table), path), []).append(of)
     return told
+
+
+def _rows(storage: Storage, table: str) -> Iterator[tuple[str | None, str | None]]:
+    """Path and caption of each row, as far as it has them. Raises ``OSError`` and ``CaptionError``."""
+    with storage.opened(table) as file:
+        encoded = file.read()
+    for row in captions.rows_of(posixpath.basename(table).lower(), encoded):
+        column = captions.column_of(row, captions.PATHS)
+        try:
+            caption = captions.of_row({k: v for k, v in row.items() if k != column})
+        except captions.CaptionError:
+            caption = None
+        path = row[column] if column is not None else None
+        yield path if isinstance(path, str) else None, caption
+
+
+@lru_cache(_TABLES_AT_ONCE)
+def _captions_of(url: str, table: str) -> Sequence[str | None]:
+    """Those of all rows: the shards of a folder have one table after the other."""
+    return [caption for _, caption in _rows(Storage(url), table)]
+
+
+def _sha256(caption: str) -> str:
+    return sha256(caption.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _path(folder: str, told: str) -> str:
@@ -115,14 +148,16 @@ def _path(folder: str, told: str) -> str:
 
 
 def _sample(storage: Storage, entry: Entry) -> Sample:
+    caption = None
+
     def unread(why: str) -> Sample:
-        return Sample(entry.id, entry.id, None, entry.caption, why)
+        return Sample(entry.id, entry.id, None, caption, why)
 
     if entry.picture is None:
         return unread("there is no picture for this caption.")
     try:
-        picture = storage.read(below("", entry.picture))
         caption = _caption(storage, entry)
+        picture = storage.read(below("", entry.picture))
     except OSError as error:
         return unread(f"it cannot be read: {error.strerror or first_line(error)}.")
     except captions.CaptionError as error:
@@ -141,13 +176,21 @@ def copy_folder(shards: Iterable[tuple[FolderShard, Set[str]]], folder: Path) ->
                     continue
                 for path in filter(None, (entry.picture or entry.id, entry.beside)):
                     _copy(storage, path, folder)
-                if entry.caption is None or entry.picture is None:
+                caption = _told_caption(storage, entry)
+                if caption is None or entry.picture is None:
                     continue
                 if table is None:
                     part = stack.enter_context(placed(folder, _TABLES[0]))
                     table = stack.enter_context(part.open("w", encoding="utf-8"))
-                row = {"file_name": text(entry.picture), "text": entry.caption}
+                row = {"file_name": text(entry.picture), "text": caption}
                 table.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _told_caption(storage: Storage, entry: Entry) -> str | None:
+    """That of a table, if it is still there."""
+    with suppress(OSError, captions.CaptionError):
+        return _caption(storage, entry) if entry.told else None
+    return None
 
 
 class _UnreadableError(Exception):
@@ -177,7 +220,13 @@ def _chunks(storage: Storage, path: str) -> Iterator[bytes]:
 
 
 def _caption(storage: Storage, entry: Entry) -> str | None:
+    if entry.told:
+        every = _captions_of(storage.url, entry.told.table)
+        caption = every[entry.told.row] if entry.told.row < len(every) else None
+        if caption is None or _sha256(caption) != entry.told.sha256:
+            raise captions.CaptionError("its caption has changed since the data was listed.")
+        return caption
     if entry.beside is None:
-        return entry.caption
+        return None
     read = captions.from_text if entry.beside.endswith(".txt") else captions.from_json
     return read(storage.read(entry.beside))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from safelight.alignment.training_data import captions
-from safelight.alignment.training_data.placed import placed
+from safelight.alignment.training_data.placed import leads_out, placed
 from safelight.alignment.training_data.sample import Sample
 from safelight.alignment.training_data.storage import Storage, read_picture, text
 from safelight.errors import first_line
@@ -23,6 +23,8 @@ from safelight.pictures import SUFFIXES
 # What reading a broken tar file raises.
 _DAMAGE = (OSError, tarfile.TarError, EOFError, ValueError)
 _CAPTIONS = (".txt", ".caption", ".text", ".json")
+# What a tar file can say without extensions.
+_LATEST = 8**11
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,12 @@ class _Group:
     key: str
     again: bool
     files: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def problem(self) -> str | None:
+        if any(leads_out(f"{self.key}.{extension}") for extension in self.files):
+            return "its name leads out of the folder that it would be unpacked into."
+        return "another sample of this tar file has the same name." if self.again else None
 
 
 @dataclass(frozen=True)
@@ -95,8 +103,8 @@ def _sample(group: _Group) -> Sample:
     def unread(why: str) -> Sample:
         return Sample(group.id, group.key, None, None, why)
 
-    if group.again:
-        return unread("another sample of this tar file has the same name.")
+    if group.problem:
+        return unread(group.problem)
     shortest = sorted(group.files, key=lambda extension: extension.count("."))
     picture = next((group.files[each] for each in shortest if _suffix(each) in SUFFIXES), None)
     try:
@@ -109,17 +117,29 @@ def _sample(group: _Group) -> Sample:
 
 
 def copy_tars(shards: Iterable[tuple[TarShard, Set[str]]], folder: Path) -> None:
-    """All files of these samples as they are, in tar files that are not compressed as a whole."""
+    """All files of these samples, in tar files that are not compressed as a whole.
+
+    Contents, names and times are as they were; but for rights to read, write and run, what else a tar file
+    can say of its files is left out, and so are files that would be unpacked elsewhere.
+    """
     for shard, ids in shards:
         with ExitStack() as stack:
             archive: tarfile.TarFile | None = None
             for member, content in _until_damaged(shard):
-                if member.id not in ids:
+                if member.id not in ids or leads_out(member.about.name):
                     continue
                 if archive is None:
                     part = stack.enter_context(placed(folder, _uncompressed(shard.path)))
                     archive = stack.enter_context(tarfile.open(part, "w", errors="surrogateescape"))
-                archive.addfile(member.about, BytesIO(content))
+                archive.addfile(_plain(member.about, len(content)), BytesIO(content))
+
+
+def _plain(about: tarfile.TarInfo, size: int) -> tarfile.TarInfo:
+    """Without owner, extended attributes and the bits that have a program run as somebody else."""
+    plain = tarfile.TarInfo(about.name)
+    plain.size, plain.mode = size, about.mode & 0o777
+    plain.mtime = about.mtime if 0 <= about.mtime < _LATEST else 0
+    return plain
 
 
 def _until_damaged(shard: TarShard) -> Iterator[tuple[_Member, bytes]]:
