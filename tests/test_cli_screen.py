@@ -212,8 +212,8 @@ def test_pictures_come_from_files_and_folders_in_order(tmp_path: Path) -> None:
     names = [Path(record["path"]).name for record in records if "path" in record]
     assert names == ["a.JPG", "b.png", "d.png", "c.webp", "b.png"]
     assert records[4]["item"] == 2
-    assert "1 files in" in done.stderr
-    assert "notes.md first" in done.stderr
+    assert "not screened, as not an image" in done.stderr
+    assert done.stderr.endswith("notes.md.\n")
     assert records[2]["action"] == "block"
     assert "cannot be read as a picture" in records[2]["error"]
     assert done.exit_code == 2

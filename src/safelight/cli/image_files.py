@@ -67,13 +67,15 @@ def items_in(folder: Path) -> list[Item]:
     items: dict[Path, Item] = {}
     others = _add_folder(folder, items)
     if not items:
-        there = f", but {len(others)} other files" if others else ""
+        there = f", but {others[0]}{_and_more(others)}" if others else ""
         raise RequestError(f"{folder} has no images in it{there}; give a folder that has some.")
     if others:
-        terminal.note(
-            f"{len(others)} files in {folder} are not images and are not screened, {others[0]} first."
-        )
+        terminal.note(f"{folder}: not screened, as not an image: {others[0]}{_and_more(others)}.")
     return [items[path] for path in sorted(items)]
+
+
+def _and_more(paths: list[Path]) -> str:
+    return f" and {len(paths) - 1} more" if len(paths) > 1 else ""
 
 
 def items_matching(pattern: str) -> list[Item]:

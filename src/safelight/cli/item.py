@@ -24,8 +24,9 @@ class Item:
 
     @property
     def name(self) -> str:
-        """What people know it by."""
-        return str(self.value) if self.kind == "prompt" else " ".join(map(str, self.key.values()))
+        """What people know it by; what would act on a terminal is escaped."""
+        name = str(self.value) if self.kind == "prompt" else " ".join(map(str, self.key.values()))
+        return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -62,17 +63,21 @@ class Ledger:
 
     def add(self, record: Mapping[str, Any]) -> None:
         with self._reported():
-            self._file.write(json.dumps(record, default=str).encode() + b"\n")
-            self._file.flush()
+            self._write(json.dumps(record, default=str).encode() + b"\n")
         self.actions[Action(record["action"])] += 1
         self.errors += "error" in record
         self.done += 1
 
-    def _open(self, policy: str) -> BinaryIO:
+    def _write(self, line: bytes) -> None:
+        """Unbuffered: what a full disk did not take would fail again when the file is closed."""
+        while line:
+            line = line[self._file.write(line) :]
+
+    def _open(self, policy: str) -> FileIO:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._path.exists():
             self._keep(policy)
-        return os.fdopen(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
+        return FileIO(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
 
     def _keep(self, policy: str) -> None:
         """Leaves in the file what goes on being true."""

@@ -76,7 +76,7 @@ def _file_digest(path: Path) -> str | None:
         if not stat.S_ISREG(about.st_mode) or about.st_size > _LARGEST_IMAGE:
             return None
         return sha256(path.read_bytes()).hexdigest()
-    except OSError:
+    except (OSError, ValueError):  # a path in JSONL may be anything
         return None
 
 

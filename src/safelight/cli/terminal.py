@@ -184,7 +184,7 @@ def _spoken(doing: str, total: int | None) -> Callable[[int], None]:
 
     def tell(done: int) -> None:
         nonlocal told
-        if time.monotonic() - told >= _SILENCE_S:
+        if done != total and time.monotonic() - told >= _SILENCE_S:
             told = time.monotonic()
             note(f"{doing}: {done}" if total is None else f"{doing}: {done} of {total}")
 
