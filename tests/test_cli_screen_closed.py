@@ -5,10 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -20,8 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-import safelight
-from safelight.cli import app, terminal
+from safelight.cli import app
 from safelight.cli.item import Item
 from safelight.cli.items import read_items
 from safelight.errors import RequestError
@@ -397,111 +393,3 @@ def test_an_image_that_changed_is_screened_again(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["others"] == 1
     hashes = [json.loads(line)["image_sha256"] for line in out.read_text().splitlines()]
     assert len(set(hashes)) == 2
-
-
-# Where the lines go
-
-
-def test_an_output_that_is_no_file_or_an_input_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("a gun\n")
-    assert "is one of the items" in _screen(str(tmp_path / "a.txt"), "--out", str(tmp_path / "a.txt")).stderr
-    assert (tmp_path / "a.txt").read_text() == "a gun\n"
-    for out in ("/dev/full", str(tmp_path), str(tmp_path / "a.txt" / "out.jsonl")):
-        done = _screen("a gun", "--out", out)
-        assert done.exit_code == 2
-        assert "give another --out" in done.stderr
-        assert done.stdout == ""
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt"]
-
-
-def test_a_disk_that_is_full_exits_with_2(tmp_path: Path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
-    try:
-        done = _screen("a dog", "a gun", "--out", str(tmp_path / "out.jsonl"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert done.exit_code == 2
-    assert "cannot be written" in done.stderr
-    assert _screen("a dog", "a gun", "--out", str(tmp_path / "out.jsonl")).exit_code == 0
-
-
-def test_a_run_that_is_stopped_does_not_exit_with_0(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    out = tmp_path / "out.jsonl"
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("safelight.cli.ledger.Ledger.add", stop)
-    assert _screen("a dog", "--out", str(out)).exit_code not in (0, 3)
-    monkeypatch.setattr(terminal, "print_json", stop)
-    assert _screen("a dog").exit_code not in (0, 3)
-
-
-def _program(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """The real program, in a shell."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(safelight.__file__).parents[1])}
-    own = f"{sys.executable} -m safelight screen --policy storybook"
-    script = f"set -o pipefail; {command.replace('SCREEN', own)}"
-    return subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, check=False, cwd=folder, env=environment
-    )
-
-
-def test_an_output_that_is_closed_or_full_exits_with_2(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("a dog\n" * 1000)
-    closed = _program("SCREEN a.txt | head -1", tmp_path)
-    assert closed.returncode == 2
-    assert (
-        closed.stderr == "Error: standard output cannot be written: Broken pipe; not everything was said.\n"
-    )
-    full = _program("SCREEN 'a dog' > /dev/full", tmp_path)
-    assert full.returncode == 2
-    assert full.stderr.startswith("Error: standard output cannot be written: No space left")
-
-
-def test_the_program_says_nothing_but_its_results(tmp_path: Path) -> None:
-    _image(tmp_path / "a.png")
-    done = _program("printf 'a gun' | SCREEN - a.png --fail-on block", tmp_path)
-    assert (done.returncode, done.stderr) == (3, "")
-    assert [json.loads(line)["action"] for line in done.stdout.splitlines()] == ["block", "allow"]
-    closed = _program("SCREEN - <&-", tmp_path)
-    assert closed.returncode == 2
-    assert "nothing to screen in standard input" in closed.stderr
-
-
-# Progress
-
-
-def test_totals_are_known_before_anything_is_screened(tmp_path: Path) -> None:
-    from pyarrow import parquet, table
-
-    (tmp_path / "a.txt").write_text("a dog\n\na cat")
-    (tmp_path / "a.jsonl").write_text('{"prompt": "a dog"}\n{oops\n')
-    (tmp_path / "a.csv").write_text('prompt\n"a dog\nand a cat"\n\na bird\n')
-    parquet.write_table(table({"prompt": ["a dog"] * 7}), tmp_path / "a.parquet")
-    files = [str(path) for path in sorted(tmp_path.iterdir())]
-    items = read_items([*files, "a dog"], io.BytesIO())
-    assert [source.total for source in items.sources] == [2, 2, 7, 2, 1]
-    assert items.total == len(list(items)) == 14
-    assert read_items(["-", *files], io.BytesIO(b"a dog")).total is None
-
-
-def test_progress_is_a_bar_with_totals_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    done = _screen("a dog", "a cat")
-    assert "2/2" in done.stderr
-    assert "━" in done.stderr
-
-
-def test_progress_is_lines_elsewhere_and_only_if_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _screen("a dog", "a cat").stderr == ""
-    monkeypatch.setattr(terminal, "_SILENCE_S", 0.0)
-    done = _screen("a dog", "a cat", "a bird")
-    assert done.stderr == "Screening: 1 of 3\nScreening: 2 of 3\n"
-    assert len(_records(done)) == 3
-    assert _screen("-", stdin="a dog\na cat").stderr == "Screening: 1\nScreening: 2\n"
-
-
-def test_names_do_not_act_on_terminals() -> None:
-    assert Item("prompt", {"item": 1}, "é \x1b[2J\ud800").name == "é \\x1b[2J\\ud800"

@@ -48,21 +48,19 @@ def screen(
 
     An item that names a folder stands for the images in it, an image file for itself, a pattern for the
     image files that match, a .jsonl file for its {"id", "prompt"} lines, a .csv or .parquet file for a
-    column of prompts, any other file for the prompts on its lines. "-" is the prompts on the lines of
-    standard input. Everything else is a prompt. What looks like a path and is not there is an error: say
-    --stage prompt if it is a prompt. Without items, JSONL is read from standard input: the way to screen
-    what other people wrote.
+    column of prompts, any other file for the prompts on its lines, and "-" for those on the lines of
+    standard input. Everything else is a prompt. What looks like a path and is not there is an error, unless
+    --stage prompt says that it is a prompt. Without items, JSONL is read from standard input: the way to
+    screen what other people wrote.
 
     With --stage image the lines of JSONL are {"id", "path"}. With --stage pair, where a prompt and its
     image are judged together, they are {"id", "prompt", "path"}. Paths start at the file's folder.
 
     Prints one JSON object a line, in the order of the input; a table on a terminal, unless --json is given.
-    A line without an id is named by its file and line, a prompt of the command by its number as "item".
     The lines name prompts by their hash only, unless --explain asks for the words that were found.
 
     Exits with 0 if everything was screened, whatever the verdicts; with 2 if anything could not be read or
-    screened: its line has the reason under "error"; with 3 if --fail-on names an action and the policy said
-    that or something severer of anything. With 2 nothing can be said of 3.
+    screened, and its line has the reason under "error"; else with 3 if the policy said what --fail-on is.
 
     \b
     Examples:
@@ -70,11 +68,9 @@ def screen(
       safelight screen prompts.txt images/ --fail-on block --json > verdicts.jsonl
       safelight screen "images/**/*.png" --out verdicts.jsonl
       safelight screen --stage prompt users.csv --column text --explain
-      printf 'a gun\na dog\n' | safelight screen --policy storybook -
       echo '{"id": 1, "prompt": "a gun"}' | safelight screen --policy storybook
     """
     from safelight.cli.items import read_items
-    from safelight.cli.record import screened
     from safelight.guard import Guard
 
     guard = Guard.from_policy(policy)
@@ -82,12 +78,7 @@ def screen(
     if out:
         code = _keep(guard, items, out, explain, fail_on, as_json)
     else:
-        tally = _Tally(screened(guard, items))
-        if terminal.is_terminal() and not as_json:
-            _show_table(tally, items.total)
-        else:
-            _show_lines(tally, items.total, explain)
-        code = exit_code(tally.failed, tally.actions, fail_on)
+        code = _show(guard, items, explain, fail_on, as_json)
     if code:
         raise typer.Exit(code)
 
@@ -137,6 +128,17 @@ def _keep(guard: Guard, items: Items, out: Path, explain: bool, fail_on: Thresho
         counts = ", ".join(f"{action} {count}" for action, count in sorted(ledger.actions.items()))
         terminal.print_line(f"{out}: {counts}")
     return exit_code(ledger.errors > 0, ledger.actions, fail_on)
+
+
+def _show(guard: Guard, items: Items, explain: bool, fail_on: Threshold, as_json: bool) -> int:
+    from safelight.cli.record import screened
+
+    tally = _Tally(screened(guard, items))
+    if terminal.is_terminal() and not as_json:
+        _show_table(tally, items.total)
+    else:
+        _show_lines(tally, items.total, explain)
+    return exit_code(tally.failed, tally.actions, fail_on)
 
 
 def _check_apart(items: Items, out: Path) -> None:
