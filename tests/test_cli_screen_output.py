@@ -82,6 +82,11 @@ def _program(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def _said(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """On standard error, without the progress of a slow machine."""
+    return [line for line in done.stderr.splitlines() if not line.startswith("Screening: ")]
+
+
 def test_an_output_that_is_closed_or_full_exits_with_2(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a dog\n" * 1000)
     closed = _program("SCREEN a.txt | head -1", tmp_path)
@@ -91,13 +96,13 @@ def test_an_output_that_is_closed_or_full_exits_with_2(tmp_path: Path) -> None:
     )
     full = _program("SCREEN 'a dog' > /dev/full", tmp_path)
     assert full.returncode == 2
-    assert full.stderr.startswith("Error: standard output cannot be written: No space left")
+    assert "standard output cannot be written: No space left" in full.stderr
 
 
 def test_the_program_says_nothing_but_its_results(tmp_path: Path) -> None:
     _image(tmp_path / "a.png")
     done = _program("printf 'a gun' | SCREEN - a.png --fail-on block", tmp_path)
-    assert (done.returncode, done.stderr) == (3, "")
+    assert (done.returncode, _said(done)) == (3, [])
     assert [json.loads(line)["action"] for line in done.stdout.splitlines()] == ["block", "allow"]
     closed = _program("SCREEN - <&-", tmp_path)
     assert closed.returncode == 2
@@ -105,7 +110,7 @@ def test_the_program_says_nothing_but_its_results(tmp_path: Path) -> None:
 
 
 def test_warnings_of_libraries_are_for_those_who_ask_for_them(tmp_path: Path) -> None:
-    code = "from safelight.cli.pipeline import hush; hush(); import warnings; warnings.warn('old', FutureWarning)"
+    code = "from safelight.cli.pipeline import hush; import warnings; hush(); warnings.warn('old')"
     assert _program(f'{sys.executable} -c "{code}"', tmp_path).stderr == ""
     assert "old" in _program(f'{sys.executable} -W default -c "{code}"', tmp_path).stderr
 
@@ -141,6 +146,7 @@ def test_progress_is_a_bar_with_totals_on_a_terminal(monkeypatch: pytest.MonkeyP
 
 
 def test_progress_is_lines_elsewhere_and_only_if_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "_SILENCE_S", float("inf"))
     assert _screen("a dog", "a cat").stderr == ""
     monkeypatch.setattr(terminal, "_SILENCE_S", 0.0)
     done = _screen("a dog", "a cat", "a bird")

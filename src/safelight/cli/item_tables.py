@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ def read_csv(path: Path, column: str) -> Iterator[Item]:
     csv.field_size_limit(_LONGEST_CELL)
     with path.open("rb") as file:
         text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
-        rows = filter(None, csv.reader(text, strict=True))
+        # A longer line comes in pieces, which are not taken for rows without an error, and never whole.
+        lines = iter(partial(text.readline, 2 * _LONGEST_CELL), "")
+        rows = filter(None, csv.reader(lines, strict=True))
         names = _csv_header(path, rows, column)
         number = 0
         while True:

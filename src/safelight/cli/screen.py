@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
@@ -143,8 +143,9 @@ def _show(guard: Guard, items: Items, explain: bool, fail_on: Threshold, as_json
 
 def _check_apart(items: Items, out: Path) -> None:
     for source in items.sources:
-        if out.exists() and os.path.exists(source.name) and out.samefile(source.name):  # noqa: PTH110
-            raise RequestError(f"{out} is one of the items; give another --out.")
+        with suppress(OSError, ValueError):  # most sources are no files
+            if out.samefile(source.name):
+                raise RequestError(f"{out} is one of the items; give another --out.")
 
 
 def _show_lines(records: Iterable[Record], total: int | None, explain: bool) -> None:
