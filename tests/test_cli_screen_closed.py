@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -290,6 +292,21 @@ def test_every_line_with_something_on_it_is_an_item(lines: list[bytes], end: byt
     except RequestError:
         found = 0
     assert found == len(full)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.sampled_from([".txt", ".csv", ".jsonl", ".parquet", ".png", ".json", ""]),
+    st.lists(
+        st.sampled_from([b"prompt", b"a gun", b'"', b",", b"\n", b"\0", b"\xff", b"{", b"}", b":", BOM])
+    ),
+)
+def test_a_file_of_anything_has_items_or_is_an_error(suffix: str, pieces: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"file{suffix}")
+        path.write_bytes(b"".join(pieces))
+        with contextlib.suppress(RequestError):
+            assert _read(path)
 
 
 # Folders

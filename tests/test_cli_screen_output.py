@@ -97,6 +97,9 @@ def test_an_output_that_is_closed_or_full_exits_with_2(tmp_path: Path) -> None:
     full = _program("SCREEN 'a dog' > /dev/full", tmp_path)
     assert full.returncode == 2
     assert "standard output cannot be written: No space left" in full.stderr
+    none = _program("SCREEN 'a dog' >&-", tmp_path)
+    assert none.returncode == 2
+    assert "standard output is closed" in none.stderr
 
 
 def test_the_program_says_nothing_but_its_results(tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 @contextmanager
 def _written() -> Iterator[None]:
     """Raises ``RequestError`` if standard output is closed or full."""
+    if sys.stdout is None:
+        raise RequestError("standard output is closed, so nothing can be said.")
     try:
         yield
     except OSError as error:
