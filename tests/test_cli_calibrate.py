@@ -144,7 +144,9 @@ def test_bad_files_are_named(policy: Path, benign: Path, tmp_path: Path) -> None
     assert "there is no file" in _calibrate("--policy", policy, "--benign", tmp_path / "none.txt").stderr
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"prompt": "a dog"}\n{oops\n')
-    assert "no prompt at 2" in " ".join(_calibrate("--policy", policy, "--benign", broken).stderr.split())
+    assert "broken.jsonl 2; correct it" in " ".join(
+        _calibrate("--policy", policy, "--benign", broken).stderr.split()
+    )
 
 
 def test_milder_thresholds_stay_milder(policy: Path) -> None:

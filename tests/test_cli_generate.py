@@ -55,6 +55,28 @@ def test_a_blocked_request_exits_with_3_and_says_why(generate: Callable[..., Res
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
+def test_what_makes_it_fail_can_be_chosen(generate: Callable[..., Result]) -> None:
+    arguments = ("a dog", "a man with a gun", "--without-image-filter")
+    assert generate(*arguments, "--fail-on", "never").exit_code == 0
+    assert generate(*arguments, "--fail-on", "review", "--json").exit_code == 3
+    assert generate("a dog", "--fail-on", "review", "--without-image-filter").exit_code == 0
+
+
+def test_a_filter_that_fails_is_no_verdict_and_exits_with_2(
+    generate: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from safelight.filters.text.lexicon import Lexicon
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Lexicon, "find", fail)
+    done = generate("a dog", "--without-image-filter", "--fail-on", "never")
+    assert done.exit_code == 2
+    assert "broken" in done.stdout
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 SOLDIER = ["generate", "a soldier on the street", "--seed", "3", "--json"]
 
 

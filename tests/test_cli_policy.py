@@ -176,7 +176,7 @@ def test_two_policies_are_compared_on_what_was_found_before(tmp_path: Path) -> N
     assert "Of 3 items 2 change: 1 from block to review, 1 from allow to review." in done.stdout
     said = json.loads(_policy("diff", "storybook", milder, "--on", records, "--json").stdout)
     assert (said["judged"], said["skipped"], said["b"]) == (3, 0, "milder 1 (storybook 2026.7)")
-    assert [(change["id"], change["from"], change["to"]) for change in said["changes"]] == [
+    assert [(change["item"], change["from"], change["to"]) for change in said["changes"]] == [
         (1, "block", "review"),
         (3, "allow", "review"),
     ]

@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -35,10 +34,10 @@ def test_prompts_are_judged_in_order() -> None:
     done = _screen("a dog", "a gun", "--json")
     assert done.exit_code == 0
     first, second = _records(done)
-    assert list(first) == ["id", "prompt_sha256", *KEYS]
+    assert list(first) == ["item", "prompt_sha256", *KEYS]
     assert first["prompt_sha256"] == hashlib.sha256(b"a dog").hexdigest()
-    assert (first["id"], first["action"], first["score"]) == (1, "allow", 0.0)
-    assert (second["id"], second["action"], second["score"]) == (2, "block", 1.0)
+    assert (first["item"], first["action"], first["score"]) == (1, "allow", 0.0)
+    assert (second["item"], second["action"], second["score"]) == (2, "block", 1.0)
     assert second["categories"]["weapons"]["labels"] == ["gun"]
     assert second["findings"] == [{"label": "gun", "score": 1.0, "filter": "lexicon", "evidence": None}]
     assert second["policy"].startswith("storybook ")
@@ -58,7 +57,9 @@ def test_tables_are_read_by_column(tmp_path: Path) -> None:
     parquet.write_table(table({"text": ["a dog", "a gun", None]}), tmp_path / "users.parquet")
     done = _screen(str(tmp_path / "users.csv"), str(tmp_path / "users.parquet"), "--column", "text", "--json")
     records = _records(done)
-    assert [record["id"] for record in records] == ["a", "b", "c", "d", "e", 1, 2, 3]
+    assert [record.get("id") for record in records] == ["a", "b", None, "d", "e", None, None, None]
+    assert [record.get("row") for record in records] == [None, None, 3, None, None, 1, 2, 3]
+    assert [Path(record["file"]).suffix for record in records] == [".csv"] * 5 + [".parquet"] * 3
     judged = [record["action"] for record in records]
     assert judged == ["allow", "block", "block", "block", "block", "allow", "block", "block"]
     assert [("error" in record) for record in records] == [
@@ -121,33 +122,40 @@ def test_the_stage_decides_what_an_item_is(tmp_path: Path, monkeypatch: pytest.M
     Image.new("RGB", (64, 64), "white").save(tmp_path / "gun" / "a.png")
     assert _records(_screen("gun"))[0]["path"] == str(Path("gun") / "a.png")
     assert _records(_screen("gun", "--stage", "prompt"))[0]["action"] == "block"
+    assert _records(_screen("nothere/", "--stage", "prompt"))[0]["action"] == "allow"
+    assert "there is no file nothere.csv" in _complaint("nothere.csv", "--stage", "prompt")
     assert "there is no file a dog" in _complaint("a dog", "--stage", "image")
     assert _records(_screen("--stage", "image", stdin='{"path": "gun/a.png"}'))[0]["action"] == "allow"
     (tmp_path / "list.tsv").write_text("a gun\na dog\n")
     said = _records(_screen("list.tsv", "--stage", "prompt"))
     assert [record["action"] for record in said] == ["block", "allow"]
-    assert "is a picture" in _complaint(str(tmp_path / "gun" / "a.png"), "--stage", "prompt")
+    assert "is an image" in _complaint(str(tmp_path / "gun" / "a.png"), "--stage", "prompt")
 
 
 def test_a_million_lines_would_fit_into_memory() -> None:
-    read = 0
+    class Endless(io.BytesIO):
+        lines = 0
 
-    def lines() -> Iterator[bytes]:
-        nonlocal read
-        while True:
-            read += 1
-            yield b'{"prompt": "a dog"}\n'
+        def readline(self, size: int | None = -1, /) -> bytes:
+            self.lines += 1
+            return b'{"prompt": "a dog"}\n'
 
-    records = screened(Guard.from_policy("storybook"), read_items([], lines()))  # type: ignore[arg-type]
+    file = Endless()
+    records = screened(Guard.from_policy("storybook"), read_items([], file))
     assert len(list(islice(records, 1000))) == 1000
-    assert read < 2000
+    assert file.lines < 2000
 
 
-def test_without_json_a_block_exits_with_3() -> None:
-    assert _screen("a dog").exit_code == 0
-    done = _screen("a dog", "a gun")
-    assert done.exit_code == 3
+@pytest.mark.parametrize("json_too", [[], ["--json"]])
+def test_what_was_screened_exits_with_0_unless_asked_to_fail(json_too: list[str]) -> None:
+    done = _screen("a dog", "a gun", *json_too)
+    assert done.exit_code == 0
     assert [record["action"] for record in _records(done)] == ["allow", "block"]
+    assert _screen("a dog", "a gun", "--fail-on", "never", *json_too).exit_code == 0
+    assert _screen("a dog", "a gun", "--fail-on", "block", *json_too).exit_code == 3
+    assert _screen("a dog", "a gun", "--fail-on", "review", *json_too).exit_code == 3
+    assert _screen("a dog", "--fail-on", "review", *json_too).exit_code == 0
+    assert _screen("a gun", "a\x07dog", "--fail-on", "block", *json_too).exit_code == 2
 
 
 def test_jsonl_keeps_its_ids_and_a_bad_line_does_not_stop_the_rest() -> None:
@@ -164,7 +172,9 @@ def test_jsonl_keeps_its_ids_and_a_bad_line_does_not_stop_the_rest() -> None:
     done = _screen("--json", stdin="\n".join(lines))
     assert done.exit_code == 2
     records = _records(done)
-    assert [record["id"] for record in records] == ["x", 2, 4, 5, 6, 7, None]
+    assert [record.get("id") for record in records] == ["x", None, None, 9, None, None, None]
+    assert [record.get("line") for record in records] == [None, 2, 4, None, 6, 7, 8]
+    assert {record["file"] for record in records} == {"-"}
     assert [record["action"] for record in records] == ["block"] * 2 + ["allow"] + ["block"] * 3 + ["allow"]
     assert records[1]["error"] == "line 2 is not valid JSON."
     assert records[3]["error"] == 'line 5 is not an object with a "prompt".'
@@ -175,7 +185,7 @@ def test_jsonl_keeps_its_ids_and_a_bad_line_does_not_stop_the_rest() -> None:
 @pytest.mark.parametrize("prompt", ["", "a\x07gun", 3, None, "\ud800", "a dog " * 20_000])
 def test_a_prompt_that_cannot_be_drawn_is_a_block_with_its_reason(prompt: object) -> None:
     done = _screen("--json", stdin=json.dumps({"id": 1, "prompt": prompt}))
-    assert done.exit_code == 0
+    assert done.exit_code == 2
     (record,) = _records(done)
     assert record["action"] == "block"
     assert "prompt" in record["error"]
@@ -184,7 +194,7 @@ def test_a_prompt_that_cannot_be_drawn_is_a_block_with_its_reason(prompt: object
 def test_bytes_that_are_no_text_are_reported(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_bytes(b"a gun\n\xff\xfe\n\na dog\n")
     records = _records(_screen(str(tmp_path / "prompts.txt")))
-    assert [record["id"].rpartition(":")[2] for record in records] == ["1", "2", "4"]
+    assert [record["line"] for record in records] == [1, 2, 4]
     assert [record["action"] for record in records] == ["block", "block", "allow"]
     assert records[1]["error"] == "line 2 is not UTF-8 text."
     assert _records(_screen(stdin=b"\xff\n"))[0]["error"] == "line 1 is not valid JSON."
@@ -201,7 +211,9 @@ def test_pictures_come_from_files_and_folders_in_order(tmp_path: Path) -> None:
     records = _records(done)
     names = [Path(record["path"]).name for record in records if "path" in record]
     assert names == ["a.JPG", "b.png", "d.png", "c.webp", "b.png"]
-    assert records[4]["id"] == 2
+    assert records[4]["item"] == 2
+    assert "not screened, as not an image" in done.stderr
+    assert done.stderr.endswith("notes.md.\n")
     assert records[2]["action"] == "block"
     assert "cannot be read as a picture" in records[2]["error"]
     assert done.exit_code == 2
@@ -220,7 +232,7 @@ def test_patterns_stand_for_the_files_that_match(tmp_path: Path) -> None:
     assert [Path(path).name for path in paths] == ["a.png", "b.png", "c.png"]
     assert _records(_screen(f"{tmp_path}/deep/*", "--stage", "image"))[1]["path"].endswith("d.jpg")
     assert "no file matches" in _complaint(f"{tmp_path}/*.gif")
-    assert _records(_screen("what is this? *smiles*"))[0]["id"] == 1
+    assert _records(_screen("what is this? *smiles*"))[0]["item"] == 1
 
 
 def test_folders_that_loop_or_cannot_be_read_are_told(
@@ -292,7 +304,7 @@ def test_pairs_are_judged_together(tmp_path: Path) -> None:
     assert records[2]["error"] == 'line 3 is not an object with a "prompt" and a "path".'
     assert done.exit_code == 2
     assert 'give JSONL with a "prompt" and a "path"' in _complaint("a dog", "--stage", "pair")
-    assert "is a picture" in _complaint(str(tmp_path / "a.png"), "--stage", "pair")
+    assert "is an image" in _complaint(str(tmp_path / "a.png"), "--stage", "pair")
 
 
 def test_the_worst_frame_counts(tmp_path: Path) -> None:
@@ -312,7 +324,8 @@ def test_the_worst_frame_counts(tmp_path: Path) -> None:
 def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "verdicts.jsonl"
     (tmp_path / "prompts.txt").write_text("a gun\na dog\na cat\n")
-    assert _screen(str(tmp_path / "prompts.txt"), "--out", str(out)).exit_code == 3
+    assert _screen(str(tmp_path / "prompts.txt"), "--out", str(out)).exit_code == 0
+    assert out.stat().st_mode & 0o777 == 0o600
     whole = out.read_bytes()
     first, second, _ = whole.splitlines(keepends=True)
     out.write_bytes(first + second[:20])
@@ -322,7 +335,7 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
     assert [record["action"] for record in again] == ["block", "allow", "allow"]
     assert out.read_bytes().startswith(first)
     kept = out.read_bytes()
-    done = _screen(str(tmp_path / "prompts.txt"), "--out", str(out))
+    done = _screen(str(tmp_path / "prompts.txt"), "--out", str(out), "--fail-on", "block")
     assert done.stdout.endswith("allow 2, block 1\n")
     assert done.exit_code == 3  # by an earlier run, but in the file
     assert out.read_bytes() == kept
@@ -340,6 +353,8 @@ def test_what_looks_the_same_is_judged_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "a bomb"}))  # another prompt under a known number
     replaced = _screen(files[0], "--out", str(tmp_path / "out.jsonl"), "--json")
     assert json.loads(replaced.stdout)["actions"] == {"allow": 70, "block": 71}
+    assert json.loads(replaced.stdout)["others"] == 140
+    assert "140 records of earlier runs" in replaced.stderr
 
 
 def test_what_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
@@ -385,7 +400,7 @@ def test_a_filter_that_fails_blocks_and_exits_with_2(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize("prompt", ["x" * 5000, "a\0b", "a dog.png in the park", "/"])
 def test_odd_prompts_are_not_taken_for_files(prompt: str, tmp_path: Path) -> None:
     done = _screen(prompt if prompt != "/" else "a/b c")
-    assert _records(done)[0]["id"] == 1
+    assert _records(done)[0]["item"] == 1
 
 
 @pytest.mark.parametrize(
@@ -400,7 +415,7 @@ def test_a_file_that_is_not_there_is_named(argument: str, sentence: str) -> None
 def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
     done = _screen(str(tmp_path))
     assert done.exit_code == 2
-    assert "has no pictures" in done.stderr
+    assert "has no images" in done.stderr
 
 
 def test_an_unknown_policy_names_the_closest() -> None:
@@ -409,15 +424,11 @@ def test_an_unknown_policy_names_the_closest() -> None:
     assert 'there is general, storybook; did you mean "general"?' in done.stderr
 
 
-def test_nothing_in_is_nothing_out() -> None:
-    assert (_screen(stdin="").exit_code, _screen(stdin="").stdout) == (0, "")
-
-
 def test_on_a_terminal_there_is_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
     done = _screen("a gun", "a dog")
-    assert done.exit_code == 3
+    assert done.exit_code == 0
     assert "weapons 1.00, from 0.80 (gun)" in done.stdout
     assert "{" not in done.stdout
     assert _records(_screen("a gun", "--json"))[0]["action"] == "block"

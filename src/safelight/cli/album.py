@@ -36,7 +36,9 @@ class Album:
         try:
             picture.save(path)
         except OSError as error:
-            raise RequestError(f"{path} cannot be written: {error.strerror}; give another --out.") from error
+            raise RequestError(
+                f"{path} cannot be written: {error.strerror or error}; give another --out."
+            ) from error
         return path
 
 

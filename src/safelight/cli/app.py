@@ -15,14 +15,14 @@ from safelight.cli.calibrate import calibrate
 from safelight.cli.clean import clean
 from safelight.cli.demo import demo
 from safelight.cli.evaluate import evaluate
+from safelight.cli.exit_codes import WRONG
 from safelight.cli.generate import generate
 from safelight.cli.hash import hash_pictures
+from safelight.cli.pipeline import hush
 from safelight.cli.policy import policy
 from safelight.cli.screen import screen
 from safelight.cli.train import train
 from safelight.errors import SafelightError
-
-WRONG = 2
 
 
 class _Commands(TyperGroup):
@@ -44,7 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 2 something is wrong with what was asked, 3 blocked by the policy.",
+    epilog="Exit codes: 0 done; 2 something is wrong or was not done; 3 the policy says what --fail-on is.",
 )
 app.command()(generate)
 app.command()(screen)
@@ -82,4 +82,5 @@ def about(
 
 
 def main() -> None:
+    hush()
     app(prog_name="safelight")

@@ -90,7 +90,7 @@ def _prompts(path: Path, column: str) -> list[str]:
     if broken := next(
         (item for item in items if item.kind != "prompt" or not isinstance(item.value, str)), None
     ):
-        raise RequestError(f"{path} has something that is no prompt at {broken.name}; correct it there.")
+        raise RequestError(f"there is no prompt at {broken.name}; correct it there.")
     return [item.value for item in items]
 
 

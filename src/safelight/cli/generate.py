@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safelight.cli import terminal
+from safelight.cli.exit_codes import FailOn, exit_code
 from safelight.cli.options import AsJson, Model, Steps
 from safelight.errors import RequestError
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from safelight.cli.order import Delivery, Order
     from safelight.guard import Guard
 
-BLOCKED = 3
 _RANDOM_SEEDS = 2**31
 
 
@@ -39,11 +39,14 @@ def generate(
     without_image_filter: Annotated[
         bool, typer.Option("--without-image-filter", help="Screen the prompts only.")
     ] = False,
+    fail_on: FailOn = "block",
     as_json: AsJson = False,
 ) -> None:
     """Draw prompts, and keep back what the policy does not allow.
 
-    Exits with 3 if anything was blocked.
+    Exits with 0 if every image could be drawn and judged, with 2 if anything could not, with 3 if the policy
+    said what --fail-on names or something severer. That is "block" unless you say otherwise: an image that
+    was asked for is not there. With --fail-on never, the table or the JSON alone says so.
 
     \b
     Examples:
@@ -57,8 +60,8 @@ def generate(
     order = _order(prompts, n, seed, steps, guidance_scale, out)
     delivery = _deliver(order, model, guard)
     _show(delivery, as_json)
-    if delivery.blocked:
-        raise typer.Exit(BLOCKED)
+    if code := exit_code(delivery.failed, delivery.actions, fail_on):
+        raise typer.Exit(code)
 
 
 def _guard(model: str, policy: str | None, without_image_filter: bool) -> Guard:

@@ -28,14 +28,19 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """The pictures of an order; ``details`` is all that the guard says, nothing without one."""
+    """The pictures of an order; ``details`` is all that the guard says, nothing without one.
+
+    ``failed`` is whether a filter could not look at something.
+    """
 
     pictures: tuple[Picture, ...]
     details: Mapping[str, Any] = field(default_factory=dict)
+    failed: bool = False
 
     @property
-    def blocked(self) -> bool:
-        return any(picture.action is Action.BLOCK for picture in self.pictures)
+    def actions(self) -> tuple[Action, ...]:
+        """What the policy says of each picture; nothing without a guard."""
+        return tuple(picture.action for picture in self.pictures if picture.action is not None)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -68,7 +73,8 @@ class Order:
     def draw_guarded(self, pipe: Any, guard: Guard) -> Delivery:
         """Inside the guard; only what it releases is saved."""
         result = guard.generate(pipe, self.prompts, self.n, self.seed, **self.arguments)
-        return Delivery(tuple(self._guarded(i, result) for i in self._numbers), result.to_dict())
+        failed = any(run.problem for verdict in result.verdicts for run in verdict.filters.values())
+        return Delivery(tuple(self._guarded(i, result) for i in self._numbers), result.to_dict(), failed)
 
     @property
     def _numbers(self) -> range:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import warnings
 from typing import Any
 
 from safelight.cli import terminal
@@ -21,7 +23,14 @@ def open_pipeline(model: str) -> Any:
 
 
 def hush() -> None:
-    """No bars for loading and no advice to programmers; read when the libraries are first imported."""
+    """No bars for loading and no advice to programmers; read when the libraries are first imported.
+
+    Whoever asks Python for warnings (-W, PYTHONWARNINGS) gets them.
+    """
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

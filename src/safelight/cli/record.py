@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safelight.cli.items import Item, Kind
+from safelight.cli.item import Item, Kind
 from safelight.types import Action, Verdict
 
 if TYPE_CHECKING:
     from safelight.guard import Guard
 
 _BATCH = {"prompt": 64, "picture": 16, "pair": 16, "problem": 64}
+# The most that is read of an image to know it again; filters are not given larger ones.
+_LARGEST_IMAGE = 1 << 26
 _KEYS = ("action", "score", "categories", "findings", "policy", "elapsed_ms")
 
 
@@ -33,9 +37,7 @@ class Record:
     @property
     def failed(self) -> bool:
         """Whether it could not be read, or a filter could not look at it."""
-        if self.verdict is None or any(run.problem for run in self.verdict.filters.values()):
-            return True
-        return self.item.kind != "prompt" and bool(self.verdict.reasons)
+        return self.verdict is None or bool(self.verdict.reasons)
 
     @property
     def why(self) -> str:
@@ -56,12 +58,26 @@ class Record:
 
 
 def names_of(item: Item) -> dict[str, Any]:
-    """What a record calls the item: its key, and the hash of its prompt."""
+    """What a record calls the item: its key, and the hashes of its prompt and of its image file."""
+    names = dict(item.key)
     prompt = item.value[0] if item.kind == "pair" else item.value
-    if item.kind not in ("prompt", "pair") or not isinstance(prompt, str):
-        return dict(item.key)
-    digest = sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
-    return {**item.key, "prompt_sha256": digest}
+    if item.kind in ("prompt", "pair") and isinstance(prompt, str):
+        names["prompt_sha256"] = sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
+    path = item.value[1] if item.kind == "pair" else item.value
+    if item.kind in ("picture", "pair") and (digest := _file_digest(path)):
+        names["image_sha256"] = digest
+    return names
+
+
+def _file_digest(path: Path) -> str | None:
+    """None for what cannot be read or is too large; its record says so."""
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode) or about.st_size > _LARGEST_IMAGE:
+            return None
+        return sha256(path.read_bytes()).hexdigest()
+    except (OSError, ValueError):  # a path in JSONL may be anything
+        return None
 
 
 def _without_words(finding: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,9 @@ Tables and bars are for terminals; elsewhere there are plain lines.
 from __future__ import annotations
 
 import json
+import os
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +17,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from safelight.errors import RequestError
 
 STYLES = {
     "allow": "green",
@@ -30,6 +35,9 @@ STYLES = {
 
 # Columns narrower than this keep their width when the terminal is narrow.
 _WRAPPING = 20
+
+# Elsewhere than on a terminal, what takes long says so this often.
+_SILENCE_S = 10.0
 
 Tell = Callable[[int, int], None]
 
@@ -55,12 +63,14 @@ def note(sentence: str) -> None:
 
 
 def print_line(line: str) -> None:
-    output().print(Text(line), soft_wrap=True)
+    with _written():
+        output().print(Text(line), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
     """One line; letters beyond ASCII are escaped, so that it prints anywhere. Dates and the like are text."""
-    typer.echo(json.dumps(value, default=str))
+    with _written():
+        typer.echo(json.dumps(value, default=str))
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -72,7 +82,29 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*headings, box=None, padding=(0, 2, 0, 0), header_style="dim")
     for row in rows:
         table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-    output().print(table, "")
+    with _written():
+        output().print(table, "")
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    """Raises ``RequestError`` if standard output is closed or full."""
+    if sys.stdout is None:
+        raise RequestError("standard output is closed, so nothing can be said.")
+    try:
+        yield
+    except OSError as error:
+        _drop_output()
+        sentence = f"standard output cannot be written: {error.strerror or error}; not everything was said."
+        raise RequestError(sentence) from error
+
+
+def _drop_output() -> None:
+    """What is still to be written would fail again when the program ends."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        return
 
 
 class Rows:
@@ -129,9 +161,12 @@ def progress(doing: str) -> Iterator[Tell]:
 
 @contextmanager
 def counting(doing: str, total: int | None = None, silent: bool = False) -> Iterator[Callable[[int], None]]:
-    """A function to be told how much is done, of ``total`` where that is known."""
+    """A function to be told how much is done, of ``total`` where that is known.
+
+    A bar on a terminal; elsewhere a line now and then if it takes long.
+    """
     if silent or not messages().is_terminal:
-        yield lambda _: None
+        yield (lambda _: None) if silent else _spoken(doing, total)
         return
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 
@@ -144,6 +179,18 @@ def counting(doing: str, total: int | None = None, silent: bool = False) -> Iter
     with Progress(*columns, console=messages(), transient=True) as bar:
         task = bar.add_task(doing, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+def _spoken(doing: str, total: int | None) -> Callable[[int], None]:
+    told = time.monotonic()
+
+    def tell(done: int) -> None:
+        nonlocal told
+        if done != total and time.monotonic() - told >= _SILENCE_S:
+            told = time.monotonic()
+            note(f"{doing}: {done}" if total is None else f"{doing}: {done} of {total}")
+
+    return tell
 
 
 def _lines(doing: str) -> Tell:

@@ -13,7 +13,8 @@ from safelight.errors import RequestError
 from safelight.policy import Policy
 from safelight.types import Box, Finding, Stage, Verdict
 
-_NAMES = ("id", "path", "prompt_sha256")
+# What a record of `safelight screen` calls its item by: its place in what was screened, then its content.
+RECORD_NAMES = ("id", "item", "file", "line", "row", "path", "prompt_sha256", "image_sha256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,9 @@ class ScreenedItem:
 
     @property
     def name(self) -> str:
-        return str(self.names.get("path", self.names.get("id", self.names.get("prompt_sha256", ""))))
+        """What people know it by: its place, or its content where that is not said."""
+        place = [str(value) for name, value in self.names.items() if not name.endswith("_sha256")]
+        return " ".join(place or map(str, self.names.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ def read_screened(path: Path) -> Iterator[ScreenedItem]:
 def _item(path: Path, number: int, line: bytes) -> ScreenedItem:
     try:
         record = json.loads(line)
-        names = {name: record[name] for name in _NAMES if name in record}
+        names = {name: record[name] for name in RECORD_NAMES if name in record}
         findings = tuple(map(_finding, record["findings"]))
         problem = record.get("error")
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:

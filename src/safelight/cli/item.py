@@ -1,0 +1,71 @@
+"""Items: the prompts, images and pairs of both that a command is asked about, and where they come from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from safelight.errors import RequestError
+
+Kind = Literal["prompt", "picture", "pair", "problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to screen. ``key`` is how its record names it; ``value`` is the prompt, the path of the
+    image, both, or the sentence that says why it cannot be read.
+    """
+
+    kind: Kind
+    key: Mapping[str, Any]
+    value: Any
+
+    @property
+    def name(self) -> str:
+        """What people know it by; what would act on a terminal is escaped."""
+        name = str(self.value) if self.kind == "prompt" else " ".join(map(str, self.key.values()))
+        return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file, folder, stream or argument that items are read from.
+
+    ``total`` is how many items it had when they were counted; None where it can be read only once.
+    """
+
+    name: str
+    read: Callable[[], Iterable[Item]]
+    total: int | None = None
+
+    def __iter__(self) -> Iterator[Item]:
+        """Raises ``RequestError`` if there is nothing in it. What cannot be read any more is a problem."""
+        number = 0
+        try:
+            for item in self.read():
+                number += 1
+                yield item
+        except OSError as error:
+            yield Item("problem", {"file": self.name}, f"it cannot be read: {error.strerror or error}.")
+            return
+        if self.total is None and not number:
+            raise RequestError(
+                f"there is nothing to screen in {self.name}; give something that is not empty."
+            )
+        if number < (self.total or 0):
+            sentence = f"only {number} of its {self.total} items were left when it was read."
+            yield Item("problem", {"file": self.name}, sentence)
+
+
+def key_of(row_id: object, file: str, place: Mapping[str, int]) -> dict[str, Any]:
+    """How the record of a line or row is named: by its id if it has one, by its ``place`` otherwise.
+
+    The two have different keys, so that the number of a line is never taken for an id.
+    """
+    if row_id is None or row_id == "":
+        return {"file": file, **place}
+    if isinstance(row_id, float) and not math.isfinite(row_id):
+        row_id = str(row_id)  # JSON has no such numbers
+    return {"id": row_id, "file": file}

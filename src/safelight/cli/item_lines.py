@@ -1,0 +1,156 @@
+"""Items from lines: one prompt a line, or JSONL."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from safelight.cli.item import Item, key_of
+from safelight.errors import RequestError
+from safelight.types import Stage
+
+# Longer lines are not read into memory.
+_LONGEST_LINE = 1 << 24
+_BLANK = " \t\r\n"
+
+
+def count_lines(path: Path) -> int:
+    """The number of lines that are not blank. Raises ``RequestError`` for a file that is not text."""
+    check_text(path)
+    with path.open("rb") as file:
+        return sum(1 for _ in _numbered(file))
+
+
+def check_text(path: Path) -> None:
+    """Raises ``RequestError`` for compressed files, images, UTF-16 and whatever else is not UTF-8 text."""
+    with path.open("rb") as file:
+        if b"\0" in file.read(4096):
+            raise RequestError(
+                f"{path} is not UTF-8 text; decompress or convert it, or use --stage image for an image."
+            )
+
+
+def read_texts(file: BinaryIO, name: str, column: str) -> Iterator[Item]:
+    """One prompt a line. A line of JSONL among them is a problem: its prompt would not be read as such."""
+    for number, line in _numbered(file):
+        yield _text(line, number, {"file": name, "line": number}, column)
+
+
+def _text(line: bytes | None, number: int, key: dict[str, Any], column: str) -> Item:
+    if line is None:
+        return _too_long(number, key)
+    try:
+        prompt = line.decode("utf-8").strip(_BLANK)
+    except UnicodeDecodeError:
+        return Item("problem", key, f"line {number} is not UTF-8 text.")
+    if _is_row(prompt, column):
+        sentence = f"line {number} is JSON; give JSONL as a .jsonl file, or on standard input without items."
+        return Item("problem", key, sentence)
+    return Item("prompt", key, prompt)
+
+
+def _is_row(prompt: str, column: str) -> bool:
+    try:
+        row = json.loads(prompt) if prompt.startswith("{") else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and column in row
+
+
+@dataclass(frozen=True, slots=True)
+class JsonLines:
+    """JSONL: one object a line. Paths in it start at ``folder``; ``column`` has the prompts."""
+
+    name: str
+    folder: Path
+    stage: Stage | None
+    column: str
+
+    def read(self, file: BinaryIO) -> Iterator[Item]:
+        """A line that is wrong is a problem and does not stop the others."""
+        for number, line in _numbered(file):
+            yield self._item(line, number)
+
+    def _item(self, line: bytes | None, number: int) -> Item:
+        place = {"line": number}
+        nameless = key_of(None, self.name, place)
+        if line is None:
+            return _too_long(number, nameless)
+        try:
+            row = _parsed(line)
+        except RequestError as error:
+            return Item("problem", nameless, f"line {number} {error}")
+        row_id = row.get("id") if isinstance(row, dict) else None
+        if isinstance(row_id, dict | list):
+            return Item("problem", nameless, f'the "id" on line {number} is neither text nor a number.')
+        return self._row(row, number, key_of(row_id, self.name, place))
+
+    def _row(self, row: Any, number: int, key: dict[str, Any]) -> Item:
+        needed = {"image": ("path",), "pair": (self.column, "path")}.get(self.stage or "", (self.column,))
+        if not isinstance(row, dict) or not all(name in row for name in needed):
+            wanted = " and a ".join(f'"{name}"' for name in needed)
+            return Item("problem", key, f"line {number} is not an object with a {wanted}.")
+        if self.stage not in ("image", "pair"):
+            return Item("prompt", key, row[self.column])
+        if not isinstance(row["path"], str):
+            return Item("problem", key, f'the "path" on line {number} is not text.')
+        path = self.folder / row["path"]
+        named = {**({"id": key["id"]} if "id" in key else {}), "path": str(path)}
+        if self.stage == "image":
+            return Item("picture", named, path)
+        return Item("pair", named, (row[self.column], path))
+
+
+def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    """The lines that are not blank, with their numbers; None for one that is too long."""
+    for number in count(1):
+        line = file.readline(_LONGEST_LINE)
+        if not line:
+            return
+        if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
+            _skip_line(file)
+            yield number, None
+            continue
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if line.strip(_BLANK.encode()):
+            yield number, line
+
+
+def _skip_line(file: BinaryIO) -> None:
+    while (more := file.readline(_LONGEST_LINE)) and not more.endswith(b"\n"):
+        pass
+
+
+def _too_long(number: int, key: dict[str, Any]) -> Item:
+    return Item("problem", key, f"line {number} is longer than {_LONGEST_LINE:,} bytes.")
+
+
+def _parsed(line: bytes) -> Any:
+    """Raises ``RequestError`` for what is not JSON, and for what other programs may read differently."""
+    try:
+        return json.loads(
+            line.decode("utf-8"), parse_constant=_number, parse_float=_number, object_pairs_hook=_distinct
+        )
+    except (ValueError, RecursionError) as error:
+        raise RequestError("is not valid JSON.") from error
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise RequestError("has an object with the same key twice.")
+    return row
