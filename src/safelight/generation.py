@@ -14,8 +14,10 @@ from PIL.Image import Image
 
 from safelight.blur import blurred, boxes_of
 from safelight.early_stop import Peeks
-from safelight.errors import ModelError, RequestError
+from safelight.errors import RequestError
 from safelight.inputs import Inputs
+from safelight.negative_prompts import screened_texts, turned_round
+from safelight.outputs import plain_images
 from safelight.protocols import Pipeline
 from safelight.request import Request
 from safelight.screening import Screen
@@ -79,7 +81,12 @@ class Generation:
     def _screen_request(self) -> dict[int, Lead]:
         """How each picture that may be drawn is led; none if something that came along may not."""
         prompts = self._screen("prompt", self.request.prompts, "prompt")
-        others = [v for name, texts in self.inputs.texts.items() for v in self._screen("prompt", texts, name)]
+        turned = turned_round(self.pipe, self.arguments, self.inputs.texts, self.request.prompts)
+        others = [
+            verdict
+            for name, texts in self.inputs.texts.items()
+            for verdict in screened_texts(self.screens["prompt"], name, texts, turned)
+        ]
         for name, images in self.inputs.images.items():
             others += self._screen("image", images, name)
         leads = [self.steering.first(verdict) for verdict in prompts]
@@ -130,10 +137,7 @@ class Generation:
             traces = {number: traced(row) for row, number in enumerate(numbers)}
         if answer is None:
             return {}, traces
-        images = getattr(answer, "images", None) or []
-        if len(images) != len(numbers) or not all(isinstance(image, Image) for image in images):
-            raise ModelError(f"the pipeline did not give {len(numbers)} PIL pictures; use one that does.")
-        drawn = dict(zip(numbers, images, strict=True))
+        drawn = dict(zip(numbers, plain_images(answer, len(numbers)), strict=True))
         return {number: image for number, image in drawn.items() if number not in self.stopped}, traces
 
     def _arguments(self, numbers: Sequence[int]) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from safelight import registry
+from safelight.arguments import checked_names
 from safelight.errors import BlockedError, ImageError, PolicyError
 from safelight.generation import Generation
 from safelight.inputs import Inputs
 from safelight.pictures import PictureLimits, Source
 from safelight.policy import Policy, check_labels
 from safelight.protocols import Pipeline
-from safelight.request import PROMPT_LIMIT, Request, checked_batch, prompt_problem
+from safelight.request import Request, RequestLimits, checked_batch, limits_of, prompt_problem
 from safelight.screening import PictureScreen, Screen
 from safelight.types import STAGES, Found, Result, Stage, Verdict
 
@@ -25,7 +26,9 @@ class Guard:
     """A policy and its filters around any diffusers pipeline. It fails closed.
 
     ``filters`` has by stage the functions that make the filters, cheapest first: they are called when
-    the stage first runs. ``prompt_limit`` is in characters; a picture beyond ``picture_limits`` is blocked.
+    the stage first runs. A picture beyond ``picture_limits`` is blocked, a request beyond ``request_limits``
+    refused; ``prompt_limit`` is short for the characters of one prompt. ``allow_arguments`` are names of
+    arguments of the pipeline that may hold what nobody can screen, such as "latents".
     """
 
     def __init__(
@@ -34,13 +37,17 @@ class Guard:
         filters: Mapping[Stage, Sequence[Builder]],
         *,
         without_image_filter: bool = False,
-        prompt_limit: int = PROMPT_LIMIT,
+        prompt_limit: int | None = None,
         picture_limits: PictureLimits | None = None,
+        request_limits: RequestLimits | None = None,
+        allow_arguments: Sequence[str] = (),
     ) -> None:
         self.policy = policy
         self.without_image_filter = without_image_filter
-        self.prompt_limit = prompt_limit
+        self.request_limits = limits_of(request_limits, prompt_limit)
+        self.prompt_limit = self.request_limits.characters
         self.picture_limits = picture_limits
+        self.allow_arguments = checked_names(allow_arguments)
         self._screens: dict[Stage, Screen] = {
             "prompt": Screen("prompt", policy, filters.get("prompt", ())),
             "image": PictureScreen("image", policy, filters.get("image", ()), picture_limits),
@@ -52,8 +59,10 @@ class Guard:
         cls,
         name_or_path: str | Path,
         without_image_filter: bool = False,
-        prompt_limit: int = PROMPT_LIMIT,
+        prompt_limit: int | None = None,
         picture_limits: PictureLimits | None = None,
+        request_limits: RequestLimits | None = None,
+        allow_arguments: Sequence[str] = (),
     ) -> Guard:
         """The guard that a packaged policy or a TOML file describes.
 
@@ -69,6 +78,8 @@ class Guard:
             without_image_filter=without_image_filter,
             prompt_limit=prompt_limit,
             picture_limits=picture_limits,
+            request_limits=request_limits,
+            allow_arguments=allow_arguments,
         )
 
     def with_policy(self, policy: Policy) -> Guard:
@@ -77,8 +88,9 @@ class Guard:
             policy,
             {stage: screen.builders for stage, screen in self._screens.items()},
             without_image_filter=self.without_image_filter,
-            prompt_limit=self.prompt_limit,
             picture_limits=self.picture_limits,
+            request_limits=self.request_limits,
+            allow_arguments=self.allow_arguments,
         )
 
     def screen_prompts(self, prompts: Sequence[str]) -> list[Verdict]:
@@ -125,8 +137,13 @@ class Guard:
         ``RequestError`` for what cannot be drawn or screened, ``FilterError`` or ``MissingExtraError``
         where a stage has no filter, ``ModelError`` if the pipeline gives no pictures.
         """
-        request = Request.of(prompt, n, seed, self.prompt_limit)
-        return Generation(self._stages(), pipe, request, Inputs.of(arguments), arguments).run()
+        request = Request.of(prompt, n, seed, self.request_limits)
+        inputs = self.inputs(arguments)
+        return Generation(self._stages(), pipe, request, inputs, inputs.arguments).run()
+
+    def inputs(self, arguments: Mapping[str, Any]) -> Inputs:
+        """Read the arguments of a pipeline call. Raises ``RequestError`` for what cannot be screened."""
+        return Inputs.of(arguments, self.allow_arguments, self.request_limits, self.picture_limits)
 
     def wrap(self, pipe: Pipeline) -> GuardedPipeline:
         """The pipeline's own call, screened."""
@@ -160,7 +177,7 @@ class GuardedPipeline:
     def __call__(self, *args: Any, **kwargs: Any) -> Result:
         """Raises ``BlockedError`` if no picture may be released, and what ``Guard.generate`` raises."""
         arguments = _named(self.pipe, args, kwargs)
-        Inputs.of({name: value for name, value in arguments.items() if name != "num_images_per_prompt"})
+        self.guard.inputs({name: each for name, each in arguments.items() if name != "num_images_per_prompt"})
         n = arguments.pop("num_images_per_prompt", None)
         result = self.guard.generate(
             self.pipe, arguments.pop("prompt", ""), n=1 if n is None else n, **arguments
