@@ -95,7 +95,8 @@ _NUMBERS = frozenset(
 _OPAQUE = re.compile(r"embed|callback|(?:^|_)loras?(?:_|$)")
 _IMAGES = re.compile(r"(?:^|_)(?:images?|mask|video|frames|controls|hint|depth_map|reference)(?:_|$)")
 _NOT_IMAGES = re.compile(r"embed|latent|attention|prompt|phrases|audio|token")
-_PROMPT = re.compile(r"(?:(?:neg|negative|source)_)?prompt(?:_\d+)?")
+_PROMPT = re.compile(r"(?:source_)?prompt(?:_\d+)?")
+_NEGATIVE_PROMPT = re.compile(r"(?:\w+_)?neg(?:ative)?_prompts?(?:_\d+)?")
 _IMAGE_BY_PROMPT = re.compile(r"(?:mask_|control_|original_)?image")
 
 _WIDEST_NUMBER = 2**63
@@ -187,7 +188,7 @@ def takes_images(name: str) -> bool:
 
 
 def is_negative_prompt(name: str) -> bool:
-    return "prompt" in name and ("negative" in name or name.startswith("neg_"))
+    return bool(_NEGATIVE_PROMPT.fullmatch(name))
 
 
 def is_prompt(name: str) -> bool:
