@@ -242,6 +242,17 @@ def test_the_pipeline_gets_what_was_screened_and_nothing_of_the_callers_own() ->
     assert (first.getpixel((0, 0)), second.getpixel((0, 0))) == ((255, 0, 0), (0, 0, 0))
 
 
+def test_a_text_that_passes_for_the_name_of_a_number_is_screened() -> None:
+    class Passing(str):
+        __hash__ = lambda self: hash("height")  # noqa: E731
+        __eq__ = lambda self, other: other == "height"  # noqa: E731
+        strip = __len__ = lambda self, *_: 0  # type: ignore[assignment]
+
+    assert Inputs.of({"attention_kwargs": {Passing(GUN): None}}).texts == {"attention_kwargs": (GUN,)}
+    assert list(Inputs.of({Passing("text"): GUN}).texts) == ["text"]
+    assert Inputs.of({"text": Passing(GUN)}).texts == {"text": (GUN,)}
+
+
 def test_an_image_is_a_plain_copy_of_the_frame_that_was_given(tmp_path: Path) -> None:
     PICTURE.save(tmp_path / "a.gif", save_all=True, append_images=[Image.new("RGB", (8, 8), "blue")])
     with Image.open(tmp_path / "a.gif") as animation:
@@ -364,3 +375,25 @@ def test_every_text_that_reaches_the_pipeline_was_screened(arguments: dict[str, 
         reached: list[str] = []
         _strings(value, reached.append)
         assert {text for text in reached if text} <= set(inputs.texts.get(name, ()))
+
+
+def test_a_pipeline_draws_the_same_from_an_array_as_from_its_image(guard: Guard, pipe: Any) -> None:
+    import diffusers
+    import torch
+
+    made = diffusers.StableDiffusionInpaintPipeline(**pipe.components, requires_safety_checker=False)
+    made.set_progress_bar_config(disable=True)
+    pixels = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
+    image, half = Image.fromarray(pixels), np.zeros((16, 16), bool)
+    half[:8] = True
+    given = [
+        (image, Image.fromarray(half)),
+        (pixels, half),
+        (torch.from_numpy(pixels).permute(2, 0, 1) / 255, torch.from_numpy(half)[None].float()),
+    ]
+    drawn = [
+        guard.generate(made, "a cat", seed=1, image=one, mask_image=mask, num_inference_steps=2, strength=1.0)
+        for one, mask in given
+    ]
+    assert {result.action for result in drawn} == {"allow"}
+    assert len({result.images[0].tobytes() for result in drawn}) == 1

@@ -138,10 +138,10 @@ class Guard:
         where a stage has no filter, ``ModelError`` if the pipeline gives no pictures.
         """
         request = Request.of(prompt, n, seed, self.request_limits)
-        inputs = self.inputs(arguments)
+        inputs = self._inputs(arguments)
         return Generation(self._stages(), pipe, request, inputs, inputs.arguments).run()
 
-    def inputs(self, arguments: Mapping[str, Any]) -> Inputs:
+    def _inputs(self, arguments: Mapping[str, Any]) -> Inputs:
         """Read the arguments of a pipeline call. Raises ``RequestError`` for what cannot be screened."""
         return Inputs.of(arguments, self.allow_arguments, self.request_limits, self.picture_limits)
 
@@ -177,7 +177,9 @@ class GuardedPipeline:
     def __call__(self, *args: Any, **kwargs: Any) -> Result:
         """Raises ``BlockedError`` if no picture may be released, and what ``Guard.generate`` raises."""
         arguments = _named(self.pipe, args, kwargs)
-        self.guard.inputs({name: each for name, each in arguments.items() if name != "num_images_per_prompt"})
+        self.guard._inputs(
+            {name: each for name, each in arguments.items() if name != "num_images_per_prompt"}
+        )
         n = arguments.pop("num_images_per_prompt", None)
         result = self.guard.generate(
             self.pipe, arguments.pop("prompt", ""), n=1 if n is None else n, **arguments

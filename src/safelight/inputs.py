@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from PIL.Image import Image
 
@@ -44,19 +44,19 @@ class Inputs:
 
         Raises ``RequestError`` for what can be neither screened nor allowed, and what is beyond the limits.
         """
+        limits, picture_limits = limits or RequestLimits(), picture_limits or PictureLimits()
         texts: dict[str, tuple[str, ...]] = {}
         images: dict[str, tuple[Image, ...]] = {}
         plain: dict[str, Any] = {}
-        for name, value in arguments.items():
-            reader = _Reader(
-                name, name in allowed, limits or RequestLimits(), picture_limits or PictureLimits()
-            )
+        for given, value in arguments.items():
+            name = plain_text(given)
+            reader = _Reader(name, name in allowed, limits, picture_limits)
             plain[name] = reader.read(name, name, value)
             if found := tuple(filter(None, reader.texts)):
                 texts[name] = found
             if reader.images:
                 images[name] = tuple(reader.images)
-        _check_size(texts, images, limits or RequestLimits())
+        _check_size(texts, images, limits)
         return cls(texts, images, plain)
 
     def only(self, prompts: Sequence[int], of: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,11 +158,12 @@ class _Reader:
         return images
 
     def _text(self, place: str, text: Any) -> str:
-        problem = prompt_problem(text, self._limits.characters)
-        if problem and not (isinstance(text, str) and not text.strip()):
+        plain = plain_text(text) if isinstance(text, str) else text
+        problem = prompt_problem(plain, self._limits.characters)
+        if problem and not (isinstance(plain, str) and not plain.strip()):
             raise PromptError(f"{place}: {problem}")
-        self.texts.append(plain := plain_text(text))
-        return plain
+        self.texts.append(plain)
+        return cast(str, plain)
 
     def _key(self, place: str, key: Any) -> Any:
         """Pipelines read the keys of some dictionaries as words."""
@@ -170,5 +171,6 @@ class _Reader:
             if self._opened:
                 return key
             raise RequestError(f"{place} has the key {type(key).__name__}; its keys are text.")
-        known_key = known.is_number(key) or known.is_fixed(key) or known.is_generator(key)
-        return plain_text(key) if known_key else self._text(place, key)
+        plain = plain_text(key)
+        named = known.is_number(plain) or known.is_fixed(plain) or known.is_generator(plain)
+        return plain if named else self._text(place, plain)
