@@ -118,7 +118,9 @@ def test_settings_that_turn_a_negative_prompt_round(arguments: dict[str, Any], c
     assert turned_round(blank, arguments, {"prompt_2": ("a gun",)}, ["a cat"]) is None
 
 
-@pytest.mark.parametrize("prompt", [".", ",,, ", "()", "\u200b", "...!?", "- -", "\u3000\u3002", "_"])
+@pytest.mark.parametrize(
+    "prompt", [".", ",,, ", "()", "\u200b", "...!?", "- -", "\u3000\u3002", "_", "\u3164\u2800"]
+)
 def test_beside_an_empty_prompt_a_negative_prompt_is_a_prompt(prompt: str) -> None:
     assert turned_round(blank, {}, {"negative_prompt": ("a gun",)}, ["a cat", prompt]) == "a prompt is empty"
 

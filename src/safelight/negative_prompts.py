@@ -24,16 +24,19 @@ from safelight.types import Verdict
 
 _SPARED = "a negative prompt says what to stay away from, so csae alone is decisive in it"
 
-# The scales that weigh the negative prompt by 1 - s.
+# The scales s that weigh the negative prompt by 1 - s.
 _SCALES = frozenset(
     {"guidance_scale", "guidance_scale_2", "guidance_schedule", "true_cfg_scale", "prior_guidance_scale"}
 )
-_IMAGE_SCALES = frozenset({"image_guidance_scale", "img_guidance_scale"})
+# The scales of guidance by an input image or by attention. Their terms read the negative prompt too, and above
+# the guidance scale they may outweigh the term that leads away from it.
+_BESIDE = frozenset({"image_guidance_scale", "img_guidance_scale", "sag_scale"})
 # "(word:-1)", "word::-0.5", "(word)-1" and "blend(1, -1)": weights below 0 turn what they stand at around.
+_BLANKS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols that look like spaces
 _MINUS = "[-\u2010-\u2015\u2212\ufe63\uff0d]"
-_NEGATIVE_WEIGHT = re.compile(
-    rf"[:\uff1a]\s*{_MINUS}\s*\.?\d|\)\s*{_MINUS}\s*\.?\d|\.(?:blend|and)\s*\([^)]*{_MINUS}\s*\.?\d"
-)
+_NEGATIVE_WEIGHT = re.compile(rf"[:\uff1a)]\s*{_MINUS}\s*\.?\d")
+_MIXTURE = re.compile(r"\.(?:blend|and)\s*\(")
+_NEGATIVE_SHARE = re.compile(rf"[(,]\s*{_MINUS}\s*\.?\d")
 
 
 def screened_texts(screen: Screen, name: str, texts: Sequence[str], turned: str | None) -> list[Verdict]:
@@ -73,14 +76,20 @@ def turned_round(
         return None
     if not all(map(_says_something, prompts)):
         return "a prompt is empty"
-    if any(map(_NEGATIVE_WEIGHT.search, [*prompts, *negative])):
+    if any(map(_has_negative_weight, [*prompts, *negative])):
         return "a word has a negative weight"
     return _turning_number({**_defaults(pipe), **arguments})
 
 
 def _says_something(prompt: str) -> bool:
     """Whether the prompt is more than punctuation, spaces and marks; emoji say something."""
-    return any(unicodedata.category(each)[0] in "LN" or unicodedata.category(each) == "So" for each in prompt)
+    kinds = (unicodedata.category(each) for each in prompt if each not in _BLANKS)
+    return any(kind[0] in "LN" or kind == "So" for kind in kinds)
+
+
+def _has_negative_weight(text: str) -> bool:
+    mixed = _MIXTURE.search(text) and _NEGATIVE_SHARE.search(text)
+    return bool(mixed or _NEGATIVE_WEIGHT.search(text))
 
 
 def _turning_number(arguments: Mapping[str, Any]) -> str | None:
@@ -90,15 +99,13 @@ def _turning_number(arguments: Mapping[str, Any]) -> str | None:
             rescaled = name.endswith("guidance_rescale") and not 0 <= number <= 1
             if below_one or rescaled or ("scale" in name and not number >= 0):
                 return f"{name} is {number:g}"
-    return _image_over_text(arguments)
+    return _above_guidance(arguments)
 
 
-def _image_over_text(arguments: Mapping[str, Any]) -> str | None:
-    """With a scale for the image as well, its part of the guidance reads the negative prompt: its weight is
-    the difference of the two scales."""
-    text = min(_numbers(arguments.get("guidance_scale")), default=math.inf)
-    for name in _IMAGE_SCALES & arguments.keys():
-        if any(not number <= text for number in _numbers(arguments[name])):
+def _above_guidance(arguments: Mapping[str, Any]) -> str | None:
+    least = min(_numbers(arguments.get("guidance_scale")), default=math.inf)
+    for name in sorted(_BESIDE & arguments.keys()):
+        if any(not number <= least for number in _numbers(arguments[name])):
             return f"{name} is above guidance_scale"
     return None
 
