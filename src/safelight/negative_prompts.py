@@ -28,8 +28,8 @@ _SPARED = "a negative prompt says what to stay away from, so csae alone is decis
 _SCALES = frozenset(
     {"guidance_scale", "guidance_scale_2", "guidance_schedule", "true_cfg_scale", "prior_guidance_scale"}
 )
-# The scales of guidance by an input image or by attention. Their terms read the negative prompt too, and above
-# the guidance scale they may outweigh the term that leads away from it.
+# The scales of guidance by an input image or by attention. Their terms read the negative prompt too, and
+# above the guidance scale they may outweigh the term that leads away from it.
 _BESIDE = frozenset({"image_guidance_scale", "img_guidance_scale", "sag_scale"})
 # "(word:-1)", "word::-0.5", "(word)-1" and "blend(1, -1)": weights below 0 turn what they stand at around.
 _BLANKS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols that look like spaces
