@@ -13,8 +13,8 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from safelight.arguments import is_negative_prompt, is_number
@@ -47,19 +47,16 @@ def screened_texts(screen: Screen, name: str, texts: Sequence[str], turned: str 
     if turned:
         note = f"screened as a prompt, because {turned}"
         return [replace(verdict, notes=(*verdict.notes, note)) for verdict in screen(texts, name)]
-    lenient = Screen(
-        screen.stage, _sparing(screen.policy), [partial(_self, f) for f in screen.filters.values()]
-    )
-    return [_explained(verdict, screen.policy) for verdict in lenient(texts, name)]
+    return [_explained(verdict, screen.policy) for verdict in _sparing(screen)(texts, name)]
 
 
-def _sparing(policy: Policy) -> Policy:
-    """Return the policy without any thresholds: what remains is csae, which no policy can change."""
-    return policy.model_copy(update={"categories": {}})
-
-
-def _self(value: Any) -> Any:
-    return value
+def _sparing(screen: Screen) -> Screen:
+    """Return a screen with the same loaded filters, and no thresholds in its policy: what remains is csae,
+    which no policy can change."""
+    screen.load()
+    sparing = copy(screen)
+    sparing.policy = screen.policy.model_copy(update={"categories": {}})
+    return sparing
 
 
 def _explained(verdict: Verdict, policy: Policy) -> Verdict:
