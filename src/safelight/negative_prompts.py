@@ -39,15 +39,17 @@ _MIXTURE = re.compile(r"\.(?:blend|and)\s*\(")
 _NEGATIVE_SHARE = re.compile(rf"[(,]\s*{_MINUS}\s*\.?\d")
 
 
-def screened_texts(screen: Screen, name: str, texts: Sequence[str], turned: str | None) -> list[Verdict]:
+def screened_texts(
+    screen: Screen, name: str, texts: Sequence[str], turned: str | None, **options: Any
+) -> list[Verdict]:
     """Return one verdict for each text of the argument ``name``; ``turned`` is why negative prompts count as
-    prompts."""
+    prompts, and ``options`` go to the screen."""
     if not is_negative_prompt(name):
-        return screen(texts, name)
+        return screen(texts, name, **options)
     if turned:
         note = f"screened as a prompt, because {turned}"
-        return [replace(verdict, notes=(*verdict.notes, note)) for verdict in screen(texts, name)]
-    return [_explained(verdict, screen.policy) for verdict in _sparing(screen)(texts, name)]
+        return [replace(each, notes=(*each.notes, note)) for each in screen(texts, name, **options)]
+    return [_explained(each, screen.policy) for each in _sparing(screen)(texts, name, **options)]
 
 
 def _sparing(screen: Screen) -> Screen:
