@@ -191,7 +191,7 @@ def test_a_pipeline_that_gives_no_pictures_is_an_error(guard: Guard, answer: Any
     class Output:
         images = answer
 
-    with pytest.raises(ModelError, match="did not give 1 PIL pictures"):
+    with pytest.raises(ModelError, match="did not give 1 PIL images"):
         guard.generate(lambda **_: Output, "a cat", seed=1)
 
 

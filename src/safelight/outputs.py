@@ -18,7 +18,7 @@ def plain_images(answer: Any, count: int) -> list[Image.Image]:
     given = list(images) if isinstance(images, list | tuple) else []
     if len(given) != count or not all(isinstance(image, Image.Image) for image in given):
         raise ModelError(
-            f"the pipeline did not give {count} PIL pictures but {_described(answer, images)}; "
+            f"the pipeline did not give {count} PIL images but {_described(answer, images)}; "
             'use a pipeline that answers output_type="pil" with one PIL image for each.'
         )
     return [_copy(image) for image in given]
