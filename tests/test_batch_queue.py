@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from safelight.batch_queue import BatchQueue, Job
 from safelight.call_arguments import CallArguments
@@ -31,7 +32,7 @@ def job(
     steering: Steering, lead: Lead = PLAIN, n: int = 1, deadline: Deadline | None = None, **given: Any
 ) -> Job:
     """A request for ``n`` images, with these arguments of the pipeline."""
-    arguments = CallArguments(Request(("a cat",), n, 0), Inputs.of(given), given, next(_SEEDS))
+    arguments = CallArguments(Request(("a cat",), n, 0), Inputs.of(given), next(_SEEDS))
     return Job(Drawing(dict.fromkeys(range(n), lead), steering, arguments, deadline or Deadline()))
 
 
@@ -62,7 +63,7 @@ def test_only_like_calls_share_a_batch(steering: Steering) -> None:
 
 
 def test_calls_that_cannot_be_joined_stay_alone(steering: Steering) -> None:
-    jobs = [job(steering, generator=object()) for _ in range(2)]
+    jobs = [job(steering, image=Image.new("RGB", (8, 8))) for _ in range(2)]
     assert list(batches(BatchQueue(8, 0), *jobs)) == [[0], [1]]
 
 

@@ -83,7 +83,7 @@ def test_a_harmful_prompt_is_not_drawn_and_the_others_are(guard: Guard, pipe: An
     assert _same(result.images[0], guard.generate(pipe, "a cat", n=2, seed=3, **STEPS).images[0])
 
 
-@pytest.mark.parametrize("name", ["negative_prompt", "prompt_2", "prompt_3"])
+@pytest.mark.parametrize("name", ["source_prompt", "prompt_2", "prompt_3"])
 def test_other_texts_are_screened_before_the_pipeline_sees_them(guard: Guard, pipe: Any, name: str) -> None:
     result = guard.generate(pipe, "a cat", **{name: "a gun"}, **STEPS)
     assert (result.action, result.images) == ("block", ())

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from safelight.arguments import is_prompt
 from safelight.inputs import Inputs
 from safelight.request import Request
 
@@ -16,13 +17,21 @@ _PLAIN = (bool, int, float, complex, str, type(None))
 class CallArguments:
     """The arguments of calls for one request; image ``i`` is made from the noise of ``seed + i``.
 
-    ``given`` are the caller's own, screened as ``inputs``; ``seed`` is None where a generator is among them.
+    ``inputs`` are the caller's own; ``seed`` is None where a generator is among them.
     """
 
     request: Request
     inputs: Inputs
-    given: Mapping[str, Any]
     seed: int | None
+
+    @property
+    def given(self) -> Mapping[str, Any]:
+        return self.inputs.arguments
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The arguments of which every image of a call may have its own text."""
+        return tuple(name for name, value in self.given.items() if value is not None and is_prompt(name))
 
     def of(self, numbers: Sequence[int]) -> dict[str, Any]:
         """Return the arguments of a call that makes these images: whole prompts where all images of each
@@ -50,13 +59,13 @@ class CallArguments:
         generator = self.given.get("generator")
         if self.inputs.images or (generator is not None and not isinstance(generator, list)):
             return None
-        texts = set(self.inputs.texts)
+        texts = self.texts
         others = {name: v for name, v in self.given.items() if name not in {*texts, "generator"}}
         if not all(self._has_one_text_each(name) for name in texts) or not all(
             map(_is_plain, others.values())
         ):
             return None
-        return frozenset(texts), tuple(sorted((name, repr(value)) for name, value in others.items()))
+        return tuple(sorted(texts)), tuple(sorted((name, repr(value)) for name, value in others.items()))
 
     def _has_one_text_each(self, name: str) -> bool:
         value = self.given.get(name)

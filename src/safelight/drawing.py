@@ -15,6 +15,7 @@ from safelight.call_arguments import CallArguments
 from safelight.deadline import Deadline
 from safelight.early_stop import EarlyStops, StopGeneration, watched
 from safelight.errors import ModelError
+from safelight.outputs import plain_images
 from safelight.private_pipeline import private_pipeline
 from safelight.protocols import Pipeline
 from safelight.steering import Lead, Steering, cost_of, guided
@@ -147,16 +148,11 @@ class _Call:
 
     def _generate(self, pipe: Pipeline, arguments: Mapping[str, Any]) -> None:
         try:
-            images: Any = getattr(pipe(**arguments), "images", None)
+            self._images = dict(enumerate(plain_images(pipe(**arguments), self._count)))
         except StopGeneration:
             self._stopped = True
             if free := getattr(pipe, "maybe_free_model_hooks", None):
                 free()
-            return
-        whole = isinstance(images, list | tuple) and len(images) == self._count
-        if not whole or not all(isinstance(image, Image) for image in images):
-            raise ModelError(f"the pipeline did not give {self._count} PIL images; use one that does.")
-        self._images = dict(enumerate(images))
 
     def _step(self) -> None:
         self._done += 1
@@ -186,7 +182,7 @@ class _Call:
         if len(self._drawings) == 1 and self._batch is None:
             return first.of(list(self._drawings[0].plans))
         calls = [drawing.arguments.apart(list(drawing.plans)) for drawing in self._drawings]
-        each = ("prompt", *first.inputs.texts)
+        each = ("prompt", *first.texts)
         joined = {name: [text for call in calls for text in call[name]] for name in each}
         padding = self._count - self._rows[-1].stop
         padded = {name: [*texts, *texts[-1:] * padding] for name, texts in joined.items()}

@@ -19,6 +19,7 @@ from safelight.drawing import Drawing, Drawn, draw
 from safelight.early_stop import EarlyStops
 from safelight.errors import RequestError
 from safelight.inputs import Inputs
+from safelight.negative_prompts import screened_texts, turned_round
 from safelight.protocols import Pipeline
 from safelight.request import Request
 from safelight.screening import Screen
@@ -44,7 +45,6 @@ class Generation:
         pipe: Pipeline,
         request: Request,
         inputs: Inputs,
-        arguments: Mapping[str, Any],
         deadline: Deadline | None = None,
     ) -> None:
         self.screens = screens
@@ -53,8 +53,8 @@ class Generation:
         self.inputs = inputs
         self.deadline = deadline or Deadline()
         self.most_cost: int | None = None  # of one drawing, in plain images
-        self.seed = _seed(request, arguments.get("generator"))
-        self.arguments = CallArguments(request, inputs, dict(arguments), self.seed)
+        self.seed = _seed(request, inputs.arguments.get("generator"))
+        self.arguments = CallArguments(request, inputs, self.seed)
         self.verdicts: list[Verdict] = []
         self.elapsed_ms: dict[str, float] = {}
         self.pictures: dict[int, Image] = {}
@@ -131,7 +131,12 @@ class Generation:
     def _screen_request(self) -> dict[int, Lead]:
         """How each picture that may be drawn is led; none if something that came along may not."""
         prompts = self._screen("prompt", self.request.prompts, "prompt")
-        others = [v for name, texts in self.inputs.texts.items() for v in self._screen("prompt", texts, name)]
+        turned = turned_round(self.pipe, self.arguments.given, self.inputs.texts, self.request.prompts)
+        others = [
+            verdict
+            for name, texts in self.inputs.texts.items()
+            for verdict in screened_texts(self.screens["prompt"], name, texts, turned, deadline=self.deadline)
+        ]
         for name, images in self.inputs.images.items():
             others += self._screen("image", images, name)
         leads = [self.steering.first(verdict) for verdict in prompts]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from safelight.arguments import checked_names
 from safelight.deadline import Deadline
 from safelight.errors import BlockedError, ImageError, PolicyError, no_such
 from safelight.filter_set import Builder, FilterSet
@@ -16,7 +17,14 @@ from safelight.listed_filter import listed_filters
 from safelight.pictures import PictureLimits, Source
 from safelight.policy import Policy, check_labels, check_reach
 from safelight.protocols import Pipeline
-from safelight.request import PROMPT_LIMIT, Request, check_count, checked_batch, prompt_problem
+from safelight.request import (
+    Request,
+    RequestLimits,
+    check_count,
+    checked_batch,
+    limits_of,
+    prompt_problem,
+)
 from safelight.screening import PictureScreen, Screen
 from safelight.types import STAGES, Found, Result, Stage, Verdict
 
@@ -25,9 +33,11 @@ class Guard:
     """A policy and its filters around any diffusers pipeline. It fails closed.
 
     ``filters`` has by stage the functions that make the filters, cheapest first: they are called when
-    the stage first runs. ``prompt_limit`` is in characters; a picture beyond ``picture_limits`` is blocked.
-    ``stages`` are those that it is used for: ``load`` makes their filters, and ``from_policy`` checks that it
-    can. Any other is checked when it is used.
+    the stage first runs. A picture beyond ``picture_limits`` is blocked, a request beyond ``request_limits``
+    refused; ``prompt_limit`` is short for the characters of one prompt. ``allow_arguments`` are names of
+    arguments of the pipeline that may hold what nobody can screen, such as "latents". ``stages`` are those
+    that it is used for: ``load`` makes their filters, and ``from_policy`` checks that it can. Any other is
+    checked when it is used.
     """
 
     def __init__(
@@ -36,15 +46,19 @@ class Guard:
         filters: Mapping[Stage, Sequence[Builder] | FilterSet],
         *,
         without_image_filter: bool = False,
-        prompt_limit: int = PROMPT_LIMIT,
+        prompt_limit: int | None = None,
         picture_limits: PictureLimits | None = None,
         stages: Sequence[Stage] = STAGES,
+        request_limits: RequestLimits | None = None,
+        allow_arguments: Sequence[str] = (),
     ) -> None:
         self.policy = policy
         self.stages = _stages_of(stages, without_image_filter)
         self.without_image_filter = without_image_filter
-        self.prompt_limit = prompt_limit
+        self.request_limits = limits_of(request_limits, prompt_limit)
+        self.prompt_limit = self.request_limits.characters
         self.picture_limits = picture_limits
+        self.allow_arguments = checked_names(allow_arguments)
         self._screens: dict[Stage, Screen] = {
             "prompt": Screen("prompt", policy, filters.get("prompt", ())),
             "image": PictureScreen("image", policy, filters.get("image", ()), picture_limits),
@@ -56,9 +70,11 @@ class Guard:
         cls,
         name_or_path: str | Path,
         without_image_filter: bool = False,
-        prompt_limit: int = PROMPT_LIMIT,
+        prompt_limit: int | None = None,
         picture_limits: PictureLimits | None = None,
         stages: Sequence[Stage] = STAGES,
+        request_limits: RequestLimits | None = None,
+        allow_arguments: Sequence[str] = (),
     ) -> Guard:
         """The guard that a packaged policy or a TOML file describes; ``load`` makes its filters.
 
@@ -76,6 +92,8 @@ class Guard:
             prompt_limit=prompt_limit,
             picture_limits=picture_limits,
             stages=stages,
+            request_limits=request_limits,
+            allow_arguments=allow_arguments,
         )
         for stage in guard.stages:
             for each in listed[stage]:
@@ -99,9 +117,10 @@ class Guard:
             policy,
             {stage: screen.filter_set for stage, screen in self._screens.items()},
             without_image_filter=self.without_image_filter,
-            prompt_limit=self.prompt_limit,
             picture_limits=self.picture_limits,
             stages=self.stages,
+            request_limits=self.request_limits,
+            allow_arguments=self.allow_arguments,
         )
 
     def screen_prompts(self, prompts: Sequence[str]) -> list[Verdict]:
@@ -167,8 +186,12 @@ class Guard:
         **arguments: Any,
     ) -> Generation:
         """The generation that ``generate`` runs, for who runs it step by step; errors as there."""
-        request = Request.of(prompt, n, seed, self.prompt_limit)
-        return Generation(self._stages(), pipe, request, Inputs.of(arguments), arguments, deadline)
+        request = Request.of(prompt, n, seed, self.request_limits)
+        return Generation(self._stages(), pipe, request, self._inputs(arguments), deadline)
+
+    def _inputs(self, arguments: Mapping[str, Any]) -> Inputs:
+        """Read the arguments of a pipeline call. Raises ``RequestError`` for what cannot be screened."""
+        return Inputs.of(arguments, self.allow_arguments, self.request_limits, self.picture_limits)
 
     def wrap(self, pipe: Pipeline) -> GuardedPipeline:
         """The pipeline's own call, screened."""
@@ -212,7 +235,9 @@ class GuardedPipeline:
     def __call__(self, *args: Any, **kwargs: Any) -> Result:
         """Raises ``BlockedError`` if no picture may be released, and what ``Guard.generate`` raises."""
         arguments = _named(self.pipe, args, kwargs)
-        Inputs.of({name: value for name, value in arguments.items() if name != "num_images_per_prompt"})
+        self.guard._inputs(
+            {name: each for name, each in arguments.items() if name != "num_images_per_prompt"}
+        )
         n = arguments.pop("num_images_per_prompt", None)
         result = self.guard.generate(
             self.pipe, arguments.pop("prompt", ""), n=1 if n is None else n, **arguments

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from safelight.errors import PromptError, RequestError
 
@@ -13,6 +13,43 @@ PROMPT_LIMIT = 100_000
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _LARGEST_SEED = 2**63 - 1
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """The most that one request may ask for.
+
+    ``prompts`` of one call, ``n`` images for each prompt, ``images`` of one call together; ``characters`` of
+    one prompt, ``characters_of_all`` of all prompts together, and of all other texts together; ``inputs`` is
+    the number of texts and images in the arguments of the pipeline. Raises ``RequestError`` for a limit that
+    is not a positive whole number.
+    """
+
+    prompts: int = 256
+    n: int = 64
+    images: int = 1024
+    characters: int = PROMPT_LIMIT
+    characters_of_all: int = 10 * PROMPT_LIMIT
+    inputs: int = 1000
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not _is_int(value) or value < 1:
+                raise RequestError(f"the limit {field.name} is a positive whole number, not {value!r}.")
+
+
+_LIMITS = RequestLimits()
+
+
+def limits_of(limits: RequestLimits | None, prompt_limit: int | None) -> RequestLimits:
+    """Return ``limits``, or the usual ones, and in them ``prompt_limit`` if it is given."""
+    limits = limits or _LIMITS
+    return limits if prompt_limit is None else replace(limits, characters=prompt_limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,27 +62,53 @@ class Request:
 
     @classmethod
     def of(
-        cls, prompt: str | Sequence[str], n: int = 1, seed: int | None = None, limit: int = PROMPT_LIMIT
+        cls,
+        prompt: str | Sequence[str],
+        n: int = 1,
+        seed: int | None = None,
+        limits: RequestLimits = _LIMITS,
     ) -> Request:
-        """Raises ``PromptError`` or ``RequestError`` for what cannot be drawn."""
-        prompts = (prompt,) if isinstance(prompt, str) else checked_batch(prompt)
-        for text in prompts:
-            if problem := prompt_problem(text, limit):
-                raise PromptError(problem)
+        """Raises ``PromptError`` or ``RequestError`` for what cannot be drawn, or is more than ``limits``."""
+        prompts = checked_batch([prompt] if isinstance(prompt, str) else prompt)
+        _check_prompts(prompts, limits)
         if not _is_int(n) or n < 1:
-            raise RequestError(f"n is the number of pictures for each prompt, at least 1, not {n!r}.")
+            raise RequestError("n is the number of images for each prompt, a whole number of at least 1.")
+        if n > limits.n or n * len(prompts) > limits.images:
+            raise RequestError(
+                f"that are too many images; ask for at most {limits.n} for each prompt "
+                f"and {limits.images} in one call."
+            )
         if seed is not None and (not _is_int(seed) or not 0 <= seed <= _LARGEST_SEED - n * len(prompts)):
-            raise RequestError(f"a seed is a whole number from 0 to 2^63, not {seed!r}.")
+            raise RequestError("a seed is a whole number from 0 to 2^63, less the number of images.")
         return cls(prompts, n, seed)
+
+
+def _check_prompts(prompts: Sequence[str], limits: RequestLimits) -> None:
+    if len(prompts) > limits.prompts:
+        raise PromptError(f"{len(prompts)} prompts are too many; give at most {limits.prompts} in one call.")
+    for text in prompts:
+        if problem := prompt_problem(text, limits.characters):
+            raise PromptError(problem)
+    if (total := sum(map(len, prompts))) > limits.characters_of_all:
+        raise PromptError(
+            f"the prompts have {total} characters together; shorten them to {limits.characters_of_all}."
+        )
 
 
 def checked_batch(prompts: Sequence[str]) -> tuple[str, ...]:
     """The prompts as a tuple; raises ``PromptError`` unless it is a list with something in it."""
     if isinstance(prompts, str) or not isinstance(prompts, Sequence):
         raise PromptError(f"give a list of prompts, not {type(prompts).__name__}.")
-    if not prompts:
+    batch = tuple(plain_text(prompt) if isinstance(prompt, str) else prompt for prompt in prompts)
+    if not batch:
         raise PromptError("the list of prompts is empty; give at least one.")
-    return tuple(prompts)
+    return batch
+
+
+def plain_text(text: str) -> str:
+    """Return the characters of ``text`` without what a subclass of ``str`` may add: what filters read is what
+    the pipeline gets."""
+    return str.__str__(text)
 
 
 def prompt_problem(prompt: object, limit: int = PROMPT_LIMIT) -> str | None:
@@ -61,10 +124,6 @@ def prompt_problem(prompt: object, limit: int = PROMPT_LIMIT) -> str | None:
     if found := _SURROGATE.search(prompt):
         return f"the prompt is not valid text at {found.start()} (half a character); remove it."
     return None
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 # The most prompts, images or pairs that one call screens.

@@ -164,6 +164,7 @@ class Verdict:
     ``categories`` is keyed by category id, ``filters`` by instance name. ``subject`` and ``index`` say
     what was judged: "prompt" 0, "negative_prompt" 0, "picture" 3; ``frame`` says which one of an animation
     or of several pages was the worst. ``reasons`` are sentences; every verdict that failed closed has one.
+    ``notes`` are sentences as well, which say how it was screened: no verdict failed because it has one.
     """
 
     stage: Stage
@@ -177,6 +178,7 @@ class Verdict:
     subject: str = "prompt"
     index: int = 0
     frame: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def score(self) -> float:
@@ -192,7 +194,8 @@ class Verdict:
             for name, c in self.categories.items()
             if c.threshold is not None
         ]
-        return f"{self.action}: {'; '.join((*self.reasons, *decided)) or 'nothing found'}"
+        said = "; ".join((*self.reasons, *decided, *self.notes))
+        return f"{self.action}: {said or 'nothing found'}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""

@@ -1,0 +1,44 @@
+"""What a pipeline answers: plain PIL images, or an error that says what it gave in their place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PIL import Image
+
+from safelight.errors import ModelError, first_line
+
+
+def plain_images(answer: Any, count: int) -> list[Image.Image]:
+    """Return plain copies of the ``count`` images that a pipeline gave: what is screened is what is released.
+
+    Raises ``ModelError`` for any other answer.
+    """
+    images: Any = getattr(answer, "images", None)
+    given = list(images) if isinstance(images, list | tuple) else []
+    if len(given) != count or not all(isinstance(image, Image.Image) for image in given):
+        raise ModelError(
+            f"the pipeline did not give {count} PIL images but {_described(answer, images)}; "
+            'use a pipeline that answers output_type="pil" with one PIL image for each.'
+        )
+    return [_copy(image) for image in given]
+
+
+def _copy(image: Image.Image) -> Image.Image:
+    try:
+        return Image.Image.copy(image)
+    except Exception as error:
+        raise ModelError(
+            f"an image of the pipeline cannot be read ({type(error).__name__}: {first_line(error)}); "
+            "use a pipeline that gives whole images."
+        ) from error
+
+
+def _described(answer: Any, images: Any) -> str:
+    """Say in a few words what the answer was."""
+    if images is None:
+        return "frames of a video" if hasattr(answer, "frames") else f"{type(answer).__name__} without images"
+    if not isinstance(images, list | tuple):
+        return f"one {type(images).__name__}"
+    kinds = sorted({type(image).__name__ for image in images})
+    return f"{len(images)} of the kind {', '.join(kinds)}" if kinds else "none"
