@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safelight import registry
-from safelight.errors import BlockedError, ImageError, PolicyError
+from safelight.errors import ImageError, PolicyError
 from safelight.generation import Generation
+from safelight.guarded_pipeline import GuardedPipeline
 from safelight.inputs import Inputs
 from safelight.pictures import PictureLimits, Source
 from safelight.policy import Policy, check_labels
 from safelight.protocols import Pipeline
 from safelight.request import PROMPT_LIMIT, Request, checked_batch, prompt_problem
+from safelight.request_log import Observer, RequestLog
 from safelight.screening import PictureScreen, Screen
 from safelight.types import STAGES, Found, Result, Stage, Verdict
 
@@ -41,6 +42,7 @@ class Guard:
         self.without_image_filter = without_image_filter
         self.prompt_limit = prompt_limit
         self.picture_limits = picture_limits
+        self.requests = RequestLog(policy)
         self._screens: dict[Stage, Screen] = {
             "prompt": Screen("prompt", policy, filters.get("prompt", ())),
             "image": PictureScreen("image", policy, filters.get("image", ()), picture_limits),
@@ -72,19 +74,30 @@ class Guard:
         )
 
     def with_policy(self, policy: Policy) -> Guard:
-        """The same filters under another policy."""
-        return Guard(
+        """The same filters and observers under another policy."""
+        guard = Guard(
             policy,
             {stage: screen.builders for stage, screen in self._screens.items()},
             without_image_filter=self.without_image_filter,
             prompt_limit=self.prompt_limit,
             picture_limits=self.picture_limits,
         )
+        guard.requests = RequestLog(policy, self.requests.observers)
+        return guard
+
+    def observe(self, observer: Observer) -> None:
+        """Call ``observer`` with the record of each request once it is over, of the kind that is logged.
+
+        It is called in the request's thread, and whatever it raises is logged and changes nothing.
+        """
+        self.requests.observe(observer)
 
     def screen_prompts(self, prompts: Sequence[str]) -> list[Verdict]:
         """One verdict per prompt; one that is empty, too long or not text is blocked, with the reason."""
-        texts = checked_batch(prompts)
-        return self._screens["prompt"](texts, "prompt", problems=self._problems(texts))
+        with self.requests.watch("screen_prompts", prompts) as request:
+            texts = checked_batch(prompts)
+            request.verdicts = self._screens["prompt"](texts, "prompt", problems=self._problems(texts))
+            return list(request.verdicts)
 
     def find(self, stage: Stage, items: Sequence[Any]) -> list[list[Found]]:
         """What every filter of a stage says of each prompt, of each picture frame by frame, or of each pair
@@ -102,13 +115,17 @@ class Guard:
 
     def screen_images(self, images: Sequence[Source]) -> list[Verdict]:
         """One verdict per picture, its worst frame's; one that cannot be read is blocked, with the reason."""
-        return self._screens["image"](_checked_images(images), "picture")
+        with self.requests.watch("screen_images") as request:
+            request.verdicts = self._screens["image"](_checked_images(images), "picture")
+            return list(request.verdicts)
 
     def screen_pairs(self, pairs: Sequence[tuple[str, Source]]) -> list[Verdict]:
         """One verdict per prompt and picture, by the filters that compare the two."""
-        texts = checked_batch([prompt for prompt, _ in pairs])
-        both = list(zip(texts, (image for _, image in pairs), strict=True))
-        return self._screens["pair"](both, "picture", problems=self._problems(texts))
+        with self.requests.watch("screen_pairs") as request:
+            request.prompts = texts = checked_batch([prompt for prompt, _ in pairs])
+            both = list(zip(texts, (image for _, image in pairs), strict=True))
+            request.verdicts = self._screens["pair"](both, "picture", problems=self._problems(texts))
+            return list(request.verdicts)
 
     def generate(
         self,
@@ -125,12 +142,17 @@ class Guard:
         ``RequestError`` for what cannot be drawn or screened, ``FilterError`` or ``MissingExtraError``
         where a stage has no filter, ``ModelError`` if the pipeline gives no pictures.
         """
-        request = Request.of(prompt, n, seed, self.prompt_limit)
-        return Generation(self._stages(), pipe, request, Inputs.of(arguments), arguments).run()
+        with self.requests.watch("generate", prompt, arguments) as watched:
+            request = Request.of(prompt, n, seed, self.prompt_limit)
+            watched.result = Generation(self._stages(), pipe, request, Inputs.of(arguments), arguments).run()
+            return watched.result
 
-    def wrap(self, pipe: Pipeline) -> GuardedPipeline:
-        """The pipeline's own call, screened."""
-        return GuardedPipeline(self, pipe)
+    def wrap(self, pipe: Pipeline, placeholders: bool = False) -> GuardedPipeline:
+        """Return an object that is used as ``pipe`` is, and whose calls are screened.
+
+        With ``placeholders``, a card that says why stands in the place of each image that was blocked.
+        """
+        return GuardedPipeline(self, pipe, placeholders)
 
     def _stages(self) -> dict[Stage, Screen]:
         """The stages that a generation passes through, with their filters loaded before anything is drawn."""
@@ -148,34 +170,6 @@ class Guard:
 
     def _problems(self, texts: Sequence[str]) -> list[str | None]:
         return [prompt_problem(text, self.prompt_limit) for text in texts]
-
-
-class GuardedPipeline:
-    """Called like the pipeline it guards, positional arguments included; returns a ``Result``."""
-
-    def __init__(self, guard: Guard, pipe: Pipeline) -> None:
-        self.guard = guard
-        self.pipe = pipe
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Result:
-        """Raises ``BlockedError`` if no picture may be released, and what ``Guard.generate`` raises."""
-        arguments = _named(self.pipe, args, kwargs)
-        Inputs.of({name: value for name, value in arguments.items() if name != "num_images_per_prompt"})
-        n = arguments.pop("num_images_per_prompt", None)
-        result = self.guard.generate(
-            self.pipe, arguments.pop("prompt", ""), n=1 if n is None else n, **arguments
-        )
-        if not result.images:
-            worst = max(result.verdicts, key=lambda verdict: verdict.action.severity)
-            raise BlockedError(f'the policy "{worst.policy}" says {worst.explain()}.', result.verdicts)
-        return result
-
-
-def _named(pipe: Pipeline, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The call's arguments by name."""
-    bound = inspect.signature(pipe.__call__).bind(*args, **kwargs)
-    extra = bound.arguments.pop("kwargs", {})
-    return {**bound.arguments, **extra}
 
 
 def _builder(policy: Policy, stage: Stage, name: str) -> Builder:

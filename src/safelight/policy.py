@@ -217,6 +217,18 @@ class Hiding(_Table):
     whole: bool = False
 
 
+class Log(_Table):
+    """What the log of requests and audit records may hold.
+
+    Prompts are hashed; with ``prompts``, their text is there as well, and so are sentences that may quote it.
+    Anyone can check a guess at a prompt against its SHA-256; with ``key_variable``, the name of an
+    environment variable that holds a secret key, only someone who has the key can.
+    """
+
+    prompts: bool = False
+    key_variable: Annotated[str, Field(min_length=1)] | None = None
+
+
 # Pictures of child abuse are never a matter of configuration.
 _CSAE = "csae"
 _CSAE_RULE = CategoryRule(**dict.fromkeys(STAGES, Thresholds(block=0.2)))
@@ -235,6 +247,7 @@ class Policy(_Table):
     early_stop: EarlyStop | None = None
     guidance: Led | None = None
     hiding: Hiding = Hiding()
+    log: Log = Log()
     _folder: Path = PrivateAttr(default=Path())
 
     @classmethod
@@ -426,6 +439,6 @@ def _problem(first: Any) -> str:
         return "this key is missing; add it"
     if first["type"] != "extra_forbidden":
         return f"{first['msg']}, not {first['input']!r}"
-    tables = (Policy, Filters, CategoryRule, Thresholds, ContextRule, EarlyStop, Hiding, Led)
+    tables = (Policy, Filters, CategoryRule, Thresholds, ContextRule, EarlyStop, Hiding, Led, Log)
     near = closest(str(first["loc"][-1]), {key for table in tables for key in table.model_fields})
     return "unknown key" + (f'; did you mean "{near}"?' if near else "; remove it")
