@@ -42,7 +42,7 @@ class Guard:
         self.without_image_filter = without_image_filter
         self.prompt_limit = prompt_limit
         self.picture_limits = picture_limits
-        self.requests = RequestLog(policy)
+        self.request_log = RequestLog(policy)
         self._screens: dict[Stage, Screen] = {
             "prompt": Screen("prompt", policy, filters.get("prompt", ())),
             "image": PictureScreen("image", policy, filters.get("image", ()), picture_limits),
@@ -82,7 +82,7 @@ class Guard:
             prompt_limit=self.prompt_limit,
             picture_limits=self.picture_limits,
         )
-        guard.requests = RequestLog(policy, self.requests.observers)
+        guard.request_log = RequestLog(policy, self.request_log.observers)
         return guard
 
     def observe(self, observer: Observer) -> None:
@@ -90,11 +90,11 @@ class Guard:
 
         It is called in the request's thread, and whatever it raises is logged and changes nothing.
         """
-        self.requests.observe(observer)
+        self.request_log.observe(observer)
 
     def screen_prompts(self, prompts: Sequence[str]) -> list[Verdict]:
         """One verdict per prompt; one that is empty, too long or not text is blocked, with the reason."""
-        with self.requests.watch("screen_prompts", prompts) as request:
+        with self.request_log.watch("screen_prompts", prompts) as request:
             texts = checked_batch(prompts)
             request.verdicts = self._screens["prompt"](texts, "prompt", problems=self._problems(texts))
             return list(request.verdicts)
@@ -115,13 +115,13 @@ class Guard:
 
     def screen_images(self, images: Sequence[Source]) -> list[Verdict]:
         """One verdict per picture, its worst frame's; one that cannot be read is blocked, with the reason."""
-        with self.requests.watch("screen_images") as request:
+        with self.request_log.watch("screen_images") as request:
             request.verdicts = self._screens["image"](_checked_images(images), "picture")
             return list(request.verdicts)
 
     def screen_pairs(self, pairs: Sequence[tuple[str, Source]]) -> list[Verdict]:
         """One verdict per prompt and picture, by the filters that compare the two."""
-        with self.requests.watch("screen_pairs") as request:
+        with self.request_log.watch("screen_pairs") as request:
             request.prompts = texts = checked_batch([prompt for prompt, _ in pairs])
             both = list(zip(texts, (image for _, image in pairs), strict=True))
             request.verdicts = self._screens["pair"](both, "picture", problems=self._problems(texts))
@@ -142,7 +142,7 @@ class Guard:
         ``RequestError`` for what cannot be drawn or screened, ``FilterError`` or ``MissingExtraError``
         where a stage has no filter, ``ModelError`` if the pipeline gives no pictures.
         """
-        with self.requests.watch("generate", prompt, arguments) as watched:
+        with self.request_log.watch("generate", prompt, arguments) as watched:
             request = Request.of(prompt, n, seed, self.prompt_limit)
             watched.result = Generation(self._stages(), pipe, request, Inputs.of(arguments), arguments).run()
             return watched.result

@@ -144,7 +144,7 @@ class GuardedPipeline:
 
 def _named(pipe: Pipeline, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The call's arguments by name. Raises ``TypeError`` as the pipeline would for those it does not take."""
-    signature = inspect.signature(pipe.__call__)
+    signature = inspect.signature(pipe)
     named: dict[str, Any] = {}
     for name, value in signature.bind(*args, **kwargs).arguments.items():
         if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
@@ -168,7 +168,7 @@ def _flagged(result: Result, number: int) -> bool:
 def _converter(output_type: Any) -> Any:
     """The function that makes ``output_type`` of a list of PIL images."""
     converters = {"pil": list, "np": _arrays, "pt": _tensors}
-    if output_type not in converters:
+    if not isinstance(output_type, str) or output_type not in converters:
         raise RequestError(
             f'output_type is "pil", "np" or "pt" here, not {output_type!r}: nobody can screen latents.'
         )

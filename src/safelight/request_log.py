@@ -92,4 +92,4 @@ def _call(listener: Observer, record: Record) -> None:
 
 
 def _json(value: Record) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(value, separators=(",", ":"))

@@ -19,9 +19,9 @@ from safelight.types import Action, Verdict
 
 _LOGGER = logging.getLogger(__name__)
 
-# These two pipelines skip the check of images, without a word, unless their checker is an instance of the class
-# that they import: NVIDIA's where cosmos_guardrail is installed, or else a stand-in of each module's own.
-_COSMOS = tuple({m.CosmosSafetyChecker: None for m in (pipeline_cosmos2_5_predict, pipeline_cosmos3_omni)})
+# These two pipelines skip the check of images, without a word, unless their checker is an instance of the
+# class that they import: NVIDIA's where cosmos_guardrail is installed, or else each module's own stand-in.
+_COSMOS = dict.fromkeys(m.CosmosSafetyChecker for m in (pipeline_cosmos2_5_predict, pipeline_cosmos3_omni))
 
 
 class SafetyChecker(*_COSMOS):  # type: ignore[misc]
@@ -102,14 +102,14 @@ def _shown(image: Any) -> Any:
         return image
     try:
         if torch.is_tensor(image):
-            image = (image.float() / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+            image = (image.detach().float() / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
         return _eight_bit(image)
     except Exception as error:  # noqa: BLE001 - whatever goes wrong, it is flagged
         _report_failure(error)
         return None
 
 
-def _eight_bit(image: Any) -> NDArray[np.uint8] | None:
+def _eight_bit(image: Any) -> Any:
     if not isinstance(image, np.ndarray) or image.ndim != 3:
         return None
     image = image[..., 0] if image.shape[-1] == 1 else image
