@@ -119,6 +119,20 @@ def test_a_checker_is_set_on_a_pipeline_moved_and_handed_on(
     assert again.safety_checker is made.safety_checker
 
 
+def test_a_checker_takes_the_place_of_the_original(
+    pipe: Any, policy: Policy, checker_folder: Path, tmp_path: Path
+) -> None:
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+
+    original = StableDiffusionSafetyChecker.from_pretrained(checker_folder)
+    _pipeline(pipe, original).save_pretrained(tmp_path)
+    checker = _checker(policy, GUN)
+    made = diffusers.StableDiffusionPipeline.from_pretrained(tmp_path, safety_checker=checker)
+    made.set_progress_bar_config(disable=True)
+    assert made.safety_checker is checker
+    assert _draw(made).nsfw_content_detected == [True, True]
+
+
 def _arrays() -> Any:
     return np.stack([np.zeros((8, 8, 3), np.float32), np.ones((8, 8, 3), np.float32)])
 

@@ -49,8 +49,12 @@ def test_every_request_is_one_line(guard: Guard, pipe: Any, caplog: pytest.LogCa
 
 
 def test_nothing_is_printed_and_nothing_computed_while_nobody_listens(
-    guard: Guard, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    guard: Guard,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.WARNING, LOGGER)
     monkeypatch.setattr(guard.request_log._trail, "record", lambda *_: 1 / 0)
     guard.screen_prompts(["a gun"])
     assert capfd.readouterr() == ("", "")
