@@ -225,6 +225,14 @@ def test_every_request_has_a_record(prompts: Any) -> None:
         assert all("text" in prompt for prompt in record["prompts"]) is (log.prompts or not record["prompts"])
 
 
+def test_a_record_does_not_grow_with_a_request_that_is_refused() -> None:
+    trail = AuditTrail(Log(prompts=True))
+    record = trail.record(ObservedRequest("screen_prompts", ["a cat"] * 100_000))
+    assert len(record["prompts"]) == 1000
+    record = trail.record(ObservedRequest("screen_prompts", ["x" * 5_000_000]))
+    assert record["prompts"] == [{"characters": 5_000_000}]
+
+
 def test_iterators_are_left_to_the_request(guard: Guard) -> None:
     texts = iter(["a cat"])
     assert AuditTrail(Log()).record(ObservedRequest("generate", texts))["prompts"] == []  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from diffusers.pipelines.cosmos import pipeline_cosmos2_5_predict, pipeline_cosm
 from PIL import Image
 
 from safelight import registry
-from safelight.errors import FilterError, PolicyError
+from safelight.errors import FilterError, MissingExtraError, PolicyError
 from safelight.filters.constant import Always, Never
 from safelight.guard import Guard
 from safelight.integrations import diffusers as integration
@@ -310,17 +310,27 @@ def test_every_cosmos_pipeline_takes_it_for_its_own(policy: Policy, monkeypatch:
 
     for module in COSMOS_MODULES:
         monkeypatch.setattr(module, "CosmosSafetyChecker", Installed)
-    spec = importlib.util.spec_from_file_location("checker_beside_cosmos_guardrail", integration.__file__)
-    assert spec
-    assert spec.loader
-    beside = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, beside)
-    spec.loader.exec_module(beside)
-    checker = beside.SafetyChecker(_checker(policy, Bright).guard)
+    checker = _imported_again().SafetyChecker(_checker(policy, Bright).guard)
     assert isinstance(checker, Installed)
     assert checker.to("cpu", torch.bfloat16) is checker
     assert (checker.device.type, checker.dtype) == ("cpu", torch.bfloat16)
     assert checker(_arrays())[1] == [False, True]
+
+
+def test_without_diffusers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "diffusers.pipelines.cosmos", None)
+    with pytest.raises(MissingExtraError, match=r"safelight\[generate\]"):
+        _imported_again()
+
+
+def _imported_again() -> Any:
+    """The module, made anew beside itself."""
+    spec = importlib.util.spec_from_file_location("safelight_integrations_again", integration.__file__)
+    assert spec
+    assert spec.loader
+    again = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(again)
+    return again
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "safelight.audit/1"
 
+# Of a request that was refused for its size, a record must not grow with it.
+_MOST_TEXTS, _LONGEST_TEXT = 1000, 1_000_000
 _NAME = re.compile(r"\w*")
 
 
@@ -51,8 +53,9 @@ def image_sha256(image: Image) -> str:
     It is taken of ``b"RGB 512x384\\n"``, with the image's own mode, width and height, and the bytes of its
     pixels row by row.
     """
-    header = f"{image.mode} {image.width}x{image.height}\n"
-    return hashlib.sha256(header.encode() + image.tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\n".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(slots=True)
@@ -99,7 +102,7 @@ class AuditTrail:
             "categories": _decided(verdicts),
             "filters": _versions(verdicts),
             "elapsed_ms": None if request.elapsed_ms is None else round(request.elapsed_ms, 3),
-            "prompts": [self._text(text) for text in prompts],
+            "prompts": self._listed(prompts),
             "inputs": self._inputs(request.arguments),
             "verdicts": [self._verdict(verdict) for verdict in verdicts],
             **(self._generation(result, len(prompts)) if result else {}),
@@ -157,9 +160,15 @@ class AuditTrail:
     def _inputs(self, arguments: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         """The texts among the arguments, by the argument's name."""
         texts = {_name(name): _texts(value) for name, value in arguments.items()}
-        return {name: [self._text(text) for text in found] for name, found in texts.items() if found}
+        return {name: self._listed(found) for name, found in texts.items() if found}
+
+    def _listed(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        return [self._text(text) for text in texts[:_MOST_TEXTS]]
 
     def _text(self, text: str) -> dict[str, Any]:
+        """Length, hash and, with the policy's consent, the text; only the length of one beyond any limit."""
+        if len(text) > _LONGEST_TEXT:
+            return {"characters": len(text)}
         data = text.encode("utf-8", "surrogatepass")
         if self._key is None:
             digest = {"sha256": hashlib.sha256(data).hexdigest()}

@@ -143,8 +143,9 @@ class Guard:
         where a stage has no filter, ``ModelError`` if the pipeline gives no pictures.
         """
         with self.request_log.watch("generate", prompt, arguments) as watched:
+            inputs = Inputs.of(arguments)
             request = Request.of(prompt, n, seed, self.prompt_limit)
-            watched.result = Generation(self._stages(), pipe, request, Inputs.of(arguments), arguments).run()
+            watched.result = Generation(self._stages(), pipe, request, inputs, arguments).run()
             return watched.result
 
     def wrap(self, pipe: Pipeline, placeholders: bool = False) -> GuardedPipeline:

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 from PIL.Image import Image
 
 from safelight.errors import BlockedError, RequestError
-from safelight.inputs import Inputs
 from safelight.placeholder import with_placeholders
 from safelight.protocols import Pipeline
 from safelight.types import Action, Result
@@ -93,7 +92,6 @@ class GuardedPipeline:
         convert = _converter(arguments.pop("output_type", "pil"))
         return_dict = arguments.pop("return_dict", True)
         n = arguments.pop("num_images_per_prompt", None)
-        Inputs.of(arguments)
         prompt = arguments.pop("prompt", None)
         result = self.guard.generate(
             self.pipe, "" if prompt is None else prompt, n=1 if n is None else n, **arguments

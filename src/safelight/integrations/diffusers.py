@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from diffusers.pipelines.cosmos import pipeline_cosmos2_5_predict, pipeline_cosmos3_omni
 from numpy.typing import NDArray
 from PIL import Image
 
-from safelight.errors import FilterError
+from safelight.errors import FilterError, MissingExtraError
 from safelight.guard import Guard
 from safelight.types import Action, Verdict
+
+try:
+    import torch
+    from diffusers.pipelines.cosmos import pipeline_cosmos2_5_predict, pipeline_cosmos3_omni
+except ImportError as error:
+    raise MissingExtraError("A safety checker for diffusers", "generate") from error
 
 _LOGGER = logging.getLogger(__name__)
 
