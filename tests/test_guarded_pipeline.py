@@ -184,8 +184,19 @@ def test_arguments_are_checked_as_the_pipeline_does(guard: Guard, pipe: Any) -> 
         guarded("a cat", prompt="a dog")
     with pytest.raises(PromptError, match="empty"):
         guarded(prompt=None)
+    with pytest.raises(RequestError, match="say num_images_per_prompt"):
+        guarded("a cat", n=2)
     with pytest.raises(RequestError, match="n is the number"):
         guarded("a cat", num_images_per_prompt=0)
+
+
+def test_a_seed_is_the_guards(guard: Guard, pipe: Any) -> None:
+    def strict(prompt: Any, num_images_per_prompt: int, generator: Any, num_inference_steps: int) -> Any:
+        return pipe(prompt, None, None, num_inference_steps, generator=generator)
+
+    out: Any = guard.wrap(strict)("a cat", seed=5, **STEPS)
+    assert out.seed == 5
+    assert out.images[0].tobytes() == guard.generate(pipe, "a cat", seed=5, **STEPS).images[0].tobytes()
 
 
 def test_any_callable_with_images_can_be_wrapped(guard: Guard) -> None:

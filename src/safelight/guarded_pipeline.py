@@ -18,6 +18,8 @@ from safelight.types import Action, Result
 # A blocked request may have asked for any size: no memory is spent on a large card.
 _LARGEST_CARD = 2048
 _OWN = frozenset({"guard", "pipe", "placeholders"})
+# What a call hands to the guard, whatever the pipeline takes.
+_GUARD_OPTIONS = ("seed",)
 
 
 class Generates(Protocol):
@@ -84,17 +86,22 @@ class GuardedPipeline:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Take the pipeline's own arguments; return a ``GuardedOutput``, or a tuple without ``return_dict``.
 
-        The pipeline gives PIL images, which are screened; "np" and "pt" are made of those that are released.
-        Raises ``BlockedError`` if no image is, unless placeholders were asked for, and what
-        ``Guard.generate`` raises.
+        A ``seed`` is the guard's, instead of a generator. The pipeline gives PIL images, which are screened;
+        "np" and "pt" are made of those that are released. Raises ``BlockedError`` if no image is, unless
+        placeholders were asked for, and what ``Guard.generate`` raises.
         """
+        own = {name: kwargs.pop(name) for name in _GUARD_OPTIONS if name in kwargs}
         arguments = _named(self.pipe, args, kwargs)
         convert = _converter(arguments.pop("output_type", "pil"))
         return_dict = arguments.pop("return_dict", True)
         n = arguments.pop("num_images_per_prompt", None)
         prompt = arguments.pop("prompt", None)
+        if arguments.keys() & {"n", "pipe"}:
+            raise RequestError(
+                "say num_images_per_prompt for the number of images, and leave n and pipe out."
+            )
         result = self.guard.generate(
-            self.pipe, "" if prompt is None else prompt, n=1 if n is None else n, **arguments
+            self.pipe, "" if prompt is None else prompt, n=1 if n is None else n, **own, **arguments
         )
         count = (1 if isinstance(prompt, str) else len(prompt or ())) * result.pictures_per_prompt
         images = self._images(result, arguments)
