@@ -151,7 +151,7 @@ def _named(pipe: Pipeline, args: Sequence[Any], kwargs: Mapping[str, Any]) -> di
     """The call's arguments by name. Raises ``TypeError`` as the pipeline would for those it does not take."""
     signature = inspect.signature(pipe)
     named: dict[str, Any] = {}
-    for name, value in signature.bind(*args, **kwargs).arguments.items():
+    for name, value in signature.bind_partial(*args, **kwargs).arguments.items():
         if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
             named |= value
         else:
