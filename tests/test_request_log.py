@@ -6,6 +6,8 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,19 @@ def test_observers_get_their_own_copies(guard: Guard) -> None:
     assert list(record["filters"]["prompt"]) == ["lexicon"]
 
 
+def test_requests_of_many_threads_are_told_apart(guard: Guard) -> None:
+    seen: list[dict[str, Any]] = []
+    guard.observe(seen.append)
+    prompts = [f"{thing} number {i}" for i in range(20) for thing in ("a cat", "a gun")]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda prompt: guard.screen_prompts([prompt]), prompts))
+    said = {record["prompts"][0]["sha256"]: record["action"] for record in seen}
+    assert len({record["request_id"] for record in seen}) == 40
+    for prompt in prompts:
+        expected = "block" if "gun" in prompt else "allow"
+        assert said[sha256(prompt.encode()).hexdigest()] == expected
+
+
 def test_an_observer_that_fails_changes_nothing(
     guard: Guard, pipe: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -90,7 +105,7 @@ def test_an_observer_that_fails_changes_nothing(
         guard.generate(pipe, "")
     assert len(seen) == 2
     assert [entry.getMessage() for entry in caplog.records] == [
-        f"the observer {fails.__qualname__} failed: OSError: the disk is full."
+        f"the observer {fails.__qualname__} failed: OSError: the disk is full"
     ] * 2
     assert not any(entry.exc_info for entry in caplog.records)
 

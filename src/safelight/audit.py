@@ -109,7 +109,7 @@ class AuditTrail:
         }
 
     def _generation(self, result: Result, prompts: int) -> dict[str, Any]:
-        """What only a generation has."""
+        """Return the fields that only a generation has."""
         notes = {"notes": list(result.notes)} if self._prompts else {}
         return {
             "model": result.model,
@@ -158,7 +158,7 @@ class AuditTrail:
         return {"type": type(error).__name__, **message}
 
     def _inputs(self, arguments: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-        """The texts among the arguments, by the argument's name."""
+        """Return the texts among the arguments, by the argument's name."""
         texts = {_name(name): _texts(value) for name, value in arguments.items()}
         return {name: self._listed(found) for name, found in texts.items() if found}
 
@@ -166,7 +166,7 @@ class AuditTrail:
         return [self._text(text) for text in texts[:_MOST_TEXTS]]
 
     def _text(self, text: str) -> dict[str, Any]:
-        """Length, hash and, with the policy's consent, the text; only the length of one beyond any limit."""
+        """Return length and hash of a text, and the text if the policy allows it; the length alone if too long."""
         if len(text) > _LONGEST_TEXT:
             return {"characters": len(text)}
         data = text.encode("utf-8", "surrogatepass")
@@ -186,20 +186,20 @@ def _key(variable: str | None) -> bytes | None:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """The texts that ``value`` is or lists; iterators are left alone, since they can be read only once."""
+    """Return the texts in a text or list; iterators are left alone, since they can be read only once."""
     if isinstance(value, str):
         return (value,)
     return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list | tuple) else ()
 
 
 def _name(name: object) -> str:
-    """The beginning of a name that may be a caller's own, as a key of a nested argument is."""
+    """Return a name up to the first character that none has: what follows may be a caller's own words."""
     found = _NAME.match(str(name))
     return found[0][:64] if found else ""
 
 
 def _decided(verdicts: Sequence[Verdict]) -> dict[str, str]:
-    """Category -> the severest action that it led to, of those that reached a threshold."""
+    """Return the severest action that each category led to, of those that reached a threshold."""
     actions: dict[str, Action] = {}
     for verdict in verdicts:
         for name, category in verdict.categories.items():
@@ -209,7 +209,7 @@ def _decided(verdicts: Sequence[Verdict]) -> dict[str, str]:
 
 
 def _versions(verdicts: Sequence[Verdict]) -> dict[str, dict[str, str]]:
-    """Stage -> filter -> version, of every filter that ran."""
+    """Return the version of every filter that ran, by stage and name."""
     versions: dict[str, dict[str, str]] = {}
     for verdict in verdicts:
         for name, run in verdict.filters.items():
@@ -218,7 +218,7 @@ def _versions(verdicts: Sequence[Verdict]) -> dict[str, dict[str, str]]:
 
 
 def _images(result: Result, prompts: int) -> list[dict[str, Any]]:
-    """One entry for every image of the request, in order; ``sha256`` is None where none was released."""
+    """Return an entry for every image of the request, in order; one that was not released has no hash."""
     released = dict(zip(result.indices, result.images, strict=True))
     judged = 1 + max((v.index for v in result.verdicts if v.subject == "prompt"), default=-1)
     return [

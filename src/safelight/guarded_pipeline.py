@@ -19,20 +19,20 @@ from safelight.types import Action, Result
 _LARGEST_CARD = 2048
 _OWN = frozenset({"guard", "pipe", "placeholders"})
 # What a call hands to the guard, whatever the pipeline takes.
-_GUARD_OPTIONS = ("seed",)
+_GUARD_OPTIONS = ("seed", "deadline_s")
 
 
 class Generates(Protocol):
-    """What a guarded pipeline needs of a guard."""
+    """The part of a guard that a guarded pipeline uses."""
 
     def generate(self, pipe: Pipeline, prompt: str | Sequence[str], n: int = 1, **arguments: Any) -> Result:
-        """``n`` images for each prompt."""
+        """Draw and screen ``n`` images for each prompt."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class GuardedOutput:
-    """What a guarded call gives: a diffusers output, and everything that the guard's ``Result`` has.
+    """The output of a guarded call: a diffusers output that has everything of the guard's ``Result`` as well.
 
     ``images`` holds the released images, and a card for each blocked one if placeholders were asked for.
     ``nsfw_content_detected`` has an entry for every image of the request, true for one that was blocked or
@@ -63,7 +63,7 @@ class GuardedOutput:
         return len(self.to_tuple())
 
     def __getattr__(self, name: str) -> Any:
-        # Copies and unpickled ones are asked for attributes before they have a result.
+        # copy and pickle look for special methods before there is a result.
         if name.startswith("__") or name == "result":
             raise AttributeError(name)
         return getattr(self.result, name)
@@ -72,7 +72,7 @@ class GuardedOutput:
 class GuardedPipeline:
     """Screens the calls of ``pipe``; all other attributes are the pipeline's own, to read and to set.
 
-    Methods that give the pipeline itself, as ``to`` does, give this object. Only the call is screened:
+    Methods that return the pipeline itself, as ``to`` does, return this object. Only the call is screened:
     other methods that make images, and the parts of the pipeline, are as they were.
     """
 
@@ -86,9 +86,9 @@ class GuardedPipeline:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Take the pipeline's own arguments; return a ``GuardedOutput``, or a tuple without ``return_dict``.
 
-        A ``seed`` is the guard's, instead of a generator. The pipeline gives PIL images, which are screened;
-        "np" and "pt" are made of those that are released. Raises ``BlockedError`` if no image is, unless
-        placeholders were asked for, and what ``Guard.generate`` raises.
+        ``seed`` and ``deadline_s`` are those of ``Guard.generate``. The pipeline gives PIL images, which are
+        screened; "np" and "pt" are made of those that are released. Raises ``BlockedError`` if no image is,
+        unless placeholders were asked for, and what ``Guard.generate`` raises.
         """
         own = {name: kwargs.pop(name) for name in _GUARD_OPTIONS if name in kwargs}
         arguments = _named(self.pipe, args, kwargs)
@@ -109,7 +109,7 @@ class GuardedPipeline:
         return output if return_dict else output.to_tuple()
 
     def _images(self, result: Result, arguments: Mapping[str, Any]) -> list[Image]:
-        """Those that the caller gets. Raises ``BlockedError`` if there is none."""
+        """Return the images that the caller gets. Raises ``BlockedError`` if there is none."""
         if self.placeholders:
             return with_placeholders(result, None if result.images else _size(arguments))
         if not result.images:
@@ -118,14 +118,14 @@ class GuardedPipeline:
         return list(result.images)
 
     def __getattr__(self, name: str) -> Any:
-        # Copies and unpickled ones are asked for attributes before they have a pipeline.
+        # copy and pickle look for special methods before there is a pipeline.
         if name.startswith("__") or name in _OWN:
             raise AttributeError(name)
         value = getattr(self.pipe, name)
         return self._method(value) if inspect.ismethod(value) else value
 
     def _method(self, method: Any) -> Any:
-        """The pipeline's method, except that it gives this object where it would give the pipeline."""
+        """Return the pipeline's method, which then returns this object where it would return the pipeline."""
 
         @functools.wraps(method)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -148,7 +148,7 @@ class GuardedPipeline:
 
 
 def _named(pipe: Pipeline, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The call's arguments by name. Raises ``TypeError`` as the pipeline would for those it does not take."""
+    """Return the call's arguments by name. Raises ``TypeError`` for those that the pipeline does not take."""
     signature = inspect.signature(pipe)
     named: dict[str, Any] = {}
     for name, value in signature.bind_partial(*args, **kwargs).arguments.items():
@@ -160,7 +160,7 @@ def _named(pipe: Pipeline, args: Sequence[Any], kwargs: Mapping[str, Any]) -> di
 
 
 def _size(arguments: Mapping[str, Any]) -> tuple[int, int] | None:
-    """The width and height that were asked for, unless a card of that size makes no sense."""
+    """Return the width and height that were asked for, unless a card of that size makes no sense."""
     sides = arguments.get("width"), arguments.get("height")
     width, height = (side if isinstance(side, int) and 0 < side <= _LARGEST_CARD else 0 for side in sides)
     return (width, height) if width and height else None
@@ -171,7 +171,7 @@ def _flagged(result: Result, number: int) -> bool:
 
 
 def _converter(output_type: Any) -> Any:
-    """The function that makes ``output_type`` of a list of PIL images."""
+    """Return the function that makes ``output_type`` of a list of PIL images."""
     converters = {"pil": list, "np": _arrays, "pt": _tensors}
     if not isinstance(output_type, str) or output_type not in converters:
         raise RequestError(
@@ -181,14 +181,14 @@ def _converter(output_type: Any) -> Any:
 
 
 def _arrays(images: Sequence[Image]) -> Any:
-    """As diffusers gives them: float32 in [0, 1], by image, row, column and channel."""
+    """Return float32 in [0, 1] of shape (image, row, column, channel), as diffusers does."""
     import numpy as np
 
     return np.stack([np.asarray(image.convert("RGB"), np.float32) / 255 for image in images])
 
 
 def _tensors(images: Sequence[Image]) -> Any:
-    """As diffusers gives them: by image, channel, row and column."""
+    """Return float32 in [0, 1] of shape (image, channel, row, column), as diffusers does."""
     import torch
 
     return torch.from_numpy(_arrays(images).transpose(0, 3, 1, 2).copy())

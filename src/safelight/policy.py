@@ -218,7 +218,7 @@ class Hiding(_Table):
 
 
 class Log(_Table):
-    """What the log of requests and audit records may hold.
+    """Says what the log of requests and audit records may hold.
 
     Prompts are hashed; with ``prompts``, their text is there as well, and so are sentences that may quote it.
     Anyone can check a guess at a prompt against its SHA-256; with ``key_variable``, the name of an

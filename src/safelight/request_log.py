@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from safelight.audit import AuditTrail, ObservedRequest
+from safelight.errors import first_line
 from safelight.policy import Policy
 
 Record = dict[str, Any]
 Observer = Callable[[Record], object]
 
 _LOGGER = logging.getLogger("safelight.request")
-# Whoever configures no handler gets no lines, not even those of errors on standard error.
+# Without handlers of the application nothing is printed, not even errors.
 logging.getLogger("safelight").addHandler(logging.NullHandler())
 
 
@@ -67,7 +68,7 @@ class RequestLog:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: the record of a request, or the message of anything else that is logged."""
+    """Formats a request's record, or the message of anything else that is logged, as JSON on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         about = {"level": record.levelname, "logger": record.name}
@@ -83,12 +84,15 @@ def _log(record: Record) -> None:
 
 
 def _call(listener: Observer, record: Record) -> None:
-    """Without a traceback: it would show the error that is on its way to the caller, and what that quotes."""
+    """Call a listener and log its failure.
+
+    There is no traceback, which would show the request's own error as well, and what that quotes.
+    """
     try:
         listener(record)
     except Exception as error:  # noqa: BLE001 - an observer never changes the outcome
         name = getattr(listener, "__qualname__", type(listener).__name__)
-        _LOGGER.error("the observer %s failed: %s: %s.", name, type(error).__name__, error)
+        _LOGGER.error("the observer %s failed: %s: %s", name, type(error).__name__, first_line(error))
 
 
 def _json(value: Record) -> str:

@@ -62,7 +62,7 @@ class SafetyChecker(*_COSMOS):  # type: ignore[misc]
         return images, flagged
 
     def check_text_safety(self, prompt: str) -> bool:
-        """Whether a prompt may be drawn."""
+        """Return whether a prompt may be drawn."""
         try:
             return self.guard.screen_prompts([prompt])[0].action < Action.STEER
         except Exception as error:  # noqa: BLE001 - whatever goes wrong, it is flagged
@@ -76,7 +76,7 @@ class SafetyChecker(*_COSMOS):  # type: ignore[misc]
         return None if any(self._flagged(list(frames)) or [True]) else frames
 
     def to(self, *args: Any, **kwargs: Any) -> SafetyChecker:
-        """Take note of a device and type; the filters stay where the policy puts them."""
+        """Remember a device and type; the filters stay where the policy puts them."""
         self._place = self._place.to(*args, **kwargs)
         return self
 
@@ -101,7 +101,7 @@ class SafetyChecker(*_COSMOS):  # type: ignore[misc]
 
 
 def _shown(image: Any) -> Any:
-    """The image as the pipeline would show it; None, which the guard blocks, for what cannot be shown."""
+    """Return the image as the pipeline would show it; None, which the guard blocks, if it cannot be shown."""
     if isinstance(image, Image.Image):
         return image
     try:
@@ -133,7 +133,7 @@ def _black(image: Any) -> Any:
 
 
 def _report(verdicts: Sequence[Verdict], count: int) -> None:
-    """What the original says as well, since a black image looks like a failure; with the reason."""
+    """Log how many images are black and why, since a black image looks like a failure."""
     names = sorted({name for v in verdicts for name, c in v.categories.items() if c.action >= Action.STEER})
     why = ", ".join(names) or "a filter failed"
     _LOGGER.warning(
@@ -142,5 +142,5 @@ def _report(verdicts: Sequence[Verdict], count: int) -> None:
 
 
 def _report_failure(error: Exception) -> None:
-    """The type alone: a message may quote a prompt."""
+    """Log the error's type alone, since its message may quote a prompt."""
     _LOGGER.error("the safety checker failed (%s), so this is flagged.", type(error).__name__)
