@@ -166,7 +166,7 @@ class AuditTrail:
         return [self._text(text) for text in texts[:_MOST_TEXTS]]
 
     def _text(self, text: str) -> dict[str, Any]:
-        """Return length and hash of a text, and the text if the policy allows it; the length alone if too long."""
+        """Return the length and hash of a text, and with the policy's consent the text."""
         if len(text) > _LONGEST_TEXT:
             return {"characters": len(text)}
         data = text.encode("utf-8", "surrogatepass")
