@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import logging
 import sys
@@ -108,6 +109,7 @@ def test_a_checker_is_set_on_a_pipeline_moved_and_handed_on(
     assert made.to("cpu").safety_checker.to("cpu", torch.float32) is made.safety_checker
     assert (made.dtype, made.device) == (torch.float32, torch.device("cpu"))
     assert _draw(made).nsfw_content_detected == [True, True]
+    assert copy.deepcopy(made.safety_checker) is made.safety_checker
     other = diffusers.AutoPipelineForImage2Image.from_pipe(made)
     other.set_progress_bar_config(disable=True)
     assert _draw(other, image=[SOURCE, SOURCE], strength=1.0).nsfw_content_detected == [True, True]

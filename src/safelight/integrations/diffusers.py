@@ -88,6 +88,10 @@ class SafetyChecker(*_COSMOS):  # type: ignore[misc]
     def dtype(self) -> torch.dtype:
         return self._place.dtype
 
+    def __deepcopy__(self, memo: object) -> SafetyChecker:
+        # A copied pipeline shares the guard, whose filters hold what cannot be copied.
+        return self
+
     def _flagged(self, images: Sequence[Any]) -> list[bool]:
         try:
             verdicts = self.guard.screen_images(images) if images else []
