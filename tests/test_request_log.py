@@ -129,6 +129,7 @@ def test_another_policy_keeps_the_observers(guard: Guard, policy: Policy) -> Non
     other = guard.with_policy(policy.model_copy(update={"version": "2"}))
     other.screen_prompts(["a cat"])
     assert [record["policy"] for record in seen] == ["test 2"]
+    assert guard.request_log.under(None) is guard.request_log
 
 
 def test_an_interrupted_request_is_recorded(policy: Policy) -> None:

@@ -82,7 +82,7 @@ class Guard:
             prompt_limit=self.prompt_limit,
             picture_limits=self.picture_limits,
         )
-        guard.request_log = RequestLog(policy, self.request_log.observers)
+        guard.request_log = self.request_log.under(policy)
         return guard
 
     def observe(self, observer: Observer) -> None:

@@ -34,6 +34,10 @@ class RequestLog:
         self._policy = policy.id
         self._trail = AuditTrail(policy.log)
 
+    def under(self, policy: Policy | None) -> RequestLog:
+        """Return the log with the same observers for requests under another policy; itself for None."""
+        return RequestLog(policy, self.observers) if policy else self
+
     def observe(self, observer: Observer) -> None:
         """Call ``observer`` with a copy of the record after each request, in the request's thread."""
         self.observers = (*self.observers, observer)
