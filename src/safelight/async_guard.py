@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -88,6 +89,15 @@ class AsyncGuard:
         The request may take ``deadline_s`` seconds, waiting included, and may be cancelled as any task: the
         pipeline stops working on it at its next step. Raises ``QueueFullError`` too.
         """
+        log = self.guard.request_log.under(policy)
+        with log.watch("generate", prompt, arguments) as watched, self._admitted(deadline_s) as deadline:
+            prepare = partial(self._prepare, policy, deadline, prompt, n, seed, arguments)
+            watched.result = await self._in_time(deadline, prepare)
+            return watched.result
+
+    @contextmanager
+    def _admitted(self, deadline_s: float | None) -> Iterator[Deadline]:
+        """Count the request among those that are there. Raises ``QueueFullError`` if they are too many."""
         if self._closed or not self._drawing.is_alive():
             raise RequestError("the guard is not open; use it inside of `async with`.")
         if len(self._requests) >= self.queue:
@@ -96,8 +106,7 @@ class AsyncGuard:
         self._requests.add(deadline)
         self._idle.clear()
         try:
-            prepare = partial(self._prepare, policy, deadline, prompt, n, seed, arguments)
-            return await self._in_time(deadline, prepare)
+            yield deadline
         finally:
             deadline.cancel()
             self._requests.discard(deadline)

@@ -25,6 +25,10 @@ class FilterSet:
         self._lock = threading.Lock()
         self._loading: Future[dict[str, Any]] | None = None
 
+    def __deepcopy__(self, memo: object) -> FilterSet:
+        """A copy of a guard has the same filters: they may be large, and hold what cannot be copied."""
+        return self
+
     def load(self) -> dict[str, Any]:
         """Return the filters by instance name. Raises ``FilterError`` if there are two of one name.
 

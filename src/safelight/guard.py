@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from safelight.arguments import checked_names
 from safelight.deadline import Deadline
-from safelight.errors import BlockedError, ImageError, PolicyError, no_such
+from safelight.errors import ImageError, PolicyError, no_such
 from safelight.filter_set import Builder, FilterSet
 from safelight.generation import Generation
+from safelight.guarded_pipeline import GuardedPipeline
 from safelight.inputs import Inputs
 from safelight.listed_filter import listed_filters
 from safelight.pictures import PictureLimits, Source
@@ -25,6 +25,7 @@ from safelight.request import (
     limits_of,
     prompt_problem,
 )
+from safelight.request_log import Observer, RequestLog
 from safelight.screening import PictureScreen, Screen
 from safelight.types import STAGES, Found, Result, Stage, Verdict
 
@@ -59,6 +60,7 @@ class Guard:
         self.prompt_limit = self.request_limits.characters
         self.picture_limits = picture_limits
         self.allow_arguments = checked_names(allow_arguments)
+        self.request_log = RequestLog(policy)
         self._screens: dict[Stage, Screen] = {
             "prompt": Screen("prompt", policy, filters.get("prompt", ())),
             "image": PictureScreen("image", policy, filters.get("image", ()), picture_limits),
@@ -112,8 +114,8 @@ class Guard:
         return self
 
     def with_policy(self, policy: Policy) -> Guard:
-        """The same filters under another policy: they are loaded once, for both."""
-        return Guard(
+        """The same filters and observers under another policy: the filters are loaded once, for both."""
+        guard = Guard(
             policy,
             {stage: screen.filter_set for stage, screen in self._screens.items()},
             without_image_filter=self.without_image_filter,
@@ -122,12 +124,28 @@ class Guard:
             request_limits=self.request_limits,
             allow_arguments=self.allow_arguments,
         )
+        guard.request_log = self.request_log.under(policy)
+        return guard
 
-    def screen_prompts(self, prompts: Sequence[str]) -> list[Verdict]:
-        """One verdict per prompt; one that is empty, too long or not text is blocked, with the reason."""
-        texts = checked_batch(prompts)
-        check_count(texts, "prompts")
-        return self._screens["prompt"](texts, "prompt", problems=self._problems(texts))
+    def observe(self, observer: Observer) -> None:
+        """Call ``observer`` with the record of each request once it is over, of the kind that is logged.
+
+        It is called in the request's thread, and whatever it raises is logged and changes nothing.
+        """
+        self.request_log.observe(observer)
+
+    def screen_prompts(self, prompts: Sequence[str], *, deadline_s: float | None = None) -> list[Verdict]:
+        """One verdict per prompt; one that is empty, too long or not text is blocked, with the reason.
+
+        Raises ``DeadlineError`` if it takes longer than ``deadline_s`` seconds.
+        """
+        with self.request_log.watch("screen_prompts", prompts) as request:
+            texts = checked_batch(prompts)
+            check_count(texts, "prompts")
+            problems = self._problems(texts)
+            screen, deadline = self._screens["prompt"], Deadline(deadline_s)
+            request.verdicts = screen(texts, "prompt", problems=problems, deadline=deadline)
+            return list(request.verdicts)
 
     def find(self, stage: Stage, items: Sequence[Any]) -> list[list[Found]]:
         """What every filter of a stage says of each prompt, of each picture frame by frame, or of each pair
@@ -143,16 +161,29 @@ class Guard:
             for stage, screen in used.items()
         }
 
-    def screen_images(self, images: Sequence[Source]) -> list[Verdict]:
-        """One verdict per picture, its worst frame's; one that cannot be read is blocked, with the reason."""
-        return self._screens["image"](_checked_images(images), "picture")
+    def screen_images(self, images: Sequence[Source], *, deadline_s: float | None = None) -> list[Verdict]:
+        """One verdict per image, its worst frame's; one that cannot be read is blocked, with the reason.
 
-    def screen_pairs(self, pairs: Sequence[tuple[str, Source]]) -> list[Verdict]:
-        """One verdict per prompt and picture, by the filters that compare the two."""
-        texts = checked_batch([prompt for prompt, _ in pairs])
-        check_count(texts, "pairs")
-        both = list(zip(texts, (image for _, image in pairs), strict=True))
-        return self._screens["pair"](both, "picture", problems=self._problems(texts))
+        Errors as ``screen_prompts``.
+        """
+        with self.request_log.watch("screen_images") as request:
+            screen, deadline = self._screens["image"], Deadline(deadline_s)
+            request.verdicts = screen(_checked_images(images), "picture", deadline=deadline)
+            return list(request.verdicts)
+
+    def screen_pairs(
+        self, pairs: Sequence[tuple[str, Source]], *, deadline_s: float | None = None
+    ) -> list[Verdict]:
+        """One verdict per prompt and image, by the filters that compare the two; errors as
+        ``screen_prompts``."""
+        with self.request_log.watch("screen_pairs") as request:
+            request.prompts = texts = checked_batch([prompt for prompt, _ in pairs])
+            check_count(texts, "pairs")
+            both = list(zip(texts, (image for _, image in pairs), strict=True))
+            problems = self._problems(texts)
+            screen, deadline = self._screens["pair"], Deadline(deadline_s)
+            request.verdicts = screen(both, "picture", problems=problems, deadline=deadline)
+            return list(request.verdicts)
 
     def generate(
         self,
@@ -174,7 +205,9 @@ class Guard:
         ``FilterError`` or ``MissingExtraError`` where a stage has no filter, ``ModelError`` if the pipeline
         gives no images, ``DeadlineError`` if it takes too long.
         """
-        return self.prepare(pipe, prompt, n, seed, Deadline(deadline_s), **arguments).run()
+        with self.request_log.watch("generate", prompt, arguments) as watched:
+            watched.result = self.prepare(pipe, prompt, n, seed, Deadline(deadline_s), **arguments).run()
+            return watched.result
 
     def prepare(
         self,
@@ -186,16 +219,20 @@ class Guard:
         **arguments: Any,
     ) -> Generation:
         """The generation that ``generate`` runs, for who runs it step by step; errors as there."""
+        inputs = self._inputs(arguments)
         request = Request.of(prompt, n, seed, self.request_limits)
-        return Generation(self._stages(), pipe, request, self._inputs(arguments), deadline)
+        return Generation(self._stages(), pipe, request, inputs, deadline)
 
     def _inputs(self, arguments: Mapping[str, Any]) -> Inputs:
         """Read the arguments of a pipeline call. Raises ``RequestError`` for what cannot be screened."""
         return Inputs.of(arguments, self.allow_arguments, self.request_limits, self.picture_limits)
 
-    def wrap(self, pipe: Pipeline) -> GuardedPipeline:
-        """The pipeline's own call, screened."""
-        return GuardedPipeline(self, pipe)
+    def wrap(self, pipe: Pipeline, placeholders: bool = False) -> GuardedPipeline:
+        """Return an object that is used as ``pipe`` is, and whose calls are screened.
+
+        With ``placeholders``, a card that says why stands in the place of each image that was blocked.
+        """
+        return GuardedPipeline(self, pipe, placeholders)
 
     def _stages(self) -> dict[Stage, Screen]:
         """The stages that a generation passes through, with their filters loaded before anything is drawn."""
@@ -223,36 +260,6 @@ class Guard:
 
     def _problems(self, texts: Sequence[str]) -> list[str | None]:
         return [prompt_problem(text, self.prompt_limit) for text in texts]
-
-
-class GuardedPipeline:
-    """Called like the pipeline it guards, positional arguments included; returns a ``Result``."""
-
-    def __init__(self, guard: Guard, pipe: Pipeline) -> None:
-        self.guard = guard
-        self.pipe = pipe
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Result:
-        """Raises ``BlockedError`` if no picture may be released, and what ``Guard.generate`` raises."""
-        arguments = _named(self.pipe, args, kwargs)
-        self.guard._inputs(
-            {name: each for name, each in arguments.items() if name != "num_images_per_prompt"}
-        )
-        n = arguments.pop("num_images_per_prompt", None)
-        result = self.guard.generate(
-            self.pipe, arguments.pop("prompt", ""), n=1 if n is None else n, **arguments
-        )
-        if not result.images:
-            worst = max(result.verdicts, key=lambda verdict: verdict.action.severity)
-            raise BlockedError(f'the policy "{worst.policy}" says {worst.explain()}.', result.verdicts)
-        return result
-
-
-def _named(pipe: Pipeline, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The call's arguments by name."""
-    bound = inspect.signature(pipe.__call__).bind(*args, **kwargs)
-    extra = bound.arguments.pop("kwargs", {})
-    return {**bound.arguments, **extra}
 
 
 def _stages_of(stages: Sequence[Stage], without_image_filter: bool) -> tuple[Stage, ...]:

@@ -8,6 +8,7 @@ from safelight.policy.context import ContextRule, any_of
 from safelight.policy.filters import Filters
 from safelight.policy.generation import EarlyStop, Hiding, Led, Strength
 from safelight.policy.labels import check_labels, check_reach, label_problems, reach_problems
+from safelight.policy.log import Log
 from safelight.policy.policy import Policy
 from safelight.policy.source import PolicySource, packaged_policies, policy_path
 
@@ -18,6 +19,7 @@ __all__ = [
     "Filters",
     "Hiding",
     "Led",
+    "Log",
     "Policy",
     "PolicySource",
     "Strength",

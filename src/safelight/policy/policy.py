@@ -14,6 +14,7 @@ from safelight.policy.category import CSAE, CSAE_RULE, CategoryRule, Thresholds
 from safelight.policy.context import ContextRule
 from safelight.policy.filters import Filters
 from safelight.policy.generation import EarlyStop, Hiding, Led
+from safelight.policy.log import Log
 from safelight.policy.source import PolicySource, exists
 from safelight.policy.table import Names, Table, Text
 from safelight.policy.validation import validation_problems
@@ -40,6 +41,7 @@ class Policy(Table):
     early_stop: EarlyStop | None = None
     guidance: Led | None = None
     hiding: Hiding = Hiding()
+    log: Log = Log()
     _source: PolicySource | None = PrivateAttr(default=None)
 
     @classmethod

@@ -1,0 +1,1 @@
+"""Safelight inside other libraries, by the interfaces that they offer."""
