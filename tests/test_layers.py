@@ -13,7 +13,8 @@ import safelight
 SOURCE = Path(safelight.__file__).parent
 
 LAYERS = [
-    {"types", "errors", "deadline"},
+    {"types", "errors"},
+    {"deadline"},
     {
         "protocols",
         "taxonomy",
