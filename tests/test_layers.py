@@ -13,7 +13,8 @@ import safelight
 SOURCE = Path(safelight.__file__).parent
 
 LAYERS = [
-    {"types", "errors", "deadline", "packaged_files", "private_file"},
+    {"types", "errors", "packaged_files", "private_file"},
+    {"deadline"},
     {
         "protocols",
         "taxonomy",

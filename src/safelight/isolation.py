@@ -287,12 +287,16 @@ def _evidence(said: dict[str, Any] | None) -> Any:
 
 
 def _send(pipe: IO[bytes], message: Mapping[str, Any], images: Iterable[Image.Image] = ()) -> None:
-    # Numbers of NumPy are written as well.
-    text = json.dumps(message, default=float).encode("ascii")
+    text = json.dumps(message, default=_plain_value).encode("ascii")
     pipe.write(_LENGTH.pack(len(text)) + text)
     for image in images:
         pipe.write(image.tobytes())
     pipe.flush()
+
+
+def _plain_value(value: Any) -> str | float:
+    """A path of the options, or a number of NumPy in an answer, as JSON has it."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else float(value)
 
 
 def _receive(pipe: IO[bytes]) -> Any:

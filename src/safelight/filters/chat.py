@@ -169,7 +169,7 @@ def _connect(url: str, key_variable: str) -> Any:
     # Times are kept for a whole request: those of httpx begin anew with every byte that comes.
     return partial(
         httpx.AsyncClient,
-        base_url=url,
+        base_url=httpx.URL(url),
         headers=headers,
         timeout=None,
         verify=httpx.create_ssl_context(),
