@@ -15,6 +15,7 @@ from safelight.evaluation.calibration import _just_above, calibrate, with_thresh
 from safelight.evaluation.rates import upper_bound
 from safelight.guard import Guard
 from safelight.policy import Policy
+from safelight.types import Finding
 
 POLICY = """
 # Ours, with a comment that stays.
@@ -196,3 +197,29 @@ def test_a_policy_that_blocks_nothing_cannot_be_calibrated(policy: Path) -> None
 def test_the_written_policy_is_toml(policy: Path, benign: Path, tmp_path: Path) -> None:
     _calibrate("--policy", policy, "--benign", benign, "--out", tmp_path / "p.toml")
     assert tomllib.loads((tmp_path / "p.toml").read_text())["name"] == "ours"
+
+
+def test_a_policy_that_extends_another_is_calibrated_into_any_folder(
+    policy: Path, benign: Path, tmp_path: Path
+) -> None:
+    policy.write_text(policy.read_text().replace(str(tmp_path / "words.toml"), "words.toml"))
+    extending = tmp_path / "extending.toml"
+    extending.write_text('extends = "ours.toml"\nname = "extending"\nversion = "1"\n')
+    for source in (policy, extending):
+        out = tmp_path / "elsewhere" / source.name
+        done = _calibrate(
+            "--policy", source, "--benign", benign, "--max-block-rate", "0.02", "--out", out, "--json"
+        )
+        assert done.exit_code == 0
+        said, new = json.loads(done.stdout), Policy.load(out)
+        assert new.categories["weapons"].prompt.block == said["categories"]["weapons"]["threshold"]
+        assert new.categories["hate"] == Policy.load(policy).categories["hate"]
+        Guard.from_policy(out)
+
+
+def test_a_category_of_its_own_is_calibrated_too(policy: Path) -> None:
+    own = '[categories."brand.logo"]\ndescription = "Ours."\nprompt = { block = 0.5 }\n'
+    policy.write_text(policy.read_text() + own)
+    blind = without_thresholds(Policy.load(policy))
+    verdict = blind.judge("prompt", [Finding("brand.logo", 0.7, "f")])
+    assert (verdict.action, verdict.categories["brand.logo"].score) == ("allow", 0.7)

@@ -86,7 +86,7 @@ def test_load_makes_the_filters_and_refuses_thresholds_that_none_reaches(
         ("clip", "concepts = 3"),
         ("clip", 'concepts = { gun = ["a gun"] }\ncalibration = 1979-05-27'),
         ("known-image", "lists = 3"),
-        ("vision-language-model", 'url = 3\nmodel = "x"'),
+        ("vision-language-model", 'url = "x"\nmodel = "x"\nanswers = 3'),
         ("vision-language-model", 'url = "x"\nmodel = "x"\nattempts = "many"'),
         ("image-classifier", "model = 3"),
     ],

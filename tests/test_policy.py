@@ -64,7 +64,11 @@ BAD = [
     ('[categories."weapons"]', '[categories."csae"]', "line 13: csae is always on"),
     ('gun = ["weapons"]', 'gun = ["guns"]', 'line 23: there is no category "guns"'),
     ('gun = ["weapons"]', 'gun = ["hate"]', r'line 23: \[categories."hate"\] is missing'),
-    ('gun = ["weapons"]', 'gun = "weapons"', "line 23: labels.gun: .*tuple"),
+    (
+        'gun = ["weapons"]',
+        'gun = "weapons"',
+        "line 23: labels.gun: Input should be a valid list, not 'weapons'",
+    ),
     ('prompt = ["lexicon"]', 'prompt = ["lexicon", "never"]', '"never" is listed twice'),
     ('prompt = ["lexicon"]', 'prompt = ["always"]', 'no stage lists "lexicon"'),
     ("timeout_s = 10", "timeout_s = 0", "line 8: .*greater than 0"),

@@ -57,11 +57,6 @@ class ListedFilter:
             options[option] = resolver.resolve((*where, option), options[option], is_on_hub)
         return cls(policy, stage, name, component, options, paths, isolated)
 
-    @property
-    def where(self) -> KeyPath:
-        """The key of the policy that lists it."""
-        return ("filters", self.stage)
-
     def check(self) -> None:
         """Whether its files and the optional parts that it needs are there; loads nothing.
 

@@ -41,7 +41,7 @@ class TomlFile:
         try:
             with path.open("rb") as file:
                 read = file.read(most_bytes + 1)
-            self.text = read.decode("utf-8")
+            self.text = "" if len(read) > most_bytes else read.decode("utf-8")
         except FileNotFoundError:
             raise error(f"there is no file {path}; give a file that exists.") from None
         except (OSError, ValueError) as problem:

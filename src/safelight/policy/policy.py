@@ -208,5 +208,5 @@ def _used(policy: Policy) -> list[tuple[KeyPath, str]]:
 
 def _delta_problems(policy: Policy) -> Iterator[tuple[KeyPath, str]]:
     for name, path in policy.deltas.items():
-        if not exists(path):
+        if not (exists(path) and path.is_file()):
             yield ("guidance", "deltas", name), f"there is no file {path}; give one that exists."

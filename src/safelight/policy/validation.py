@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
@@ -15,6 +16,8 @@ from safelight.toml_file import KeyPath
 
 # Longer values are not repeated in a message.
 _LONGEST_VALUE = 60
+_TYPES = re.compile(r"(tuple|dictionary)( or instance of \w+)?")
+_IN_TOML = {"tuple": "list", "dictionary": "table"}
 # Tables whose keys are names that may have dots in them.
 _NAMED = (("categories",), ("labels",), ("guidance", "concepts"), ("guidance", "deltas"))
 
@@ -31,7 +34,7 @@ def validation_problems(
 
 
 def _said(error: Any, where: KeyPath, model: type[BaseModel]) -> str:
-    value = error["input"]
+    value, message = error["input"], _TYPES.sub(lambda match: _IN_TOML[match[1]], error["msg"])
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     if error["type"] == "missing":
@@ -43,8 +46,8 @@ def _said(error: Any, where: KeyPath, model: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         return _unknown_key(where, model)
     if value is False:
-        return f"{error['msg']}; false takes out only what an extended policy has, so remove this line"
-    return f"{error['msg']}, not {_shown(value)}"
+        return f"{message}; false takes out only what an extended policy has, so remove this line"
+    return f"{message}, not {_shown(value)}"
 
 
 def _unknown_key(where: KeyPath, model: type[BaseModel]) -> str:
