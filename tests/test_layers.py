@@ -14,6 +14,7 @@ SOURCE = Path(safelight.__file__).parent
 
 LAYERS = [
     {"types", "errors"},
+    {"deadline"},
     {
         "protocols",
         "taxonomy",
@@ -29,7 +30,6 @@ LAYERS = [
         "hashing",
         "weights",
         "cores",
-        "deadline",
         "web_page",
     },
     {"model_source", "training"},

@@ -17,7 +17,7 @@ from safelight.types import Action, FilterRun, Finding, Found, Stage, Verdict, b
 Answers = Sequence[Sequence[Finding] | FilterError]
 
 # Few enough frames at a time to fit into memory, whatever their number and size.
-_FRAMES, _PIXELS = 16, 1 << 26
+_FRAMES, _PIXELS = 16, 1 << 24
 
 
 @dataclass
