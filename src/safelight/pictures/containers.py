@@ -22,8 +22,10 @@ Check = Callable[[bytes, PictureLimits], None]
 _SHARES = {"WEBP": 4, "AVIF": 8}
 # BMP with run-length encoding is decoded in Python.
 _RLE, _RLE_SHARE = (1, 2), 64
-# JPEG: photographs have about 20 segments, and up to 255 more for a colour profile.
+# JPEG: photographs have about 20 segments, and up to 255 more for a colour profile; few of them are EXIF (APP1)
+# or Photoshop's (APP13), which Pillow takes apart.
 _SEGMENTS, _JUNK = 2048, 1 << 12
+_TAKEN_APART, _MOST_TAKEN_APART = ((0xE1, b"Exif"), (0xED, b"Photoshop")), 16
 _MARKER, _AFTER_SCAN = re.compile(rb"\xff[^\xff\0]"), re.compile(rb"\xff[^\xff\0\xd0-\xd7]")
 _IMAGE, _IMAGES = re.compile(rb"\xff\xd8\xff"), 16
 _EOI, _SOS, _ALONE = 0xD9, 0xDA, {0x01, *range(0xD0, 0xD9)}
@@ -31,7 +33,7 @@ _SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 # Progressive JPEG has about 10 scans, each over all pixels.
 _SCANS, _SCANS_OF_LARGEST = 100, 16
 # PNG: 64 MiB in pieces of 2 KiB; most programs write 8 KiB or more. Text may unpack to 1 MiB a piece.
-_CHUNKS, _TEXTS, _TEXT = 1 << 15, 32, (b"zTXt", b"iTXt")
+_CHUNKS, _TEXTS, _TEXT = 1 << 15, 16, (b"zTXt", b"iTXt")
 # GIF: 64 MiB in pieces of 64 bytes; nearly all have 255.
 _BLOCKS = 1 << 20
 # TIFF: tags of all pages together; and strips or tiles of all pages, which Pillow decodes one by one.
@@ -60,6 +62,13 @@ def _kind(encoded: bytes) -> str:
     return next((kind for start, kind in _STARTS.items() if encoded.startswith(start)), "")
 
 
+def _check_counts(*counts: tuple[int, int, str]) -> None:
+    """Each is a number, the most that it may be, and of what."""
+    for count, most, what in counts:
+        if count > most:
+            raise _too_many(what)
+
+
 def _too_many(what: str) -> ImageError:
     return ImageError(f"it has too many {what}; save it again with another program.")
 
@@ -77,14 +86,18 @@ def _check_jpeg(encoded: bytes, limits: PictureLimits) -> None:
 
 def _scanned(encoded: bytes, start: int) -> int:
     """The pixels of one image, as often as its scans go over them."""
-    scans = pixels = junk = 0
+    scans = pixels = junk = apart = 0
     for at, marker, before in _segments(encoded, start + 2):
         junk += 0 if scans else before
         if marker in _SIZES:
             pixels = max(pixels, _jpeg_pixels(encoded, at))
         scans += marker == _SOS
-        if junk > _JUNK or scans > _SCANS:
-            raise _too_many("scans" if scans > _SCANS else "bytes between its segments")
+        apart += any(marker == kind and encoded.startswith(name, at + 2) for kind, name in _TAKEN_APART)
+        _check_counts(
+            (scans, _SCANS, "scans"),
+            (junk, _JUNK, "bytes between its segments"),
+            (apart, _MOST_TAKEN_APART, "segments of EXIF"),
+        )
     return scans * pixels
 
 

@@ -29,6 +29,7 @@ SUFFIXES = frozenset(
 )
 _CHANNELS = (3, 4)
 _BRIGHTEST = 255
+_SIDE = 1 << 16  # of an image, as in JPEG and GIF
 _ROWS = 256  # of an array of floats that are converted at a time
 
 
@@ -99,5 +100,7 @@ def check_size(size: tuple[int, int], limit: int) -> None:
     width, height = size
     if 0 in size:
         raise ImageError("it has no pixels.")
+    if max(size) > _SIDE:  # a line has a cost of its own: a column of 16 million pixels needs 0.2 GiB
+        raise ImageError(f"it has {width} × {height} pixels; a side has at most {_SIDE:,}.")
     if width * height > limit:
         raise ImageError(f"it has {width} × {height} pixels; at most {limit:,} are looked at.")

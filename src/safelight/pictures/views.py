@@ -30,7 +30,7 @@ _TURNS = {
 }
 # A frame is worked on in bands of about this many pixels, so that what lies between it and its views needs
 # little memory, and a deadline is noticed.
-_BAND = 1 << 20
+_BAND = 1 << 18
 # Views are not reduced below this: filters look at up to 640 × 640 pixels.
 _LEAST = 640 * 640
 
@@ -68,7 +68,7 @@ class Views:
         frame.load()
         self._deadline.check()
         turn, transparent = _turn(frame), _is_transparent(frame)
-        readings = list(self._readings(frame))
+        readings = list(self._readings(frame, transparent))
         ways = len(readings) + (sum(each.as_stored for each in readings) if turn is not None else 0)
         step = self._step(frame.size, ways * (3 if transparent else 1))
         for reading in readings:
@@ -90,44 +90,45 @@ class Views:
         self._left -= pixels * count
         return step
 
-    def _readings(self, frame: Image.Image) -> Iterator[_Reading]:
+    def _readings(self, frame: Image.Image, transparent: bool) -> Iterator[_Reading]:
         """The frame as viewers colour it, then as it is stored."""
         for depth in _eight_bits(frame):
-            mode = "L" if _is_deep(frame) else frame.mode
-            coloured = self._profiles.change(frame, mode)
+            mode = "RGBA" if transparent else "L" if _is_deep(frame) else frame.mode
+            coloured = self._profiles.change(frame.info.get("icc_profile"), mode)
             if coloured is not None:
                 yield _Reading(depth, coloured, False)
                 if mode == "LAB":  # as it is stored it is no image
                     continue
             if (brightened := gamma_change(frame.info.get("gamma"))) is not None:
                 yield _Reading(depth, brightened, False)
-            yield _Reading(depth, _in_rgb, True)
+            yield _Reading(depth, _as_it_is, True)
 
     def _grounds(
         self, frame: Image.Image, reading: _Reading, step: int, transparent: bool
     ) -> Iterator[Image.Image]:
         """The colours alone, and where parts are transparent also on white and on black."""
         size = _reduced(frame.size, step)
-        colours, black = Image.new("RGB", size), Image.new("RGB", size) if transparent else None
-        opacity = Image.new("L", size) if transparent else None
+        colours, layered = Image.new("RGB", size), Image.new("RGBa", size) if transparent else None
         for box in bands(frame.size, step):
             self._deadline.check()
             piece, place = reading.depth(frame.crop(box)), (0, box[1] // step)
-            if black is None or opacity is None:
-                colours.paste(_mean(reading.colour(piece), step), place)
-                continue
-            layered = piece.convert("RGBA")
-            coloured, alpha = reading.colour(layered.convert("RGB")), layered.getchannel("A")
-            on_black = Image.new("RGB", coloured.size)
-            on_black.paste(coloured, mask=alpha)
-            for whole, part in ((colours, coloured), (black, on_black), (opacity, alpha)):
-                whole.paste(_mean(part, step), place)
+            piece = reading.colour(piece if layered is None else _in_mode(piece, "RGBA"))
+            colours.paste(_mean(_in_mode(piece, "RGB"), step), place)
+            if layered is not None:
+                layered.paste(_mean(piece.convert("RGBa"), step), place)
         yield colours
-        if black is not None and opacity is not None:
-            # What lets the ground through adds as much light as the ground has: on white, all of it.
-            light = ImageChops.invert(opacity)
-            yield ImageChops.add(black, Image.merge("RGB", [light] * 3))
-            yield black
+        if layered is not None:
+            yield from _on_white_and_black(layered)
+
+
+def _on_white_and_black(layered: Image.Image) -> Iterator[Image.Image]:
+    """``layered`` has its colours multiplied by its opacity (RGBa), and so is what it looks like on black.
+    What lets the ground through adds as much light as the ground has: on white, all of it.
+    """
+    *bands_of_colour, opacity = layered.split()
+    black, light = Image.merge("RGB", bands_of_colour), ImageChops.invert(opacity)
+    yield ImageChops.add(black, Image.merge("RGB", [light] * 3))
+    yield black
 
 
 def _mean(piece: Image.Image, step: int) -> Image.Image:
@@ -145,8 +146,13 @@ def _reduced_pixels(size: tuple[int, int], step: int) -> int:
     return math.prod(_reduced(size, step))
 
 
-def _in_rgb(piece: Image.Image) -> Image.Image:
-    return piece.convert("RGB")
+def _as_it_is(piece: Image.Image) -> Image.Image:
+    return piece
+
+
+def _in_mode(piece: Image.Image, mode: str) -> Image.Image:
+    """Converted only if need be: Pillow would make a copy."""
+    return piece if piece.mode == mode else piece.convert(mode)
 
 
 def _is_deep(frame: Image.Image) -> bool:
@@ -171,7 +177,7 @@ def _turn(frame: Image.Image) -> Image.Transpose | None:
 def _eight_bits(image: Image.Image) -> Iterator[Change]:
     """Deeper greys, which Pillow would cut off at 255, are scaled; and cut where their range is unusual."""
     if not _is_deep(image):
-        yield lambda piece: piece
+        yield _as_it_is
         return
     if image.mode.startswith("I;16"):
         values = np.arange(_SIXTEEN_BITS + 1)
