@@ -449,7 +449,7 @@ def _largest() -> Iterator[tuple[str, str, Callable[[], bytes]]]:
 
 
 def _noise(mode: str) -> Image.Image:
-    return noise((SIDE, SIDE), mode)
+    return noise((SIDE, SIDE // 2 if mode in ("CMYK", "LAB") else SIDE), mode)
 
 
 def _smooth(mode: str) -> Image.Image:
