@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fuzz import hostile_images, icc_profiles
-from fuzz.image_seeds import encoded, noise, srgb, turned_exif
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fuzz import hostile_images, icc_profiles
+from fuzz.image_seeds import encoded, noise, srgb, turned_exif
 from safelight.deadline import Deadline
 from safelight.errors import DeadlineError, ImageError, RequestCancelledError
 from safelight.pictures import PictureLimits, open_picture

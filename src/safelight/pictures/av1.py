@@ -40,8 +40,8 @@ def coded_pixels(encoded: bytes) -> Coded:
                 largest = max(largest, _frame_pixels(unit))
             elif kind in (_FRAME_HEADER, _FRAME):
                 together += largest
-        if units > _MOST:
-            raise ValueError("it has too many units")
+            if units > _MOST:
+                raise ValueError("it has too many units")
     return Coded(largest, together)
 
 
