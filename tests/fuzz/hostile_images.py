@@ -12,9 +12,10 @@ from typing import Any
 from PIL import Image
 
 from fuzz import icc_profiles
-from fuzz.image_seeds import encoded, noise, srgb, turned_exif
+from fuzz.image_seeds import encoded, srgb, turned_exif
+from fuzz.largest_images import SIDE, largest, oversized
+from fuzz.png_parts import END, chunk, every_view, header, profile_chunk, solid_png
 
-SIDE = 4096  # the largest square within the limits
 _MIB = 1 << 20
 
 
@@ -35,9 +36,7 @@ def hostile() -> Iterator[Hostile]:
     for kind, family in _FAMILIES:
         for name, build in family():
             yield Hostile(kind, name, build, not any(part in name for part in _SLOW))
-    for kind, name, build in _largest():
-        yield Hostile(kind, f"largest {name}", build, cheap=False)
-    for kind, name, build in _oversized():
+    for kind, name, build in (*largest(), *oversized()):
         yield Hostile(kind, name, build, cheap=False)
 
 
@@ -47,51 +46,9 @@ Family = Iterator[tuple[str, Callable[[], bytes]]]
 # PNG
 
 
-def _chunk(kind: bytes, data: bytes = b"") -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def _header(width: int, height: int, depth: int = 8, colours: int = 2, interlaced: int = 0) -> bytes:
-    values = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, interlaced)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", values)
-
-
-_END = _chunk(b"IEND")
-
-
-def solid_png(
-    width: int, height: int, before: bytes = b"", depth: int = 8, colours: int = 2, **more: int
-) -> bytes:
-    """Zeros, packed by the row, so that making it needs no memory."""
-    bits = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colours] * depth
-    packer, data = zlib.compressobj(1), b""
-    for left, top, across, down in _PASSES if more.get("interlaced") else ((0, 0, 1, 1),):
-        row = bytes(1 + (-(-(width - left) // across) * bits + 7) // 8)
-        data += b"".join(packer.compress(row) for _ in range(top, height, down))
-    head = _header(width, height, depth, colours, **more)
-    return head + before + _chunk(b"IDAT", data + packer.flush()) + _END
-
-
-# Of Adam7: where each starts, and how far its pixels are apart.
-_PASSES = (
-    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
-    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
-)
-
-
-def _profile_chunk(profile: bytes) -> bytes:
-    return _chunk(b"iCCP", b"a\0\0" + zlib.compress(profile))
-
-
-def every_view() -> bytes:
-    """Chunks that make as many views as a PNG can have: a profile, a gamma, and a turn."""
-    gamma = _chunk(b"gAMA", (100_000).to_bytes(4, "big"))
-    return _profile_chunk(srgb()) + gamma + _chunk(b"eXIf", turned_exif()[6:])
-
-
 def _small_png(before: bytes = b"", after: bytes = b"") -> bytes:
-    data = _chunk(b"IDAT", zlib.compress(bytes(4 * (1 + 12))))
-    return _header(4, 4) + before + data + after + _END
+    data = chunk(b"IDAT", zlib.compress(bytes(4 * (1 + 12))))
+    return header(4, 4) + before + data + after + END
 
 
 def _png() -> Family:
@@ -99,8 +56,8 @@ def _png() -> Family:
         *((9000, 9000), (20_000, 20_000), (65_535, 65_535), (2**31 - 1, 1), (1, 2**31 - 1)),
         *((0, 0), (1 << 24, 1), (1, 1 << 24), (4096, 4096), (2**31 - 1, 2**31 - 1)),
     ):
-        empty = _chunk(b"IDAT", zlib.compress(b"\0")) + _END
-        yield f"claims {width} x {height}", partial(bytes.__add__, _header(width, height), empty)
+        empty = chunk(b"IDAT", zlib.compress(b"\0")) + END
+        yield f"claims {width} x {height}", partial(bytes.__add__, header(width, height), empty)
     for kind in (
         b"tEXt",
         b"zTXt",
@@ -114,30 +71,28 @@ def _png() -> Family:
         b"fcTL",
         b"eXIf",
     ):
-        flood = partial(_flooded_png, _chunk(kind, b"a\0" if kind[1:] == b"TXt" else b""))
+        flood = partial(_flooded_png, chunk(kind, b"a\0" if kind[1:] == b"TXt" else b""))
         yield f"60 MiB of empty {kind.decode()}", flood
     zeros = zlib.compress(bytes(64 * _MIB))
     million = zlib.compress(("\U0001f600" + "a" * (_MIB - 5)).encode())
-    yield "zTXt of 64 MiB", partial(_small_png, _chunk(b"zTXt", b"a\0\0" + zeros))
-    yield "iCCP of 64 MiB", partial(_small_png, _chunk(b"iCCP", b"a\0\0" + zeros))
+    yield "zTXt of 64 MiB", partial(_small_png, chunk(b"zTXt", b"a\0\0" + zeros))
+    yield "iCCP of 64 MiB", partial(_small_png, chunk(b"iCCP", b"a\0\0" + zeros))
     for count in (10, 31, 60, 500):
-        text = b"".join(_chunk(b"iTXt", b"a%d\0\1\0\0\0" % each + million) for each in range(count))
+        text = b"".join(chunk(b"iTXt", b"a%d\0\1\0\0\0" % each + million) for each in range(count))
         yield f"{count} iTXt of 1 MiB", partial(_small_png, text)
         yield f"{count} iTXt of 1 MiB at the end", partial(_small_png, b"", text)
     for frames, size in ((999, 4), (5000, 4), (40, 640), (20, SIDE)):
         yield f"APNG of {frames} frames of {size}", partial(_animated_png, frames, size)
-    yield "APNG that promises 4 billion frames", partial(_small_png, _chunk(b"acTL", b"\xff" * 4 + bytes(4)))
-    yield "EXIF of overlapping tags", partial(_small_png, _chunk(b"eXIf", _overlapping_tags(2 * _MIB)))
-    for name, profile in icc_profiles.DAMAGED().items():
-        yield f"profile: {name}", partial(_small_png, _profile_chunk(profile))
+    yield "APNG that promises 4 billion frames", partial(_small_png, chunk(b"acTL", b"\xff" * 4 + bytes(4)))
+    yield "EXIF of overlapping tags", partial(_small_png, chunk(b"eXIf", _overlapping_tags(2 * _MIB)))
+    for name, profile in icc_profiles.damaged().items():
+        yield f"profile: {name}", partial(_small_png, profile_chunk(profile))
     yield "255 lines of 65536", partial(solid_png, 1 << 16, 255, every_view(), colours=6)
     yield "255 columns of 65536", partial(solid_png, 255, 1 << 16, every_view(), colours=6)
-    yield "one line of 16 million", partial(solid_png, 1 << 24, 1)
-    yield "one column of 16 million", partial(solid_png, 1, 1 << 24)
     yield "999 lines of 16 thousand", partial(solid_png, 16_000, 999, every_view(), colours=6)
     for depth, colours in ((1, 0), (16, 0), (1, 3), (8, 4), (16, 4), (16, 6), (8, 6)):
         for interlaced in (0, 1):
-            palette = _chunk(b"PLTE", bytes(6)) + _chunk(b"tRNS", b"\0") if colours == 3 else b""
+            palette = chunk(b"PLTE", bytes(6)) + chunk(b"tRNS", b"\0") if colours == 3 else b""
             options = {"depth": depth, "colours": colours, "interlaced": interlaced}
             build = partial(solid_png, SIDE, SIDE, every_view() + palette, **options)
             yield f"largest of depth {depth}, colours {colours}, interlaced {interlaced}", build
@@ -149,15 +104,15 @@ def _flooded_png(chunk: bytes) -> bytes:
 
 def _animated_png(count: int, size: int) -> bytes:
     """A canvas of ``size`` squared; all frames but the first are one pixel."""
-    data, number = _header(size, size) + _chunk(b"acTL", struct.pack(">II", count, 0)), 0
+    data, number = header(size, size) + chunk(b"acTL", struct.pack(">II", count, 0)), 0
     for frame in range(count):
         side = 1 if frame else size
         control = struct.pack(">IIIIIHHBB", number, side, side, 0, 0, 1, 10, 2, 0)
         packed = zlib.compress(bytes((1 + 3 * side) * side), 1)
         sequence = struct.pack(">I", number + 1) if frame else b""
-        data += _chunk(b"fcTL", control) + _chunk(b"fdAT" if frame else b"IDAT", sequence + packed)
+        data += chunk(b"fcTL", control) + chunk(b"fdAT" if frame else b"IDAT", sequence + packed)
         number += 2 if frame else 1
-    return data + _END
+    return data + END
 
 
 # JPEG
@@ -225,7 +180,7 @@ def _jpeg() -> Family:
             f"MPO of {count}",
             partial(encoded, frames[0], "mpo", save_all=True, append_images=frames[1:count]),
         )
-    for name, profile in icc_profiles.DAMAGED().items():
+    for name, profile in icc_profiles.damaged().items():
         pieces = [profile[at : at + 65_000] for at in range(0, len(profile), 65_000)][:255]
         parts = (
             b"ICC_PROFILE\0" + bytes([place + 1, len(pieces)]) + each for place, each in enumerate(pieces)
@@ -410,68 +365,6 @@ def _profiled_pages() -> bytes:
     for place, page in enumerate([first, *others]):
         page.encoderinfo = {"icc_profile": icc_profiles.press(place, 3)}
     return encoded(first, "tiff", save_all=True, append_images=others)
-
-
-# The largest that is let through, in every form; and the largest that was let through before
-
-
-def _largest() -> Iterator[tuple[str, str, Callable[[], bytes]]]:
-    exif = turned_exif()
-    rich = {"exif": exif, "icc_profile": icc_profiles.table()}
-    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
-        yield "png", mode, partial(_large, mode, "png", compress_level=0)
-        if mode not in ("1", "I;16"):
-            yield "png", f"{mode} with a profile", partial(_large, mode, "png", compress_level=1, **rich)
-    for mode in ("L", "RGB", "CMYK"):
-        inks = {"exif": exif, "icc_profile": icc_profiles.press()} if mode == "CMYK" else rich
-        for progressive in (False, True):
-            options = {"quality": 90, "progressive": progressive}
-            yield "jpeg", f"{mode} {progressive}", partial(_large, mode, "jpeg", **options)
-            yield "jpeg", f"{mode} {progressive} profile", partial(_large, mode, "jpeg", **options, **inks)
-    for mode in ("RGB", "RGBA"):
-        for lossless in (False, True):
-            options = {"lossless": lossless, "quality": 80 if not lossless else 0, "method": 0}
-            for name, image in {"noise": _noise, "smooth": _smooth}.items():
-                build = partial(_large, mode, "webp", image, **options, **rich)
-                yield "webp", f"{mode} lossless {lossless} {name}", build
-        for quality in (50, 90):
-            build = partial(_large, mode, "avif", _smooth, quality=quality, speed=10, **rich)
-            yield "avif", f"{mode} {quality}", build
-    yield "avif", "noise", partial(_large, "RGB", "avif", quality=50, speed=10)
-    yield "gif", "P", partial(_large, "P", "gif", _smooth)
-    for mode in ("1", "L", "P", "RGB", "RGBA"):
-        yield "bmp", mode, partial(_large, mode, "bmp")
-    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "LAB", "I;16", "I", "F"):
-        inks = {"icc_profile": icc_profiles.press()} if mode == "CMYK" else {}
-        yield "tiff", mode, partial(_large, mode, "tiff", **inks)
-    for packing in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
-        yield "tiff", packing, partial(_large, "RGB", "tiff", compression=packing)
-        if packing != "jpeg":
-            yield "tiff", f"{packing} smooth", partial(_large, "RGBA", "tiff", _smooth, compression=packing)
-
-
-def _noise(mode: str) -> Image.Image:
-    return noise((SIDE, SIDE // 2 if mode in ("CMYK", "LAB") else SIDE), mode)
-
-
-def _smooth(mode: str) -> Image.Image:
-    return noise((64, 64), "RGBA").resize((SIDE, SIDE), Image.Resampling.BICUBIC).convert(mode)
-
-
-def _large(mode: str, name: str, image: Callable[[str], Image.Image] = _noise, **options: Any) -> bytes:
-    return encoded(image(mode), name, **options)
-
-
-def _oversized() -> Iterator[tuple[str, str, Callable[[], bytes]]]:
-    yield "png", "8192 x 8192 with 12 views", partial(solid_png, 8192, 8192, every_view(), colours=6)
-    yield "tiff", "8 pages of 8192 x 8192", eight_pages
-    yield "tiff", "8 pages of 4096 x 4096", partial(eight_pages, SIDE)
-
-
-def eight_pages(side: int = 8192) -> bytes:
-    page = Image.new("RGBA", (side, side), (9, 99, 199, 128))
-    options = {"icc_profile": srgb(), "compression": "tiff_adobe_deflate"}
-    return encoded(page, "tiff", save_all=True, append_images=[page] * 7, **options)
 
 
 _FAMILIES: list[tuple[str, Callable[[], Family]]] = [

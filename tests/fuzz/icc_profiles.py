@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 
 import numpy as np
 
@@ -17,9 +16,9 @@ def profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
     head[68:80] = struct.pack(">III", 0xF6D6, 0x10000, 0xD32D)
     table, body, at = struct.pack(">I", len(tags)), b"", 132 + 12 * len(tags)
     for name, data in tags.items():
-        data += bytes(-len(data) % 4)
-        table += name + struct.pack(">II", at + len(body), len(data))
-        body += data
+        padded = data + bytes(-len(data) % 4)
+        table += name + struct.pack(">II", at + len(body), len(padded))
+        body += padded
     head[0:4] = struct.pack(">I", at + len(body))
     return bytes(head) + table + body
 
@@ -56,7 +55,7 @@ def chain(elements: int) -> bytes:
     )
 
 
-def _damaged() -> dict[str, bytes]:
+def damaged() -> dict[str, bytes]:
     sound = srgb()
     many = sound[:128] + struct.pack(">I", 0xFFFF) + sound[132:]
     return {
@@ -83,4 +82,3 @@ _NAMES = {
     b"wtpt": b"XYZ " + bytes(4) + struct.pack(">III", 0xF6D6, 0x10000, 0xD32D),
     b"cprt": b"text" + bytes(4) + b"none\0",
 }
-DAMAGED: Callable[[], dict[str, bytes]] = _damaged
