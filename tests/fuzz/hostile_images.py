@@ -83,6 +83,8 @@ def _png() -> Family:
         yield f"{count} iTXt of 1 MiB at the end", partial(_small_png, b"", text)
     for frames, size in ((999, 4), (5000, 4), (40, 640), (20, SIDE)):
         yield f"APNG of {frames} frames of {size}", partial(_animated_png, frames, size)
+    for frames in (249, 300, 999):
+        yield f"APNG of {frames} frames in twelve ways", partial(_animated_png, frames, 4, every_view())
     yield "APNG that promises 4 billion frames", partial(_small_png, chunk(b"acTL", b"\xff" * 4 + bytes(4)))
     yield "EXIF of overlapping tags", partial(_small_png, chunk(b"eXIf", _overlapping_tags(2 * _MIB)))
     for name, profile in icc_profiles.damaged().items():
@@ -98,17 +100,18 @@ def _png() -> Family:
             yield f"largest of depth {depth}, colours {colours}, interlaced {interlaced}", build
 
 
-def _flooded_png(chunk: bytes) -> bytes:
-    return _small_png(chunk * (60 * _MIB // len(chunk)))
+def _flooded_png(part: bytes) -> bytes:
+    return _small_png(part * (60 * _MIB // len(part)))
 
 
-def _animated_png(count: int, size: int) -> bytes:
-    """A canvas of ``size`` squared; all frames but the first are one pixel."""
-    data, number = header(size, size) + chunk(b"acTL", struct.pack(">II", count, 0)), 0
+def _animated_png(count: int, size: int, before: bytes = b"") -> bytes:
+    """A canvas of ``size`` squared; all frames but the first are one pixel, each of another colour."""
+    data, number = header(size, size, colours=6) + before + chunk(b"acTL", struct.pack(">II", count, 0)), 0
     for frame in range(count):
         side = 1 if frame else size
         control = struct.pack(">IIIIIHHBB", number, side, side, 0, 0, 1, 10, 2, 0)
-        packed = zlib.compress(bytes((1 + 3 * side) * side), 1)
+        row = b"\0" + struct.pack(">I", (frame + 1) * 65_599) * side
+        packed = zlib.compress(row * side, 1)
         sequence = struct.pack(">I", number + 1) if frame else b""
         data += chunk(b"fcTL", control) + chunk(b"fdAT" if frame else b"IDAT", sequence + packed)
         number += 2 if frame else 1

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from safelight.pictures.bits import Bits, Bytes
 
 _SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6
-# More boxes, items, samples and units than images have; a file with more is not followed to its end.
-_MOST = 1 << 14
+# More than images have: items, samples and units together; boxes in a box; and boxes of one kind in a box.
+_MOST, _BOXES, _ALIKE = 1 << 14, 1 << 10, 16
 
 Place = tuple[int, int]
 
@@ -66,7 +66,7 @@ def _places(encoded: bytes) -> Iterator[Place]:
 
 def _boxes(encoded: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Kind, start and end of the contents of each box between ``start`` and ``end``."""
-    for _ in range(_MOST):
+    for _ in range(_BOXES):
         if start + 8 > end:
             return
         reader = Bytes(encoded, start)
@@ -83,9 +83,11 @@ def _within(encoded: bytes, start: int, end: int, path: tuple[bytes, ...]) -> It
     if not path:
         yield start, end
         return
-    for kind, first, last in _boxes(encoded, start, end):
-        if kind == path[0]:
-            yield from _within(encoded, first, last, path[1:])
+    alike = [(first, last) for kind, first, last in _boxes(encoded, start, end) if kind == path[0]]
+    if len(alike) > _ALIKE:
+        raise ValueError("it has too many tracks")
+    for first, last in alike:
+        yield from _within(encoded, first, last, path[1:])
 
 
 def _items(encoded: bytes, start: int, end: int) -> Iterator[Place]:
@@ -115,14 +117,20 @@ def _locations(reader: Bytes) -> Iterator[tuple[int, bool, int, int]]:
     version, sizes = reader.number(4) >> 24, reader.number(2)
     offset, length, base, index = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15, sizes & 15 if version else 0
     wide = 4 if version == 2 else 2
-    for _ in range(reader.number(wide)):
+    for _ in range(_at_most(reader.number(wide))):
         item = reader.number(wide)
         inside = bool(version and reader.number(2) & 15)
         reader.take(2)
         origin = reader.number(base)
-        for _ in range(reader.number(2)):
+        for _ in range(_at_most(reader.number(2), _ALIKE)):
             reader.take(index)
             yield item, inside, origin + reader.number(offset), reader.number(length)
+
+
+def _at_most(count: int, most: int = _MOST) -> int:
+    if count > most:
+        raise ValueError("it has too many parts")
+    return count
 
 
 def _samples(encoded: bytes, start: int, end: int) -> Iterator[Place]:
@@ -133,15 +141,15 @@ def _samples(encoded: bytes, start: int, end: int) -> Iterator[Place]:
     if not {b"stsz", b"stsc"} <= boxes.keys() or not {b"stco", b"co64"} & boxes.keys():
         raise ValueError("a track does not say where its samples lie")
     sizes, runs = Bytes(encoded, boxes[b"stsz"][0] + 4), Bytes(encoded, boxes[b"stsc"][0] + 4)
-    same, left = sizes.number(4), sizes.number(4)
-    starts = [(runs.number(4), runs.number(4), runs.take(4))[:2] for _ in range(runs.number(4))]
+    same, left = sizes.number(4), _at_most(sizes.number(4))
+    starts = [(runs.number(4), runs.number(4), runs.take(4)) for _ in range(_at_most(runs.number(4)))]
     wide = 8 if b"co64" in boxes else 4
-    chunks = Bytes(encoded, boxes[b"co64" if wide == 8 else b"stco"][0] + 4)
-    for chunk in range(1, chunks.number(4) + 1):
+    chunks, run = Bytes(encoded, boxes[b"co64" if wide == 8 else b"stco"][0] + 4), 0
+    for chunk in range(1, _at_most(chunks.number(4)) + 1):
         at = chunks.number(wide)
-        while len(starts) > 1 and starts[1][0] <= chunk:
-            del starts[0]
-        for _ in range(min(starts[0][1] if starts else 0, left)):
+        while run + 1 < len(starts) and starts[run + 1][0] <= chunk:
+            run += 1
+        for _ in range(min(starts[run][1] if starts else 0, left)):
             size = same or sizes.number(4)
             yield at, size
             at, left = at + size, left - 1

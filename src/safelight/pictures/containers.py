@@ -22,8 +22,8 @@ Check = Callable[[bytes, PictureLimits], None]
 _SHARES = {"WEBP": 4, "AVIF": 8}
 # BMP with run-length encoding is decoded in Python.
 _RLE, _RLE_SHARE = (1, 2), 64
-# JPEG: photographs have about 20 segments, and up to 255 more for a colour profile; few of them are EXIF (APP1)
-# or Photoshop's (APP13), which Pillow takes apart.
+# JPEG: photographs have about 20 segments, and up to 255 more for a colour profile; few of them are EXIF or
+# Photoshop's (APP1 and APP13), which Pillow takes apart.
 _SEGMENTS, _JUNK = 2048, 1 << 12
 _TAKEN_APART, _MOST_TAKEN_APART = ((0xE1, b"Exif"), (0xED, b"Photoshop")), 16
 _MARKER, _AFTER_SCAN = re.compile(rb"\xff[^\xff\0]"), re.compile(rb"\xff[^\xff\0\xd0-\xd7]")
@@ -80,13 +80,19 @@ def _check_jpeg(encoded: bytes, limits: PictureLimits) -> None:
         starts = [found.start() for found in islice(_IMAGE.finditer(encoded), _IMAGES + 1)]
     if len(starts) > _IMAGES:
         raise _too_many("images")
-    if sum(_scanned(encoded, start) for start in starts) > _SCANS_OF_LARGEST * limits.pixels:
+    scanned = read = 0
+    for start in starts:
+        pixels, end = _scanned(encoded, start)
+        scanned, read = scanned + pixels, read + end - start
+        if read > 2 * len(encoded):  # images that lie in each other
+            raise _too_many("images")
+    if scanned > _SCANS_OF_LARGEST * limits.pixels:
         raise _too_many("scans")
 
 
-def _scanned(encoded: bytes, start: int) -> int:
-    """The pixels of one image, as often as its scans go over them."""
-    scans = pixels = junk = apart = 0
+def _scanned(encoded: bytes, start: int) -> tuple[int, int]:
+    """The pixels of one image, as often as its scans go over them, and where it ends."""
+    scans = pixels = junk = apart = at = 0
     for at, marker, before in _segments(encoded, start + 2):
         junk += 0 if scans else before
         if marker in _SIZES:
@@ -98,7 +104,7 @@ def _scanned(encoded: bytes, start: int) -> int:
             (junk, _JUNK, "bytes between its segments"),
             (apart, _MOST_TAKEN_APART, "segments of EXIF"),
         )
-    return scans * pixels
+    return scans * pixels, at
 
 
 def _segments(encoded: bytes, at: int) -> Iterator[tuple[int, int, int]]:
@@ -106,9 +112,13 @@ def _segments(encoded: bytes, at: int) -> Iterator[tuple[int, int, int]]:
     marker = 0
     for _ in range(_SEGMENTS):
         found = (_AFTER_SCAN if marker == _SOS else _MARKER).search(encoded, at)
-        if found is None or (marker := found.group()[1]) == _EOI:
+        if found is None:
+            yield len(encoded), _EOI, 0
             return
+        marker = found.group()[1]
         yield found.end(), marker, found.start() - at
+        if marker == _EOI:
+            return
         at = found.end()
         if marker not in _ALONE:
             at += int.from_bytes(encoded[at : at + 2])
@@ -163,13 +173,14 @@ def _check_bmp(encoded: bytes, limits: PictureLimits) -> None:
 
 def _check_tiff(encoded: bytes, limits: PictureLimits) -> None:
     """Tags, and strips or tiles, of all pages."""
-    pieces = 0
+    pieces, jpeg = 0, False
     for tags, (tag, count, value) in enumerate(_tiff_tags(encoded, limits.frames)):
         pieces += count if tag in _OFFSETS else 0
         if tags == _TAGS or pieces > _PIECES:
             raise _too_many("tags" if tags == _TAGS else "strips or tiles")
-        if tag == _COMPRESSION and value in _JPEG_IN_TIFF and _PROGRESSIVE.search(encoded):
-            raise ImageError("it has progressive JPEG in TIFF, which nobody writes; save it again.")
+        jpeg |= tag == _COMPRESSION and value in _JPEG_IN_TIFF
+    if jpeg and _PROGRESSIVE.search(encoded):
+        raise ImageError("it has progressive JPEG in TIFF, which is not supported; save it again.")
 
 
 def _tiff_tags(encoded: bytes, pages: int) -> Iterator[tuple[int, int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import count
 
 import numpy as np
@@ -52,10 +52,11 @@ def open_picture(
             digests = {name: _digest(name, encoded) for name in _DIGESTS}
             image = opened(encoded, limits)
             del encoded
-        for number, view in _distinct(_views(image, limits, deadline)):
-            view.info = {"frame": number, **digests}
-            yield view
-            del view  # it may be large: it is the caller's now
+        with _at_its_frame(image) if image is source else nullcontext():
+            for number, view in _distinct(_views(image, limits, deadline)):
+                view.info = {"frame": number, **digests}
+                yield view
+                del view  # it may be large: it is the caller's now
 
 
 @contextmanager
@@ -68,6 +69,16 @@ def _reported() -> Iterator[None]:
     except Exception as error:
         said = first_line(error) or "it is damaged"
         raise ImageError(f"it cannot be read as a picture ({type(error).__name__}: {said}).") from error
+
+
+@contextmanager
+def _at_its_frame(image: Image.Image) -> Iterator[None]:
+    """Leaves an image that the caller has opened as it was."""
+    at = image.tell()
+    try:
+        yield
+    finally:
+        image.seek(at)
 
 
 def _distinct(views: Iterator[tuple[int, Image.Image]]) -> Iterator[tuple[int, Image.Image]]:
@@ -105,7 +116,7 @@ def _views(
     image: Image.Image, limits: PictureLimits, deadline: Deadline
 ) -> Iterator[tuple[int, Image.Image]]:
     """Every view of every frame, with the number of the frame."""
-    views = Views(limits.pixels_of_all, deadline)
+    views = Views(limits, deadline)
     for number, frame in enumerate(_frames(image, limits, deadline)):
         for view in views.of(frame):
             yield number, view
@@ -113,25 +124,21 @@ def _views(
 
 
 def _frames(image: Image.Image, limits: PictureLimits, deadline: Deadline) -> Iterator[Image.Image]:
-    """One after the other; the image itself is left as it was.
-
-    Nobody asks how many there are: for some formats that takes longer than to look at a thousand.
+    """One after the other. Nobody asks how many there are: for some formats that takes longer than to look at
+    a thousand.
     """
-    at, total = image.tell(), 0
-    try:
-        for number in count():
-            deadline.check()
-            try:
-                image.seek(number)
-            except EOFError:
-                return
-            if number == limits.frames:
-                raise ImageError(f"it has more than {limits.frames:,} frames.")
-            weight = _WEIGHTS.get(image.mode, 1)
-            check_size(image.size, limits.pixels // weight)
-            total += image.width * image.height * weight
-            if total > limits.pixels_of_all:
-                raise ImageError(f"its frames have more than {limits.pixels_of_all:,} pixels together.")
-            yield image
-    finally:
-        image.seek(at)
+    total = 0
+    for number in count():
+        deadline.check()
+        try:
+            image.seek(number)
+        except EOFError:
+            return
+        if number == limits.frames:
+            raise ImageError(f"it has more than {limits.frames:,} frames.")
+        weight = _WEIGHTS.get(image.mode, 1)
+        check_size(image.size, limits.pixels // weight)
+        total += image.width * image.height * weight
+        if total > limits.pixels_of_all:
+            raise ImageError(f"its frames have more than {limits.pixels_of_all:,} pixels together.")
+        yield image

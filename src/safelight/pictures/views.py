@@ -13,6 +13,7 @@ from PIL import Image, ImageChops
 from safelight.deadline import Deadline
 from safelight.errors import ImageError
 from safelight.pictures.colours import Profiles, gamma_change
+from safelight.pictures.limits import PictureLimits
 
 _SIXTEEN_BITS, _EIGHT_BITS = 65535, 255
 # What values of images in 32 bits usually go up to, and what infinity is taken for.
@@ -33,6 +34,8 @@ _TURNS = {
 _BAND = 1 << 18
 # Views are not reduced below this: filters look at up to 640 × 640 pixels.
 _LEAST = 640 * 640
+# Views of the most frames allowed: all that are partly transparent can be seen in three ways.
+_VIEWS = 3
 
 Change = Callable[[Image.Image], Image.Image]
 Box = tuple[int, int, int, int]
@@ -56,10 +59,11 @@ class _Reading:
 
 
 class Views:
-    """Makes the views of one frame after the other, with at most ``pixels`` pixels in all of them."""
+    """Makes the views of one frame after the other, within ``limits`` for all of them together."""
 
-    def __init__(self, pixels: int, deadline: Deadline) -> None:
-        self._pixels = self._left = pixels
+    def __init__(self, limits: PictureLimits, deadline: Deadline) -> None:
+        self._limits = limits
+        self._pixels_left, self._views_left = limits.pixels_of_all, _VIEWS * limits.frames
         self._deadline = deadline
         self._profiles = Profiles()
 
@@ -80,14 +84,16 @@ class Views:
 
     def _step(self, size: tuple[int, int], count: int) -> int:
         """How many pixels of the frame, each way, become one of ``count`` views, so that all of them fit."""
+        self._views_left -= count
+        if self._views_left < 0:
+            raise ImageError(f"its frames can be seen in more than {_VIEWS * self._limits.frames:,} ways.")
         step = 1
-        while (pixels := _reduced_pixels(size, step)) * count > self._left:
+        while (pixels := _reduced_pixels(size, step)) * count > self._pixels_left:
             step += 1
             if _reduced_pixels(size, step) < _LEAST:
-                raise ImageError(
-                    f"all that it can be seen as has more than {self._pixels:,} pixels together."
-                )
-        self._left -= pixels * count
+                most = self._limits.pixels_of_all
+                raise ImageError(f"all that it can be seen as has more than {most:,} pixels together.")
+        self._pixels_left -= pixels * count
         return step
 
     def _readings(self, frame: Image.Image, transparent: bool) -> Iterator[_Reading]:
