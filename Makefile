@@ -14,7 +14,7 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check pin test-slow train-storybook bench clean
+.PHONY: help demo test check pin test-slow fuzz train-storybook bench clean
 .SILENT:
 
 help:  ## this list
@@ -36,6 +36,9 @@ pin: $(RUN_STAMP)  ## pin the packaged files as they are now, after a change on 
 
 test-slow: $(DEV_STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest --quiet -m slow --timeout 3600
+
+fuzz: $(DEV_STAMP)  ## damaged and hostile inputs by the thousand, each within its time and memory
+	PYTHONPATH=tests $(BIN)/python -m fuzz.images && PYTHONPATH=tests $(BIN)/python -m fuzz.saved_files
 
 train-storybook: $(DEV_STAMP)  ## train the embedded model again, from nothing; resumes where it was stopped
 	$(BIN)/python -m safelight train

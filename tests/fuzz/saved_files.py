@@ -14,7 +14,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fuzz.mutations import mutations
-
 from safelight.alignment.delta import Delta
 from safelight.alignment.training_data.findings import Screened
 from safelight.alignment.training_data.journal import Journal
