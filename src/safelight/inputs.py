@@ -59,11 +59,6 @@ class Inputs:
         _check_size(texts, images, limits)
         return cls(texts, images, plain)
 
-    @property
-    def prompts(self) -> tuple[str, ...]:
-        """The texts of which every prompt has its own, by argument."""
-        return tuple(filter(known.is_prompt, self.texts))
-
     def only(self, prompts: Sequence[int], of: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """``arguments`` for some of ``of`` prompts: one text goes to each, lists by prompt are cut."""
         return {name: _only(prompts, of, name, value) for name, value in arguments.items()}
