@@ -13,8 +13,7 @@ import safelight
 SOURCE = Path(safelight.__file__).parent
 
 LAYERS = [
-    {"types", "errors"},
-    {"deadline"},
+    {"types", "errors", "deadline"},
     {
         "protocols",
         "taxonomy",

@@ -152,17 +152,6 @@ def test_filters_stand_by_themselves(write_policy: Callable[..., Path], hang: An
     assert Screen("prompt", works, [Never])(["a cat"], "prompt")[0].action == "allow"
 
 
-def test_screens_that_share_a_filter_share_its_threads(write_policy: Callable[..., Path], hang: Any) -> None:
-    policy = Policy.load(write_policy(("timeout_s = 10", "timeout_s = 0.02")))
-    first = Screen("prompt", policy, [lambda: Broken(hang)])
-    others = [Screen("prompt", policy, first.loaded()) for _ in range(MOST_LATE + 1)]
-    reasons = [screen(["a cat"], "prompt")[0].reasons[0] for screen in others]
-    assert "no answer within" in reasons[0]
-    assert "earlier calls of it never came back" in reasons[-1]
-    alone = Screen("prompt", policy, [lambda: Broken(hang)])
-    assert "no answer within" in alone(["a cat"], "prompt")[0].reasons[0]
-
-
 def test_a_request_without_time_gets_no_verdict(policy: Policy, hang: Any, picture: Image.Image) -> None:
     prompts, images = (
         Screen("prompt", policy, [lambda: Broken(hang)]),

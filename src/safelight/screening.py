@@ -15,7 +15,7 @@ from PIL.Image import Image
 from safelight.answers import FilterAnswer, KnownLabels, checked_answers, folded
 from safelight.deadline import Deadline
 from safelight.errors import FilterError, ImageError, SafelightError
-from safelight.filter_threads import FilterThreads, threads_of
+from safelight.filter_threads import FilterThreads
 from safelight.isolation import IsolatedFilter
 from safelight.pictures import PictureLimits, open_picture
 from safelight.policy import Policy
@@ -78,7 +78,7 @@ class Screen:
 
     def _build(self) -> dict[str, Any]:
         filters = dict(map(_built, self.builders))
-        self._threads = {name: threads_of(each) for name, each in filters.items()}
+        self._threads = {name: FilterThreads() for name in filters}
         if not filters:
             raise FilterError(
                 f'the policy "{self.policy.name}" has no {self.stage} filter; list one under [filters].'
@@ -90,14 +90,6 @@ class Screen:
     def load(self) -> None:
         """Builds the filters now rather than on first use; errors as ``filters``."""
         _ = self.filters
-
-    def loaded(self) -> list[Callable[[], Any]]:
-        """Builders for another screen that shares the filters of this one."""
-
-        def one(number: int) -> Any:
-            return list(self.filters.values())[number]
-
-        return [partial(one, number) for number in range(len(self.builders))]
 
     def __call__(
         self,
