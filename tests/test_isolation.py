@@ -21,7 +21,7 @@ from safelight.guard import Guard
 from safelight.isolation import IsolatedFilter
 from safelight.policy import Policy
 from safelight.screening import Screen
-from safelight.types import Finding
+from safelight.types import Finding, Span
 
 LONG_S = 60.0
 
@@ -75,6 +75,14 @@ def test_what_it_finds_and_says_of_itself_comes_through_the_pipe(hostile: Isolat
     assert isinstance(torn, FilterError)
     assert str(torn) == "it is torn."
     assert _pid(hostile) not in (os.getpid(), os.getppid())
+
+
+def test_options_may_be_paths(tmp_path: Path) -> None:
+    words = tmp_path / "own.toml"
+    words.write_text('version = "1"\n[languages.en]\ngun = ["blaster"]\n')
+    lexicon = IsolatedFilter("prompt_filter", "lexicon", "own", {"words": words})
+    ((found,),) = lexicon.find(["a blaster"])  # type: ignore[misc]
+    assert (found.label, found.evidence) == ("gun", Span(2, 9, "blaster"))
 
 
 @pytest.mark.parametrize("kind", ["image", "pair"])

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from safelight.errors import FilterError, SafelightError
-from safelight.filter_threads import FilterThreads, threads_of
+from safelight.filter_threads import FilterThreads
 
 Builder = Callable[[], Any]
 
@@ -54,7 +54,7 @@ class FilterSet:
         filters = dict(map(_built, self.builders))
         if len(filters) < len(self.builders):
             raise FilterError("two filters of one stage have the same name; rename one of them.")
-        self._threads = {name: threads_of(each) for name, each in filters.items()}
+        self._threads = {name: FilterThreads() for name in filters}
         return filters
 
 

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
-from weakref import WeakValueDictionary
 
 from safelight.deadline import Deadline
 from safelight.errors import FilterError
@@ -83,17 +82,6 @@ class FilterThreads:
             self._running.discard(call)
             self._changed.notify_all()
         call.done.set()
-
-
-# By the filter's address, which nothing else has as long as somebody holds its threads as well.
-_threads: WeakValueDictionary[int, FilterThreads] = WeakValueDictionary()
-_sharing = threading.Lock()
-
-
-def threads_of(each: object) -> FilterThreads:
-    """Return the threads of this filter: the same for all who share it, as long as they hold both."""
-    with _sharing:
-        return _threads.setdefault(id(each), FilterThreads())
 
 
 class _Call(Generic[T]):
