@@ -34,7 +34,7 @@ _PACKAGED = Path(__file__).with_name("classifiers")
 # Tokens beside the two that begin and end a text: most prompts fit, and cost grows with the square.
 _WINDOW, _STRIDE = 126, 96
 # Of all readings together; the time that they take is what limits it.
-_MOST_WINDOWS = 32
+_MOST_WINDOWS = 24
 _PROMPTS_AT_ONCE = 1000
 # Words as short are found in everything: in "3 x 3", and in "f/1.4".
 _SHORT = 3
@@ -80,7 +80,7 @@ class PromptClassifier:
     The likeliest category has the probability that the prompt is harmful at all, every other one that it is
     harmful and of this kind. ``model`` is a packaged classifier or a folder that ``safelight train
     prompt-classifier`` wrote. Raises ``FilterError`` or ``ModelError`` if it is not there or was altered. A
-    prompt without anything to read is blocked; so is one of more than some 3,000 tokens. Words in scripts
+    prompt without anything to read is blocked; so is one of more than some 2,300 tokens. Words in scripts
     that its tokenizer does not know say nothing to it.
     """
 
@@ -129,16 +129,17 @@ class PromptClassifier:
             windows += mine if isinstance(mine, list) else ()
             reads.append([] if isinstance(mine, list) else mine)
         running = self._run_all(windows)
-        listed = self._worst_words(prompts)  # while the network is at work
+        readable = [prompt for prompt, read in zip(prompts, reads, strict=True) if isinstance(read, list)]
+        listed = iter(self._worst_words(readable))  # while the network is at work
         for read in running:
             answer = reads[read.window.item]
             assert isinstance(answer, list)
             answer.append(read)
-        for answer, score in zip(reads, listed, strict=True):
+        for answer in reads:
             if isinstance(answer, FilterError):
                 yield answer
             else:
-                yield _Judged(answer, self._calibration.of(_scores(answer), score))
+                yield _Judged(answer, self._calibration.of(_scores(answer), next(listed)))
 
     def _worst_words(self, prompts: Sequence[str]) -> Sequence[float]:
         return self._lexicon.worst(prompts) if self._lexicon else [0.0] * len(prompts)

@@ -32,6 +32,8 @@ _CODED = re.compile(
 _DIGITS = re.compile(rf"{_HEX}+")
 _BLOCKS = frozenset({"br", "div", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "p", "td", "th", "tr"})
 _CAMEL = re.compile("(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+# Found quickly, so that prompts in which nothing is coded cost next to nothing.
+_MARK = re.compile(r"[&%<\\\u202e]|[a-z][A-Z]|[A-Z]{2}[a-z]")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +64,7 @@ def decode(original: str) -> Decoded:
 def sources(prompt: str) -> Iterator[str | Decoded]:
     """The prompt, and what it decodes to where that differs: what looks like markup may be none."""
     yield prompt
-    if (decoded := decode(prompt)).text != prompt:
+    if _MARK.search(prompt) and (decoded := decode(prompt)).text != prompt:
         yield decoded
 
 

@@ -175,10 +175,10 @@ class Restorer:
 
     def _joined(self, pieces: Sequence[_Token]) -> tuple[int, str] | None:
         """How many pieces there are, and the sensitive word they make; a short one only if none is a word."""
-        known = sum(piece.known and len(piece.word) > 1 for piece in pieces)
-        for whole in ("".join(p.letters for p in pieces), "".join(p.word for p in pieces)):
-            if whole in self._sensitive and (not known or (known == 1 and len(whole) > 5)):
-                return len(pieces), whole
+        for whole in ("".join([p.letters for p in pieces]), "".join([p.word for p in pieces])):
+            if whole in self._sensitive:
+                known = sum(piece.known and len(piece.word) > 1 for piece in pieces)
+                return (len(pieces), whole) if not known or (known == 1 and len(whole) > 5) else None
         return None
 
     def _tokens(self, text: str, turned: bool) -> Iterator[_Token]:
