@@ -113,7 +113,7 @@ def test_each_loader_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     refuses(ModelError, load_pipeline, "storybook")
     refuses(PolicyError, Policy.load, "storybook")
     refuses(FilterError, Lexicon, "storybook")
-    refuses(FilterError, rare_words)
+    refuses(FilterError, rare_words.__wrapped__)
     refuses(FilterError, restoration._common.__wrapped__)
     refuses(PolicyError, load_taxonomy.__wrapped__)
 

@@ -121,10 +121,27 @@ def test_what_cannot_be_read_is_never_let_by(prompt: str, classifier: PromptClas
 
 
 def test_a_prompt_that_is_too_long_blocks_itself_alone(classifier: PromptClassifier) -> None:
-    first, second = classifier.find(["a dog " * 110_000, "a knife"])
-    assert isinstance(first, FilterError)
+    characters, tokens, second = classifier.find(["a dog " * 2_000, "., " * 2_000, "a knife"])
+    assert isinstance(characters, FilterError)
+    assert str(characters) == "the prompt has 12000 characters as it is read; shorten it to 10000."
+    assert isinstance(tokens, FilterError)
+    assert str(tokens) == "the prompt has too many tokens as it is read; shorten it."
     assert isinstance(second, list)
     assert second
+
+
+def test_what_a_prompt_is_shown_as_is_read_too(classifier: PromptClassifier) -> None:
+    plain = classifier.probabilities(["a man with a knife"])[0]
+    shown = classifier.probabilities(["a man with a kn&#105;fe", "a man with a kn<b>i</b>fe"])
+    assert shown == pytest.approx([plain, plain])
+    assert spans(classifier.find(["a kn&#105;fe"])[0])["violence"].text == "kn&#105;fe"
+
+
+def test_only_windows_with_something_restored_are_read_again(classifier: PromptClassifier) -> None:
+    windows = classifier._readable(0, "a dog and bread " * 100 + "a kn1fe")
+    assert isinstance(windows, list)
+    assert [window.hidden for window in windows].count(True) == 1
+    assert len(windows) > 4
 
 
 @given(st.text(max_size=60))

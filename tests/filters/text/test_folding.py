@@ -73,4 +73,4 @@ def test_every_part_comes_from_the_original(text: str) -> None:
 def test_every_character_of_unicode_folds() -> None:
     step = 97  # a prime, so that every block is met
     text = "".join(chr(code) for code in range(0, sys.maxunicode + 1, step))
-    assert len(Folded(text).text) > 1000
+    assert len(fold(text)) > 1000

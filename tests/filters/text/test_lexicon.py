@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 import tomllib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ GENERAL = Lexicon("general")
 
 
 def _labels(words: Lexicon, prompt: str) -> list[str]:
-    return [finding.label for finding in words.find([prompt])[0]]
+    return [finding.label for finding in words.find([prompt])[0]]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -69,8 +71,26 @@ def test_spans_always_point_into_the_original(before: str, after: str) -> None:
     assert all(prompt[span.start : span.end] == span.text for span in spans)  # type: ignore[union-attr]
 
 
-def test_a_hundred_thousand_characters_are_no_problem() -> None:
-    assert _labels(STORYBOOK, "word " * 20_000 + "gun") == ["gun"]
+def test_the_longest_prompt_is_read_to_its_end() -> None:
+    assert _labels(STORYBOOK, "word " * 1_999 + "gun") == ["gun"]
+
+
+@pytest.mark.parametrize("prompt", ["word " * 2_001, "🏳" * 1_000, "\ufdfa" * 1_000, "&#128170;" * 1_000])
+def test_a_prompt_that_is_read_as_too_many_characters_is_refused(prompt: str) -> None:
+    ((answer, found)) = STORYBOOK.find([prompt, "a gun"])
+    assert isinstance(answer, FilterError)
+    assert re.fullmatch(r"the prompt has \d+ characters as it is read; shorten it to 10000\.", str(answer))
+    assert [finding.label for finding in found] == ["gun"]  # type: ignore[union-attr]
+
+
+def test_of_each_label_and_score_a_hundred_findings_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "words.toml"
+    path.write_text(
+        'version = "1"\n[labels]\nweapons = ["gun", "bomb"]\n[patterns]\nhate = ["c"]\n[scores]\ngun = 0.3\n'
+    )
+    found = Lexicon(path).find(["gun c " * 1_000 + "bomb"])[0]
+    counts = Counter((finding.label, finding.score) for finding in found)  # type: ignore[union-attr]
+    assert counts == {("weapons", 0.3): 100, ("hate", 1.0): 100, ("weapons", 1.0): 1}
 
 
 @pytest.mark.parametrize(
@@ -172,7 +192,7 @@ def test_patterns_of_users_are_found_and_cannot_hang(tmp_path: Path) -> None:
         'version = "1"\n[patterns]\nweapons = ["(a+)+b", "gl.ck [0-9]+"]\n[scores]\nweapons = 0.5\n'
     )
     own = Lexicon(path)
-    assert own.find(["a" * 50_000]) == [[]]
+    assert own.find(["a" * 10_000]) == [[]]
     (finding,) = own.find(["an old Glock 17"])[0]
     assert (finding.label, finding.score, finding.evidence.text) == ("weapons", 0.5, "Glock 17")  # type: ignore[union-attr]
     path.write_text('version = "1"\n[patterns]\nweapons = ["(a)\\\\1"]\n')

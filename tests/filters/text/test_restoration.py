@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from itertools import accumulate
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safelight.filters.text.folding import Folded
-from safelight.filters.text.restoration import Restorer, rare_words
+from safelight.filters.text.folding import Folded, fold
+from safelight.filters.text.restoration import Restored, Restorer, rare_words
 
 RESTORER = Restorer({"knife", "bomb", "murder", "nude", "glass"}, {"scunthorpe"})
 
@@ -103,3 +105,91 @@ def test_rare_words_are_known_but_common_ones_come_first() -> None:
 )
 def test_an_i_may_be_an_l(written: str, meant: str) -> None:
     assert Restorer(rare=rare_words()).restore(Folded(written)).text == meant
+
+
+LISTED = {"knife", "bomb", "murder", "umbrella", "gun", "nude"}
+LEXICON = Restorer(LISTED, {"scunthorpe"}, rare_words(), LISTED)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("agun", "a gun"),
+        ("thegun", "the gun"),
+        ("holdingaknife", "holding a knife"),
+        ("bloodyknifefight", "bloody knife fight"),
+        ("nudewoman", "nude woman"),
+        ("umbralla", "umbrella"),
+        ("umbrela", "umbrella"),
+        ("umbrellla", "umbrella"),
+        ("umbreolla", "umbrella"),
+        ("g1u1n", "gun"),
+        ("g中u中n", "gun"),
+        ("kn9ife", "knife"),
+        ("кภเfє", "knife"),
+        ("ﻮยภ", "gun"),
+        ("ᑌᗰᗷᖇEᒪᒪᗩ", "umbrella"),
+        ("ꓖꓴꓠ", "gun"),
+        ("丂ㄒ山 ᎶᏬᏁ", "丂ㄒ山 gun"),
+        ("m u r d e r", "murder"),
+    ],
+)
+def test_more_disguises_are_undone(written: str, meant: str) -> None:
+    restored = LEXICON.restore(Folded(written))
+    assert restored.text == meant or fold(written) == meant
+    assert restored.span(0, len(restored.text)).text == written
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        "begun",
+        "shotgun wedding",
+        "burgundy",
+        "gundam",
+        "gunther",
+        "dickinson",
+        "hitchcock",
+        "cockburn",
+        "scunthorpe",
+        "gunita",
+        "inguna",
+        "knifelike",
+        "therapist",
+        "cockpit",
+        "assassin's",
+        "gunwale",
+        "penguins",
+        "umbrellas",
+        "ภาษาไทย",
+        "สวัสดีครับ",
+        "עברית",
+        "שלום עולם",
+        "ᐃᓄᒃᑎᑐᑦ",
+        "人口山",
+        "g1",
+        "r2d2",
+        "mp3",
+        "4k8k",
+        "a1b2",
+    ],
+)
+def test_names_compounds_and_other_scripts_are_left_alone(harmless: str) -> None:
+    words = LEXICON.restore(Folded(harmless)).text.split()
+    assert LISTED.isdisjoint(words)
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(st.text(alphabet="agunkifeholdr1中ภᑌ <&;B", max_size=40))
+def test_edits_of_the_list_come_from_the_original(prompt: str) -> None:
+    restored = LEXICON.restore(Folded(prompt))
+    assert all(restored.is_edited(start, start + 1) for start in _edited(restored))
+    for i in range(len(restored.text)):
+        span = restored.span(i, i + 1)
+        assert prompt[span.start : span.end] == span.text
+
+
+def _edited(restored: Restored) -> list[int]:
+    """Where edits begin in the restored text."""
+    shifts = accumulate((len(edit.text) - edit.end + edit.start for edit in restored.edits), initial=0)
+    return [edit.start + shift for edit, shift in zip(restored.edits, shifts, strict=False)]

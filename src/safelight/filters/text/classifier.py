@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from safelight.cores import cores
 from safelight.errors import FilterError, no_such
 from safelight.filters.text.calibration import Calibration
+from safelight.filters.text.decoding import sources
 from safelight.filters.text.folding import Folded
 from safelight.filters.text.lexicon import Lexicon
 from safelight.filters.text.restoration import Restored, Restorer, rare_words
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 _PACKAGED = Path(__file__).with_name("classifiers")
 # Tokens beside the two that begin and end a text: most prompts fit, and cost grows with the square.
 _WINDOW, _STRIDE = 126, 96
-# Of both readings together.
-_MOST_WINDOWS = 2048
+# Of all readings together; the time that they take is what limits it.
+_MOST_WINDOWS = 24
 _PROMPTS_AT_ONCE = 1000
 # Words as short are found in everything: in "3 x 3", and in "f/1.4".
 _SHORT = 3
@@ -80,7 +81,7 @@ class PromptClassifier:
     The likeliest category has the probability that the prompt is harmful at all, every other one that it is
     harmful and of this kind. ``model`` is a packaged classifier or a folder that ``safelight train
     prompt-classifier`` wrote. Raises ``FilterError`` or ``ModelError`` if it is not there or was altered. A
-    prompt without anything to read is blocked; so is one of more than some 100,000 tokens. Words in scripts
+    prompt without anything to read is blocked; so is one of more than some 2,300 tokens. Words in scripts
     that its tokenizer does not know say nothing to it.
     """
 
@@ -106,6 +107,7 @@ class PromptClassifier:
         if self._lexicon:
             self.version += f", {self._lexicon.version}"
         self._calibration = Calibration(**about.get("calibration", {}))
+        self._threads = ThreadPoolExecutor(cores())  # which starts none before there is work
 
     def find(self, prompts: Sequence[str]) -> list[list[Finding] | FilterError]:
         return [
@@ -128,25 +130,34 @@ class PromptClassifier:
         windows: list[_Window] = []
         reads: list[list[_Read] | FilterError] = []
         for item, prompt in enumerate(prompts):
-            mine = list(self._windows(item, prompt))
-            readable = 0 < len(mine) <= _MOST_WINDOWS
-            windows += mine if readable else ()
-            problem = "it is too long" if mine else "there is nothing in it to read"
-            reads.append([] if readable else FilterError(problem))
+            mine = self._readable(item, prompt)
+            windows += mine if isinstance(mine, list) else ()
+            reads.append([] if isinstance(mine, list) else mine)
         running = self._run_all(windows)
-        listed = self._worst_words(prompts)  # while the network is at work
+        readable = [prompt for prompt, read in zip(prompts, reads, strict=True) if isinstance(read, list)]
+        listed = iter(self._worst_words(readable))  # while the network is at work
         for read in running:
             answer = reads[read.window.item]
             assert isinstance(answer, list)
             answer.append(read)
-        for answer, score in zip(reads, listed, strict=True):
+        for answer in reads:
             if isinstance(answer, FilterError):
                 yield answer
             else:
-                yield _Judged(answer, self._calibration.of(_scores(answer), score))
+                yield _Judged(answer, self._calibration.of(_scores(answer), next(listed)))
 
     def _worst_words(self, prompts: Sequence[str]) -> Sequence[float]:
         return self._lexicon.worst(prompts) if self._lexicon else [0.0] * len(prompts)
+
+    def _readable(self, item: int, prompt: str) -> list[_Window] | FilterError:
+        """The prompt's windows, or why it is not read."""
+        try:
+            windows = list(islice(self._windows(item, prompt), _MOST_WINDOWS + 1))
+        except FilterError as error:
+            return error
+        if len(windows) > _MOST_WINDOWS:
+            return FilterError("the prompt has too many tokens as it is read; shorten it.")
+        return windows or FilterError("there is nothing in it to read")
 
     def _windows(self, item: int, prompt: str) -> Iterator[_Window]:
         for reading in self._readings(prompt):
@@ -155,14 +166,17 @@ class PromptClassifier:
             ids, offsets = encoding.ids, encoding.offsets
             for start in range(0, max(len(ids) - _WINDOW + _STRIDE, min(len(ids), 1)), _STRIDE):
                 part = slice(start, start + _WINDOW)
-                tokens = (self._first, *ids[part], self._last)
-                yield _Window(item, reading, hidden, tokens, tuple(offsets[part]))
+                # What restoring left as it was is in the windows of the folded prompt already.
+                if _is_new(reading, offsets[part]):
+                    tokens = (self._first, *ids[part], self._last)
+                    yield _Window(item, reading, hidden, tokens, tuple(offsets[part]))
 
     def _readings(self, prompt: str) -> Iterator[Folded | Restored]:
-        folded = Folded(prompt)
-        yield folded
-        if (restored := self._restorer.restore(folded)).edits:
-            yield restored
+        for source in sources(prompt):
+            folded = Folded(source)
+            yield folded
+            if (restored := self._restorer.restore(folded)).edits:
+                yield restored
 
     def _run_all(self, windows: Sequence[_Window]) -> Iterator[_Read]:
         """One at a time, on as many threads as there are cores.
@@ -181,10 +195,6 @@ class PromptClassifier:
             ["scores", "weights"], {"ids": ids, "mask": np.ones_like(ids)}
         )
         return _Read(window, scores, weights)
-
-    @cached_property
-    def _threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(cores())
 
     def _findings(self, judged: _Judged) -> list[Finding]:
         findings = []
@@ -214,6 +224,10 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     apart = [Split(Regex(pattern), "isolated") for pattern in (r"[^\x00-\x7f]+", r"[a-z]{90}")]
     tokenizer.pre_tokenizer = Both([*apart, tokenizer.pre_tokenizer])
     return tokenizer
+
+
+def _is_new(reading: Folded | Restored, offsets: Sequence[tuple[int, int]]) -> bool:
+    return isinstance(reading, Folded) or reading.is_edited(offsets[0][0], offsets[-1][1])
 
 
 def _hides_words(reading: Folded | Restored) -> bool:

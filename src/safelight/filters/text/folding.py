@@ -12,8 +12,12 @@ from itertools import accumulate
 
 from confusable_homoglyphs.confusables import confusables_data
 
+from safelight.errors import FilterError
+from safelight.filters.text.decoding import Decoded
 from safelight.types import Span
 
+# The longest texts that image models read are some 1,000 tokens, or 5,000 characters.
+LONGEST = 10_000
 _KEPT_CODES = 1 << 16
 
 # Look-alikes that Unicode's list of confusables (TR39) has only as capitals, or not at all.
@@ -22,6 +26,10 @@ _TURNED = dict(zip("ɐɔǝɟƃɓɥᴉıɾʞʅɯɹʇʌʍʎ", "acefgghiijklmrtvwy"
 _ALIKE = {
     "¢": "c",
     "ӏ": "l",
+    "๏": "o",
+    "ς": "c",
+    "Ᏸ": "b",
+    "᙭": "x",
     **dict(zip("кмтвнпїєκεητωβ", "kmtbhniekentwb", strict=True)),
     **_SMALL_CAPITALS,
     **_TURNED,
@@ -48,12 +56,19 @@ class Folded:
     """``text``, folded from ``original``, in time linear in its length.
 
     With ``pictures``, emoji become their names; without, they are as good as any other sign between letters.
+    A prompt that was decoded is folded from what it decodes to. Raises ``FilterError`` for a prompt that is
+    longer than any image model reads: an emoji has up to some 80 letters.
     """
 
-    def __init__(self, original: str, pictures: bool = True) -> None:
-        self.original = original
+    def __init__(self, prompt: str | Decoded, pictures: bool = True) -> None:
+        self._decoded = prompt if isinstance(prompt, Decoded) else None
+        self.original = prompt if isinstance(prompt, str) else prompt.text
         self._letters = _WITH_PICTURES if pictures else _WITHOUT_PICTURES
-        self.text = original.translate(self._letters)
+        self.text = self.original.translate(self._letters)
+        if len(self.text) > LONGEST:
+            raise FilterError(
+                f"the prompt has {len(self.text)} characters as it is read; shorten it to {LONGEST}."
+            )
         self._ends: list[int] | None = None
 
     def span(self, start: int, end: int) -> Span:
@@ -62,7 +77,9 @@ class Folded:
             lengths = (len(self._letters[ord(character)]) for character in self.original)
             self._ends = list(accumulate(lengths))
         left, right = bisect_right(self._ends, start), bisect_right(self._ends, end - 1) + 1
-        return Span(left, right, self.original[left:right])
+        return (
+            self._decoded.span(left, right) if self._decoded else Span(left, right, self.original[left:right])
+        )
 
 
 def fold(text: str) -> str:

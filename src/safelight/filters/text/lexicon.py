@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
@@ -19,8 +20,9 @@ from ahocorasick_rs import AhoCorasick
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from safelight.errors import FilterError, no_such
+from safelight.filters.text.decoding import sources
 from safelight.filters.text.folding import Folded, fold
-from safelight.filters.text.restoration import Restorer
+from safelight.filters.text.restoration import Restorer, rare_words
 from safelight.registry import register
 from safelight.taxonomy import load_taxonomy
 from safelight.toml_file import TomlFile
@@ -36,6 +38,8 @@ _SHORTEST_WORD = 3
 _PATTERN_BYTES = 1 << 20
 # Of a list's file.
 _MOST_BYTES = 1 << 22
+# Of each label with each score: more would say nothing new.
+_MOST_FINDINGS = 100
 
 _Text = Annotated[str, Field(min_length=1)]
 _Phrases = Annotated[tuple[_Text, ...], Field(strict=False, min_length=1)]
@@ -152,6 +156,15 @@ class Lexicon:
         allowed = {form for phrase in lexicon.allow for form in _forms(phrase, file)}
         self._listed = list(self._phrases.keys() | allowed)
         self._allowed = allowed
+        english = {
+            form for label in lexicon.labels.values() for phrase in label for form in _forms(phrase, file)
+        }
+        self._restorer = Restorer(
+            sensitive=_single_words(self._phrases),
+            harmless=_single_words(allowed),
+            rare=rare_words(),
+            english=_single_words(english),
+        )
         self._automaton = AhoCorasick(self._listed)
         self._patterns = [
             (label, _compiled(pattern, file))
@@ -159,31 +172,47 @@ class Lexicon:
             for pattern in patterns
         ]
 
-    def find(self, prompts: Sequence[str]) -> list[list[Finding]]:
+    def find(self, prompts: Sequence[str]) -> list[list[Finding] | FilterError]:
         return [self._findings(prompt) for prompt in prompts]
 
     def worst(self, prompts: Sequence[str]) -> list[float]:
-        """For each prompt the highest score of what is harm by itself; 0 where nothing of that is listed."""
+        """For each prompt the highest score of what is harm by itself; 0 where nothing of that is listed, and
+        1 for one that cannot be read."""
         harms = load_taxonomy().categories
         return [
-            max((finding.score for finding in findings if finding.label in harms), default=0.0)
+            1.0
+            if isinstance(findings, FilterError)
+            else max((finding.score for finding in findings if finding.label in harms), default=0.0)
             for findings in self.find(prompts)
         ]
 
-    def _findings(self, prompt: str) -> list[Finding]:
-        readings = list(self._readings(prompt))
-        found = {finding: None for reading in readings for finding in self._in(reading)}
+    def _findings(self, prompt: str) -> list[Finding] | FilterError:
+        counts: Counter[tuple[str, float]] = Counter()
+        try:
+            found = {each: None for reading in self._readings(prompt) for each in self._in(reading, counts)}
+        except FilterError as error:
+            return error
         return list(found)
 
     def _readings(self, prompt: str) -> Iterator[_Reading]:
-        """The prompt folded and, where that differs, restored; the same again with pictures as signs."""
-        named, signs = Folded(prompt), Folded(prompt, pictures=False)
-        for folded in (named, signs) if signs.text != named.text else (named,):
-            yield folded
-            if (restored := self._restorer.restore(folded)).edits:
-                yield restored
+        """The prompt folded and, where that differs, restored; the same again with pictures as signs, and as
+        decoded."""
+        for source in sources(prompt):
+            named, signs = Folded(source), Folded(source, pictures=False)
+            for folded in (named, signs) if signs.text != named.text else (named,):
+                yield folded
+                if (restored := self._restorer.restore(folded)).edits:
+                    yield restored
 
-    def _in(self, reading: _Reading) -> Iterator[Finding]:
+    def _in(self, reading: _Reading, counts: Counter[tuple[str, float]]) -> Iterator[Finding]:
+        """The findings of one reading, up to the number that is kept of each label with each score."""
+        for label, score, start, end in self._matches(reading):
+            counts[label, score] += 1
+            if counts[label, score] <= _MOST_FINDINGS:
+                yield Finding(label, score, self.name, reading.span(start, end))
+
+    def _matches(self, reading: _Reading) -> Iterator[tuple[str, float, int, int]]:
+        """Label, score, start and end of each listed word and pattern in the text that is read."""
         words = _Words(reading.text)
         matches = [
             (self._listed[number], start, end)
@@ -197,19 +226,12 @@ class Lexicon:
         )
         for phrase, start, end in matches:
             if phrase in self._phrases and not allowed.cover(start, end):
-                span = reading.span(*words.places(start, end))
                 for label, score in self._phrases[phrase].items():
-                    yield Finding(label, score, self.name, span)
+                    yield label, score, *words.places(start, end)
         for label, pattern in self._patterns:
             for match in pattern.finditer(reading.text):
                 if match.end() > match.start():
-                    span = reading.span(match.start(), match.end())
-                    yield Finding(label, self._scores.get(label, 1.0), self.name, span)
-
-    @cached_property
-    def _restorer(self) -> Restorer:
-        """It prefers the words of this list."""
-        return Restorer(_single_words(self._phrases), _single_words(self._allowed))
+                    yield label, self._scores.get(label, 1.0), match.start(), match.end()
 
 
 def _single_words(phrases: Iterable[str]) -> set[str]:

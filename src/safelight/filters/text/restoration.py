@@ -12,26 +12,38 @@ import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 from safelight.errors import FilterError
+from safelight.filters.text.alphabets import lookalikes
 from safelight.filters.text.folding import TURNED, Folded
+from safelight.filters.text.misspelling import Misspellings
+from safelight.filters.text.segmentation import Segmenter
 from safelight.packaged_files import read_text
 from safelight.types import Span
 
 _SHORTEST, _LONGEST = 3, 24
 _SPELLINGS = 16
 _REMEMBERED = 1 << 14
-_UNKNOWN_LETTER = 15.0
+# In what is glued: how common words of so many letters must be, and what only two words must be like.
+_GLUABLE_RANKS = {3: 1000, 4: 3000, **dict.fromkeys(range(5, _LONGEST + 1), 6000)}
+_SHORT_WORDS = frozenset(
+    {"a", "an", "as", "at", "by", "he", "in", "is", "it", "me", "my", "no", "of", "on", "or", "so", "to"}
+    | {"up", "us", "we"}
+)
+_BEFORE_NOUNS = frozenset({"a", "an", "and", "her", "his", "my", "of", "some", "the", "two", "with"})
+_SUFFIXES = frozenset({"able", "free", "hood", "less", "like", "proof", "ship", "wise"})
+_GLUED_LETTERS = 9
 # Costs of words that have no rank among the common ones.
 _LISTED, _RARE = 6.0, 11.0
 _LEET = {
     "0": "o", "1": "il", "2": "z", "3": "e", "4": "a", "5": "s", "6": "gb", "7": "t", "8": "b", "9": "g",
     "@": "a", "$": "s", "!": "il", "|": "il", "+": "t", "(": "c", "<": "c", "€": "e", "£": "l", "¥": "y",
 }  # fmt: skip
+_READ_AS = {**_LEET, **lookalikes()}
 _UPSIDE_DOWN = str.maketrans("nubqdp", "unqbpd")
 _CLOSING = ".,;:?)]}>\"'*_~`"
 _NOT_LETTERS = re.compile(r"[\W_]+")
@@ -46,6 +58,10 @@ _ONE = r"(?:[^\W_]|(?<=\s)[!@$](?=\s))"
 _SPACED = re.compile(rf"(?<![^\W_]){_ONE}{_GAP}{_ONE}(?:{_GAP}{_ONE})+(?![^\W_])")
 _TOKEN = re.compile(r"\S+")
 _MOST_PIECES = 6
+# Digits, kana, ideographs and what syllables of Hangul fold to.
+_FILLER = r"[\d\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+_FILLERS = re.compile(_FILLER)
+_FILLED = re.compile(rf"[a-z](?:{_FILLER}+[a-z]){{2,}}")
 # Letters that look like others in some typefaces.
 _SHAPES = (("i", "l"), ("l", "i"), ("vv", "w"), ("rn", "m"))
 
@@ -76,6 +92,11 @@ class Restored:
             done = edit.end
         self.text = "".join(pieces) + folded.text[done:]
 
+    def is_edited(self, start: int, end: int) -> bool:
+        """Whether an edit made a part of ``text[start:end]``."""
+        number = bisect_right(self._starts, end - 1) - 1
+        return number >= 0 and start < self._starts[number] + len(self.edits[number].text)
+
     def span(self, start: int, end: int) -> Span:
         """The part of the original that ``text[start:end]`` stands for; whole edits, where it touches one."""
         return self.folded.span(self._before(start)[0], self._before(end - 1)[1])
@@ -102,15 +123,26 @@ class _Token(NamedTuple):
 
 
 class Restorer:
-    """Knows common English words, ``sensitive`` ones, which it prefers, ``harmless`` and ``rare`` ones."""
+    """Knows common English words, ``sensitive`` ones, which it prefers, ``harmless`` and ``rare`` ones.
+
+    Of the sensitive ones the ``english`` are found misspelt and glued to others as well.
+    """
 
     def __init__(
-        self, sensitive: Collection[str] = (), harmless: Collection[str] = (), rare: Iterable[str] = ()
+        self,
+        sensitive: Collection[str] = (),
+        harmless: Collection[str] = (),
+        rare: Iterable[str] = (),
+        english: Collection[str] = (),
     ) -> None:
         self._sensitive = frozenset(sensitive)
         listed = dict.fromkeys((*harmless, *sensitive), _LISTED)
         self._costs = {**dict.fromkeys(rare, _RARE), **_common(), **listed}
-        self._longest = min(_LONGEST, max(map(len, self._costs)))
+        self._segmenter = Segmenter(self._costs, _LONGEST)
+        self._gluable = {**_gluable(), **dict.fromkeys(english, _LISTED)}
+        self._glue = Segmenter(self._gluable, _LONGEST)
+        self._misspellings = Misspellings(english)
+        self._doubled = self._by_single_letters()
         self._word = lru_cache(_REMEMBERED)(self._read)
 
     def restore(self, folded: Folded) -> Restored:
@@ -145,10 +177,10 @@ class Restorer:
 
     def _joined(self, pieces: Sequence[_Token]) -> tuple[int, str] | None:
         """How many pieces there are, and the sensitive word they make; a short one only if none is a word."""
-        known = sum(piece.known and len(piece.word) > 1 for piece in pieces)
-        for whole in ("".join(p.letters for p in pieces), "".join(p.word for p in pieces)):
-            if whole in self._sensitive and (not known or (known == 1 and len(whole) > 5)):
-                return len(pieces), whole
+        for whole in ("".join([p.letters for p in pieces]), "".join([p.word for p in pieces])):
+            if whole in self._sensitive:
+                known = sum(piece.known and len(piece.word) > 1 for piece in pieces)
+                return (len(pieces), whole) if not known or (known == 1 and len(whole) > 5) else None
         return None
 
     def _tokens(self, text: str, turned: bool) -> Iterator[_Token]:
@@ -191,18 +223,28 @@ class Restorer:
     def _read(self, token: str, turned: bool) -> str:
         """The known word that ``token`` stands for; empty if there is none."""
         known = [word for word in self._readings(token, turned) if word in self._costs]
-        return min(known, key=lambda word: (word not in self._sensitive, self._costs[word]), default="")
+        if known:
+            return min(known, key=lambda word: (word not in self._sensitive, self._costs[word]))
+        letters = token.strip(_OPENING + _CLOSING)
+        if not letters.isascii() or not letters.isalpha():
+            return ""
+        return self._misspellings.meant(letters) or self._unglued(letters)
+
+    def _unglued(self, letters: str) -> str:
+        """The words that were written without blanks; empty unless one of them is sensitive."""
+        words = self._glue.divide(letters)[1]
+        known = all(map(self._gluable.__contains__, words)) and not self._sensitive.isdisjoint(words)
+        return " ".join(words) if known and _is_glued(words) else ""
 
     def _readings(self, token: str, turned: bool) -> Iterator[str]:
         letters = token
-        if not token.isalpha():
+        if not (token.isascii() and token.isalpha()):
             letters = _NOT_LETTERS.sub("", token)
             yield letters
             for spelling in {token.rstrip(_CLOSING), letters}:
-                yield from _without_leet(spelling)
-        untripled = self._untripled.get(_single(letters), "") if _REPEATED.search(letters) else ""
-        if untripled in self._sensitive or _TRIPLE.search(letters):
-            yield untripled
+                yield from _as_latin(spelling)
+            yield from self._without_fillers(letters)
+        yield from self._without_repeats(letters)
         if 4 <= len(letters) <= _LONGEST:
             yield from _swapped(letters)
         for seen, meant in _SHAPES:
@@ -213,10 +255,24 @@ class Restorer:
         if turned:
             yield letters[::-1].translate(_UPSIDE_DOWN)
 
-    @cached_property
-    def _untripled(self) -> dict[str, str]:
-        """Words by what is left of them when repeated letters are written once; those that matter stay."""
-        last = sorted(self._costs, key=lambda word: (word in self._sensitive, -self._costs[word]))
+    def _without_repeats(self, letters: str) -> Iterator[str]:
+        """The letters written once where one is tripled; where it is only doubled, if that is sensitive."""
+        if _REPEATED.search(letters):
+            single = _single(letters)
+            for word in (single, self._doubled.get(single, "")):
+                if word in self._sensitive or _TRIPLE.search(letters):
+                    yield word
+
+    def _without_fillers(self, letters: str) -> Iterator[str]:
+        """The Latin letters alone, if something stands between all of them, or they are a sensitive word."""
+        latin = _FILLERS.sub("", letters)
+        if _FILLED.fullmatch(letters) or (len(latin) > _SHORTEST and latin in self._sensitive):
+            yield latin
+
+    def _by_single_letters(self) -> dict[str, str]:
+        """Words with doubled letters by what is left when each is written once; those that matter stay."""
+        doubled = filter(_REPEATED.search, self._costs)
+        last = sorted(doubled, key=lambda word: (word in self._sensitive, -self._costs[word]))
         return {_single(word): word for word in last}
 
     def _divided(self, letters: str) -> str:
@@ -229,24 +285,7 @@ class Restorer:
             return letters
         # The first and the last letter that each digit may stand for: more would take too long.
         spellings = {"".join(_LEET.get(letter, letter)[which] for letter in letters) for which in (0, -1)}
-        return min(map(self._split, spellings))[1]
-
-    def _split(self, letters: str) -> tuple[float, str]:
-        """The cost of the best split, and the words; by dynamic programming."""
-        costs, starts = [0.0], [0]
-        for end in range(1, len(letters) + 1):
-            cost, start = costs[-1] + _UNKNOWN_LETTER, end - 1
-            for before in range(max(0, end - self._longest), end):
-                word_cost = self._costs.get(letters[before:end])
-                if word_cost is not None and costs[before] + word_cost < cost:
-                    cost, start = costs[before] + word_cost, before
-            costs.append(cost)
-            starts.append(start)
-        words, end = [], len(letters)
-        while end:
-            words.append(letters[starts[end] : end])
-            end = starts[end]
-        return costs[-1], " ".join(reversed(words))
+        return " ".join(min(map(self._segmenter.divide, spellings))[1])
 
 
 @cache
@@ -259,22 +298,43 @@ def _common() -> dict[str, float]:
     return {word: math.log(rank + 10) for rank, word in enumerate(words)}
 
 
-def rare_words() -> list[str]:
+@cache
+def _gluable() -> dict[str, float]:
+    """Words that others may be glued to: the shorter, the more common."""
+    ranked = enumerate(_common().items())
+    return {
+        word: cost
+        for rank, (word, cost) in ranked
+        if rank < _GLUABLE_RANKS.get(len(word), 0) or word in _SHORT_WORDS
+    }
+
+
+def _is_glued(words: Sequence[str]) -> bool:
+    """Whether chance, or a name, is unlikely to make a row of these words: Gunita is not "gun it a"."""
+    if len(words) == 2 and words[0] not in _BEFORE_NOUNS:
+        if words[1] in _SUFFIXES:
+            return False
+        return min(map(len, words)) > _SHORTEST and sum(map(len, words)) >= _GLUED_LETTERS
+    return len(words) > 1 and words[-1] != "a"
+
+
+@cache
+def rare_words() -> tuple[str, ...]:
     """Other English words, of four letters or more, inflected forms included."""
     lines = read_text(Path(__file__).with_name("rare_words.txt"), FilterError).splitlines()
-    return [line for line in lines if not line.startswith("#")]
+    return tuple(line for line in lines if not line.startswith("#"))
 
 
 def _single(word: str) -> str:
     return _REPEATED.sub(r"\1", word)
 
 
-def _without_leet(token: str) -> Iterator[str]:
-    """Every way to read digits and signs as letters, where some letters are there as well."""
-    choices = [_LEET.get(character, character) for character in token]
-    if not any(map(str.isalpha, token)) or math.prod(map(len, choices)) > _SPELLINGS:
+def _as_latin(token: str) -> Iterator[str]:
+    """Every way to read digits, signs and letters of other scripts as Latin letters, beside some letters."""
+    if not any(map(str.isalpha, token)) or _READ_AS.keys().isdisjoint(token):
         return
-    if not all(map(str.isalpha, token)):
+    choices = [_READ_AS.get(character, character) for character in token]
+    if math.prod(map(len, choices)) <= _SPELLINGS:
         yield from map("".join, product(*choices))
 
 
