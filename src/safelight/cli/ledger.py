@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +16,7 @@ from safelight.cli.item import Item
 from safelight.cli.record import names_of
 from safelight.errors import RequestError
 from safelight.evaluation.policy_diff import RECORD_NAMES
+from safelight.private_file import private_opener
 from safelight.types import Action
 
 
@@ -76,7 +75,7 @@ class Ledger:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._path.exists():
             self._keep(policy)
-        return FileIO(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
+        return FileIO(self._path, "ab", opener=private_opener)
 
     def _keep(self, policy: str) -> None:
         """Leaves in the file what goes on being true."""
@@ -85,9 +84,7 @@ class Ledger:
         path = self._path.resolve()
         kept = path.with_name(f"{path.name}.part")
         try:
-            kept.touch(0o600)
-            shutil.copymode(path, kept)
-            with path.open("rb") as old, kept.open("wb") as new:
+            with path.open("rb") as old, FileIO(kept, "wb", opener=private_opener) as new:
                 for line in old:
                     self._keep_line(line, policy, new)
             kept.replace(path)
