@@ -40,6 +40,8 @@ def _installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         registry._plugins.cache_clear()
         yield
     registry._plugins.cache_clear()
+    for kind in registry.KINDS:
+        registry._factories.pop((kind, "hostile"), None)
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,9 @@ def test_every_picture_is_drawn_once(made: tuple[_Renders, dict[str, Exhibit]]) 
 
 def test_the_guard_screens_that_very_picture(made: tuple[_Renders, dict[str, Exhibit]]) -> None:
     _, shown = made
-    assert shown["a dog"].released is shown["a dog"].picture
+    released = shown["a dog"].released
+    assert released
+    assert released.tobytes() == shown["a dog"].picture.tobytes()
     assert shown["a gun"].released is None
     assert [verdict.stage for verdict in shown["a gun"].verdicts] == ["prompt"]
     assert [verdict.stage for verdict in shown["a revolver"].verdicts] == ["prompt", "image"]
