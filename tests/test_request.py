@@ -12,7 +12,7 @@ from safelight.request import Request, RequestLimits, limits_of, prompt_problem
 
 @pytest.mark.parametrize(
     "prompt",
-    ["a cat", "🐈 on a 🚲", "חתול בגינה", "a\tcat\non a mat", "word " * 300, "x" * 100_000, "e\u0301"],
+    ["a cat", "🐈 on a 🚲", "חתול בגינה", "a\tcat\non a mat", "word " * 300, "x" * 10_000, "e\u0301"],
 )
 def test_ordinary_and_odd_text_is_accepted(prompt: str) -> None:
     assert Request.of(prompt).prompts == (prompt,)
@@ -30,7 +30,7 @@ def test_ordinary_and_odd_text_is_accepted(prompt: str) -> None:
         ("a\x00cat", r"control character U\+0000 at 1"),
         ("a cat\x1b[31m", r"control character U\+001B at 5"),
         ("a \ud83d cat", "not valid text at 2"),
-        ("x" * 100_001, "100001 characters; shorten it to 100000"),
+        ("x" * 10_001, "10001 characters; shorten it to 10000"),
     ],
 )
 def test_what_cannot_be_a_prompt_is_refused(prompt: Any, message: str) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields, replace
 
 from safelight.errors import PromptError, RequestError
 
-PROMPT_LIMIT = 100_000
+# Characters; no pipeline reads a tenth of them, and filters read no more.
+PROMPT_LIMIT = 10_000
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -33,7 +34,7 @@ class RequestLimits:
     n: int = 64
     images: int = 1024
     characters: int = PROMPT_LIMIT
-    characters_of_all: int = 10 * PROMPT_LIMIT
+    characters_of_all: int = 100 * PROMPT_LIMIT
     inputs: int = 1000
 
     def __post_init__(self) -> None:
