@@ -152,7 +152,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "many profiles": (hostile_images._profiled_pages, "more than 8 colour profiles"),
     "a long line": (partial(png_parts.solid_png, 1 << 17, 1), "a side has at most 65,536"),
-    "large WebP": (lambda: hostile_images._riff(b"VP8 " + bytes(17 << 20)), "16,777,216 bytes"),
+    "large WebP": (lambda: hostile_images._riff(b"VP8 " + bytes(9 << 20)), "8,388,608 bytes"),
 }
 
 

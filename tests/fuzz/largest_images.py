@@ -53,7 +53,7 @@ def _jpeg() -> Family:
 def _webp() -> Family:
     for mode, image in product(("RGB", "RGBA"), (_noise, _smooth)):
         name = f"{mode} {image.__name__[1:]}"
-        yield name, partial(_large, mode, "webp", image, lossless=False, quality=80, method=0, **_rich())
+        yield name, partial(_large, mode, "webp", image, lossless=False, quality=42, method=0, **_rich())
         yield f"{name} lossless", partial(_large, mode, "webp", image, quality=0, method=0, **_rich())
 
 

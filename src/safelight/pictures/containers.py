@@ -19,7 +19,7 @@ from safelight.pictures.limits import PictureLimits
 Check = Callable[[bytes, PictureLimits], None]
 
 # Which part of the bytes allowed a kind may have, if its decoder is slow, or needs memory, for each byte.
-_SHARES = {"WEBP": 4, "AVIF": 8}
+_SHARES = {"WEBP": 8, "AVIF": 8}
 # BMP with run-length encoding is decoded in Python.
 _RLE, _RLE_SHARE = (1, 2), 64
 # JPEG: photographs have about 20 segments, and up to 255 more for a colour profile; few of them are EXIF or
