@@ -70,5 +70,5 @@ def test_a_pipeline_gives_a_picture_for_each_prompt() -> None:
     def pipe(**_: Any) -> SimpleNamespace:
         return SimpleNamespace(images=[Image.new("L", (1, 1))])
 
-    with pytest.raises(ModelError, match="2 PIL pictures"):
+    with pytest.raises(ModelError, match="2 PIL images"):
         BareSystem(pipe).answer(["a", "b"], [1, 2])

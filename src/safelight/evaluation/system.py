@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from PIL.Image import Image
-
 from safelight.alignment.delta import Delta
 from safelight.alignment.guidance import Guidance
-from safelight.errors import ModelError, RequestError
+from safelight.errors import RequestError
 from safelight.guard import Guard
 from safelight.models import name_of
+from safelight.outputs import plain_images
 from safelight.protocols import Pipeline
 from safelight.types import Answer
 from safelight.weights import weights_sha256
@@ -50,10 +49,8 @@ class BareSystem:
 
     def _draw(self, seeds: Sequence[int], **asked: Any) -> list[Answer]:
         """A picture for each seed."""
-        images = self.pipe(**asked, generator=_generators(seeds), **self.arguments).images
-        if len(images) != len(seeds) or not all(isinstance(image, Image) for image in images):
-            raise ModelError(f"the pipeline did not give {len(seeds)} PIL pictures; use one that does.")
-        return [Answer(image) for image in images]
+        answer = self.pipe(**asked, generator=_generators(seeds), **self.arguments)
+        return [Answer(image) for image in plain_images(answer, len(seeds))]
 
 
 @contextmanager
