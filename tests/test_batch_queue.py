@@ -68,20 +68,21 @@ def test_calls_that_cannot_be_joined_stay_alone(steering: Steering) -> None:
 
 
 def test_steered_images_count_twice_and_a_smaller_job_may_fill_the_rest(steering: Steering) -> None:
-    jobs = [job(steering, n=3), job(steering, STEERED), job(steering, n=2), job(steering)]
-    assert list(batches(BatchQueue(4, 0), *jobs)) == [[0, 3], [1, 2]]
+    jobs = [job(steering, STEERED, n=2), job(steering, STEERED), job(steering, STEERED)]
+    assert list(batches(BatchQueue(4, 0), *jobs)) == [[0], [1, 2]]
+    jobs = [job(steering, n=3), job(steering, n=2), job(steering)]
+    assert list(batches(BatchQueue(4, 0), *jobs)) == [[0, 2], [1]]
 
 
 def test_a_harmless_request_is_in_the_next_batch_however_many_steered_ones_wait(steering: Steering) -> None:
-    """Lines take turns in leading: the first batch is led by the plain one, and the next by the steered."""
+    """The two lines take turns, and share no batch."""
     jobs = [*(job(steering, STEERED) for _ in range(6)), job(steering)]
-    queue = BatchQueue(4, 0)
-    assert list(batches(queue, *jobs)) == [[6, 0], [1, 2], [3, 4], [5]]
+    assert list(batches(BatchQueue(4, 0), *jobs)) == [[6], [0, 1], [2, 3], [4, 5]]
 
 
 def test_steered_requests_are_not_starved_by_harmless_ones(steering: Steering) -> None:
     jobs = [*(job(steering) for _ in range(9)), job(steering, STEERED)]
-    assert next(batches(BatchQueue(4, 0), *jobs)) == [0, 9, 1]
+    assert list(batches(BatchQueue(4, 0), *jobs)) == [[0, 1, 2, 3], [9], [4, 5, 6, 7], [8]]
 
 
 def test_a_job_waits_for_others_to_join_it_and_no_longer_than_it_must(steering: Steering) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from itertools import zip_longest
 
 from safelight.drawing import Drawing, Drawn
 
@@ -22,17 +21,18 @@ class Job:
 
     @property
     def kind(self) -> Hashable:
-        """What jobs must have equal to share a call: arguments and weights; nothing if it shares none."""
+        """What jobs must have equal to share a call; a job that stays alone is equal to none."""
         same = self.drawing.compatible()
-        return (self,) if same is None else same
+        return self if same is None else (same, self.drawing.steered)
 
 
 class BatchQueue:
     """Gives batches of compatible jobs, whose cost together is at most ``max_batch``.
 
     Two lines wait side by side, jobs whose images are steered and jobs whose images are not. Each is served
-    in the order of arrival, and they take turns in leading a batch and in filling it: so neither kind of
-    request holds up the other for more than a batch. A job waits up to ``max_wait_s`` for others to join.
+    in the order of arrival, and they take turns: so neither kind of request holds up the other for more than
+    a batch, and the calls of harmless requests take no longer than they would without the others. A job waits
+    up to ``max_wait_s`` for others to join.
     """
 
     def __init__(self, max_batch: int, max_wait_s: float) -> None:
@@ -40,7 +40,7 @@ class BatchQueue:
         self._max_wait_s = max_wait_s
         self._condition = threading.Condition()
         self._jobs: list[Job] = []
-        self._steered_first = False
+        self._steered_turn = False
         self._closed = False
 
     def put(self, job: Job) -> None:
@@ -81,22 +81,19 @@ class BatchQueue:
 
     def _next_batch(self) -> list[Job]:
         """The jobs that would be given now."""
-        lines = self._lines(self._jobs)
-        leader = next((line[0] for line in lines if line), None)
-        if leader is None:
+        first = self._next(self._steered_turn) or self._next(not self._steered_turn)
+        if first is None:
             return []
-        fitting = self._lines([job for job in self._jobs if job.kind == leader.kind])
-        batch, cost = [leader], leader.drawing.cost
-        for job in _alternating(fitting):
-            if job is not leader and cost + job.drawing.cost <= self.max_batch:
+        batch, cost = [first], first.drawing.cost
+        for job in self._jobs:
+            if job is not first and job.kind == first.kind and cost + job.drawing.cost <= self.max_batch:
                 batch.append(job)
                 cost += job.drawing.cost
         return batch
 
-    def _lines(self, jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
-        plain = [job for job in jobs if not job.drawing.steered]
-        steered = [job for job in jobs if job.drawing.steered]
-        return (steered, plain) if self._steered_first else (plain, steered)
+    def _next(self, steered: bool) -> Job | None:
+        """The job of a line that has waited longest."""
+        return next((job for job in self._jobs if job.drawing.steered is steered), None)
 
     def _patience_s(self, batch: Sequence[Job]) -> float:
         full = sum(job.drawing.cost for job in batch) >= self.max_batch
@@ -105,12 +102,6 @@ class BatchQueue:
         return min(job.queued_at for job in batch) + self._max_wait_s - time.monotonic()
 
     def _remove(self, batch: list[Job]) -> list[Job]:
-        self._steered_first = not batch[0].drawing.steered
+        self._steered_turn = not batch[0].drawing.steered
         self._jobs = [job for job in self._jobs if job not in batch]
         return [job for job in batch if job.outcome.set_running_or_notify_cancel()]
-
-
-def _alternating(lines: Sequence[Sequence[Job]]) -> Iterator[Job]:
-    """One of each line in turn."""
-    for row in zip_longest(*lines):
-        yield from (job for job in row if job is not None)
