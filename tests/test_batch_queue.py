@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from safelight.batch_queue import BatchQueue, Job
@@ -63,8 +64,9 @@ def test_only_like_calls_share_a_batch(steering: Steering) -> None:
 
 
 def test_calls_that_cannot_be_joined_stay_alone(steering: Steering) -> None:
-    jobs = [job(steering, image=Image.new("RGB", (8, 8))) for _ in range(2)]
-    assert list(batches(BatchQueue(8, 0), *jobs)) == [[0], [1]]
+    own: list[dict[str, Any]] = [{"image": Image.new("RGB", (8, 8))}, {"generator": [torch.Generator()]}]
+    jobs = [job(steering, **given) for given in own for _ in range(2)]
+    assert list(batches(BatchQueue(8, 0), *jobs)) == [[0], [1], [2], [3]]
 
 
 def test_steered_images_count_twice_and_a_smaller_job_may_fill_the_rest(steering: Steering) -> None:

@@ -42,7 +42,7 @@ def test_another_thread_cancels() -> None:
         deadline.check()
 
 
-@pytest.mark.parametrize("seconds", [0, -1, math.nan])
+@pytest.mark.parametrize("seconds", [0, -1, math.nan, "5", [5]])
 def test_seconds_must_be_positive(seconds: Any) -> None:
     with pytest.raises(RequestError, match="positive number"):
         Deadline(seconds)

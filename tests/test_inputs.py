@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from safelight.errors import ImageError, PromptError, RequestError
+from safelight.deadline import Deadline
+from safelight.errors import DeadlineError, ImageError, PromptError, RequestError
 from safelight.guard import Guard
 from safelight.inputs import Inputs
 from safelight.pictures import PictureLimits
@@ -397,3 +399,15 @@ def test_a_pipeline_draws_the_same_from_an_array_as_from_its_image(guard: Guard,
     ]
     assert {result.action for result in drawn} == {"allow"}
     assert len({result.images[0].tobytes() for result in drawn}) == 1
+
+
+def test_reading_arguments_ends_with_the_deadline() -> None:
+    with pytest.raises(DeadlineError):
+        Inputs.of({"image": [Image.new("RGB", (8, 8))] * 2}, deadline=Deadline(1e-9))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_there_is_one_generator_for_each_image(guard: Guard, count: int) -> None:
+    generators = [torch.Generator() for _ in range(count)]
+    with pytest.raises(RequestError, match=f"each of the 2 images, not {count}"):
+        guard.generate(SimpleNamespace(), "a cat", n=2, generator=generators)

@@ -11,12 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines import flux
+from pipelines import draw, flux
 from safelight.alignment.delta import Delta, Provenance, part_sha256
+from safelight.alignment.guidance.risk import Asked
 from safelight.alignment.text_encoder import Prompts, SafeText
 from safelight.errors import ModelError, PolicyError
 from safelight.guard import Guard
 from safelight.policy import CategoryRule, Policy, Thresholds
+from safelight.private_pipeline import private_pipeline
+from safelight.steering import Lead, Steering, guided
 from safelight.types import Finding
 
 STEPS = {"num_inference_steps": 10, "height": 16, "width": 16}
@@ -397,3 +400,17 @@ def test_concepts_stand_for_what_is_known(write_policy: Callable[..., Path], pip
     )
     with pytest.raises(PolicyError, match='did you mean "gun"'):
         Guard.from_policy(path).generate(pipe, "a cat", **STEPS)
+
+
+def test_the_trace_of_an_image_is_that_of_its_own_guidance(policy: Policy, pipe: Any) -> None:
+    """The first image is not at risk, and shares its call with one that Safe Latent Diffusion steers."""
+    made, steering = private_pipeline(pipe), Steering(policy, pipe)
+    spared = steering, Lead("projection", ("a gun",), (), {"a gun": 1e-9})
+    spared[0]._risk = Asked(0.9999)
+    steered = Steering(policy, pipe), Lead("medium", ("a gun",), ("a gun",), {"a gun": 1.0})
+    traces = []
+    for plans in ([spared], [spared, steered]):
+        with guided(made, plans, {"guidance_scale": 7.5}) as traced:
+            draw(made, ["a cat", "a gun"][: len(plans)], height=16, width=16)
+            traces.append(traced(0))
+    assert traces == [(), ()]

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 from safelight.batch_queue import BatchQueue, Job
 from safelight.deadline import Deadline
 from safelight.drawing import Drawing, Drawn, draw
-from safelight.errors import DeadlineError, QueueFullError, RequestError
+from safelight.errors import DeadlineError, ModelError, QueueFullError, RequestError
 from safelight.generation import Generation
 from safelight.guard import Guard
 from safelight.policy import Policy
@@ -51,7 +51,7 @@ class AsyncGuard:
         for name, value in (("max_batch", max_batch), ("queue", queue)):
             if not isinstance(value, int) or value < 1:
                 raise RequestError(f"{name} is {value!r}; give a whole number that is at least 1.")
-        if not 0 <= max_wait_ms < 1e6:
+        if not isinstance(max_wait_ms, int | float) or not 0 <= max_wait_ms < 1e6:
             raise RequestError(f"max_wait_ms is {max_wait_ms!r}; give milliseconds, at least 0.")
         self.guard = guard
         self.pipe = pipe
@@ -61,11 +61,16 @@ class AsyncGuard:
         self._screening = ThreadPoolExecutor(queue, "safelight-screening")
         self._drawing = threading.Thread(target=self._draw_batches, name="safelight-drawing", daemon=True)
         self._requests: set[Deadline] = set()
+        self._present = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     async def __aenter__(self) -> Self:
+        if self._loop or self._closed:
+            raise RequestError("an AsyncGuard is opened only once; make a new one.")
+        self._loop = asyncio.get_running_loop()
         self._drawing.start()
         return self
 
@@ -90,10 +95,33 @@ class AsyncGuard:
         pipeline stops working on it at its next step. Raises ``QueueFullError`` too.
         """
         log = self.guard.request_log.under(policy)
-        with log.watch("generate", prompt, arguments) as watched, self._admitted(deadline_s) as deadline:
-            prepare = partial(self._prepare, policy, deadline, prompt, n, seed, arguments)
-            watched.result = await self._in_time(deadline, prepare)
+        with self._counted():
+            async with log.watch_async("generate", prompt, arguments) as watched:
+                with self._admitted(deadline_s) as deadline:
+                    prepare = partial(self._prepare, policy, deadline, prompt, n, seed, arguments)
+                    watched.result = await self._in_time(deadline, prepare)
             return watched.result
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Closing waits for the request and its record. The last one ends the threads of a closed guard."""
+        if self._loop not in (None, asyncio.get_running_loop()):
+            raise RequestError("the guard was opened in another event loop; open one in each.")
+        self._present += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._present -= 1
+            self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if self._present:
+            return
+        self._idle.set()
+        if self._closed:
+            self._batches.close()
+            self._screening.shutdown(wait=False)
 
     @contextmanager
     def _admitted(self, deadline_s: float | None) -> Iterator[Deadline]:
@@ -104,22 +132,20 @@ class AsyncGuard:
             raise QueueFullError(f"there are {self.queue} requests already; try again later.")
         deadline = Deadline(deadline_s)
         self._requests.add(deadline)
-        self._idle.clear()
         try:
             yield deadline
         finally:
             deadline.cancel()
             self._requests.discard(deadline)
-            if not self._requests:
-                self._idle.set()
 
     async def close(self, timeout_s: float | None = None) -> None:
         """Take no more requests, finish those that are there, and end the threads.
 
         After ``timeout_s`` seconds what is not finished is cancelled: its callers get
-        ``RequestCancelledError``.
+        ``RequestCancelledError``. If ``close`` is itself cancelled, the threads end after the last request.
         """
         self._closed = True
+        self._end_if_idle()
         try:
             await asyncio.wait_for(self._idle.wait(), timeout_s)
         except TimeoutError:
@@ -127,10 +153,8 @@ class AsyncGuard:
                 deadline.cancel()
             self._batches.wake()
             await self._idle.wait()
-        self._batches.close()
         if self._drawing.is_alive():
             await asyncio.to_thread(self._drawing.join)
-        self._screening.shutdown(wait=False, cancel_futures=True)
 
     async def _in_time(self, deadline: Deadline, prepare: Callable[[], Generation]) -> Result:
         limit = None if deadline.seconds == float("inf") else deadline.remaining()
@@ -177,20 +201,21 @@ class AsyncGuard:
     def _draw_batches(self) -> None:
         while (jobs := self._batches.take()) is not None:
             self._draw_jobs(jobs)
+            del jobs  # or the thread would hold on to their images until the next batch
 
     def _draw_jobs(self, jobs: Sequence[Job]) -> None:
         try:
             drawn = draw(self.pipe, [job.drawing for job in jobs], self._batch(jobs)) if jobs else []
-        except Exception as error:  # noqa: BLE001 - it is raised again, to the caller
+        except BaseException as error:  # noqa: BLE001 - it is raised again, to the caller
             self._fail(jobs, error)
         else:
             for job, each in zip(jobs, drawn, strict=True):
                 job.outcome.set_result(each)
 
-    def _fail(self, jobs: Sequence[Job], error: Exception) -> None:
+    def _fail(self, jobs: Sequence[Job], error: BaseException) -> None:
         """What one request breaks is not broken for the others: each is tried alone."""
         if len(jobs) == 1:
-            jobs[0].outcome.set_exception(error)
+            jobs[0].outcome.set_exception(_failure(error))
             return
         for job in jobs:
             self._draw_jobs([job])
@@ -199,3 +224,12 @@ class AsyncGuard:
         """How many images the call makes at least; as many as there are, where calls cannot be joined."""
         joined = jobs[0].drawing.compatible() is not None
         return self._batches.max_batch if self.fixed_batch and joined else None
+
+
+def _failure(error: BaseException) -> Exception:
+    """Return the error as one that may cross an event loop: others would end the loop, or never arrive."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    failure = ModelError(f"the pipeline raised {type(error).__name__}; correct the pipeline.")
+    failure.__cause__ = error
+    return failure

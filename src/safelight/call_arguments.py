@@ -53,17 +53,14 @@ class CallArguments:
         """Return what the calls of two requests must have equal to become one call; None if this one's
         cannot be joined with any other.
 
-        Texts may differ, as every image has its own. Input images may not be there, and a generator that
-        several images share draws their noise one after the other.
+        Texts may differ, as every image has its own. Input images may not be there. Neither may generators
+        of the caller's: a call that another request broke has used them up, so it cannot be repeated.
         """
-        generator = self.given.get("generator")
-        if self.inputs.images or (generator is not None and not isinstance(generator, list)):
-            return None
         texts = self.texts
-        others = {name: v for name, v in self.given.items() if name not in {*texts, "generator"}}
-        if not all(self._has_one_text_each(name) for name in texts) or not all(
-            map(_is_plain, others.values())
-        ):
+        others = {name: value for name, value in self.given.items() if name not in texts}
+        if self.inputs.images or not all(map(_is_plain, others.values())):
+            return None
+        if not all(map(self._has_one_text_each, texts)):
             return None
         return tuple(sorted(texts)), tuple(sorted((name, repr(value)) for name, value in others.items()))
 

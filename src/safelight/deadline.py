@@ -17,7 +17,7 @@ class Deadline:
     """
 
     def __init__(self, seconds: float | None = None) -> None:
-        if seconds is not None and not 0 < seconds <= math.inf:
+        if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds <= math.inf):
             raise RequestError(f"the deadline is {seconds!r} seconds; give a positive number.")
         self.seconds = math.inf if seconds is None else float(seconds)
         self._end = time.monotonic() + self.seconds

@@ -14,7 +14,7 @@ from PIL.Image import Image
 from safelight.call_arguments import CallArguments
 from safelight.deadline import Deadline
 from safelight.early_stop import EarlyStops, StopGeneration, watched
-from safelight.errors import ModelError
+from safelight.errors import DeadlineError, ModelError, RequestCancelledError
 from safelight.outputs import plain_images
 from safelight.private_pipeline import private_pipeline
 from safelight.protocols import Pipeline
@@ -110,6 +110,9 @@ class _Call:
         self._asked_at = time.monotonic()
         self._started_at: float | None = None
         self.ended_at = self._asked_at
+        for drawing in drawings:
+            if drawing.early_stops:
+                drawing.early_stops.begin()
 
     def check(self) -> None:
         """Raise ``StopGeneration`` once nobody waits for any of the images."""
@@ -163,7 +166,9 @@ class _Call:
             raise ModelError(f"the pipeline makes {len(images)} images, not {self._count}.")
         for drawing, rows in zip(self._drawings, self._rows, strict=True):
             if drawing.early_stops and not drawing.over:
-                drawing.early_stops.look(done, of, images[rows.start : rows.stop], drawing.deadline)
+                # A request that runs out of time while it looks is over; the others of the call go on.
+                with suppress(DeadlineError, RequestCancelledError):
+                    drawing.early_stops.look(done, of, images[rows.start : rows.stop], drawing.deadline)
         self.check()
 
     def _stop(self, step: int, of: int) -> Stop:

@@ -48,6 +48,10 @@ class EarlyStops:
         self._score = rule.score
         self._screen = screen
         self._numbers = tuple(numbers)
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was seen: a call begins, perhaps in the place of one that failed."""
         self._looked = 0
         self.stopped: dict[int, tuple[int, int]] = {}
         self.verdicts: list[Verdict] = []

@@ -240,6 +240,9 @@ def _seed(request: Request, generator: Any) -> int | None:
         return secrets.randbelow(_RANDOM_SEEDS) if request.seed is None else request.seed
     if request.seed is not None:
         raise RequestError("give either a seed or a generator, not both.")
+    images = request.n * len(request.prompts)
+    if isinstance(generator, list) and len(generator) != images:
+        raise RequestError(f"give one generator for each of the {images} images, not {len(generator)}.")
     return None
 
 

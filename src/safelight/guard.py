@@ -130,7 +130,8 @@ class Guard:
     def observe(self, observer: Observer) -> None:
         """Call ``observer`` with the record of each request once it is over, of the kind that is logged.
 
-        It is called in the request's thread, and whatever it raises is logged and changes nothing.
+        It is called in the request's thread, by an ``AsyncGuard`` in a thread beside the event loop. Whatever
+        it raises is logged and changes nothing.
         """
         self.request_log.observe(observer)
 
@@ -219,13 +220,14 @@ class Guard:
         **arguments: Any,
     ) -> Generation:
         """The generation that ``generate`` runs, for who runs it step by step; errors as there."""
-        inputs = self._inputs(arguments)
+        inputs = self._inputs(arguments, deadline)
         request = Request.of(prompt, n, seed, self.request_limits)
         return Generation(self._stages(), pipe, request, inputs, deadline)
 
-    def _inputs(self, arguments: Mapping[str, Any]) -> Inputs:
+    def _inputs(self, arguments: Mapping[str, Any], deadline: Deadline | None = None) -> Inputs:
         """Read the arguments of a pipeline call. Raises ``RequestError`` for what cannot be screened."""
-        return Inputs.of(arguments, self.allow_arguments, self.request_limits, self.picture_limits)
+        limits = self.request_limits, self.picture_limits
+        return Inputs.of(arguments, self.allow_arguments, *limits, deadline)
 
     def wrap(self, pipe: Pipeline, placeholders: bool = False) -> GuardedPipeline:
         """Return an object that is used as ``pipe`` is, and whose calls are screened.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from safelight.arguments import is_tensor
+from safelight.deadline import Deadline
 from safelight.errors import ImageError, first_line
 from safelight.pictures import PictureLimits, open_picture
 
@@ -35,10 +36,10 @@ def is_encoded(value: Any) -> bool:
     return isinstance(value, bytes | bytearray | memoryview | io.BytesIO)
 
 
-def decoded(place: str, encoded: Any, limits: PictureLimits) -> Image.Image:
+def decoded(place: str, encoded: Any, limits: PictureLimits, deadline: Deadline | None = None) -> Image.Image:
     """Return the image in encoded bytes, or in an array, in RGB as viewers show it. Raises ``ImageError``."""
     try:
-        view = next(open_picture(encoded, limits))
+        view = next(open_picture(encoded, limits, deadline))
     except ImageError as error:
         raise ImageError(f"{place}: {error}") from error
     view.info = {}

@@ -14,6 +14,7 @@ from typing import Any, cast
 from PIL.Image import Image
 
 from safelight import arguments as known
+from safelight.deadline import Deadline
 from safelight.errors import ImageError, PromptError, RequestError
 from safelight.image_inputs import decoded, image_copy, images_of_array, is_array, is_encoded
 from safelight.pictures import PictureLimits
@@ -39,10 +40,12 @@ class Inputs:
         allowed: Sequence[str] = (),
         limits: RequestLimits | None = None,
         picture_limits: PictureLimits | None = None,
+        deadline: Deadline | None = None,
     ) -> Inputs:
         """Read the arguments; those ``allowed`` may hold what cannot be screened.
 
-        Raises ``RequestError`` for what can be neither screened nor allowed, and what is beyond the limits.
+        Raises ``RequestError`` for what can be neither screened nor allowed, and what is beyond the limits,
+        and what ``deadline`` raises.
         """
         limits, picture_limits = limits or RequestLimits(), picture_limits or PictureLimits()
         texts: dict[str, tuple[str, ...]] = {}
@@ -50,7 +53,7 @@ class Inputs:
         plain: dict[str, Any] = {}
         for given, value in arguments.items():
             name = plain_text(given)
-            reader = _Reader(name, name in allowed, limits, picture_limits)
+            reader = _Reader(name, name in allowed, limits, picture_limits, deadline or Deadline())
             plain[name] = reader.read(name, name, value)
             if found := tuple(filter(None, reader.texts)):
                 texts[name] = found
@@ -86,12 +89,18 @@ class _Reader:
     """Makes a plain copy of one argument and collects the texts and images in it."""
 
     def __init__(
-        self, argument: str, opened: bool, limits: RequestLimits, picture_limits: PictureLimits
+        self,
+        argument: str,
+        opened: bool,
+        limits: RequestLimits,
+        picture_limits: PictureLimits,
+        deadline: Deadline,
     ) -> None:
         self._argument = argument
         self._opened = opened
         self._limits = limits
         self._picture_limits = picture_limits
+        self._deadline = deadline
         self._values = 0
         self.texts: list[str] = []
         self.images: list[Image] = []
@@ -134,6 +143,7 @@ class _Reader:
         return self._leaf(name, place, value)
 
     def _leaf(self, name: str, place: str, value: Any) -> Any:
+        self._deadline.check()
         if isinstance(value, Image):
             return self._images(image_copy(place, value, self._picture_limits))
         if self._opened:
@@ -148,7 +158,7 @@ class _Reader:
         if is_array(value):
             return self._images(images_of_array(place, value, self._picture_limits))
         if is_encoded(value):
-            return self._images(decoded(place, value, self._picture_limits))
+            return self._images(decoded(place, value, self._picture_limits, self._deadline))
         if isinstance(value, str | os.PathLike):
             raise ImageError(f"{place} is a path or a text, which cannot be screened; give a PIL image.")
         raise RequestError(known.refusal(self._argument, place, value))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from safelight.audit import AuditTrail, ObservedRequest
@@ -48,27 +49,52 @@ class RequestLog:
     ) -> Iterator[ObservedRequest]:
         """Record the request that the block carries out, or the error that leaves it."""
         request = ObservedRequest(event, prompts, arguments or {})
-        started = time.perf_counter()
         try:
-            yield request
-        except BaseException as error:
-            request.error = error
-            raise
+            with _measured(request):
+                yield request
         finally:
-            request.elapsed_ms = (time.perf_counter() - started) * 1000
             self._tell(request)
 
-    def _tell(self, request: ObservedRequest) -> None:
+    @asynccontextmanager
+    async def watch_async(
+        self, event: str, prompts: Any = (), arguments: Mapping[str, Any] | None = None
+    ) -> AsyncIterator[ObservedRequest]:
+        """As ``watch``, but hash images and call observers in another thread: the event loop goes on."""
+        request = ObservedRequest(event, prompts, arguments or {})
+        try:
+            with _measured(request):
+                yield request
+        finally:
+            if self._listeners():
+                await asyncio.to_thread(self._tell, request)
+
+    def _listeners(self) -> tuple[Observer, ...]:
         logged = (_log,) if _LOGGER.isEnabledFor(logging.INFO) else ()
-        if not logged and not self.observers:
+        return (*logged, *self.observers)
+
+    def _tell(self, request: ObservedRequest) -> None:
+        if not (listeners := self._listeners()):
             return
         try:
             record = self._trail.record(request, self._policy)
         except Exception as error:  # noqa: BLE001 - a request is not lost because of its record
             _LOGGER.error("request %s was not recorded: %s.", request.request_id, type(error).__name__)
             return
-        for listener in (*logged, *self.observers):
+        for listener in listeners:
             _call(listener, copy.deepcopy(record))
+
+
+@contextmanager
+def _measured(request: ObservedRequest) -> Iterator[None]:
+    """Note how long the block takes, and the error that leaves it."""
+    started = time.perf_counter()
+    try:
+        yield
+    except BaseException as error:
+        request.error = error
+        raise
+    finally:
+        request.elapsed_ms = (time.perf_counter() - started) * 1000
 
 
 class JsonFormatter(logging.Formatter):

@@ -187,11 +187,12 @@ def _guidances(plans: Sequence[tuple[Steering, Lead]], scales: Mapping[str, Any]
     if any(seen):
         yield PromptProjection(concepts=seen, **scales)
     unseen = [lead.weights or None if not lead.seen else None for _, lead in plans]
+    # Two policies may have the same name and version.
     policies = {
-        steering.policy.id: steering for (steering, _), each in zip(plans, unseen, strict=True) if each
+        id(steering.policy): steering for (steering, _), each in zip(plans, unseen, strict=True) if each
     }
     for policy, steering in policies.items():
-        mine = [each if s.policy.id == policy else None for (s, _), each in zip(plans, unseen, strict=True)]
+        mine = [each if id(s.policy) == policy else None for (s, _), each in zip(plans, unseen, strict=True)]
         yield PromptProjection(concepts=mine, when=steering.risk, **scales)
     strengths = {lead.strength for _, lead in plans}
     for strength in [each for each in CONFIGURATIONS if each in strengths]:
@@ -207,7 +208,7 @@ def _kept(path: Path, _changed: int) -> Delta:
 
 def _trace(attached: Sequence[Attachment], picture: int) -> tuple[TraceStep, ...]:
     """Of the last that led it; of the last that might have, if none did."""
-    traces = [each.traces[picture] for each in reversed(attached) if each.traces]
+    traces = [each.traces[picture] for each in reversed(attached) if each.leads(picture)]
     acted = next((trace for trace in traces if trace.acted), None)
     return acted.steps if acted else traces[0].steps if traces else ()
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipelines import draw
+from safelight.alignment import delta as deltas
 from safelight.alignment.delta import Delta, Provenance, part_sha256
 from safelight.errors import ModelError
 
@@ -139,3 +140,20 @@ def test_nothing_is_half_written(made: Any, tmp_path: Path, monkeypatch: pytest.
         delta.save(path)
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == kept
+
+
+def test_a_model_is_what_it_was_after_a_delta_could_not_be_attached(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory runs out after the first of two parameters."""
+    before, delta, set_values = values(made), delta_of(made), deltas._Worn._set
+
+    def failing(worn: Any, names: set[str]) -> None:
+        monkeypatch.undo()
+        set_values(worn, sorted(names)[:1])
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(deltas._Worn, "_set", failing)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        delta.attach(made)
+    assert same(values(made), before)

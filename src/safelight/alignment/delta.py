@@ -118,8 +118,12 @@ class AttachedDelta:
         self.delta = delta
         self.scale = scale
         self._worn = [_worn(pipe, part) for part in delta.parts]
-        for worn in self._worn:
-            worn.put_on(self)
+        try:
+            for worn in self._worn:
+                worn.put_on(self)
+        except BaseException:
+            self.detach()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -121,6 +121,10 @@ class Attachment:
         """What was done in the last call of the pipeline, to each of its pictures."""
         return self._recorder.traces()
 
+    def leads(self, picture: int) -> bool:
+        """Whether the guidance was meant for this picture of the last call, and not for others alone."""
+        return bool(self._weights and self._weights[picture] and self._recorder)
+
     def begin(self) -> None:
         self._weights = None
         self._memory.clear()

@@ -41,6 +41,9 @@ class Recorder:
         """Each (pictures,)."""
         self._steps.append((moment, [acting, strength, cosine]))
 
+    def __bool__(self) -> bool:
+        return bool(self._steps)
+
     def clear(self) -> None:
         self._steps.clear()
 
