@@ -129,8 +129,7 @@ def check(call: Call) -> Tried:
 def _read(call: Call) -> Inputs | None:
     try:
         return Inputs.of(call.arguments, call.opened)
-    except RequestError as error:
-        assert str(error).strip(), "an error says nothing"
+    except RequestError:
         return None
 
 
@@ -168,7 +167,8 @@ def _check_leaf(
         assert any(value is image for image in images), f"{path}: an image was not screened"
     elif value is not None and not opened:
         fixed = known.is_fixed(path[-1])
-        assert (numeric or fixed) and type(value) in (bool, int, float), f"{path}: {value!r} was not refused"
+        assert numeric or fixed, f"{path}: {value!r} was not refused"
+        assert type(value) in (bool, int, float), f"{path}: {value!r} is no plain number"
 
 
 CALL_ARGUMENTS = Subject("calls of a pipeline", cases, check, 20_000, 1.0)

@@ -29,6 +29,8 @@ from safelight.taxonomy import load_taxonomy
 # Stands for the number of the case that an answer in JSON must repeat, and is as long.
 _NUMBER = "<number of case>"
 _TIMEOUT_S, _ATTEMPTS = 2.0, 2
+# Some kinds of answers take a request for each category.
+_ASKED = CATEGORIES[:3]
 # The clock runs while other processes work.
 _LONGEST_S = 10 * _ATTEMPTS * _TIMEOUT_S
 
@@ -41,7 +43,7 @@ _words = st.sampled_from(
     ["Yes", "No", "Safe", "Unsafe", "safe", "unsafe\nS1", "O3: Sexual Content", "NA", "S99"]
 )
 _numbers = st.floats() | st.integers() | st.sampled_from([0, -0.1, 10**400, -(10**400)])
-_full_scores = st.fixed_dictionaries(dict.fromkeys(CATEGORIES, st.floats(0, 1) | _numbers))
+_full_scores = st.fixed_dictionaries(dict.fromkeys(_ASKED, st.floats(0, 1) | _numbers))
 _objects = st.fixed_dictionaries(
     {"rating": _words | json_values, "category": _words | json_values},
     optional={
@@ -53,7 +55,7 @@ _scored = st.fixed_dictionaries({"case": st.just(_NUMBER), "scores": _full_score
 _good_scores = st.fixed_dictionaries(
     {
         "case": st.just(_NUMBER),
-        "scores": st.fixed_dictionaries(dict.fromkeys(CATEGORIES, st.floats(0, 1))),
+        "scores": st.fixed_dictionaries(dict.fromkeys(_ASKED, st.floats(0, 1))),
     }
 )
 _rows = st.fixed_dictionaries(
@@ -183,7 +185,7 @@ def _judge(url: str, answers: str) -> tuple[Any, Sequence[Any]]:
         "pause_s": 0.001,
     }
     if answers in LanguageModel.questions:
-        return LanguageModel(url, "tiny", categories=CATEGORIES, **options), ["a cat", "a gun"]
+        return LanguageModel(url, "tiny", categories=_ASKED, **options), ["a cat", "a gun"]
     return VisionLanguageModel(url, "tiny", **options), [Image.new("RGB", (2, 2))] * 2
 
 

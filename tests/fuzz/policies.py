@@ -79,10 +79,11 @@ def _with_values(draw: st.DrawFn) -> bytes:
         while isinstance(place, dict | list) and place:
             keys = list(place) if isinstance(place, dict) else list(range(len(place)))
             key = draw(st.sampled_from(keys))
-            if not isinstance(place[key], dict | list) or draw(st.integers(0, 3)) == 0:
+            old = place[key]
+            if not isinstance(old, dict | list) or draw(st.integers(0, 3)) == 0:
                 if isinstance(place, dict) and draw(st.integers(0, 7)) == 0:
                     key = draw(st.text(max_size=8) | st.sampled_from(["extends", "csae", "use", "isolation"]))
-                place[key] = draw(st.floats(0, 1) if isinstance(place[key], float) else _VALUES)
+                place[key] = draw(st.floats(0, 1) if isinstance(old, float) else _VALUES)
                 break
             place = place[key]
     return tomlkit.dumps(data).encode("utf-8", "surrogatepass")
@@ -107,15 +108,19 @@ _boxes = st.lists(_scores, min_size=4, max_size=4).map(sorted).map(lambda s: Box
 _findings = st.builds(
     Finding, st.sampled_from(_LABELS) | st.text(max_size=4), _scores, st.just("f"), st.none() | _boxes
 )
-cases = st.tuples(policies, st.lists(_findings, max_size=6))
+Case = tuple[bytes, Sequence[Finding]]
+cases: st.SearchStrategy[Case] = st.tuples(policies, st.lists(_findings, max_size=6))
 
 
 @cache
 def _folder() -> TemporaryDirectory[str]:
+    """Where the policies are written, once all that reads them is loaded."""
+    for name in packaged_policies():
+        Guard.from_policy(name, stages=("prompt",))
     return TemporaryDirectory()
 
 
-def check(case: tuple[bytes, Sequence[Finding]]) -> Tried:
+def check(case: Case) -> Tried:
     """Load the policy, judge the findings by it, and make a guard of it."""
     text, findings = case
     path = Path(_folder().name) / "policy.toml"
@@ -130,8 +135,7 @@ def _is_judged(path: Path, findings: Sequence[Finding]) -> bool:
         Guard.from_policy(path, stages=("prompt",))
     try:
         policy = Policy.load(path)
-    except SafelightError as error:
-        assert str(error).strip(), "an error says nothing"
+    except SafelightError:
         return False
     for stage in STAGES:
         verdict = policy.judge(stage, findings)

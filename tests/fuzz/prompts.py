@@ -31,9 +31,10 @@ coded = st.text(
 
 # Half a character, or one that controls a terminal, has its prompt refused before it is read.
 _CHARACTERS = st.characters(codec="utf-8", exclude_categories=["Cc"])
-_WORDS = "a an the of with in his hand gun knife bomb man child cat agun holdingAknife kn1fe g.u.n".split()
+_WORDS = ["a", "an", "the", "with", "in", "his", "hand", "gun", "knife", "man", "child", "cat"]
+_DISGUISED = ["agun", "holdingAknife", "kn1fe", "g.u.n", "g u n", "knief", "nug", "GUNS"]
 _PIECES = st.one_of(
-    st.sampled_from(_WORDS),
+    st.sampled_from(_WORDS + _DISGUISED),
     st.sampled_from([" ", "\n", "-", "_", ".", "*", "'", "\u200b", "\u00ad", "\u0301", "\ufe0f", "\u3000"]),
     st.sampled_from(["&#103;", "&amp;#117;", "<b>", "</b>", "<!--", "%67", "%2567", "\\u0067", "\\x67"]),
     st.sampled_from(
@@ -116,7 +117,8 @@ def _check_verdict(policy: str, prompt: str, verdict: Verdict) -> None:
         assert prompt[span.start : span.end] == span.text
 
 
-PROMPTS = Subject("verdicts on prompts", st.lists(_PROMPTS, min_size=1, max_size=3), check, 5000, 0.5)
+cases = st.lists(_PROMPTS, min_size=1, max_size=3)
+PROMPTS = Subject("verdicts on prompts", cases, check, 5000, 0.5)
 
 if __name__ == "__main__":
     main(PROMPTS)

@@ -1,6 +1,6 @@
 """Damaged deltas and journals: each is read, or refused in one sentence.
 
-python -m fuzz.saved_files [--mutated 5000] [--seed 0]
+python -m fuzz.saved_files [--count 5000] [--seed 0]
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ KINDS: dict[str, tuple[Callable[[Path], bytes], Callable[[Path], str]]] = {
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mutated", type=int, default=5000, help="damaged files of each kind")
+    parser.add_argument("--count", type=int, default=5000, help="damaged files of each kind")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args(arguments)
     with TemporaryDirectory() as name:
         folder = Path(name)
         for kind, (make, read) in KINDS.items():
             outcomes: Counter[str] = Counter()
-            for data in mutations([make(folder)], chosen.mutated, chosen.seed):
+            for data in mutations([make(folder)], chosen.count, chosen.seed):
                 (folder / "damaged").write_bytes(data)
                 outcomes[read(folder / "damaged")] += 1
             told = ", ".join(f"{outcome} {count}" for outcome, count in sorted(outcomes.items()))
