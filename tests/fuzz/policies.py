@@ -114,9 +114,6 @@ cases: st.SearchStrategy[Case] = st.tuples(policies, st.lists(_findings, max_siz
 
 @cache
 def _folder() -> TemporaryDirectory[str]:
-    """Where the policies are written, once all that reads them is loaded."""
-    for name in packaged_policies():
-        Guard.from_policy(name, stages=("prompt",))
     return TemporaryDirectory()
 
 

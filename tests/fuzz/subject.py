@@ -49,8 +49,10 @@ def timed(run: Callable[[], Value]) -> tuple[Value, float]:
 
 
 def try_cases(subject: Subject[Case], count: int, seed: int) -> list[Tried]:
-    """Check ``count`` cases. Raises at the first violation, with the smallest case that Hypothesis finds."""
+    """Check ``count`` cases. Raises for a violation, with the smallest case that Hypothesis finds, and after
+    all cases for one that takes too long."""
     tried: list[Tried] = []
+    slow: list[str] = []
 
     @seeded(seed)
     @settings(
@@ -64,15 +66,24 @@ def try_cases(subject: Subject[Case], count: int, seed: int) -> list[Tried]:
     @given(case=subject.cases)
     def check(case: Case) -> None:
         faulthandler.dump_traceback_later(_PATIENCE_S, exit=True)
-        one = subject.check(case)
-        assert one.cpu_s <= subject.cpu_s, f"{one.cpu_s:.2f} s of CPU time are more than {subject.cpu_s:g} s"
+        one = _check_twice_if_slow(subject, case)
+        if one.cpu_s > subject.cpu_s:
+            slow.append(f"{one.cpu_s:.2f} s of CPU, more than {subject.cpu_s:g} s: {repr(case)[:2000]}")
         tried.append(one)
 
     try:
         check()
     finally:
         faulthandler.cancel_dump_traceback_later()
+    if slow:
+        raise AssertionError("\n".join(slow))
     return tried
+
+
+def _check_twice_if_slow(subject: Subject[Case], case: Case) -> Tried:
+    """What is loaded with the first case, and garbage that is collected meanwhile, count for no case."""
+    one = subject.check(case)
+    return one if one.cpu_s <= subject.cpu_s else min(one, subject.check(case), key=lambda each: each.cpu_s)
 
 
 def main(*subjects: Subject[Case]) -> None:
