@@ -115,7 +115,7 @@ _headers = st.sampled_from(
 
 
 _GOOD: Mapping[str, st.SearchStrategy[str]] = {
-    "json": _good_scores.map(json.dumps),
+    "json": (_good_scores | _scored).map(json.dumps),
     "llama-guard": st.sampled_from(["safe", "unsafe\nS1", "unsafe\nS1,S9"]),
     "llava-guard": st.sampled_from([("Safe", "NA: None applying"), ("Unsafe", "O3: Sexual Content")]).map(
         lambda pair: json.dumps({"rating": pair[0], "category": pair[1], "rationale": ""})

@@ -77,9 +77,13 @@ def main(arguments: list[str]) -> None:
         folder = Path(name)
         for kind, (make, read) in KINDS.items():
             outcomes: Counter[str] = Counter()
-            for data in mutations([make(folder)], chosen.count, chosen.seed):
+            for number, data in enumerate(mutations([make(folder)], chosen.count, chosen.seed)):
                 (folder / "damaged").write_bytes(data)
-                outcomes[read(folder / "damaged")] += 1
+                try:
+                    outcomes[read(folder / "damaged")] += 1
+                except Exception as error:
+                    error.add_note(f"This is {kind} {number} of seed {chosen.seed}: {data!r}")
+                    raise
             told = ", ".join(f"{outcome} {count}" for outcome, count in sorted(outcomes.items()))
             sys.stdout.write(f"{kind}: {told}\n")
 
