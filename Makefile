@@ -37,8 +37,8 @@ pin: $(RUN_STAMP)  ## pin the packaged files as they are now, after a change on 
 test-slow: $(DEV_STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest --quiet -m slow --timeout 3600
 
-fuzz: $(DEV_STAMP)  ## damaged and hostile inputs by the thousand, each within its time and memory
-	PYTHONPATH=tests $(BIN)/python -m fuzz.images && PYTHONPATH=tests $(BIN)/python -m fuzz.saved_files
+fuzz: $(DEV_STAMP)  ## damaged and hostile inputs of every kind by the thousand
+	PYTHONPATH=tests $(BIN)/python -m fuzz
 
 train-storybook: $(DEV_STAMP)  ## train the embedded model again, from nothing; resumes where it was stopped
 	$(BIN)/python -m safelight train

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
+from fuzz import call_arguments
 from safelight.deadline import Deadline
 from safelight.errors import DeadlineError, ImageError, PromptError, RequestError
 from safelight.guard import Guard
@@ -347,36 +346,10 @@ def test_arguments_follow_the_prompts_that_are_left() -> None:
     }
 
 
-_NAMES = st.sampled_from(["text", "height", "image", "prompt_2", "latents", "scale", "odd", "cross_kwargs"])
-_LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.binary(max_size=3))
-_TEXTS = st.text("ab \x00", min_size=1, max_size=4)
-_VALUES: st.SearchStrategy[Any] = st.recursive(
-    _LEAVES | _TEXTS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES | _TEXTS, inner, max_size=3),
-    max_leaves=8,
-)
-
-
-def _strings(value: Any, into: Callable[[str], None]) -> None:
-    if isinstance(value, str):
-        into(value)
-    for each in value if isinstance(value, list | tuple) else ():
-        _strings(each, into)
-    for each in value.values() if isinstance(value, dict) else ():
-        _strings(each, into)
-
-
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.dictionaries(_NAMES, _VALUES, max_size=3))
-def test_every_text_that_reaches_the_pipeline_was_screened(arguments: dict[str, Any]) -> None:
-    try:
-        inputs = Inputs.of(arguments)
-    except RequestError:
-        return
-    for name, value in inputs.arguments.items():
-        reached: list[str] = []
-        _strings(value, reached.append)
-        assert {text for text in reached if text} <= set(inputs.texts.get(name, ()))
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(call=call_arguments.cases)
+def test_every_text_and_image_that_reaches_the_pipeline_was_screened(call: call_arguments.Call) -> None:
+    call_arguments.check(call)
 
 
 def test_a_pipeline_draws_the_same_from_an_array_as_from_its_image(guard: Guard, pipe: Any) -> None:

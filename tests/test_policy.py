@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -10,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safelight.errors import PolicyError, SafelightError
-from safelight.guard import Guard
+from fuzz import policies
+from safelight.errors import PolicyError
 from safelight.policy import (
     CategoryRule,
     ContextRule,
@@ -19,7 +18,6 @@ from safelight.policy import (
     PolicySource,
     Thresholds,
     packaged_policies,
-    policy_path,
     reach_problems,
 )
 from safelight.types import Action, Box, FilterRun, Finding
@@ -409,33 +407,7 @@ def test_a_hostile_file_is_refused_before_it_is_parsed(tmp_path: Path, content: 
     assert time.process_time() - started < 1
 
 
-@st.composite
-def mutated_policies(draw: st.DrawFn) -> bytes:
-    """A packaged policy with some of its bytes replaced, left out, put elsewhere or repeated."""
-    text = policy_path(draw(st.sampled_from(packaged_policies()))).read_bytes()
-    for _ in range(draw(st.integers(1, 4))):
-        start = draw(st.integers(0, len(text)))
-        piece = draw(st.sampled_from(PIECES) | st.binary(max_size=8) | st.just(text[start : start + 30]))
-        text = text[:start] + piece + text[start + draw(st.integers(0, 40)) :]
-    return text
-
-
-PIECES = [
-    b"false", b"true", b"nan", b"-inf", b"1e400", b"9" * 400, b"1979-05-27", b"{", b"[", b"]]", b"'''",
-    b'extends = "general"\n', b'extends = "policy.toml"\n', b"[categories]\n", b"[[context]]\n",
-    b"a.b.c = 1\n", b'use = ""\n', b"words = 3\n", b"\x00", b"\xff", b"= []", b"= {}", b"\\u0000", b"..",
-    b'description = "x"\n',
-]  # fmt: skip
-
-
 @settings(max_examples=100, derandomize=True, deadline=None)
-@given(text=mutated_policies())
-def test_a_mutated_policy_raises_nothing_of_its_own(
-    text: bytes, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "policy.toml"
-    path.write_bytes(text)
-    with contextlib.suppress(SafelightError):
-        policy = Policy.load(path)
-        policy.judge("image", [Finding("knife", 0.9, "f"), Finding("man", 0.9, "f")])
-        Guard.from_policy(path)
+@given(case=policies.cases)
+def test_a_damaged_policy_is_read_or_refused(case: policies.Case) -> None:
+    policies.check(case)

@@ -1,6 +1,6 @@
 """Damaged and hostile images, screened by a filter that costs nothing, each within 2 s and 300 MiB.
 
-python -m fuzz.images [--mutated 5000] [--seed 0] [--cheap] [--only NAME]
+python -m fuzz.images [--count 5000] [--seed 0] [--cheap] [--only NAME]
 """
 
 from __future__ import annotations
@@ -98,14 +98,14 @@ def _say(*lines: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mutated", type=int, default=5000, help="number of mutated files")
+    parser.add_argument("--count", type=int, default=5000, help="number of mutated files")
     parser.add_argument("--seed", type=int, default=0, help="seed of the mutations")
     parser.add_argument("--cheap", action="store_true", help="only hostile files that are made quickly")
     parser.add_argument("--only", default="", help="only files whose kind and name have this text")
     parser.add_argument("--verbose", action="store_true", help="a line for every hostile file")
     options = parser.parse_args()
     results = []
-    for result in measure(files(options.mutated, options.seed, options.cheap, options.only)):
+    for result in measure(files(options.count, options.seed, options.cheap, options.only)):
         results.append(result)
         hostile_one = not result.name.startswith("mutated")
         if too_much(result) or (options.verbose and hostile_one):

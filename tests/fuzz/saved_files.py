@@ -1,6 +1,6 @@
 """Damaged deltas and journals: each is read, or refused in one sentence.
 
-python -m fuzz.saved_files [--mutated 5000] [--seed 0]
+python -m fuzz.saved_files [--count 5000] [--seed 0]
 """
 
 from __future__ import annotations
@@ -70,16 +70,20 @@ KINDS: dict[str, tuple[Callable[[Path], bytes], Callable[[Path], str]]] = {
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mutated", type=int, default=5000, help="damaged files of each kind")
+    parser.add_argument("--count", type=int, default=5000, help="damaged files of each kind")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args(arguments)
     with TemporaryDirectory() as name:
         folder = Path(name)
         for kind, (make, read) in KINDS.items():
             outcomes: Counter[str] = Counter()
-            for data in mutations([make(folder)], chosen.mutated, chosen.seed):
+            for number, data in enumerate(mutations([make(folder)], chosen.count, chosen.seed)):
                 (folder / "damaged").write_bytes(data)
-                outcomes[read(folder / "damaged")] += 1
+                try:
+                    outcomes[read(folder / "damaged")] += 1
+                except Exception as error:
+                    error.add_note(f"This is {kind} {number} of seed {chosen.seed}: {data!r}")
+                    raise
             told = ", ".join(f"{outcome} {count}" for outcome, count in sorted(outcomes.items()))
             sys.stdout.write(f"{kind}: {told}\n")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from fuzz import prompts
 from safelight.guard import Guard
 from safelight.request import ITEM_LIMIT
 from safelight.types import Verdict
@@ -83,14 +83,13 @@ def test_one_that_cannot_be_read_blocks_itself_alone(guard: Guard) -> None:
 
 
 def test_every_block_of_unicode_is_read_or_refused(guard: Guard) -> None:
-    prompts = [f"{character}{unicodedata.name(character, 'x')[:1]}" for character in BLOCKS]
-    texts = [*BLOCKS, *prompts]
+    named = [f"{character}{unicodedata.name(character, 'x')[:1]}" for character in BLOCKS]
+    texts = [*BLOCKS, *named]
     for start in range(0, len(texts), ITEM_LIMIT):
         assert all(map(looked_at, guard.screen_prompts(texts[start : start + ITEM_LIMIT])))
 
 
-@given(st.text(st.characters(codec=None), max_size=200))
-@settings(max_examples=200, deadline=None)
-def test_any_text_gets_a_verdict(guard: Guard, text: str) -> None:
-    (verdict,) = guard.screen_prompts([text])
-    assert looked_at(verdict)
+@given(cases=prompts.cases)
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_any_prompt_gets_the_same_verdict_in_any_company(cases: list[str]) -> None:
+    prompts.check(cases)

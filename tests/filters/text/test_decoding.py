@@ -2,17 +2,12 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from fuzz.prompts import coded
 from safelight.filters.text.decoding import decode, sources
 from safelight.filters.text.lexicon import Lexicon
 
 STORYBOOK = Lexicon("storybook")
-_CODED = st.text(
-    st.sampled_from("aGun <>&#;%\\u0167xb/\n\u202e\u202c\u202d\u202a\u2066\u2068\u2069é🔪")
-    | st.sampled_from(["&#103;", "&lt;", "%67", "\\u0067", "<b>", "</b>", "<br>"]).flatmap(st.sampled_from),
-    max_size=60,
-)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +83,7 @@ def test_findings_point_at_what_the_user_wrote(prompt: str, written: str) -> Non
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
-@given(_CODED)
+@given(coded)
 def test_every_character_stands_for_a_part_of_the_original(prompt: str) -> None:
     decoded = decode(prompt)
     assert len(decoded.text) == len(decoded.starts) == len(decoded.ends)
@@ -99,7 +94,7 @@ def test_every_character_stands_for_a_part_of_the_original(prompt: str) -> None:
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
-@given(_CODED, _CODED)
+@given(coded, coded)
 def test_spans_of_decoded_prompts_point_into_the_original(before: str, after: str) -> None:
     prompt = f"{before} kni&#102;e {after}"
     (findings,) = STORYBOOK.find([prompt])
