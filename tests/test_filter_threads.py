@@ -110,14 +110,30 @@ def test_a_call_beyond_the_limit_waits_for_its_turn(release: threading.Event) ->
     threads, values = FilterThreads(most=1), list[int]()
     first = threading.Thread(target=lambda: threads.call(release.wait, LONG_S))
     first.start()
-    with pytest.raises(TimeoutError, match="no thread was free"):
-        threads.call(lambda: 7, 0.01)
-    second = threading.Thread(target=lambda: values.append(threads.call(lambda: 7, LONG_S)))
+    assert _until(lambda: bool(threads._running))
+    second = threading.Thread(target=lambda: values.append(threads.call(lambda: 7, 5.0)))
     second.start()
+    second.join(0.2)
+    assert second.is_alive(), "it waits"
     release.set()
     first.join()
     second.join()
     assert values == [7]
+
+
+def test_more_calls_than_threads_are_all_answered_however_long_they_wait() -> None:
+    """Together they wait for much longer than one may take."""
+    threads, values = FilterThreads(most=1), list[int]()
+
+    def call(number: int) -> None:
+        values.append(threads.call(lambda: time.sleep(0.25) or number, 3.0))
+
+    callers = [threading.Thread(target=call, args=(number,)) for number in range(14)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert sorted(values) == list(range(14))
 
 
 def test_a_request_without_time_leaves_the_call_behind(release: threading.Event) -> None:
