@@ -32,6 +32,7 @@ LAYERS = [
         "hashing",
         "weights",
         "cores",
+        "unique_keys",
         "answers",
         "filter_threads",
         "web_page",

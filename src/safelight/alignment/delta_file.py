@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safelight.errors import ModelError
+from safelight.unique_keys import unique_keys
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,20 +63,12 @@ def _header(path: Path) -> dict[str, Any]:
                 raise ModelError(
                     f"{path} has a header of {length:,} bytes, too long for a delta; get it again."
                 )
-            header = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_without_twins)
+            header = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=unique_keys)
     except (OSError, ValueError, RecursionError) as error:
         raise _not_safetensors(path) from error
     if not isinstance(header, dict) or not all(isinstance(each, dict) for each in header.values()):
         raise _not_safetensors(path)
     return header
-
-
-def _without_twins(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
-    """Raises ``ValueError`` where two values have one name: readers differ in which of them counts."""
-    named = dict(pairs)
-    if len(named) < len(pairs):
-        raise ValueError("two have one name")
-    return named
 
 
 def _not_safetensors(path: Path) -> ModelError:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from safelight.cli.item import Item, key_of
 from safelight.errors import RequestError
 from safelight.types import Stage
+from safelight.unique_keys import DuplicateKeyError, unique_keys
 
 # Longer lines are not read into memory.
 _LONGEST_LINE = 1 << 24
@@ -136,8 +137,10 @@ def _parsed(line: bytes) -> Any:
     """Raises ``RequestError`` for what is not JSON, and for what other programs may read differently."""
     try:
         return json.loads(
-            line.decode("utf-8"), parse_constant=_number, parse_float=_number, object_pairs_hook=_distinct
+            line.decode("utf-8"), parse_constant=_number, parse_float=_number, object_pairs_hook=unique_keys
         )
+    except DuplicateKeyError as error:
+        raise RequestError("has an object with the same key twice.") from error
     except (ValueError, RecursionError) as error:
         raise RequestError("is not valid JSON.") from error
 
@@ -147,10 +150,3 @@ def _number(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(text)
     return number
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        raise RequestError("has an object with the same key twice.")
-    return row

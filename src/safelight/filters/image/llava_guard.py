@@ -26,6 +26,7 @@ from safelight.filters.questions import (
     tokens,
 )
 from safelight.taxonomy import load_taxonomy
+from safelight.unique_keys import unique_keys
 
 _NAMES = {
     "O1": "Hate, Humiliation, Harassment",
@@ -93,18 +94,12 @@ def _object(text: str) -> dict[str, Any]:
     """The one JSON object in the answer, whatever stands around it."""
     start = max(0, text.find("{"))
     try:
-        answer, end = json.JSONDecoder(object_pairs_hook=_once).raw_decode(text, start)
+        answer, end = json.JSONDecoder(object_pairs_hook=unique_keys).raw_decode(text, start)
     except (ValueError, RecursionError) as error:
         raise FilterError("the answer is not JSON") from error
     if not isinstance(answer, dict) or "{" in text[end:]:
         raise FilterError("the answer is not one JSON object")
     return answer
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a key is there twice")
-    return dict(pairs)
 
 
 def _categories(said: object, rules: Rules) -> list[str]:
