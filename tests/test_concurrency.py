@@ -133,6 +133,27 @@ def test_pipelines_that_share_their_weights_do_not_change_each_other(steering: G
     assert all(_same(each.result(), steered) for each in guarded)
 
 
+def test_a_guarded_call_leaves_the_tokenizer_to_others(steering: Guard, pipe: Any) -> None:
+    """How a tokenizer pads and truncates is kept in it, and a bare call beside the guard would see that."""
+    made, _, _ = family("sd", pipe)
+    long = "review " + "a gun and a cat " * 4
+    made("a cat", **STEPS)
+    before = made.tokenizer.backend_tokenizer.padding, made.tokenizer.backend_tokenizer.truncation
+    assert all(before)
+    result = steering.generate(made, long, seed=1, **STEPS)
+    assert result.attempts
+    assert result.truncated_tokens[0] > 0
+    now = made.tokenizer.backend_tokenizer.padding, made.tokenizer.backend_tokenizer.truncation
+    assert now == before
+    made.tokenizer.model_max_length -= 1
+    try:
+        assert steering.generate(made, long, seed=1, **STEPS).truncated_tokens == (
+            result.truncated_tokens[0] + 1,
+        )
+    finally:
+        made.tokenizer.model_max_length += 1
+
+
 def test_deltas_of_one_request_do_not_reach_another(
     write_policy: Callable[..., Path], tmp_path: Path, pipe: Any
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from safelight.alignment.network_view import original_of
+from safelight.private_pipeline import is_tokenizer
 
 # How often a waiting call checks whether it should go on waiting.
 _CHECK_S = 0.05
@@ -51,7 +52,7 @@ _OTHERS = _Line()
 
 @contextmanager
 def turn(pipe: Any, check: Callable[[], None]) -> Iterator[None]:
-    """Wait until no other call uses ``pipe`` or any of its networks.
+    """Wait until no other call uses ``pipe`` or any of its networks and tokenizers.
 
     Deltas change weights, and some pipelines move their parts between devices or precisions: so calls take
     turns as soon as they share one network. ``check`` is called while waiting, and raises to give up.
@@ -65,9 +66,9 @@ def turn(pipe: Any, check: Callable[[], None]) -> Iterator[None]:
 
 def _lines(pipe: Any) -> set[_Line]:
     parts = vars(pipe).values() if hasattr(pipe, "__dict__") else ()
-    networks = [original_of(part) for part in parts if hasattr(part, "named_parameters")]
+    shared = [part for part in parts if hasattr(part, "named_parameters") or is_tokenizer(part)]
     with _LOCK:
-        return {_line_of(owner) for owner in networks or [pipe]}
+        return {_line_of(original_of(part)) for part in shared or [pipe]}
 
 
 def _line_of(owner: Any) -> _Line:
