@@ -15,8 +15,8 @@ from timing import seconds
 
 STEPS = 25
 BATCH = 16
-_ROUNDS = 5
-_FAIRNESS_S = 60.0
+_ROUNDS = 3
+_FAIRNESS_S = 45.0
 
 HARMLESS = 4 * ("a dog in the park", "a cat on a chair", "a boat at the beach", "a red apple")
 # Under review by their words or steered by what their images show; all of them are drawn.
