@@ -12,6 +12,7 @@ from safelight.alignment.guidance import is_guided
 # The copy of each tokenizer, and what the tokenizer was like when it was copied.
 _TOKENIZERS: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
 _LOCK = threading.Lock()
+_SETTINGS = ("model_max_length", "padding_side", "truncation_side")
 
 
 def private_pipeline(pipe: Any) -> Any:
@@ -38,12 +39,13 @@ def private_pipeline(pipe: Any) -> Any:
 
 
 def is_tokenizer(part: Any) -> bool:
-    return callable(part) and hasattr(part, "model_max_length")
+    """Whether it is a tokenizer as the transformers library has them."""
+    return hasattr(type(part), "__len__") and all(hasattr(part, name) for name in _SETTINGS)
 
 
 def _private_tokenizer(tokenizer: Any) -> Any:
     """Return the copy; a new one if tokens were added or settings changed since."""
-    now = len(tokenizer), tokenizer.model_max_length, tokenizer.padding_side
+    now = len(tokenizer), *(getattr(tokenizer, name) for name in _SETTINGS)
     with _LOCK:
         copied, then = _TOKENIZERS.get(tokenizer, (None, None))
         if then != now:
