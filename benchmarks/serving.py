@@ -1,4 +1,4 @@
-"""What a service gets out of one pipeline: batching across requests, fairness, and cancelling."""
+"""Measures a service with one pipeline: batching across requests, fairness, and cancelling."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HARMFUL = 4 * ("a sword and a pirate", "a syringe and a soldier", "a knife and a
 
 
 def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
-    """What was run, and the figures: ratios unless their name says otherwise."""
+    """Return the settings of the run and its figures; a figure is a ratio unless its name gives a unit."""
     pipe = safelight.load_pipeline("storybook")
     pipe.set_progress_bar_config(disable=True)
     guard = safelight.Guard.from_policy("storybook")

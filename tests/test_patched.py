@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from safelight.patched import is_patched, patched_method
+from safelight.patched import patched_method
 
 
 class Clock:
@@ -60,14 +60,6 @@ def test_what_somebody_else_put_there_meanwhile_stays() -> None:
         clock.read = lambda: f"mine({inner()})"  # type: ignore[method-assign]
         assert clock.read() == "mine(A(clock))"
     assert clock.read() == "mine(clock)"
-
-
-def test_it_is_known_whether_a_method_is_patched() -> None:
-    clock = Clock()
-    assert not is_patched(clock, "read")
-    with wrapped(clock, "A"):
-        assert is_patched(clock, "read")
-    assert not is_patched(clock, "read")
 
 
 def test_an_error_inside_restores_the_method() -> None:

@@ -1,4 +1,4 @@
-"""What a filter answers, believed only after every value in it was checked."""
+"""Checks of what a filter answers: every value is checked before it is believed."""
 
 from __future__ import annotations
 

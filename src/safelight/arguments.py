@@ -1,4 +1,4 @@
-"""What is known about the arguments of pipelines by their names: which carry numbers alone, which images."""
+"""Names of pipeline arguments: which of them hold numbers only, which images, and which are refused."""
 
 from __future__ import annotations
 

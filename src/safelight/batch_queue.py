@@ -21,7 +21,7 @@ class Job:
 
     @property
     def kind(self) -> Hashable:
-        """What jobs must have equal to share a call; a job that stays alone is equal to none."""
+        """Return a key that jobs of one call have in common; a job that stays alone has its own."""
         same = self.drawing.compatible()
         return self if same is None else (same, self.drawing.steered)
 

@@ -1,4 +1,4 @@
-"""What a pipeline is called with for some of the images of a request."""
+"""The arguments of a pipeline call that makes some of the images of a request."""
 
 from __future__ import annotations
 

@@ -72,11 +72,6 @@ def patched_method(owner: Any, name: str, wrap: Wrap) -> Iterator[None]:
                 _restore(owner, name, patched.original)
 
 
-def is_patched(owner: Any, name: str) -> bool:
-    """Whether the object has a method of its own by this name, from ``patched_method`` or otherwise."""
-    return callable(vars(owner).get(name))
-
-
 def _restore(owner: Any, name: str, original: Method) -> None:
     """A method that came from the class needs no attribute on the object."""
     delattr(owner, name)

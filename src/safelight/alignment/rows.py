@@ -200,7 +200,7 @@ class Rows:
 
 
 def _output(raw: Any) -> Tensor:
-    """What the network predicts, in whichever form it answers."""
+    """Return the prediction in the network's answer, which is a tuple or an output object."""
     output: Tensor = raw[0] if isinstance(raw, tuple) else raw.sample
     return output
 
