@@ -77,12 +77,14 @@ def flux(pipe: Any) -> Any:
         patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
         num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=8, axes_dims_rope=(4, 4, 8),
     )  # fmt: skip
-    return diffusers.FluxPipeline(
+    made = diffusers.FluxPipeline(
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), transformer=transformer,
         vae=_vae(latent_channels=4, shift_factor=0.06, use_quant_conv=False, use_post_quant_conv=False),
         text_encoder=tiny_clip(pipe.tokenizer), tokenizer=pipe.tokenizer,
         text_encoder_2=T5EncoderModel(t5).eval(), tokenizer_2=pipe.tokenizer,
     )  # fmt: skip
+    made.default_sample_size = 16  # its own is 128, and its configuration has no place for another
+    return made
 
 
 def draw(pipe: Any, prompt: Any = "a cat", seed: int = 3, **options: Any) -> NDArray[np.float32]:

@@ -43,6 +43,12 @@ def table(seed: int = 0, points: int = 17) -> bytes:
     return profile(b"RGB ", {b"A2B0": lookup(3, points, seed=seed), **_NAMES})
 
 
+def matrix() -> bytes:
+    """Red, green and blue by curves and a matrix, as those of cameras and displays are; red and blue are
+    exchanged, so that it shows."""
+    return srgb().replace(b"rXYZ", b"tXYZ").replace(b"bXYZ", b"rXYZ").replace(b"tXYZ", b"bXYZ")
+
+
 def chain(elements: int) -> bytes:
     """Matrices one after the other (multiProcessElementsType), each of them nearly nothing."""
     matrix = b"matf" + bytes(4) + struct.pack(">HH12f", 3, 3, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1e-4)

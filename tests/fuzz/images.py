@@ -70,7 +70,15 @@ def measure(chosen: Iterable[tuple[str, str, bytes]]) -> Iterator[Result]:
     warm = [data for examples in seeds().values() for data in examples]
     with Worker(screen, warm) as worker:
         for kind, name, data in chosen:
-            yield Result(kind, name, len(data), worker.measure(data))
+            yield Result(kind, name, len(data), _least(worker, data))
+
+
+def _least(worker: Worker, data: bytes) -> Measured:
+    """The least of three measurements of a file that takes too long once: other programs slow the cores."""
+    measured = worker.measure(data)
+    if measured.cpu_s <= CPU_S:
+        return measured
+    return min(measured, *(worker.measure(data) for _ in range(2)), key=lambda each: each.cpu_s)
 
 
 def too_much(result: Result, cpu_s: float = CPU_S, memory_mib: float = MEMORY_MIB) -> bool:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from fuzz import icc_profiles
 from fuzz.image_seeds import encoded, noise, srgb, turned_exif
-from fuzz.png_parts import every_view, solid_png
+from fuzz.png_parts import END, every_view, profile_chunk, solid_png
+from safelight.pictures.colours import is_table
 
 SIDE = 4096  # the largest square within the limits
 
@@ -29,17 +30,21 @@ def largest() -> Case:
         yield "bmp", f"largest {mode}", partial(_large, mode, "bmp")
 
 
-def _rich(mode: str = "RGB") -> dict[str, bytes]:
-    """A turn, and a profile that takes long to apply."""
-    profile = icc_profiles.press() if mode == "CMYK" else icc_profiles.table()
-    return {"exif": turned_exif(), "icc_profile": profile}
+_PROFILES = {"matrix": icc_profiles.matrix, "table": icc_profiles.table, "press": icc_profiles.press}
+
+
+def _rich(profile: str) -> dict[str, bytes]:
+    """A turn, and a profile."""
+    return {"exif": turned_exif(), "icc_profile": _PROFILES[profile]()}
 
 
 def _png() -> Family:
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
         yield mode, partial(_large, mode, "png", compress_level=0)
-    for mode in ("L", "LA", "P", "RGB", "RGBA"):
-        yield f"{mode} with a profile", partial(_large, mode, "png", compress_level=1, **_rich())
+    for mode, profile in product(("L", "LA", "P", "RGB", "RGBA"), ("matrix", "table")):
+        name = f"{mode} with a {profile} profile"
+        yield name, partial(_large, mode, "png", compress_level=1, **_rich(profile))
+    yield "RGBA with a table profile behind its pixels", _png_with_a_late_profile
 
 
 def _jpeg() -> Family:
@@ -47,22 +52,30 @@ def _jpeg() -> Family:
         options = {"quality": 90, "progressive": progressive}
         name = f"{mode} {'progressive' if progressive else 'baseline'}"
         yield name, partial(_large, mode, "jpeg", **options)
-        yield f"{name} with a profile", partial(_large, mode, "jpeg", **options, **_rich(mode))
+        for profile in ("press",) if mode == "CMYK" else ("matrix", "table"):
+            rich = {**options, **_rich(profile)}
+            yield f"{name} with a {profile} profile", partial(_large, mode, "jpeg", **rich)
+
+
+def _png_with_a_late_profile() -> bytes:
+    """Whoever asks before the pixels are decoded does not see it."""
+    plain = _large("RGBA", "png", compress_level=1)
+    end = len(END)
+    return plain[:-end] + profile_chunk(icc_profiles.table()) + END
 
 
 def _webp() -> Family:
-    for mode, image in product(("RGB", "RGBA"), (_noise, _smooth)):
-        name = f"{mode} {image.__name__[1:]}"
-        yield name, partial(_large, mode, "webp", image, lossless=False, quality=42, method=0, **_rich())
-        yield f"{name} lossless", partial(_large, mode, "webp", image, quality=0, method=0, **_rich())
+    for mode, image, profile in product(("RGB", "RGBA"), (_noise, _smooth), ("matrix", "table")):
+        name, rich = f"{mode} {image.__name__[1:]} with a {profile} profile", _rich(profile)
+        quality = 42 if profile == "matrix" else 90  # as much as the bytes allowed
+        yield name, partial(_large, mode, "webp", image, lossless=False, quality=quality, method=0, **rich)
+        yield f"{name} lossless", partial(_large, mode, "webp", image, quality=0, method=0, **rich)
 
 
 def _avif() -> Family:
-    for mode, quality in product(("RGB", "RGBA"), (50, 90)):
-        yield (
-            f"{mode} {quality}",
-            partial(_large, mode, "avif", _smooth, quality=quality, speed=10, **_rich()),
-        )
+    for mode, quality, profile in product(("RGB", "RGBA"), (50, 90), ("matrix", "table")):
+        rich = {"quality": quality, "speed": 10, **_rich(profile)}
+        yield f"{mode} {quality} with a {profile} profile", partial(_large, mode, "avif", _smooth, **rich)
     yield "noise", partial(_large, "RGB", "avif", quality=30, speed=10)
 
 
@@ -76,16 +89,17 @@ def _tiff() -> Family:
         yield f"{packing} smooth", partial(_large, "RGBA", "tiff", _smooth, compression=packing)
 
 
-def _noise(mode: str) -> Image.Image:
-    return noise((SIDE, SIDE // 2 if mode in ("CMYK", "LAB") else SIDE), mode)
+def _noise(mode: str, height: int) -> Image.Image:
+    return noise((SIDE, height), mode)
 
 
-def _smooth(mode: str) -> Image.Image:
-    return noise((64, 64), "RGBA").resize((SIDE, SIDE), Image.Resampling.BICUBIC).convert(mode)
+def _smooth(mode: str, height: int) -> Image.Image:
+    return noise((64, 64), "RGBA").resize((SIDE, height), Image.Resampling.BICUBIC).convert(mode)
 
 
-def _large(mode: str, name: str, image: Callable[[str], Image.Image] = _noise, **options: Any) -> bytes:
-    return encoded(image(mode), name, **options)
+def _large(mode: str, name: str, image: Callable[[str, int], Image.Image] = _noise, **options: Any) -> bytes:
+    counts_double = mode in ("CMYK", "LAB") or is_table(options.get("icc_profile"))
+    return encoded(image(mode, SIDE // 2 if counts_double else SIDE), name, **options)
 
 
 def oversized() -> Case:

@@ -21,6 +21,9 @@ _PROFILE_BYTES = 1 << 22
 _PROFILES = 8
 # Chains of arithmetic ("multiProcessElements") as long as the file likes, which browsers do not read either.
 _CHAIN = b"mpet\0\0\0\0"
+# A profile of curves and a matrix, as nearly all of RGB are, has no such tags; with more tags than that,
+# LittleCMS does not read it.
+_TABLES, _FIRST_TAG, _TAG_BYTES, _TAGS = (b"A2B", b"D2B"), 132, 12, 100
 # Modes that have no colours of their own for a profile to speak of.
 _OTHERS = {"P": "RGB", "LA": "RGB", "PA": "RGB", "RGBA": "RGBA"}
 
@@ -51,6 +54,15 @@ class Profiles:
                 raise ImageError(f"it has more than {_PROFILES} colour profiles.")
             self._changes[profile, mode] = _to_srgb(profile, mode)
         return self._changes[profile, mode]
+
+
+def is_table(profile: Any) -> bool:
+    """Whether it brings colours to sRGB by a table, which takes two to three times as long as a matrix."""
+    if not isinstance(profile, bytes):
+        return False
+    tags = min(int.from_bytes(profile[_FIRST_TAG - 4 : _FIRST_TAG]), _TAGS)
+    places = range(_FIRST_TAG, _FIRST_TAG + tags * _TAG_BYTES, _TAG_BYTES)
+    return any(profile.startswith(_TABLES, place) for place in places)
 
 
 def _to_srgb(profile: bytes, mode: str) -> Change | None:

@@ -12,14 +12,15 @@ from PIL import Image
 
 from safelight.deadline import Deadline
 from safelight.errors import ImageError, SafelightError, first_line
+from safelight.pictures.colours import is_table
 from safelight.pictures.limits import PictureLimits
 from safelight.pictures.source import Source, check_size, from_array, opened, read_encoded
 from safelight.pictures.views import Views, bands
 
 _LIMITS = PictureLimits()
 _DIGESTS = ("sha256", "md5")
-# Pixels of these count double: bringing them to sRGB takes two to four times as long as red, green and blue.
-_WEIGHTS = {"CMYK": 2, "LAB": 2}
+# Bringing these to sRGB takes two to four times as long as red, green and blue.
+_SLOW_MODES = ("CMYK", "LAB")
 
 
 def open_picture(
@@ -123,6 +124,12 @@ def _views(
             del view
 
 
+def _weight(image: Image.Image) -> int:
+    """How often each pixel counts: twice where its colours take long."""
+    slow = image.mode in _SLOW_MODES or is_table(image.info.get("icc_profile"))
+    return 2 if slow else 1
+
+
 def _frames(image: Image.Image, limits: PictureLimits, deadline: Deadline) -> Iterator[Image.Image]:
     """One after the other. Nobody asks how many there are: for some formats that takes longer than to look at
     a thousand.
@@ -136,7 +143,7 @@ def _frames(image: Image.Image, limits: PictureLimits, deadline: Deadline) -> It
             return
         if number == limits.frames:
             raise ImageError(f"it has more than {limits.frames:,} frames.")
-        weight = _WEIGHTS.get(image.mode, 1)
+        weight = _weight(image)
         check_size(image.size, limits.pixels // weight)
         total += image.width * image.height * weight
         if total > limits.pixels_of_all:
