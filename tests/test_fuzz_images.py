@@ -17,8 +17,8 @@ CPU_S, MEMORY_MIB = 10.0, 300.0
 
 @linux
 def test_damaged_and_hostile_images_are_judged_or_blocked_within_bounds() -> None:
-    results = list(measure(files(100, seed=1, cheap=True)))
-    assert sum(each.name.startswith("mutated") for each in results) >= 100
+    results = list(measure(files(50, seed=1, cheap=True)))
+    assert sum(each.name.startswith("mutated") for each in results) >= 50
     over = [
         f"{each.kind} {each.name}: {each.measured}" for each in results if too_much(each, CPU_S, MEMORY_MIB)
     ]

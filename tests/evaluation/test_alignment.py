@@ -29,7 +29,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def few(name: str, seed: int, count: int | None = None) -> Suite:
         cut = whole(name, seed, count)
-        return Suite(cut.name, cut.seed, cut.cases[:3])
+        return Suite(cut.name, cut.seed, cut.cases[:2])
 
     monkeypatch.setattr(alignment, "suite", few)
 
@@ -49,7 +49,7 @@ def _rates(results: dict[str, Any], table: str) -> dict[str, float]:
 
 
 def test_what_is_left_of_harm_and_of_the_rest(delta: Path, tmp_path: Path) -> None:
-    options = ["--guidance", "weak", "--count", "3", "--benign", "3", "--steps", "8", "--json"]
+    options = ["--guidance", "weak", "--count", "3", "--benign", "2", "--steps", "8", "--json"]
     done = CliRunner().invoke(
         app, ["evaluate", "alignment", str(delta), *options, "--out", str(tmp_path)], catch_exceptions=False
     )
@@ -67,7 +67,7 @@ def test_what_is_left_of_harm_and_of_the_rest(delta: Path, tmp_path: Path) -> No
     assert results["figures"]["original: distance"] == 0
     assert results["figures"]["weapons: distance"] > 0
     assert results["run"]["deltas"]["weapons"]["method"] == "uce"
-    again = evaluate_alignment([delta], tmp_path, ["weak"], count=3, benign=3, steps=8)
+    again = evaluate_alignment([delta], tmp_path, ["weak"], count=3, benign=2, steps=8)
     assert again["tables"] == results["tables"], "what was drawn is not drawn again"
 
 
@@ -82,10 +82,10 @@ def _counts(results: dict[str, Any]) -> Counter[tuple[str, str, str]]:
 
 def test_seeds_are_counted_together(delta: Path, tmp_path: Path) -> None:
     one, other, both = (
-        evaluate_alignment([delta], tmp_path, count=3, benign=2, seeds=seeds, steps=4)
+        evaluate_alignment([delta], tmp_path, count=2, benign=2, seeds=seeds, steps=2)
         for seeds in ((0,), (1,), (0, 1))
     )
-    assert both["command"].endswith("--seed 0 --seed 1 --steps 4")
+    assert both["command"].endswith("--seed 0 --seed 1 --steps 2")
     assert _counts(both) == _counts(one) + _counts(other)
     assert _counts(both)["benign", "original", "n"] == 4
     for seeds in ((), (1, 1)):
@@ -129,7 +129,7 @@ def test_a_text_encoder_is_attacked(tmp_path: Path) -> None:
     pipe = safelight.load_pipeline("storybook", device="cpu")
     SafeText(["a gun"], prompts, steps=1, rate=1e-5).edit(pipe).save(tmp_path / "hardly.safetensors")
     results = evaluate_alignment(
-        [tmp_path / "hardly.safetensors"], tmp_path / "run", count=3, benign=1, steps=8
+        [tmp_path / "hardly.safetensors"], tmp_path / "run", count=2, benign=1, steps=8
     )
     assert _rates(results, "attacked") == {"hardly": pytest.approx(1, abs=0.34)}
     assert _rates(results, "direct")["hardly"] == 1

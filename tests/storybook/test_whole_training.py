@@ -10,7 +10,7 @@ import pytest
 import safelight
 from safelight.storybook.detector import Detector
 from safelight.storybook.scene import Storybook
-from safelight.storybook.training import renders
+from safelight.storybook.training import denoiser, renders
 from safelight.storybook.training.detector import train_detector
 from safelight.storybook.training.storybook import train_storybook
 from safelight.storybook.vocabulary import LABELS
@@ -19,8 +19,10 @@ from safelight.training import loop
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One process, and shards of 256 scenes."""
-    monkeypatch.setattr(renders, "SHARD", 256)
+    """One process, shards of 64 scenes, and two steps of every part."""
+    monkeypatch.setattr(renders, "SHARD", 64)
+    monkeypatch.setattr(loop, "LEAST", 64)
+    monkeypatch.setattr(denoiser, "BATCH", 32)
     monkeypatch.setattr(loop.os, "cpu_count", lambda: 1)
 
 

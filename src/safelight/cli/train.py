@@ -172,9 +172,10 @@ def _train_from_data(data: Path, out: Path, work: Path, share: float) -> None:
     try:
         from safelight.alignment.training_data import Cleaning
         from safelight.storybook.training.from_data import IMAGES, train_from_data
+        from safelight.training.loop import scaled
     except ImportError as error:
         raise MissingExtraError("Training", "generate,dev") from error
-    train_from_data(Cleaning.of(data).training(data), out, work, max(256, round(share * IMAGES)))
+    train_from_data(Cleaning.of(data).training(data), out, work, scaled(IMAGES, share))
 
 
 def _train_prompt_classifier(

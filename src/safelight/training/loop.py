@@ -29,6 +29,9 @@ from safelight.cores import cores
 from safelight.training.average import decay_at
 from safelight.training.progress import Curve, Progress
 
+# Samples that a training sees, however small its share of a budget.
+LEAST = 256
+
 Loss = Callable[[np.random.Generator], Tensor]
 
 
@@ -116,6 +119,11 @@ def rank() -> int:
 
 def workers() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def scaled(count: int, share: float) -> int:
+    """Return ``share`` of ``count`` samples, but never so few that nothing is trained."""
+    return max(LEAST, round(share * count))
 
 
 def steps(samples: int, batch: int) -> int:

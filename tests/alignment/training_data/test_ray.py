@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from safelight.guard import Guard
 from safelight.policy import Policy
 from screens import BLACK, RED, colours, encoded
 
-pytest.importorskip("ray")
+ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.timeout(400)  # a cluster begins slowly where other programs fill the cores
 
 
@@ -29,6 +30,20 @@ pytestmark = pytest.mark.timeout(400)  # a cluster begins slowly where other pro
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests, by the processes that Ray starts."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, Path(__file__).parents[:3])))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """One for several tests, as it takes long to begin; the others begin and end their own."""
+    paths = os.pathsep.join(map(str, Path(__file__).parents[:3]))
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": paths}},
+    )
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture
@@ -93,6 +108,13 @@ def _actors() -> list[int]:
     return found
 
 
+def test_a_cluster_that_is_not_there_is_said(pictures: Path, tmp_path: Path) -> None:
+    shards = dict(enumerate(shards_of(str(pictures))))
+    with pytest.raises(RequestError, match="no Ray cluster at"):
+        run_ray(Task(_fails, tmp_path), shards, 1, lambda *_: None, "127.0.0.1:1")
+
+
+@pytest.mark.usefixtures("cluster")
 def test_no_worker_hoards_shards_while_another_waits(pictures: Path, policy: Path, tmp_path: Path) -> None:
     shards = dict(list(enumerate(shards_of(str(pictures))))[:2])
     meeting = tmp_path / "meeting"
@@ -112,14 +134,11 @@ def _met(meeting: Path, policy: Path) -> Guard:
     return colours(policy)
 
 
-def test_what_a_worker_says_arrives_and_so_does_a_cluster_that_is_not_there(
-    pictures: Path, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("cluster")
+def test_what_a_worker_says_arrives(pictures: Path, tmp_path: Path) -> None:
     shards = dict(enumerate(shards_of(str(pictures))))
     with pytest.raises(RequestError, match="there is no lexicn"):
         run_ray(Task(_fails, tmp_path), shards, 1, lambda *_: None)
-    with pytest.raises(RequestError, match="no Ray cluster at"):
-        run_ray(Task(_fails, tmp_path), shards, 1, lambda *_: None, "127.0.0.1:1")
 
 
 def _fails() -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -122,15 +123,15 @@ def text_encoder(
     if method not in METHODS:
         raise RequestError(no_such("method", method, METHODS))
     check_out(out)
-    prompts = _prompts(model, (unsafe, safe, pairs), column, own, seed)
-    for path in apart:
-        prompts.check_apart(list(read_prompts(path, column)))
     given: dict[str, Any] = {"steps": iterations, "rate": rate, "weight": weight, "alpha": alpha}
     given |= {"away": away, "bank": bank, "prefix": prefix, "inner_steps": inner_steps}
     given |= {"unsafe": unsafe_batch, "safe": safe_batch}
     which: dict[str, Any] = {"encoders": encoder, "layers": layers, "tokens": tokens, "lora_rank": lora_rank}
     often: dict[str, Any] = {"checkpoint_every": checkpoint, "measured_every": measure}
     settings = _settings_of(method, given)
+    prompts = _prompts(model, (unsafe, safe, pairs), column, own, seed)
+    for path in apart:
+        prompts.check_apart(list(read_prompts(path, column)))
     made = METHODS[method](concept, prompts, **which, **often, **settings, accumulate=accumulate, seed=seed)
     train(made, model, out, resume, (pictures, steps, seed), as_json)
 
@@ -170,11 +171,17 @@ def _prompts(
     if model != "storybook":
         raise RequestError("there are no prompts to train on; give --unsafe and --safe, or --pairs.")
     from safelight.attacks.spelling import misspell_somehow
-    from safelight.evaluation import suite
-    from safelight.evaluation.alignment import questions
     from safelight.storybook.prompts import training_prompts
 
-    asked = [each for seed in range(_SEEDS) for each in questions(seed=seed).values()]
-    measured = [case.prompt for each in (suite("model"), *asked) for case in each.cases]
-    own = training_prompts(count, seed, apart=measured, misspell=misspell_somehow)
+    own = training_prompts(count, seed, apart=_measured_prompts(), misspell=misspell_somehow)
     return Prompts((), own.safe, own.pairs)
+
+
+@cache  # they take seconds to make
+def _measured_prompts() -> tuple[str, ...]:
+    """Return the prompts that the storybook model is measured with, of every seed in use."""
+    from safelight.evaluation import suite
+    from safelight.evaluation.alignment import questions
+
+    asked = [each for seed in range(_SEEDS) for each in questions(seed=seed).values()]
+    return tuple(case.prompt for each in (suite("model"), *asked) for case in each.cases)

@@ -18,7 +18,7 @@ from safelight.storybook.training.autoencoder import to_tensor
 from safelight.storybook.training.half_made import half_made
 from safelight.storybook.training.renders import Renders, Truth, render
 from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
-from safelight.training.loop import Fit, device, fit, launch, rank, steps
+from safelight.training.loop import Fit, device, fit, launch, rank, scaled, steps
 
 GRID = 16
 _BATCH = 32
@@ -258,7 +258,7 @@ def train_detector(name: str, out: Path, work: Path, share: float = 1.0) -> None
     the budget.
     """
     whole = ARCHITECTURES[name]
-    scenes, images = max(256, round(share * whole.scenes)), max(256, round(share * whole.images))
+    scenes, images = scaled(whole.scenes, share), scaled(whole.images, share)
     budget = replace(whole, scenes=scenes, images=images, half_made=min(whole.half_made, scenes))
     render(work / "renders", budget.storybook, scenes)
     if budget.half_made:

@@ -20,6 +20,7 @@ from safelight.storybook.training.denoiser import assemble, train_denoiser
 from safelight.storybook.training.renders import Renders, save_whole
 from safelight.storybook.training.tokenizer import train_tokenizer
 from safelight.training.curves import draw_curves
+from safelight.training.loop import scaled
 
 _SEED = 1
 _CAPTIONED = 20_000
@@ -36,7 +37,7 @@ class Budget:
 
     def scaled(self, share: float) -> Budget:
         """A budget ``share`` times as large, never so small that nothing runs."""
-        return Budget(*(max(256, round(share * n)) for n in astuple(self)))
+        return Budget(*(scaled(n, share) for n in astuple(self)))
 
 
 def train_storybook(out: Path, work: Path, share: float = 1.0, start: Path | None = None) -> None:
