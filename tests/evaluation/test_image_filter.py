@@ -39,7 +39,7 @@ def test_renders_and_company_are_told(run: tuple[Path, dict[str, Any]]) -> None:
     company = _rates(results, "company")
     assert company["listed: all"]["rate"] > 0.9
     assert company["not listed: all"]["n"] > 0
-    assert company["listed: sword"]["n"] == 80
+    assert company["listed: sword"]["n"] == 200
     assert results["figures"]["renders: AUROC"] > 0.98
 
 
