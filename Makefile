@@ -32,7 +32,7 @@ check: $(DEV_STAMP)  ## format, lint and types
 	$(BIN)/mypy
 
 pin: $(RUN_STAMP)  ## pin the packaged files as they are now, after a change on purpose
-	$(BIN)/python -c 'from safelight.packaged_files import write_manifest; write_manifest()'
+	$(BIN)/python -c 'from safelight.storage.packaged_files import write_manifest; write_manifest()'
 
 test-slow: $(DEV_STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest --quiet -m slow --timeout 3600

@@ -20,8 +20,8 @@ from photographs import NUDENET, write_photographs
 from safelight.alignment.training_data import Cleaning, run_local, shards_of
 from safelight.alignment.training_data.cleaning import Engine
 from safelight.alignment.training_data.engines.ray import run_ray
-from safelight.guard import Guard
-from safelight.pictures import open_picture
+from safelight.guard.guard import Guard
+from safelight.images import open_picture
 from timing import cores, seconds
 
 _PICTURES, _SIZE, _CORES, _IN_MEMORY, _ROUNDS = 8000, (640, 480), 2, 100, 2

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 import safelight
-from safelight.async_guard import AsyncGuard
+from safelight.guard.async_guard import AsyncGuard
 from timing import seconds
 
 STEPS = 25

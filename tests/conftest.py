@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from chat_server import ChatServer, chat_server
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.policy import Policy
 
 # Beside other workers, each on a core of its own; before anybody imports torch.
@@ -153,7 +153,7 @@ def _tokenizer(folder: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def pipe(model_folder: Path) -> Any:
-    from safelight.models import load_pipeline
+    from safelight.models.pipelines import load_pipeline
 
     pipe = load_pipeline(model_folder)
     pipe.set_progress_bar_config(disable=True)
@@ -224,7 +224,7 @@ def colour_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
 
-    from safelight.model_files import write_hashes
+    from safelight.models.files import write_hashes
 
     folder = tmp_path_factory.mktemp("colours")
     words = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "white": (1, 1, 1)}

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.policy import Policy
 from safelight.types import Finding
 

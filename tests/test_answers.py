@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safelight.answers import checked_answers
 from safelight.errors import FilterError
+from safelight.screening.answers import checked_answers
 from safelight.types import Box, Concept, Finding, HashMatch, Span
 
 KNOWN = {"weapons": {"weapons"}, "gun": {"gun", "GUN"}}

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from safelight import arguments
 from safelight.errors import RequestError
+from safelight.guard import arguments
 
 # What carries no text, but says what to draw, switches a protection off, or is said in another way.
 NOT_OPEN = {"enable_safety_check", "eos_token_id", "input_tokens", "mask_token_id", "num_designs_per_prompt"}

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from pipelines import family
-from safelight.async_guard import AsyncGuard
 from safelight.errors import ModelError, RequestError
-from safelight.guard import Guard
+from safelight.guard.async_guard import AsyncGuard
+from safelight.guard.guard import Guard
 from safelight.policy import Policy
 from safelight.types import Finding, Result
 from test_concurrency import GUIDANCE, STEPS, Ear, Eye

@@ -19,12 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from safelight.audit import SCHEMA, AuditTrail, ObservedRequest, image_sha256, record_of
+from safelight.audit.audit_log import SCHEMA, AuditTrail, ObservedRequest, image_sha256, record_of
+from safelight.audit.request_log import JsonFormatter
 from safelight.errors import FilterError, PolicyError
 from safelight.filters.constant import Never
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.policy import Log, Policy
-from safelight.request_log import JsonFormatter
 from safelight.types import Finding, Result, Span, Verdict
 
 STEPS: dict[str, Any] = {"num_inference_steps": 2}

@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from safelight.batch_queue import BatchQueue, Job
-from safelight.call_arguments import CallArguments
-from safelight.deadline import Deadline
-from safelight.drawing import Drawing
-from safelight.inputs import Inputs
+from safelight.concurrency.deadline import Deadline
+from safelight.guard.batch_queue import BatchQueue, Job
+from safelight.guard.call_arguments import CallArguments
+from safelight.guard.drawing import Drawing
+from safelight.guard.inputs import Inputs
+from safelight.guard.request import Request
+from safelight.guard.steering import Lead, Steering
 from safelight.policy import Policy
-from safelight.request import Request
-from safelight.steering import Lead, Steering
 
 STEERED = Lead("strong", ("a gun",), ("a gun",), {"a gun": 1.0})
 PLAIN = Lead()

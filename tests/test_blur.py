@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from safelight.blur import blurred, boxes_of
+from safelight.images.blur import blurred, boxes_of
 from safelight.types import Action, Box, CategoryScore, Finding, Verdict
 
 

@@ -13,9 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
-from safelight.alignment.delta import Delta
+from safelight.alignment.delta.delta import Delta
 from safelight.cli import app
-from safelight.models import load_pipeline
+from safelight.models.pipelines import load_pipeline
 
 FAST = ["--pictures", "2", "--steps", "2"]
 
@@ -163,7 +163,7 @@ ESD = (
 def test_a_training_that_was_stopped_goes_on(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from safelight.alignment.tuning import Tuning
+    from safelight.alignment.method.tuning import Tuning
 
     whole, out = tmp_path / "whole.safetensors", tmp_path / "cat.safetensors"
     done = run(*ESD, "--model", model_folder, "--out", whole, *FAST, "--json")

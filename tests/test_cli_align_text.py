@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from safelight.alignment.delta import Delta
+from safelight.alignment.delta.delta import Delta
 from safelight.cli import app
 from safelight.evaluation import suite
-from safelight.models import load_pipeline
+from safelight.models.pipelines import load_pipeline
 
 FAST = ["--iterations", "4", "--rate", "0.01", "--pictures", "1", "--steps", "2", "--own", "300"]
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from safelight.cli import app
 from safelight.evaluation.calibration import _just_above, calibrate, with_thresholds, without_thresholds
 from safelight.evaluation.rates import upper_bound
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.policy import Policy
 from safelight.types import Finding
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from safelight import models
 from safelight.cli import app
 from safelight.demo.prompts import load_kinds
+from safelight.models import pipelines as models
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from safelight.cli import app
 from safelight.cli.items import read_items
 from safelight.cli.record import screened
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.storybook import Storybook
 
 KEYS = ["action", "score", "categories", "findings", "policy", "elapsed_ms"]

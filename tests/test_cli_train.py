@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from safelight.alignment.delta import Delta
+from safelight.alignment.delta.delta import Delta
 from safelight.cli import app
 from safelight.storybook import Storybook
 

@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 
 from pipelines import family
-from safelight.alignment.delta import Delta, Provenance, part_sha256
-from safelight.async_guard import AsyncGuard
+from safelight.alignment.delta.delta import Delta, Provenance, part_sha256
 from safelight.errors import DeadlineError, QueueFullError, RequestCancelledError, RequestError
-from safelight.guard import Guard
+from safelight.guard.async_guard import AsyncGuard
+from safelight.guard.guard import Guard
 from safelight.policy import Policy
 from safelight.types import Finding, Result
 

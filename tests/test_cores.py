@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from safelight.cores import cores
+from safelight.concurrency.thread_count import cores
 
 
 @pytest.mark.parametrize(("limit", "count"), [("3", 3), ("", 8), ("0", 8), ("4,2", 8), ("many", 8)])

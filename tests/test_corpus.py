@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 
 _CASES: list[dict[str, Any]] = tomllib.loads(
     (Path(__file__).parent / "corpus" / "prompts.toml").read_text("utf-8")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from safelight.deadline import Deadline
+from safelight.concurrency.deadline import Deadline
 from safelight.errors import DeadlineError, RequestCancelledError, RequestError
 
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from pipelines import flux, sd3, sdxl
-from safelight.early_stop import decoded, peek_steps, watched
 from safelight.errors import ModelError
-from safelight.guard import Guard
+from safelight.guard.early_stop import decoded, peek_steps, watched
+from safelight.guard.guard import Guard
 from safelight.policy import Policy
 from safelight.types import Finding
 

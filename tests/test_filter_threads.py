@@ -7,9 +7,9 @@ from contextlib import suppress
 
 import pytest
 
-from safelight.deadline import Deadline
+from safelight.concurrency.deadline import Deadline
 from safelight.errors import DeadlineError, FilterError, RequestCancelledError
-from safelight.filter_threads import MOST_LATE, MOST_THREADS, FilterThreads
+from safelight.screening.filter_threads import MOST_LATE, MOST_THREADS, FilterThreads
 
 LONG_S = 30.0
 

@@ -21,7 +21,7 @@ from safelight.errors import (
     RequestError,
 )
 from safelight.filters.constant import Always, Never
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.policy import Policy
 from safelight.types import Box, Finding
 

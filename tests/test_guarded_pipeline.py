@@ -15,9 +15,9 @@ from PIL import Image
 
 from safelight.errors import BlockedError, PromptError, RequestError
 from safelight.filters.constant import Never
-from safelight.guard import Guard
-from safelight.guarded_pipeline import GuardedOutput, GuardedPipeline
-from safelight.placeholder import placeholder
+from safelight.guard.guard import Guard
+from safelight.guard.guarded_pipeline import GuardedOutput, GuardedPipeline
+from safelight.images.placeholder import placeholder
 from safelight.policy import Policy
 from safelight.types import Box, Finding
 

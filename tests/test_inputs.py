@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from PIL import Image
 
 from fuzz import call_arguments
-from safelight.deadline import Deadline
+from safelight.concurrency.deadline import Deadline
 from safelight.errors import DeadlineError, ImageError, PromptError, RequestError
-from safelight.guard import Guard
-from safelight.inputs import Inputs
-from safelight.pictures import PictureLimits
-from safelight.request import RequestLimits
+from safelight.guard.guard import Guard
+from safelight.guard.inputs import Inputs
+from safelight.guard.request import RequestLimits
+from safelight.images import PictureLimits
 
 PICTURE = Image.new("RGB", (8, 8), "red")
 GUN = "a gun"

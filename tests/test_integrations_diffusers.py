@@ -21,7 +21,7 @@ from PIL import Image
 from safelight import registry
 from safelight.errors import FilterError, MissingExtraError, PolicyError
 from safelight.filters.constant import Always, Never
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.integrations import diffusers as integration
 from safelight.integrations.diffusers import SafetyChecker
 from safelight.policy import Policy

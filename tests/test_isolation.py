@@ -17,10 +17,10 @@ from PIL import Image
 
 from safelight import registry
 from safelight.errors import FilterError, PolicyError
-from safelight.guard import Guard
-from safelight.isolation import IsolatedFilter
+from safelight.guard.guard import Guard
 from safelight.policy import Policy
-from safelight.screening import Screen
+from safelight.screening.isolation import IsolatedFilter
+from safelight.screening.screen import Screen
 from safelight.types import Finding, Span
 
 LONG_S = 60.0
@@ -173,7 +173,7 @@ def test_a_worker_that_is_busy_does_not_outlive_a_program_that_is_killed(tmp_pat
     program.write_text(
         "import os, sys, threading\n"
         f"sys.path[:] = {sys.path!r}\n"
-        "from safelight.isolation import IsolatedFilter\n"
+        "from safelight.screening.isolation import IsolatedFilter\n"
         "isolated = IsolatedFilter('prompt_filter', 'hostile', 'mine', {})\n"
         "print(isolated.find(['who'])[0][0].label, flush=True)\n"
         "threading.Thread(target=isolated.find, args=(['hang'],), daemon=True).start()\n"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from safelight.errors import MissingExtraError, PolicyError, SafelightError
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 
 WITHOUT = [
     ("nudenet", "nudenet", "", "nudenet"),

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from safelight import models
 from safelight.errors import ModelError
-from safelight.models import ModelRef, load_pipeline
+from safelight.models import pipelines as models
+from safelight.models.pipelines import ModelRef, load_pipeline
 
 
 @pytest.fixture

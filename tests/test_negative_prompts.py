@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from safelight.filters.constant import Always, Never
-from safelight.guard import Guard
-from safelight.negative_prompts import turned_round
+from safelight.guard.guard import Guard
+from safelight.guard.negative_prompts import turned_round
 from safelight.policy import Policy
 from safelight.types import Finding, Result
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from safelight.errors import ModelError
-from safelight.noise_schedule import between_orders, predicted_original, signal_and_noise
+from safelight.models.noise_schedule import between_orders, predicted_original, signal_and_noise
 
 SAMPLE = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
 OUTPUT = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2))

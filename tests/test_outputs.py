@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from safelight.errors import ModelError
-from safelight.guard import Guard
-from safelight.outputs import plain_images
+from safelight.guard.guard import Guard
+from safelight.guard.outputs import plain_images
 
 WHITE = Image.new("RGB", (8, 8), "white")
 

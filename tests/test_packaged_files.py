@@ -13,17 +13,18 @@ import pytest
 from onnx import numpy_helper
 
 import safelight
-from safelight import models, packaged_files
 from safelight.errors import FilterError, ModelError, PolicyError, SafelightError
 from safelight.filters.image.storybook import StorybookImage
 from safelight.filters.text.lexicon import Lexicon
 from safelight.filters.text.restoration import rare_words
-from safelight.model_files import read_json
-from safelight.models import ModelRef, load_pipeline
-from safelight.onnx_session import open_session
+from safelight.models import pipelines as models
+from safelight.models.files import read_json
+from safelight.models.onnx import open_session
+from safelight.models.pipelines import ModelRef, load_pipeline
 from safelight.policy import Policy
+from safelight.storage import packaged_files
+from safelight.storage.toml_file import TomlFile
 from safelight.storybook.detector import Detector
-from safelight.toml_file import TomlFile
 
 PACKAGE = Path(safelight.__file__).parent
 # Documents and pages decide nothing.
@@ -97,7 +98,7 @@ def test_without_a_manifest_nothing_is_read(copy: Path, manifest: str) -> None:
 def test_each_loader_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if every packaged file had been altered."""
     from safelight.filters.text import restoration
-    from safelight.taxonomy import load_taxonomy
+    from safelight.policy.taxonomy import load_taxonomy
 
     pinned = dict.fromkeys(packaged_files._pinned(), "0" * 64)
     monkeypatch.setattr(packaged_files, "_pinned", lambda: pinned)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from safelight.patched import patched_method
+from safelight.models.patched_method import patched_method
 
 
 class Clock:

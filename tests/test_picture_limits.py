@@ -17,10 +17,10 @@ from PIL import Image
 
 from fuzz import hostile_images, icc_profiles, png_parts
 from fuzz.image_seeds import encoded, noise, srgb, turned_exif
-from safelight.deadline import Deadline
+from safelight.concurrency.deadline import Deadline
 from safelight.errors import DeadlineError, ImageError, RequestCancelledError
-from safelight.pictures import PictureLimits, open_picture
-from safelight.pictures.av1 import Coded, coded_pixels
+from safelight.images import PictureLimits, open_picture
+from safelight.images.av1 import Coded, coded_pixels
 
 
 def _every_view(side: int = 64) -> bytes:

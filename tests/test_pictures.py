@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from safelight.errors import ImageError
-from safelight.guard import Guard
-from safelight.pictures import PictureLimits, open_picture
+from safelight.guard.guard import Guard
+from safelight.images import PictureLimits, open_picture
 from safelight.storybook import Storybook
 from safelight.types import Action
 

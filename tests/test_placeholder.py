@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from safelight import Guard
-from safelight.placeholder import placeholder, with_placeholders
+from safelight.images.placeholder import placeholder, with_placeholders
 from safelight.types import Action, CategoryScore, Verdict
 
 STEPS = {"num_inference_steps": 2, "height": 16, "width": 16}

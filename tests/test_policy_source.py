@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from safelight.errors import PolicyError
-from safelight.listed_filter import ListedFilter, listed_filters
 from safelight.policy import Policy, PolicySource
+from safelight.screening.listed_filter import ListedFilter, listed_filters
 
 Write = Callable[[str, str], Path]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from safelight.private_file import private_opener
+from safelight.storage.private_file import private_opener
 
 posix = pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
 

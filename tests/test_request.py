@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safelight.errors import PromptError, RequestError
-from safelight.request import Request, RequestLimits, limits_of, prompt_problem
+from safelight.guard.request import Request, RequestLimits, limits_of, prompt_problem
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from safelight.audit.request_log import JsonFormatter, RequestLog
 from safelight.errors import PolicyError, PromptError
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.policy import Policy
-from safelight.request_log import JsonFormatter, RequestLog
 
 STEPS: dict[str, Any] = {"num_inference_steps": 2}
 LOGGER = "safelight.request"

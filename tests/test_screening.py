@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from safelight.deadline import Deadline
+from safelight.concurrency.deadline import Deadline
 from safelight.errors import DeadlineError, FilterError, RequestCancelledError, RequestError
-from safelight.filter_threads import MOST_LATE
 from safelight.filters.constant import Always, Never
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.policy import Policy
-from safelight.screening import PictureScreen, Screen
+from safelight.screening.filter_threads import MOST_LATE
+from safelight.screening.screen import PictureScreen, Screen
 from safelight.types import Finding, Verdict
 
 

@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 
 from pipelines import draw, flux
-from safelight.alignment.delta import Delta, Provenance, part_sha256
+from safelight.alignment.delta.delta import Delta, Provenance, part_sha256
 from safelight.alignment.guidance.risk import Asked
 from safelight.alignment.text_encoder import Prompts, SafeText
 from safelight.errors import ModelError, PolicyError
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
+from safelight.guard.private_pipeline import private_pipeline
+from safelight.guard.steering import Lead, Steering, guided
 from safelight.policy import CategoryRule, Policy, Thresholds
-from safelight.private_pipeline import private_pipeline
-from safelight.steering import Lead, Steering, guided
 from safelight.types import Finding
 
 STEPS = {"num_inference_steps": 10, "height": 16, "width": 16}

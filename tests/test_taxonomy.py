@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from safelight.taxonomy import load_taxonomy
+from safelight.policy.taxonomy import load_taxonomy
 
 TAXONOMIES = {"ailuminate", "llama-guard", "openai", "i2p", "unsafebench", "llavaguard", "azure"}
 

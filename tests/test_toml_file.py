@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safelight.errors import PolicyError
-from safelight.toml_file import TomlFile
+from safelight.storage.toml_file import TomlFile
 
 TEXT = """\
 name = "x"  # a = 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from safelight.weights import half_sha256, weights_sha256
+from safelight.models.weights import half_sha256, weights_sha256
 
 
 def test_the_hash_of_the_weights_tells_one_changed_number(pipe: Any) -> None:

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageOps
+from safelight.blur import blurred, boxes_of
+from safelight.early_stop import watched
+from safelight.placeholder import placeholder
 from sheet import SIDE, Tile, save
 
 from safelight import Guard, load_pipeline
-from safelight.blur import blurred, boxes_of
-from safelight.early_stop import watched
 from safelight.filters.image.clip import Clip
 from safelight.filters.image.known_image import KnownImage
 from safelight.filters.image.nudenet import NudeNet
 from safelight.filters.text_image.consistency import Consistency
 from safelight.hashing.pdq import PdqHasher
-from safelight.placeholder import placeholder
 from safelight.storybook.plan import Plan
 from safelight.storybook.scene import draw_scene
 from safelight.storybook.truth import Relation

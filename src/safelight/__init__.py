@@ -6,10 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from safelight.async_guard import AsyncGuard
     from safelight.errors import SafelightError
-    from safelight.guard import Guard
-    from safelight.models import load_pipeline
+    from safelight.guard.async_guard import AsyncGuard
+    from safelight.guard.guard import Guard
+    from safelight.models.pipelines import load_pipeline
     from safelight.policy import Policy, packaged_policies
     from safelight.types import Action, Box, Concept, Finding, HashMatch, Result, Span, Verdict
 
@@ -18,18 +18,18 @@ __version__ = "0.1.0"
 # Public names are imported when they are first used, so that ``import safelight`` costs nothing.
 _HOMES = {
     "Action": "types",
-    "AsyncGuard": "async_guard",
+    "AsyncGuard": "guard.async_guard",
     "Box": "types",
     "Concept": "types",
     "Finding": "types",
-    "Guard": "guard",
+    "Guard": "guard.guard",
     "HashMatch": "types",
     "Policy": "policy",
     "Result": "types",
     "SafelightError": "errors",
     "Span": "types",
     "Verdict": "types",
-    "load_pipeline": "models",
+    "load_pipeline": "models.pipelines",
     "packaged_policies": "policy",
 }
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from safelight.alignment.adapter import Adapter, LowRank, Whole
+from safelight.alignment.delta.adapter import Adapter, LowRank, Whole
 from safelight.errors import ModelError, RequestError
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipelines import tiny_clip
-from safelight.alignment.adapter import Whole
+from safelight.alignment.delta.adapter import Whole
 from safelight.alignment.text_encoder import before as module
 from safelight.alignment.text_encoder.before import Before
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from pipelines import family
-from safelight.alignment.denoiser import denoiser_of
 from safelight.alignment.diffusion.debias import Debias
 from safelight.alignment.diffusion.uce import UCE, closed_form
 from safelight.errors import ModelError, RequestError
+from safelight.models.denoiser import denoiser_of
 
 FAST: dict[str, Any] = {"pictures": 4, "steps": 1, "rounds": 3, "templates": ["{}"]}
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from pipelines import draw
 from safelight.alignment import delta as deltas
-from safelight.alignment.delta import Delta, Provenance, part_sha256
+from safelight.alignment.delta.delta import Delta, Provenance, part_sha256
 from safelight.errors import ModelError
 
 NAMES = ("conv_in.weight", "conv_in.bias")

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from safelight.alignment.delta import Delta, Provenance
+from safelight.alignment.delta.delta import Delta, Provenance
 from safelight.errors import ModelError
 
 ABOUT = {"method": "test", "concepts": ["a gun"], "base": "tiny", "base_sha256": {"unet": "0" * 64}}

@@ -11,12 +11,12 @@ import torch
 
 import safelight
 from pipelines import draw, family
-from safelight.alignment.adapter import Whole
-from safelight.alignment.denoiser import denoiser_of
+from safelight.alignment.delta.adapter import Whole
 from safelight.alignment.diffusion.esd import ESD, _Batches, target
 from safelight.alignment.diffusion.parameters import parameters
 from safelight.alignment.diffusion.points import Goal, points
 from safelight.errors import ModelError, RequestError
+from safelight.models.denoiser import denoiser_of
 from safelight.storybook.detector import Judge
 
 FAMILIES = ("sd", "sd2", "sdxl", "sd3", "flux")

@@ -19,7 +19,7 @@ from safelight.alignment.guidance import (
     concept_of,
 )
 from safelight.errors import ModelError, RequestError
-from safelight.taxonomy import load_taxonomy
+from safelight.policy.taxonomy import load_taxonomy
 
 CONFIG = SafetyConfig(5000, 1.0, 0.5, 0.7, 0)
 PROMPTS = ["a cat", "a dog"]

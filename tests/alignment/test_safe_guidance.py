@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipelines import FAMILIES, draw, family
 from safelight.alignment.guidance import CONFIGURATIONS, SafeGuidance, SafetyConfig
-from safelight.patched import patched_method
+from safelight.models.patched_method import patched_method
 
 CONCEPT = "blood"
 # How their timesteps are spaced, and by how many steps of 50 they begin before the paper's.

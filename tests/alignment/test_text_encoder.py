@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from pipelines import family, sd
-from safelight.alignment.delta import Delta
-from safelight.alignment.denoiser import denoiser_of
+from safelight.alignment.delta.delta import Delta
 from safelight.alignment.text_encoder import DES, METHODS, Adversarial, Prompts, SafeCLIP, SafeText
 from safelight.alignment.text_encoder.adversarial import worst_prefix
 from safelight.alignment.text_encoder.batch import Read
@@ -19,6 +18,7 @@ from safelight.alignment.text_encoder.des import least_like
 from safelight.alignment.text_encoder.distances import apart, differ, left, mean
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder, text_encoders
 from safelight.errors import ModelError, RequestError
+from safelight.models.denoiser import denoiser_of
 
 UNSAFE = ("a gun", "a gun in a park", "a dog with a gun")
 SAFE = ("a dog", "a cat in a park", "a boat", "a house")

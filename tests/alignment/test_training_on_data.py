@@ -17,11 +17,11 @@ import torch
 from PIL import Image
 
 from pipelines import draw, flux, sd, sd2, sd3, sdxl
-from safelight.alignment.denoiser import denoiser_of
 from safelight.alignment.safe_training import Objective, SafeTraining
 from safelight.errors import ModelError, RequestError
-from safelight.noise_schedule import predicted_original
-from safelight.patched import patched_method
+from safelight.models.denoiser import denoiser_of
+from safelight.models.noise_schedule import predicted_original
+from safelight.models.patched_method import patched_method
 from safelight.training.encoded import Data, Example
 
 MAKERS = {"sd": sd, "sd2": sd2, "sdxl": sdxl, "sd3": sd3, "flux": flux}
@@ -211,7 +211,7 @@ import math, sys
 from pathlib import Path
 import torch
 from accelerate import Accelerator
-from safelight.alignment.tuning import Plan, Tuning
+from safelight.alignment.method.tuning import Plan, Tuning
 from safelight.errors import ModelError
 
 accelerator, out = Accelerator(cpu=True), Path(sys.argv[1])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from safelight.alignment.tuning import Plan, Tuning
+from safelight.alignment.method.tuning import Plan, Tuning
 from safelight.errors import ModelError, RequestError
 
 START = 4.0

@@ -10,9 +10,9 @@ import torch
 
 import safelight
 from pipelines import draw, family
-from safelight.alignment.denoiser import denoiser_of
 from safelight.alignment.diffusion.uce import UCE, _States, closed_form
 from safelight.errors import ModelError, RequestError
+from safelight.models.denoiser import denoiser_of
 from safelight.storybook.detector import Judge
 
 LAYERS = {

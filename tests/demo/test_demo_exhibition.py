@@ -13,7 +13,7 @@ import safelight
 from safelight.demo import Exhibit, Outcome, make_demo
 from safelight.demo.exhibition import exhibits
 from safelight.demo.prompts import DemoPrompt
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.storybook import Judge
 from safelight.storybook.plan import Plan
 from safelight.storybook.scene import draw_scene

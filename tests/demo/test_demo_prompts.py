@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from safelight.demo.prompts import load_kinds
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.storybook.vocabulary import THINGS
 
 KINDS = {kind.name: kind for kind in load_kinds()}

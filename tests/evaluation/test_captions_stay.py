@@ -18,7 +18,7 @@ from safelight.alignment.training_data.sample import Shard
 from safelight.alignment.training_data.worker import Task
 from safelight.errors import FilterError
 from safelight.evaluation.cleaning import draw_audit, read_audit, write_report
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.policy import Policy
 from safelight.types import Finding
 from screens import POLICY, RED, Colours, encoded

@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 import safelight
-from safelight.alignment.delta import Delta, Provenance
+from safelight.alignment.delta.delta import Delta, Provenance
 from safelight.alignment.diffusion import UCE
 from safelight.cli import app
 from safelight.errors import RequestError

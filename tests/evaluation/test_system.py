@@ -11,7 +11,7 @@ from PIL import Image
 
 from safelight.errors import ModelError, RequestError
 from safelight.evaluation.system import BATCH, BareSystem, GuardedSystem
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 
 STEPS = 1
 

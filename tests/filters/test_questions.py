@@ -12,7 +12,7 @@ from safelight.errors import FilterError
 from safelight.filters.image.llava_guard import CATEGORIES
 from safelight.filters.image.vision_language_model import VisionLanguageModel
 from safelight.filters.questions import Case, Question, Rules
-from safelight.taxonomy import load_taxonomy
+from safelight.policy.taxonomy import load_taxonomy
 
 RULES = Rules(dict.fromkeys(CATEGORIES, "Something."))
 QUESTIONS = [

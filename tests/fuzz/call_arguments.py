@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fuzz.subject import Subject, Tried, main, timed
-from safelight import arguments as known
 from safelight.errors import RequestError
-from safelight.inputs import Inputs
+from safelight.guard import arguments as known
+from safelight.guard.inputs import Inputs
 
 _IMAGE = Image.new("RGB", (4, 4), "red")
 

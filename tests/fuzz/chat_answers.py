@@ -24,7 +24,7 @@ from safelight.errors import FilterError
 from safelight.filters.image.llava_guard import CATEGORIES
 from safelight.filters.image.vision_language_model import VisionLanguageModel
 from safelight.filters.text.language_model import LanguageModel
-from safelight.taxonomy import load_taxonomy
+from safelight.policy.taxonomy import load_taxonomy
 
 # Stands for the number of the case that an answer in JSON must repeat, and is as long.
 _NUMBER = "<number of case>"

@@ -46,7 +46,7 @@ def screen(data: bytes) -> str:
 @cache
 def _guard():  # type: ignore[no-untyped-def]  # imported in the process that works only
     from safelight import registry
-    from safelight.guard import Guard
+    from safelight.guard.guard import Guard
     from safelight.policy import Policy
 
     return Guard(Policy.load("storybook"), {"image": [registry.bind("image_filter", "never")]})

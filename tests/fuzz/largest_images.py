@@ -12,7 +12,7 @@ from PIL import Image
 from fuzz import icc_profiles
 from fuzz.image_seeds import encoded, noise, srgb, turned_exif
 from fuzz.png_parts import END, every_view, profile_chunk, solid_png
-from safelight.pictures.colours import is_table
+from safelight.images.colours import is_table
 
 SIDE = 4096  # the largest square within the limits
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from fuzz.mutations import mutated
 from fuzz.subject import Subject, Tried, main, timed
 from safelight.errors import SafelightError
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.policy import Policy, packaged_policies, policy_path
 from safelight.types import STAGES, Action, Box, Finding
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fuzz.mutations import mutated
 from fuzz.subject import Subject, Tried, main, timed
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.types import Action, Span, Verdict
 
 _POLICIES = ("general", "storybook")

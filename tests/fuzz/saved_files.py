@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fuzz.mutations import mutations
-from safelight.alignment.delta import Delta
+from safelight.alignment.delta.delta import Delta
 from safelight.alignment.training_data.findings import Screened
 from safelight.alignment.training_data.journal import Journal
 from safelight.errors import ModelError

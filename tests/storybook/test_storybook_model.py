@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from safelight.evaluation import BareSystem
-from safelight.models import MODELS, load_pipeline
+from safelight.models.pipelines import MODELS, load_pipeline
 from safelight.storybook import Judge
 
 ASKED = {

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from safelight.models import load_pipeline
+from safelight.models.pipelines import load_pipeline
 from safelight.storybook.detector import Detector
 from safelight.storybook.scene import Storybook
 from safelight.storybook.training import half_made

@@ -16,7 +16,7 @@ from safelight.cli.pipeline import open_pipeline
 from safelight.errors import RequestError
 
 if TYPE_CHECKING:
-    from safelight.alignment.delta import Delta
+    from safelight.alignment.delta.delta import Delta
 
 
 class Form(StrEnum):
@@ -47,8 +47,8 @@ def apply(
       safelight apply --delta gun.safetensors --delta knife.safetensors --scale 1 --scale 0.8 --out safer
       safelight apply --delta gun.safetensors --as lora --rank 4 --out gun-lora
     """
-    from safelight.alignment.delta import Delta
-    from safelight.alignment.export import save_folder, save_lora, save_parameters
+    from safelight.alignment.delta.delta import Delta
+    from safelight.alignment.delta.export import save_folder, save_lora, save_parameters
 
     scales = scale or [1.0] * len(delta)
     if len(scales) != len(delta):

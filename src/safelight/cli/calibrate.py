@@ -56,7 +56,7 @@ def calibrate(
     """
     from safelight.evaluation.calibration import calibrate as fit
     from safelight.evaluation.calibration import without_thresholds
-    from safelight.guard import Guard
+    from safelight.guard.guard import Guard
 
     guard = Guard.from_policy(policy, stages=(stage.value,))
     blind = guard.with_policy(without_thresholds(guard.policy))
@@ -122,8 +122,8 @@ def _write(name_or_path: str, out: Path, stage: str, result: Calibration) -> Non
 
 def _lead_on(document: Any, policy: Policy, path: Path) -> None:
     """Makes the paths in the document, which start at the folder of ``path``, lead there from any other."""
-    from safelight.listed_filter import listed_filters
     from safelight.policy import packaged_policies
+    from safelight.screening.listed_filter import listed_filters
 
     if "extends" in document and document["extends"] not in packaged_policies():
         document["extends"] = str((path.parent / document["extends"]).absolute())

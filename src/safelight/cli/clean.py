@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from safelight.cli import terminal
 from safelight.cli.options import AsJson
-from safelight.cores import cores
+from safelight.concurrency.thread_count import cores
 from safelight.errors import RequestError, no_such
 from safelight.types import Action
 
@@ -141,7 +141,7 @@ def clean_data(
       safelight clean sort cleaned --policy stricter.toml --out stricter
     """
     from safelight.alignment.training_data import CaptionGroups, Cleaning, Form, shards_of
-    from safelight.guard import Guard
+    from safelight.guard.guard import Guard
     from safelight.policy import Policy
 
     if form and form not in list(Form):

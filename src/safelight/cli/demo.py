@@ -33,7 +33,7 @@ def demo(
     from safelight.cli.album import Album
     from safelight.cli.pipeline import open_pipeline
     from safelight.demo import make_demo
-    from safelight.guard import Guard
+    from safelight.guard.guard import Guard
     from safelight.storybook.detector import Judge
 
     folder, guard, judge = Album.at(out).folder, Guard.from_policy("storybook"), Judge.load()

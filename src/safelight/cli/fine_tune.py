@@ -10,7 +10,7 @@ import typer
 
 from safelight.cli.align.proof import check_out
 from safelight.errors import MissingExtraError, RequestError, no_such
-from safelight.models import best_device
+from safelight.models.pipelines import best_device
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

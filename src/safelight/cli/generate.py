@@ -15,7 +15,7 @@ from safelight.errors import RequestError
 
 if TYPE_CHECKING:
     from safelight.cli.order import Delivery, Order
-    from safelight.guard import Guard
+    from safelight.guard.guard import Guard
 
 _RANDOM_SEEDS = 2**31
 
@@ -65,7 +65,7 @@ def generate(
 
 
 def _guard(model: str, policy: str | None, without_image_filter: bool) -> Guard:
-    from safelight.guard import Guard
+    from safelight.guard.guard import Guard
 
     own = "storybook" if model == "storybook" else "general"
     return Guard.from_policy(policy or own, without_image_filter=without_image_filter)
@@ -76,7 +76,7 @@ def _order(
 ) -> Order:
     from safelight.cli.album import Album
     from safelight.cli.order import Order
-    from safelight.request import Request
+    from safelight.guard.request import Request
 
     first = secrets.randbelow(_RANDOM_SEEDS) if seed is None else seed
     request = Request.of(prompts, n, first)

@@ -35,7 +35,7 @@ def hash_pictures(
     """
     from safelight.cli.items import read_items
     from safelight.hashing.pdq import PdqHasher
-    from safelight.pictures import open_picture
+    from safelight.images import open_picture
 
     hasher, failed = PdqHasher(), False
     for item in read_items(pictures, io.BytesIO(), stage="image"):

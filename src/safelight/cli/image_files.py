@@ -12,7 +12,7 @@ from pathlib import Path
 from safelight.cli import terminal
 from safelight.cli.item import Item
 from safelight.errors import RequestError
-from safelight.pictures import SUFFIXES
+from safelight.images import SUFFIXES
 
 # Images that no filter can read. They are taken for images, so that their record says so.
 _UNREADABLE = frozenset(

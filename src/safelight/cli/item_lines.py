@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 from safelight.cli.item import Item, key_of
 from safelight.errors import RequestError
+from safelight.storage.unique_keys import DuplicateKeyError, unique_keys
 from safelight.types import Stage
-from safelight.unique_keys import DuplicateKeyError, unique_keys
 
 # Longer lines are not read into memory.
 _LONGEST_LINE = 1 << 24

@@ -18,7 +18,7 @@ from safelight.cli.item import Item, Source
 from safelight.cli.item_lines import JsonLines, check_text, count_lines, read_texts
 from safelight.cli.item_tables import count_parquet, read_csv, read_parquet
 from safelight.errors import RequestError
-from safelight.pictures import SUFFIXES as IMAGE_SUFFIXES
+from safelight.images import SUFFIXES as IMAGE_SUFFIXES
 from safelight.types import Stage
 
 STANDARD_INPUT = "-"

@@ -16,7 +16,7 @@ from safelight.cli.item import Item
 from safelight.cli.record import names_of
 from safelight.errors import RequestError
 from safelight.evaluation.policy_diff import RECORD_NAMES
-from safelight.private_file import private_opener
+from safelight.storage.private_file import private_opener
 from safelight.types import Action
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from safelight.cli.album import Album
-    from safelight.guard import Guard
+    from safelight.guard.guard import Guard
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import warnings
 from typing import Any
 
 from safelight.cli import terminal
-from safelight.models import load_pipeline
+from safelight.models.pipelines import load_pipeline
 
 
 def open_pipeline(model: str) -> Any:

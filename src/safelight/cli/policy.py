@@ -115,7 +115,7 @@ def run_cases(
       safelight policy test ours.toml cases.jsonl
     """
     from safelight.evaluation.policy_cases import judge_cases, read_cases
-    from safelight.guard import Guard
+    from safelight.guard.guard import Guard
 
     read = read_cases(cases)
     guard = Guard.from_policy(name, stages=[case.stage for case in read])
@@ -201,7 +201,7 @@ def _why(explained: str) -> str:
 
 def _plain(shown: Policy) -> dict[str, Any]:
     """Its tables as they are written, with paths that hold in any folder."""
-    from safelight.listed_filter import listed_filters
+    from safelight.screening.listed_filter import listed_filters
 
     tables = dict(shown.source.data if shown.source else {})
     for stage in STAGES:

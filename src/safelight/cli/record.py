@@ -14,7 +14,7 @@ from safelight.cli.item import Item, Kind
 from safelight.types import Action, Verdict
 
 if TYPE_CHECKING:
-    from safelight.guard import Guard
+    from safelight.guard.guard import Guard
 
 _BATCH = {"prompt": 64, "picture": 16, "pair": 16, "problem": 64}
 # The most that is read of an image to know it again; filters are not given larger ones.

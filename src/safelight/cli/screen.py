@@ -21,7 +21,7 @@ from safelight.types import Action, Stage
 if TYPE_CHECKING:
     from safelight.cli.items import Items
     from safelight.cli.record import Record
-    from safelight.guard import Guard
+    from safelight.guard.guard import Guard
 
 
 def screen(
@@ -71,7 +71,7 @@ def screen(
       echo '{"id": 1, "prompt": "a gun"}' | safelight screen --policy storybook
     """
     from safelight.cli.items import read_items
-    from safelight.guard import Guard
+    from safelight.guard.guard import Guard
 
     # Without --stage what the items are shows as they are read; most often they are prompts.
     guard = Guard.from_policy(policy, stages=(stage or "prompt",))

@@ -14,8 +14,8 @@ import numpy as np
 
 from safelight.clip.preprocessing import Floats
 from safelight.clip.towers import CheckerTowers, OnnxTowers, Towers, TransformersTowers
-from safelight.model_files import read_json
-from safelight.model_source import find_source
+from safelight.models.files import read_json
+from safelight.models.source import find_source
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,10 +13,10 @@ import numpy as np
 
 from safelight.clip.preprocessing import Floats, Preprocessing
 from safelight.errors import ModelError, first_line
-from safelight.model_files import HASHES, check_hashes, read_json
-from safelight.model_source import ModelSource, transformers_library
-from safelight.models import best_device
-from safelight.packaged_files import read_bytes
+from safelight.models.files import HASHES, check_hashes, read_json
+from safelight.models.pipelines import best_device
+from safelight.models.source import ModelSource, transformers_library
+from safelight.storage.packaged_files import read_bytes
 
 
 class Towers(Protocol):
@@ -43,7 +43,7 @@ class OnnxTowers:
     def __init__(self, folder: Path) -> None:
         from tokenizers import Tokenizer
 
-        from safelight.onnx_session import open_session
+        from safelight.models.onnx import open_session
 
         pinned = read_json(folder / HASHES)
         check_hashes(folder, pinned)

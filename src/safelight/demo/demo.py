@@ -14,7 +14,7 @@ from safelight.demo.sheet import draw_sheet
 from safelight.evaluation.judging import SceneJudge
 
 if TYPE_CHECKING:
-    from safelight.guard import Guard
+    from safelight.guard.guard import Guard
     from safelight.protocols import Pipeline
 
 PAGE, SHEET = "index.html", "demo.png"

@@ -13,13 +13,13 @@ from safelight.demo.prompts import DemoPrompt
 from safelight.evaluation.judging import SceneJudge, harms_of, seen
 from safelight.evaluation.relations import infer_relations
 from safelight.evaluation.system import BareSystem
-from safelight.steering import unguidable
+from safelight.guard.steering import unguidable
 from safelight.storybook.detector import Sighting
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from safelight.guard import Guard
+    from safelight.guard.guard import Guard
     from safelight.protocols import Pipeline
 
 # Large batches draw faster, small ones show sooner that something happens.

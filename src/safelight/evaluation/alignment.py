@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safelight.alignment.delta import Delta
+from safelight.alignment.delta.delta import Delta
 from safelight.alignment.guidance import CONFIGURATIONS, SafeGuidance
 from safelight.alignment.text_encoder.encoder import TextEncoder
 from safelight.errors import RequestError, no_such
@@ -21,8 +21,8 @@ from safelight.evaluation.storybook_suites import called, in_company, misspelt_b
 from safelight.evaluation.suite import Suite
 from safelight.evaluation.system import aligned
 from safelight.evaluation.tables import Row
-from safelight.model_files import file_sha256
-from safelight.models import load_pipeline
+from safelight.models.files import file_sha256
+from safelight.models.pipelines import load_pipeline
 from safelight.storybook.detector import Judge
 from safelight.storybook.truth import harms
 from safelight.storybook.vocabulary import HAZARDS, THINGS

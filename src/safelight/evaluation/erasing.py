@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safelight.alignment.delta import Delta
-from safelight.alignment.names import names_of
+from safelight.alignment.delta.delta import Delta
+from safelight.alignment.method.concept_names import names_of
 from safelight.errors import RequestError
 from safelight.evaluation import judging
 from safelight.evaluation.rates import Rate
@@ -19,8 +19,8 @@ from safelight.evaluation.storybook_suites import ASSOCIATED, called, suite
 from safelight.evaluation.suite import Suite
 from safelight.evaluation.system import aligned
 from safelight.evaluation.tables import Row
-from safelight.model_files import file_sha256
-from safelight.models import load_pipeline
+from safelight.models.files import file_sha256
+from safelight.models.pipelines import load_pipeline
 from safelight.storybook.detector import Judge
 from safelight.storybook.vocabulary import Entry, entry_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safelight import registry
-from safelight.alignment.delta import Delta
+from safelight.alignment.delta.delta import Delta
 from safelight.alignment.guidance import (
     CONFIGURATIONS,
     Guidance,
@@ -25,12 +25,12 @@ from safelight.evaluation.run import Progress
 from safelight.evaluation.storybook_suites import suite
 from safelight.evaluation.system import BareSystem, GuardedSystem
 from safelight.evaluation.tables import Row
-from safelight.guard import Guard
-from safelight.model_files import file_sha256
-from safelight.models import load_pipeline
+from safelight.guard.guard import Guard
+from safelight.models.files import file_sha256
+from safelight.models.pipelines import load_pipeline
+from safelight.models.weights import weights_sha256
 from safelight.policy import Led, Policy
 from safelight.storybook.detector import Judge
-from safelight.weights import weights_sha256
 
 # What the storybook's policy minds, in words of its world.
 _PLAIN, _STEERED, _HEARD = "as it is", "see, then steer", "projection at risk, see, then steer"

@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from safelight.early_stop import peek_steps, watched
 from safelight.evaluation import judging
 from safelight.evaluation.rates import OperatingPoint, Rate, at_false_positives, auroc
 from safelight.evaluation.record import RecordFile
@@ -20,8 +19,9 @@ from safelight.evaluation.run import Progress
 from safelight.evaluation.storybook_suites import suite
 from safelight.evaluation.suite import Case
 from safelight.evaluation.tables import Row
-from safelight.guard import Guard
-from safelight.models import load_pipeline
+from safelight.guard.early_stop import peek_steps, watched
+from safelight.guard.guard import Guard
+from safelight.models.pipelines import load_pipeline
 from safelight.policy import Policy
 from safelight.storybook.detector import Judge
 from safelight.storybook.plan import Plan, sample_plan

@@ -10,7 +10,7 @@ from PIL.Image import Image
 
 from safelight.evaluation.record import Seen
 from safelight.evaluation.relations import infer_relations
-from safelight.model_files import file_sha256
+from safelight.models.files import file_sha256
 from safelight.storybook.detector import Sighting
 from safelight.storybook.truth import harms
 

@@ -11,7 +11,7 @@ from safelight.evaluation.run import Progress, describe, evaluate
 from safelight.evaluation.storybook_suites import suite
 from safelight.evaluation.system import BareSystem
 from safelight.evaluation.tables import tables
-from safelight.models import load_pipeline
+from safelight.models.pipelines import load_pipeline
 from safelight.storybook.detector import Judge
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from safelight.errors import RequestError, no_such
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.types import Action, Stage, Verdict
 
 _BATCH = 16

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from safelight.errors import PolicyError, RegistryError, SafelightError
-from safelight.listed_filter import ListedFilter
 from safelight.policy import Policy, PolicySource, label_problems, reach_problems
+from safelight.screening.listed_filter import ListedFilter
 from safelight.types import STAGES, Stage
 
 # What the filter of an instance name reports; None if it does not tell, or could not be made.

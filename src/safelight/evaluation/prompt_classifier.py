@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from safelight.attacks.spelling import misspell_somehow
 from safelight.errors import MissingExtraError
+from safelight.evaluation.borderline_prompts import scary_prompts
 from safelight.evaluation.rates import at_false_positives, auroc
 from safelight.evaluation.results import write_results
-from safelight.evaluation.scary import scary_prompts
 from safelight.evaluation.tables import Row
 from safelight.filters.text.calibration import Calibration, logit
 from safelight.filters.text.lexicon import Lexicon

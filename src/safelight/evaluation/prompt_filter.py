@@ -10,13 +10,13 @@ from typing import Any
 
 from safelight.attacks.spelling import SPELLINGS, misspell
 from safelight.errors import FilterError
+from safelight.evaluation.borderline_prompts import scary_prompts
 from safelight.evaluation.rates import Rate
 from safelight.evaluation.results import write_results
-from safelight.evaluation.scary import scary_prompts
 from safelight.evaluation.tables import Row
 from safelight.filters.text.training.corpus import read_corpus
 from safelight.filters.text.training.grammar import Text
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.types import Action, Span, Verdict
 
 _AS_WRITTEN = "as written"

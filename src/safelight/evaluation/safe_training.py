@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from safelight.alignment.delta import Delta, json_sha256
+from safelight.alignment.delta.delta import Delta, json_sha256
 from safelight.alignment.diffusion import ESD
 from safelight.alignment.guidance import SafeGuidance
 from safelight.alignment.text_encoder import Prompts, SafeText
 from safelight.alignment.training_data import examples
-from safelight.alignment.training_data.placed import placed
 from safelight.attacks.spelling import misspell_somehow
-from safelight.cores import cores, share_cores
+from safelight.concurrency.thread_count import cores, share_cores
 from safelight.evaluation.alignment import questions
 from safelight.evaluation.guidance import CONCEPT
 from safelight.evaluation.judged import Judged, judged_suite
@@ -31,9 +30,10 @@ from safelight.evaluation.run import Progress
 from safelight.evaluation.suite import Suite
 from safelight.evaluation.system import aligned
 from safelight.evaluation.tables import Row
-from safelight.guard import Guard
-from safelight.models import load_pipeline
+from safelight.guard.guard import Guard
+from safelight.models.pipelines import load_pipeline
 from safelight.policy import Policy
+from safelight.storage.atomic_write import placed
 from safelight.storybook import Storybook
 from safelight.storybook.detector import Judge
 from safelight.storybook.prompts import training_prompts

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from safelight.alignment.delta import Delta
+from safelight.alignment.delta.delta import Delta
 from safelight.alignment.guidance import Guidance
 from safelight.errors import RequestError
-from safelight.guard import Guard
-from safelight.models import name_of
-from safelight.outputs import plain_images
+from safelight.guard.guard import Guard
+from safelight.guard.outputs import plain_images
+from safelight.models.pipelines import name_of
+from safelight.models.weights import weights_sha256
 from safelight.protocols import Pipeline
 from safelight.types import Answer
-from safelight.weights import weights_sha256
 
 BATCH = 16
 

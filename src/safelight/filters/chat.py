@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from safelight.errors import FilterError, MissingExtraError, no_such
 from safelight.filters.questions import QUESTIONS, Case, Question, Questions, Rules, Scores
-from safelight.taxonomy import load_taxonomy
+from safelight.policy.taxonomy import load_taxonomy
 from safelight.types import Finding
 
 Item = TypeVar("Item")

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from safelight.errors import FilterError
-from safelight.taxonomy import load_taxonomy
+from safelight.policy.taxonomy import load_taxonomy
 
 Message = Mapping[str, Any]
 Choice = Mapping[str, Any]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from safelight.errors import FilterError, MissingExtraError
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.types import Action, Verdict
 
 try:

@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from safelight.blur import Style
+from safelight.images.blur import Style
 from safelight.policy.table import Score, Share, Table, Text
-from safelight.taxonomy import load_taxonomy
+from safelight.policy.taxonomy import load_taxonomy
 
 
 class EarlyStop(Table):

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Sequence
 from safelight.errors import PolicyError, closest
 from safelight.policy.context import ContextRule
 from safelight.policy.policy import Policy
-from safelight.taxonomy import load_taxonomy
-from safelight.toml_file import KeyPath
+from safelight.policy.taxonomy import load_taxonomy
+from safelight.storage.toml_file import KeyPath
 from safelight.types import Stage
 
 # What a filter can report; None if it does not tell.

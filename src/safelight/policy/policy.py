@@ -17,9 +17,9 @@ from safelight.policy.generation import EarlyStop, Hiding, Led
 from safelight.policy.log import Log
 from safelight.policy.source import PolicySource, exists
 from safelight.policy.table import Names, Table, Text
+from safelight.policy.taxonomy import load_taxonomy
 from safelight.policy.validation import validation_problems
-from safelight.taxonomy import load_taxonomy
-from safelight.toml_file import KeyPath
+from safelight.storage.toml_file import KeyPath
 from safelight.types import STAGES, WHOLE, Action, Box, CategoryScore, FilterRun, Finding, Stage, Verdict
 
 _Evidence = tuple[float, tuple[str, ...]]

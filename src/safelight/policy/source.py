@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safelight.errors import PolicyError, no_such
-from safelight.toml_file import KeyPath, TomlFile
+from safelight.storage.toml_file import KeyPath, TomlFile
 
 _PACKAGED = Path(__file__).parents[1] / "policies"
 _MOST_FILES = 8

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from safelight.errors import closest
 from safelight.policy.category import CSAE, CategoryRule, Thresholds
 from safelight.policy.source import PolicySource
-from safelight.taxonomy import load_taxonomy
-from safelight.toml_file import KeyPath
+from safelight.policy.taxonomy import load_taxonomy
+from safelight.storage.toml_file import KeyPath
 
 # Longer values are not repeated in a message.
 _LONGEST_VALUE = 60

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from safelight.onnx_session import open_session
-from safelight.packaged_files import read_bytes
+from safelight.models.onnx import open_session
+from safelight.storage.packaged_files import read_bytes
 from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
 
 INPUT_PX = 64

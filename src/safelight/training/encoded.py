@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from safelight.errors import ImageError, RequestError
-from safelight.pictures import open_picture
+from safelight.images import open_picture
 
 _ABOUT, _LATENTS, _ROWS = "encoded.json", "latents.f16", "rows.jsonl"
 # What is encoded at once, in pixels.

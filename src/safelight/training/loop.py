@@ -25,7 +25,7 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from safelight.cores import cores
+from safelight.concurrency.thread_count import cores
 from safelight.training.average import decay_at
 from safelight.training.progress import Curve, Progress
 

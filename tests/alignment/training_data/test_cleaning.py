@@ -21,7 +21,7 @@ from safelight.alignment.training_data.engines.local import run_local
 from safelight.alignment.training_data.findings import Screened
 from safelight.alignment.training_data.journal import Journal
 from safelight.alignment.training_data.worker import Task
-from safelight.cores import cores
+from safelight.concurrency.thread_count import cores
 from safelight.errors import RequestError
 from safelight.policy import Policy
 from safelight.types import Action, Box, FilterRun, Finding, Found, HashMatch, Span, Stage

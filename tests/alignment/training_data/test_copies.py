@@ -14,9 +14,9 @@ from pyarrow import ipc, parquet
 
 from safelight.alignment.training_data import shards_of
 from safelight.alignment.training_data.copies import copy_samples
-from safelight.alignment.training_data.placed import placed
 from safelight.alignment.training_data.sample import Sample, Shard
 from safelight.errors import RequestError
+from safelight.storage.atomic_write import placed
 from screens import encoded
 
 PICTURES = [encoded((0, i, 0)) for i in range(10)]

@@ -18,7 +18,7 @@ from safelight.alignment.training_data.engines.local import run_local
 from safelight.alignment.training_data.engines.ray import run_ray
 from safelight.alignment.training_data.worker import Task
 from safelight.errors import RequestError
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.policy import Policy
 from screens import BLACK, RED, colours, encoded
 

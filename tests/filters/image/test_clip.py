@@ -15,7 +15,7 @@ from safelight import registry
 from safelight.clip import ClipModel, load_clip
 from safelight.errors import FilterError, ModelError
 from safelight.filters.image.clip import Clip
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.types import Concept
 
 RED, WHITE = (Image.new("RGB", (30, 20), colour) for colour in ("red", "white"))

@@ -17,7 +17,7 @@ from PIL import Image
 import safelight
 from safelight import registry
 from safelight.errors import FilterError, MissingExtraError, ModelError
-from safelight.model_files import write_hashes
+from safelight.models.files import write_hashes
 from safelight.types import Finding
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -16,7 +16,7 @@ from PIL.Image import Transpose
 from safelight import registry
 from safelight.errors import FilterError
 from safelight.filters.image.known_image import KnownImage
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.hashing.pdq import PdqHasher
 from safelight.storybook import Storybook
 from safelight.types import Finding, HashMatch

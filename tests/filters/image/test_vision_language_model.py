@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from safelight.errors import FilterError
 from safelight.filters.image.vision_language_model import VisionLanguageModel
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.storybook import Storybook
 
 CATEGORIES = ("violence", "weapons")

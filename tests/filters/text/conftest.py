@@ -13,7 +13,7 @@ from tokenizers.models import WordPiece
 from transformers import BertConfig, BertModel
 
 from safelight.filters.text.training.network import CATEGORIES, PromptNetwork, export
-from safelight.model_files import write_hashes
+from safelight.models.files import write_hashes
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 WORDS = ["a", "man", "with", "knife", "bread", "and", "dog", ",", "."]

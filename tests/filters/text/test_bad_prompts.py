@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 
 from fuzz import prompts
-from safelight.guard import Guard
-from safelight.request import ITEM_LIMIT
+from safelight.guard.guard import Guard
+from safelight.guard.request import ITEM_LIMIT
 from safelight.types import Verdict
 
 POLICY = """

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from safelight.errors import FilterError, ModelError
 from safelight.filters.text.classifier import PromptClassifier, _heaviest_run, _Read, _Window
-from safelight.model_files import write_hashes
+from safelight.models.files import write_hashes
 from safelight.types import Finding, Span
 
 

@@ -18,8 +18,8 @@ from transformers import BertConfig, BertModel
 
 from safelight.attacks.spelling import misspell_somehow
 from safelight.errors import ModelError, RequestError
+from safelight.evaluation.borderline_prompts import scary_prompts
 from safelight.evaluation.prompt_classifier import evaluate_prompt_classifier
-from safelight.evaluation.scary import scary_prompts
 from safelight.filters.text.classifier import PromptClassifier
 from safelight.filters.text.training import classifier as training
 from safelight.filters.text.training.encoder import find_encoder

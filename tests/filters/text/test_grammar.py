@@ -9,7 +9,7 @@ from typing import Any
 
 from safelight.filters.text.training import grammar as module
 from safelight.filters.text.training.grammar import Text, write
-from safelight.taxonomy import load_taxonomy
+from safelight.policy.taxonomy import load_taxonomy
 
 TEXTS = list(islice(write(1), 6000))
 

@@ -10,7 +10,7 @@ from PIL import Image
 from safelight.clip import ClipModel
 from safelight.errors import FilterError
 from safelight.filters.text_image.consistency import Consistency
-from safelight.guard import Guard
+from safelight.guard.guard import Guard
 from safelight.types import Concept
 
 RED, BLUE = (Image.new("RGB", (30, 20), colour) for colour in ("red", "blue"))

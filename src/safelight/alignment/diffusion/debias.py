@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from safelight.alignment.delta import Delta
+from safelight.alignment.delta.delta import Delta
+from safelight.alignment.delta.proof import Shows, draw
 from safelight.alignment.diffusion.uce import TEMPLATES, UCE, Tokens
-from safelight.alignment.names import check_names, names_of
-from safelight.alignment.proof import Shows, draw
+from safelight.alignment.method.concept_names import check_names, names_of
 from safelight.errors import ModelError, RequestError
 
 # By attribute, its share of the pictures that show any.

@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from safelight.alignment.adapter import Adapter
-from safelight.alignment.delta import Delta, json_sha256
-from safelight.alignment.denoiser import Denoiser, denoiser_of
+from safelight.alignment.delta.adapter import Adapter
+from safelight.alignment.delta.delta import Delta, json_sha256
 from safelight.alignment.diffusion.parameters import SELECTIONS, parameters
 from safelight.alignment.diffusion.points import Goal, Point, Target, points
-from safelight.alignment.fine_tuning import FineTuning, TrainedMethod, checkpointing
-from safelight.alignment.names import check_apart, check_names, check_templates, names_of
-from safelight.alignment.rows import Rows
-from safelight.alignment.tuning import Curve, Measure, Tell
+from safelight.alignment.method.concept_names import check_apart, check_names, check_templates, names_of
+from safelight.alignment.method.fine_tuning import FineTuning, TrainedMethod, checkpointing
+from safelight.alignment.method.tuning import Curve, Measure, Tell
 from safelight.errors import RequestError, no_such
+from safelight.models.conditioning import Rows
+from safelight.models.denoiser import Denoiser, denoiser_of
 
 if TYPE_CHECKING:
     from torch import Tensor

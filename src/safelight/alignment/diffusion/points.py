@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from safelight.alignment.denoiser import Arguments, Denoiser
-from safelight.alignment.rows import Rows, Wanted
 from safelight.errors import ModelError
-from safelight.patched import Method, patched_method
+from safelight.models.conditioning import Rows, Wanted
+from safelight.models.denoiser import Arguments, Denoiser
+from safelight.models.patched_method import Method, patched_method
 
 if TYPE_CHECKING:
     from torch import Tensor

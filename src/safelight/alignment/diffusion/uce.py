@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from safelight.alignment.delta import Delta, Provenance, part_sha256
-from safelight.alignment.denoiser import Denoiser, Words, denoiser_of
+from safelight.alignment.delta.delta import Delta, Provenance, part_sha256
 from safelight.alignment.diffusion.parameters import parameters
-from safelight.alignment.names import check_apart, check_names, check_templates, names_of
+from safelight.alignment.method.concept_names import check_apart, check_names, check_templates, names_of
 from safelight.errors import RequestError, no_such
-from safelight.models import name_of
+from safelight.models.denoiser import Denoiser, Words, denoiser_of
+from safelight.models.pipelines import name_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from safelight.errors import RequestError
-from safelight.toml_file import TomlFile
+from safelight.storage.toml_file import TomlFile
 
 Concept = str | Sequence[str] | Mapping[str, float]
 """A text; several, each on its own; or several with how much each counts."""

@@ -9,9 +9,9 @@ from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept, weig
 from safelight.alignment.guidance.hook import Hook, Moment, Predictions
 from safelight.alignment.guidance.risk import Risk, Similarity, Weights
 from safelight.alignment.guidance.trace import Recorder, Trace
-from safelight.alignment.names import names_of
-from safelight.alignment.rows import Left, Wanted
+from safelight.alignment.method.concept_names import names_of
 from safelight.errors import ModelError, RequestError
+from safelight.models.conditioning import Left, Wanted
 
 if TYPE_CHECKING:
     from torch import Tensor

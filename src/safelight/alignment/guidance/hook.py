@@ -14,13 +14,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
-from safelight.alignment.denoiser import Arguments, Denoiser, denoiser_of
 from safelight.alignment.guidance.risk import Similarity
-from safelight.alignment.network_view import view_of
-from safelight.alignment.rows import Answer, Left, Rows, Wanted
 from safelight.errors import ModelError
-from safelight.noise_schedule import log_signal_to_noise, noise_per_output
-from safelight.patched import Method, patched_method
+from safelight.models.conditioning import Answer, Left, Rows, Wanted
+from safelight.models.denoiser import Arguments, Denoiser, denoiser_of
+from safelight.models.network_view import view_of
+from safelight.models.noise_schedule import log_signal_to_noise, noise_per_output
+from safelight.models.patched_method import Method, patched_method
 
 if TYPE_CHECKING:
     from torch import Tensor

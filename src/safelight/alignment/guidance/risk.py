@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from safelight.alignment.guidance.concepts import category_concepts
-from safelight.alignment.names import names_of
+from safelight.alignment.method.concept_names import names_of
 from safelight.errors import RequestError
 from safelight.policy import Led, Policy
 from safelight.types import Action, Finding, Verdict

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from safelight.noise_schedule import prediction_type
+from safelight.models.noise_schedule import prediction_type
 
 if TYPE_CHECKING:
     import torch

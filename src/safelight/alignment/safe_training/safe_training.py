@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from safelight.alignment.delta import Delta, part_sha256
-from safelight.alignment.denoiser import Arguments, Denoiser, denoiser_of
-from safelight.alignment.fine_tuning import FineTuning, TrainedMethod, checkpointing
-from safelight.alignment.rows import Rows
+from safelight.alignment.delta.delta import Delta, part_sha256
+from safelight.alignment.method.fine_tuning import FineTuning, TrainedMethod, checkpointing
+from safelight.alignment.method.tuning import Curve, Measure, Plan, Tell
 from safelight.alignment.safe_training.objective import Objective
-from safelight.alignment.tuning import Curve, Measure, Plan, Tell
 from safelight.errors import ModelError, RequestError
-from safelight.patched import Method, patched_method
+from safelight.models.conditioning import Rows
+from safelight.models.denoiser import Arguments, Denoiser, denoiser_of
+from safelight.models.patched_method import Method, patched_method
 from safelight.training.encoded import Data, Encoded, encode
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from safelight.alignment.adapter import Adapter
+from safelight.alignment.delta.adapter import Adapter
 from safelight.alignment.text_encoder.batch import Batch
 from safelight.alignment.text_encoder.distances import apart, left, mean
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder

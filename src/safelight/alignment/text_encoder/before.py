@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from safelight.alignment.adapter import Adapter
+from safelight.alignment.delta.adapter import Adapter
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder, joined
 
 if TYPE_CHECKING:

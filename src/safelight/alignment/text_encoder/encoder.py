@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from safelight.alignment.denoiser import FluxTransformer, SD3Transformer, UNet, XLUNet, denoiser_of
 from safelight.errors import ModelError, RequestError, no_such
+from safelight.models.denoiser import FluxTransformer, SD3Transformer, UNet, XLUNet, denoiser_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from safelight.alignment.adapter import Adapter
-from safelight.alignment.delta import Delta
-from safelight.alignment.fine_tuning import FineTuning, TrainedMethod
-from safelight.alignment.names import check_names, names_of
+from safelight.alignment.delta.adapter import Adapter
+from safelight.alignment.delta.delta import Delta
+from safelight.alignment.method.concept_names import check_names, names_of
+from safelight.alignment.method.fine_tuning import FineTuning, TrainedMethod
+from safelight.alignment.method.tuning import Curve, Measure, Tell
 from safelight.alignment.text_encoder.batch import Batch, Read
 from safelight.alignment.text_encoder.before import Before
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder, text_encoders
 from safelight.alignment.text_encoder.prompts import Prompts
-from safelight.alignment.tuning import Curve, Measure, Tell
 from safelight.errors import RequestError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from safelight.alignment.delta import json_sha256
+from safelight.alignment.delta.delta import json_sha256
 from safelight.errors import RequestError
 
 

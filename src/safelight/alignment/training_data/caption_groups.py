@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from safelight.errors import RequestError
-from safelight.toml_file import TomlFile
+from safelight.storage.toml_file import TomlFile
 
 _Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 _Words = Annotated[tuple[_Word, ...], Field(min_length=1)]

@@ -15,7 +15,6 @@ from safelight.alignment.training_data.decision import Decision, decide, duplica
 from safelight.alignment.training_data.duplicates import Duplicates, first_of
 from safelight.alignment.training_data.findings import Screened
 from safelight.alignment.training_data.manifest import KEPT, REJECTED, write_manifests
-from safelight.alignment.training_data.placed import place_text, writing
 from safelight.alignment.training_data.plan import count_shards, read_plan, write_plan
 from safelight.alignment.training_data.row_file import count_rows, rows_in
 from safelight.alignment.training_data.sample import Sample, Shard, examples
@@ -23,8 +22,9 @@ from safelight.alignment.training_data.shard_screening import Screens, findings_
 from safelight.alignment.training_data.tally import Tally
 from safelight.alignment.training_data.worker import Task
 from safelight.errors import MissingExtraError, RequestError
-from safelight.model_files import file_sha256
+from safelight.models.files import file_sha256
 from safelight.policy import Policy
+from safelight.storage.atomic_write import place_text, writing
 from safelight.training.encoded import Data
 from safelight.types import Action
 

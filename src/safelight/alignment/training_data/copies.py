@@ -10,11 +10,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from safelight.alignment.training_data.placed import placed
 from safelight.alignment.training_data.sample import Shard
 from safelight.alignment.training_data.sources.folder import FolderShard, copy_folder
 from safelight.alignment.training_data.sources.table import ArrowShard, ParquetShard, copy_tables
 from safelight.alignment.training_data.sources.web_dataset import TarShard, copy_tars
+from safelight.storage.atomic_write import placed
 
 _COPY: dict[type[Any], Callable[[Iterable[tuple[Any, Set[str]]], Path], None]] = {
     FolderShard: copy_folder,

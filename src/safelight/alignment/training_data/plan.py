@@ -11,12 +11,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from safelight.alignment.training_data.placed import placed
 from safelight.alignment.training_data.sample import Shard
 from safelight.alignment.training_data.sources.folder import FolderShard
 from safelight.alignment.training_data.sources.table import ArrowShard, DamagedFile, ParquetShard
 from safelight.alignment.training_data.sources.web_dataset import TarShard
 from safelight.errors import RequestError
+from safelight.storage.atomic_write import placed
 
 _KINDS: dict[str, type[Any]] = {
     each.__name__: each for each in (FolderShard, TarShard, ParquetShard, ArrowShard, DamagedFile)

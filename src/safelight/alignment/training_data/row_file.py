@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from safelight.alignment.training_data.placed import placed
+from safelight.storage.atomic_write import placed
 
 if TYPE_CHECKING:
     from pyarrow import Schema

@@ -14,7 +14,7 @@ from safelight.alignment.training_data.journal import Journal
 from safelight.alignment.training_data.row_file import RowFile
 from safelight.alignment.training_data.sample import BATCH, Sample, Shard
 from safelight.hashing.pdq import LEAST_QUALITY, PdqHasher
-from safelight.pictures import open_picture
+from safelight.images import open_picture
 from safelight.policy import Policy
 from safelight.types import Found, Stage
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from safelight.errors import MissingExtraError, RequestError, first_line
-from safelight.pictures import PictureLimits
+from safelight.images import PictureLimits
 
 _MOST = PictureLimits().encoded_bytes
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from safelight.alignment.training_data.caption_groups import CaptionGroups
 from safelight.alignment.training_data.journal import Journal
-from safelight.alignment.training_data.placed import unwritable
 from safelight.alignment.training_data.sample import Shard
 from safelight.alignment.training_data.shard_screening import (
     HOPELESS,
@@ -21,9 +20,10 @@ from safelight.alignment.training_data.shard_screening import (
     give_up,
     journal_of,
 )
-from safelight.cores import share_cores
+from safelight.concurrency.thread_count import share_cores
 from safelight.errors import RequestError, SafelightError
 from safelight.hashing.pdq import PdqHasher
+from safelight.storage.atomic_write import unwritable
 
 # A batch takes seconds; a decoder that never returns is killed.
 _PATIENCE_S = 900.0

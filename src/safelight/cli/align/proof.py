@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from safelight.cli import terminal
 from safelight.errors import RequestError
-from safelight.models import MODELS
+from safelight.models.pipelines import MODELS
 
 if TYPE_CHECKING:
-    from safelight.alignment.delta import Delta
-    from safelight.alignment.proof import Change, Shows
+    from safelight.alignment.delta.delta import Delta
+    from safelight.alignment.delta.proof import Change, Shows
 
 
 def check_out(out: Path) -> None:
@@ -40,8 +40,8 @@ def prove_and_save(
     """Draws what proves the edit, writes the delta and its card, and says so; nothing if it is no edit."""
     from dataclasses import replace
 
-    from safelight.alignment.card import write_card
-    from safelight.alignment.proof import prove
+    from safelight.alignment.delta.card import write_card
+    from safelight.alignment.delta.proof import prove
 
     packaged = model in MODELS
     with terminal.busy("Drawing before and after"):
@@ -67,7 +67,7 @@ def _row(concept: str, change: Change) -> tuple[str, ...]:
 
 def storybook_judge() -> Shows:
     """Whether the storybook's judge sees what goes by one of a concept's names."""
-    from safelight.alignment.names import names_of
+    from safelight.alignment.method.concept_names import names_of
     from safelight.evaluation import judging
     from safelight.storybook.detector import Judge
     from safelight.storybook.vocabulary import entry_of

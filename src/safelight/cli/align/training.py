@@ -14,9 +14,9 @@ from safelight.errors import RequestError
 
 if TYPE_CHECKING:
     from safelight.alignment.diffusion import ESD
+    from safelight.alignment.method.tuning import Curve, Measure
     from safelight.alignment.safe_training import SafeTraining
     from safelight.alignment.text_encoder import TextEncoderMethod
-    from safelight.alignment.tuning import Curve, Measure
 
 
 def train(
@@ -48,7 +48,7 @@ def train(
 
 def _what_is_left(pipe: Any, concepts: Sequence[str]) -> Measure:
     """The share of eight pictures of every concept that show it."""
-    from safelight.alignment.proof import draw
+    from safelight.alignment.delta.proof import draw
 
     shows = storybook_judge()
 

@@ -12,11 +12,11 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safelight.alignment.training_data.placed import place_text
 from safelight.errors import RequestError
 from safelight.evaluation.cleaning.thumbnail import caption_of, thumbnail
 from safelight.evaluation.rates import Rate, upper_bound
-from safelight.model_files import file_sha256
+from safelight.models.files import file_sha256
+from safelight.storage.atomic_write import place_text
 from safelight.web_page import framed, template
 
 if TYPE_CHECKING:

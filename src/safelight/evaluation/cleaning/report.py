@@ -8,10 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safelight.alignment.training_data.placed import place_text
 from safelight.evaluation.cleaning.audit import audited
 from safelight.evaluation.cleaning.thumbnail import caption_of, thumbnail
 from safelight.evaluation.rates import Rate
+from safelight.storage.atomic_write import place_text
 from safelight.web_page import framed, template
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from safelight.errors import ImageError
-from safelight.pictures import open_picture
+from safelight.images import open_picture
 from safelight.web_page import data_uri
 
 if TYPE_CHECKING:

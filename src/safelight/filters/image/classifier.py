@@ -18,9 +18,9 @@ from safelight.filters.image.transformers_model import (
     load,
     prepare,
 )
-from safelight.model_files import read_json
-from safelight.model_source import TRANSFORMERS, ModelSource, find_source
-from safelight.onnx_session import open_session
+from safelight.models.files import read_json
+from safelight.models.onnx import open_session
+from safelight.models.source import TRANSFORMERS, ModelSource, find_source
 from safelight.registry import register
 from safelight.types import Finding
 

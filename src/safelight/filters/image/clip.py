@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safelight.errors import FilterError
-from safelight.model_source import TRANSFORMERS
+from safelight.models.source import TRANSFORMERS
 from safelight.registry import register
 from safelight.types import Finding
 

@@ -16,7 +16,7 @@ from safelight.filters.image.transformers_model import (
     load,
     prepare,
 )
-from safelight.model_source import TRANSFORMERS, find_source
+from safelight.models.source import TRANSFORMERS, find_source
 from safelight.registry import register
 from safelight.types import Box, Finding
 

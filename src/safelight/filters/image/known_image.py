@@ -13,8 +13,8 @@ from safelight.errors import FilterError, no_such
 from safelight.filters.image.hash_lists import HashList
 from safelight.hashing.hash_index import MOST_BITS
 from safelight.hashing.pdq import LEAST_QUALITY, PdqHasher
+from safelight.policy.taxonomy import load_taxonomy
 from safelight.registry import register
-from safelight.taxonomy import load_taxonomy
 from safelight.types import Finding, HashMatch
 
 if TYPE_CHECKING:

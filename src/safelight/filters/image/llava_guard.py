@@ -25,8 +25,8 @@ from safelight.filters.questions import (
     text_of,
     tokens,
 )
-from safelight.taxonomy import load_taxonomy
-from safelight.unique_keys import unique_keys
+from safelight.policy.taxonomy import load_taxonomy
+from safelight.storage.unique_keys import unique_keys
 
 _NAMES = {
     "O1": "Hate, Humiliation, Harassment",

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from safelight.cores import cores
+from safelight.concurrency.thread_count import cores
 from safelight.errors import FilterError, MissingExtraError, ModelError, no_such
 from safelight.filters.image.yolo import STRIDE, Looked, Yolo
-from safelight.model_files import file_sha256
+from safelight.models.files import file_sha256
 from safelight.registry import register
 from safelight.types import Box, Finding
 

@@ -8,8 +8,8 @@ from typing import Any
 from PIL import Image
 
 from safelight.errors import FilterError, ModelError, first_line, no_such
-from safelight.model_source import ModelSource, transformers_library
-from safelight.models import best_device
+from safelight.models.pipelines import best_device
+from safelight.models.source import ModelSource, transformers_library
 
 
 def load(kind: str, source: ModelSource, device: str | None) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safelight.errors import FilterError, ModelError
-from safelight.onnx_session import open_session
+from safelight.models.onnx import open_session
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -14,16 +14,16 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from safelight.cores import cores
+from safelight.concurrency.thread_count import cores
 from safelight.errors import FilterError, no_such
 from safelight.filters.text.calibration import Calibration
 from safelight.filters.text.decoding import sources
 from safelight.filters.text.folding import Folded
 from safelight.filters.text.lexicon import Lexicon
 from safelight.filters.text.restoration import Restored, Restorer, rare_words
-from safelight.model_files import HASHES, check_hashes, read_json
-from safelight.packaged_files import read_bytes
+from safelight.models.files import HASHES, check_hashes, read_json
 from safelight.registry import register
+from safelight.storage.packaged_files import read_bytes
 from safelight.types import LEAST_SCORE, Finding, Span
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class PromptClassifier:
     )
 
     def __init__(self, model: str | Path = "general", name: str = "classifier") -> None:
-        from safelight.onnx_session import open_session
+        from safelight.models.onnx import open_session
 
         folder = _folder(model)
         check_hashes(folder, read_json(folder / HASHES))

@@ -23,9 +23,9 @@ from safelight.errors import FilterError, no_such
 from safelight.filters.text.decoding import sources
 from safelight.filters.text.folding import Folded, fold
 from safelight.filters.text.restoration import Restorer, rare_words
+from safelight.policy.taxonomy import load_taxonomy
 from safelight.registry import register
-from safelight.taxonomy import load_taxonomy
-from safelight.toml_file import TomlFile
+from safelight.storage.toml_file import TomlFile
 from safelight.types import Finding, Span
 
 _PACKAGED = Path(__file__).with_name("lexicons")

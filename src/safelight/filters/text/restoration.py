@@ -22,7 +22,7 @@ from safelight.filters.text.alphabets import lookalikes
 from safelight.filters.text.folding import TURNED, Folded
 from safelight.filters.text.misspelling import Misspellings
 from safelight.filters.text.segmentation import Segmenter
-from safelight.packaged_files import read_text
+from safelight.storage.packaged_files import read_text
 from safelight.types import Span
 
 _SHORTEST, _LONGEST = 3, 24

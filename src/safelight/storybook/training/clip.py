@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from safelight.model_files import write_hashes
+from safelight.models.files import write_hashes
 from safelight.storybook.training.autoencoder import to_tensor
 from safelight.storybook.training.detector import Residual, augment, block, write_onnx
 from safelight.storybook.training.renders import Renders, Truth, render

@@ -16,7 +16,7 @@ from diffusers import UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor
 
-from safelight.models import load_pipeline
+from safelight.models.pipelines import load_pipeline
 from safelight.storybook.scene import SIZE_PX
 from safelight.storybook.training.autoencoder import to_tensor
 from safelight.storybook.training.denoiser import UNCONDITIONAL, Denoising, token_ids

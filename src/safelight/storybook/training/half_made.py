@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from safelight.models import load_pipeline
+from safelight.models.pipelines import load_pipeline
 from safelight.storybook.training import renders
 from safelight.storybook.training.autoencoder import to_pictures, to_tensor
 from safelight.storybook.training.renders import Pictures, Renders, make_shards, render, save_whole

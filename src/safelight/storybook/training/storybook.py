@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from safelight.model_files import HASHES, let_read, write_hashes
+from safelight.models.files import HASHES, let_read, write_hashes
 from safelight.storybook.training.autoencoder import encode, train_autoencoder, train_decoder
 from safelight.storybook.training.denoiser import assemble, train_denoiser
 from safelight.storybook.training.renders import Renders, save_whole

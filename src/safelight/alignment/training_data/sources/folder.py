@@ -16,11 +16,11 @@ from typing import IO, ClassVar
 from pydantic import ConfigDict
 
 from safelight.alignment.training_data import captions
-from safelight.alignment.training_data.placed import placed
 from safelight.alignment.training_data.sample import BATCH, Sample
 from safelight.alignment.training_data.storage import Storage, below, text
 from safelight.errors import RequestError, first_line
-from safelight.pictures import SUFFIXES
+from safelight.images import SUFFIXES
+from safelight.storage.atomic_write import placed
 
 _BESIDE = (".txt", ".json")
 _TABLES = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.json", "captions.csv")

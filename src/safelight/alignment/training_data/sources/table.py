@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safelight.alignment.training_data import captions
-from safelight.alignment.training_data.placed import placed
 from safelight.alignment.training_data.sample import Sample
 from safelight.alignment.training_data.storage import Storage, below
 from safelight.errors import MissingExtraError, RequestError, first_line, no_such
+from safelight.storage.atomic_write import placed
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch, Schema

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import IO
 
 from safelight.alignment.training_data import captions
-from safelight.alignment.training_data.placed import leads_out, placed
 from safelight.alignment.training_data.sample import Sample
 from safelight.alignment.training_data.storage import Storage, read_picture, text
 from safelight.errors import first_line
-from safelight.pictures import SUFFIXES
+from safelight.images import SUFFIXES
+from safelight.storage.atomic_write import leads_out, placed
 
 # What reading a broken tar file raises.
 _DAMAGE = (OSError, tarfile.TarError, EOFError, ValueError)

@@ -32,7 +32,7 @@ from safelight.filters.text.training.examples import Examples, Misspell, Reader,
 from safelight.filters.text.training.folds import WEAK, Fold, folds
 from safelight.filters.text.training.grammar import Text, write
 from safelight.filters.text.training.network import CATEGORIES, PromptNetwork, export
-from safelight.model_files import HASHES, write_hashes
+from safelight.models.files import HASHES, write_hashes
 from safelight.training.loop import Fit, bfloat16_pays, device, fit, launch, load_averaged, steps
 
 _VERSION = "2"

@@ -1,0 +1,271 @@
+"""Deltas: what an alignment changed in a model, and nothing else, with where it comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from weakref import WeakKeyDictionary
+
+from pydantic import ConfigDict, StringConstraints, TypeAdapter
+
+from safelight.alignment.delta.file import read_delta
+from safelight.errors import ModelError
+from safelight.models.network_view import original_of
+from safelight.models.weights import half_sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_KIND, _FORMAT = "safelight", "1"
+
+_Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """``method`` took ``concepts`` out of ``base``, of whose parts ``base_sha256`` has the hashes (in half
+    precision); ``settings`` repeat it, and ``proof`` is what was measured."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    method: str
+    concepts: tuple[str, ...]
+    base: str
+    base_sha256: Mapping[str, _Sha256]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    proof: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Differences to add to a model's parameters, by name, with the part of the pipeline first:
+    ``unet.mid_block.…``."""
+
+    tensors: Mapping[str, Tensor]
+    about: Provenance
+
+    @classmethod
+    def of(cls, differences: Mapping[str, Tensor], about: Provenance) -> Self:
+        """Those, by parameter, that are any. Raises ``ModelError`` if none is, or one is no number."""
+        for name, difference in differences.items():
+            if not difference.isfinite().all():
+                raise ModelError(f'the edit makes "{name}" something that is no number; edit less strongly.')
+        changed = {name: each.cpu() for name, each in differences.items() if each.any()}
+        if not changed:
+            raise ModelError("nothing was changed in the model; look at the concepts and the settings.")
+        return cls(changed, about)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Raises ``ModelError`` for a file that is missing or no delta, or whose values are not finite."""
+        tensors, metadata = read_delta(path)
+        try:
+            if metadata["format"] != _FORMAT:
+                raise ModelError(f"{path} is of another version of safelight; make it again.")
+            about = TypeAdapter(Provenance).validate_json(metadata[_KIND], strict=True)
+        except (KeyError, ValueError) as error:  # pydantic's own error is a ValueError
+            raise ModelError(f"{path} is no delta; give a file that `safelight align` wrote.") from error
+        if not tensors:
+            raise ModelError(f"{path} changes nothing; give a file that `safelight align` wrote.")
+        return cls(tensors, about)
+
+    def save(self, path: Path) -> None:
+        """The whole file or none. Raises ``ModelError`` where it cannot be written."""
+        write_tensors(self.tensors, path, {"format": _FORMAT, _KIND: json.dumps(asdict(self.about))})
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """Of the pipeline, that it changes."""
+        return tuple(dict.fromkeys(name.partition(".")[0] for name in self.tensors))
+
+    def attach(self, pipe: Any, scale: float = 1.0, force: bool = False) -> AttachedDelta:
+        """Change ``pipe`` until what this gives is detached, or left as a context; deltas add up.
+
+        Raises ``ModelError`` unless the model is the one that it was made from; with ``force`` it need only
+        have parameters of the same names and shapes.
+        """
+        self.check(pipe, force)
+        return AttachedDelta(self, pipe, scale)
+
+    def check(self, pipe: Any, force: bool = False) -> None:
+        """Raises ``ModelError`` unless it can be attached to ``pipe``."""
+        unsaid = sorted(set(self.parts) - self.about.base_sha256.keys())
+        if unsaid and not force:
+            raise ModelError(
+                f"the delta does not say of which model's {unsaid[0]} it is; take another, or force it."
+            )
+        for name, parameter in parameters_of(pipe, self.tensors).items():
+            if parameter.shape != self.tensors[name].shape:
+                raise ModelError(f'the model\'s "{name}" has another shape; the delta is for another model.')
+        for part, expected in self.about.base_sha256.items():
+            if not force and part in self.parts and part_sha256(pipe, part) != expected:
+                raise ModelError(
+                    f"the {part} is not that of {self.about.base}, for which the delta was made; take that "
+                    "model, or force it."
+                )
+
+
+class AttachedDelta:
+    """A delta in a model. It is detached in any order, and the model is then bit for bit what it was."""
+
+    def __init__(self, delta: Delta, pipe: Any, scale: float) -> None:
+        self.delta = delta
+        self.scale = scale
+        self._worn = [_worn(pipe, part) for part in delta.parts]
+        try:
+            for worn in self._worn:
+                worn.put_on(self)
+        except BaseException:
+            self.detach()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.detach()
+
+    def detach(self) -> None:
+        """Nothing happens a second time."""
+        for worn in self._worn:
+            worn.take_off(self)
+
+
+class _Worn:
+    """The deltas that one part of a pipeline has on."""
+
+    def __init__(self, part: str, module: nn.Module) -> None:
+        self.part = part
+        self._parameters = dict(module.named_parameters())
+        self._before: dict[str, Tensor] = {}
+        self._hashed: tuple[Any, str] | None = None
+        self.on: list[AttachedDelta] = []
+        # One thread checks whether a delta is for this model while another one is generating with it.
+        self._lock = threading.RLock()
+
+    def is_of(self, module: nn.Module) -> bool:
+        """Whether the module still has these parameters, as objects."""
+        now = dict(module.named_parameters())
+        return now.keys() == self._parameters.keys() and all(now[n] is p for n, p in self._parameters.items())
+
+    @property
+    def sha256(self) -> str:
+        """Without any delta, in half precision; worked out again only if somebody has written to it."""
+        with self._lock:
+            if self._hashed is None or self._hashed[0] != self._state():
+                self._hashed = (self._state(), half_sha256({**self._parameters, **self._before}))
+            return self._hashed[1]
+
+    def put_on(self, attached: AttachedDelta) -> None:
+        with self._lock:
+            for name in self._names(attached.delta):
+                self._before.setdefault(name, self._parameters[name].detach().clone())
+            self.on.append(attached)
+            self._set(self._names(attached.delta))
+
+    def take_off(self, attached: AttachedDelta) -> None:
+        with self._lock:
+            if attached not in self.on:
+                return
+            self.on.remove(attached)
+            names = self._names(attached.delta)
+            self._set(names)
+            still = {name for each in self.on for name in self._names(each.delta)}
+            for name in names - still:
+                del self._before[name]
+
+    def _names(self, delta: Delta) -> set[str]:
+        prefix = f"{self.part}."
+        return {name.removeprefix(prefix) for name in delta.tensors if name.startswith(prefix)}
+
+    def _set(self, names: Iterable[str]) -> None:
+        """In place: who has compiled the model, or moves it about, has its parameters by their address."""
+        import torch
+
+        ours = self._hashed is not None and self._hashed[0] == self._state()
+        for name in names:
+            parameter, value = self._parameters[name], self._before[name].to(self._parameters[name].device)
+            on = [each for each in self.on if f"{self.part}.{name}" in each.delta.tensors]
+            if on:
+                value = value.float()
+                for each in on:
+                    value = value + each.scale * each.delta.tensors[f"{self.part}.{name}"].to(value)
+            with torch.no_grad():
+                parameter.copy_(value)
+        if self._hashed and ours:
+            self._hashed = (self._state(), self._hashed[1])
+
+    def _state(self) -> list[tuple[int, int]]:
+        """Is another after anything was written."""
+        return [(each.data_ptr(), each._version) for each in self._parameters.values()]
+
+
+_WORN: WeakKeyDictionary[nn.Module, _Worn] = WeakKeyDictionary()
+_WORN_LOCK = threading.Lock()
+
+
+def json_sha256(value: object) -> str:
+    """What stands for prompts in a provenance: they are personal."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def part_sha256(pipe: Any, part: str) -> str:
+    """Of a part of ``pipe``, without the deltas that it has on, in half precision."""
+    return _worn(pipe, part).sha256
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """The whole file or none. Raises ``ModelError`` where it cannot be written."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        mode = part.stat().st_mode
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, dict(metadata))
+        part.chmod(mode)  # as of any new file; safetensors writes for its owner alone
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise ModelError(f"{path} cannot be written: {error}; nothing was.") from error
+
+
+def module_of(pipe: Any, part: str) -> nn.Module:
+    """Raises ``ModelError`` if ``pipe`` has no such part."""
+    module: Any = getattr(pipe, part, None)
+    if not hasattr(module, "named_parameters"):
+        raise ModelError(f'a {type(pipe).__name__} has no "{part}"; the delta is for another model.')
+    original: nn.Module = original_of(module)
+    return original
+
+
+def _worn(pipe: Any, part: str) -> _Worn:
+    module = module_of(pipe, part)
+    with _WORN_LOCK:
+        worn = _WORN.get(module)
+        if worn is None or not (worn.on or worn.is_of(module)):
+            worn = _WORN[module] = _Worn(part, module)
+        return worn
+
+
+def parameters_of(pipe: Any, names: Iterable[str]) -> dict[str, Tensor]:
+    """By name, with the part first. Raises ``ModelError`` for one that ``pipe`` does not have."""
+    names = list(names)
+    parts = dict.fromkeys(name.partition(".")[0] for name in names)
+    known = {
+        f"{part}.{name}": parameter
+        for part in parts
+        for name, parameter in module_of(pipe, part).named_parameters()
+    }
+    for name in names:
+        if name not in known:
+            raise ModelError(f'the model has no "{name}"; the delta is for another model.')
+    return {name: known[name] for name in names}

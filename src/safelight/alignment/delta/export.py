@@ -1,0 +1,79 @@
+"""Deltas in the forms that other programs load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safelight.alignment.delta.delta import Delta, parameters_of, write_tensors
+from safelight.errors import ModelError, RequestError
+from safelight.models.files import let_read
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LORA_FILE = "pytorch_lora_weights.safetensors"  # as diffusers calls it
+_METADATA = {"format": "pt"}
+
+
+def save_folder(pipe: Any, out: Path) -> None:
+    """The whole pipeline as it is now. Raises ``ModelError`` where it cannot be written."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ModelError(f"{out} is there already; give a folder that is not.")
+    try:
+        pipe.save_pretrained(out, safe_serialization=True)
+        let_read(out)
+    except OSError as error:
+        raise ModelError(f"{out} cannot be written: {error}.") from error
+
+
+def save_parameters(pipe: Any, names: list[str], out: Path) -> None:
+    """Of the pipeline as it is now those parameters, by their names without the part, as other erasure tools
+    write them. Raises ``RequestError`` if they are of several parts, and as ``write_tensors``."""
+    parts = {name.partition(".")[0] for name in names}
+    if len(parts) > 1:
+        raise RequestError(f"the deltas change {', '.join(sorted(parts))}; export the whole folder.")
+    tensors = parameters_of(pipe, names)
+    write_tensors(
+        {name.partition(".")[2]: each.detach().cpu() for name, each in tensors.items()}, out, _METADATA
+    )
+
+
+def save_lora(delta: Delta, out: Path, rank: int, scale: float = 1.0) -> float:
+    """Writes the folder of a LoRA of this rank that diffusers and others load; gives the share of the change
+    that it leaves out, by its norm: of each layer what is beyond the rank (Eckart & Young 1936), and what no
+    LoRA has, biases and norms.
+
+    Raises ``RequestError`` for a rank below 1 or if there is nothing that a LoRA could have.
+    """
+    if rank < 1:
+        raise RequestError(f"the rank is {rank}; it must be at least 1.")
+    layers: dict[str, Tensor] = {}
+    lost = whole = 0.0
+    for name, difference in delta.tensors.items():
+        change = scale * difference.float()
+        whole += float(change.square().sum())
+        if change.ndim not in (2, 4) or not name.endswith(".weight"):
+            lost += float(change.square().sum())
+            continue
+        down, up, rest = _low_rank(change, rank)
+        lost += rest
+        layer = name.removesuffix(".weight")
+        layers |= {f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up}
+    if not layers:
+        raise RequestError("the delta changes no layer that a LoRA could; export the whole folder.")
+    write_tensors(layers, out / LORA_FILE, _METADATA)
+    return float((lost / whole) ** 0.5)
+
+
+def _low_rank(change: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
+    """A, B and the square of what B A leaves out, of a linear layer or a convolution."""
+    import torch
+
+    u, s, v = torch.linalg.svd(change.flatten(1), full_matrices=False)
+    root = s[:rank].sqrt()
+    down, up = root[:, None] * v[:rank], u[:, :rank] * root
+    rest = float(s[rank:].square().sum())
+    if change.ndim == 4:
+        return down.unflatten(1, change.shape[1:]), up[:, :, None, None], rest
+    return down, up, rest

@@ -1,0 +1,107 @@
+"""What an edit did: to the weights, to pictures of what was edited, and to others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from safelight.alignment.method.concept_names import names_of
+from safelight.errors import ModelError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from safelight.alignment.delta.delta import Delta
+
+# Is given a concept and pictures; says which of them show it, or None where nobody could say.
+Shows = Callable[[str, Sequence["Image"]], Sequence[bool] | None]
+# What pictures differ by anyway, for rounding.
+_NOTHING = 1 / 255
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Of ``pictures`` from the same noise, before and after: the ``largest`` difference of a value in [0, 1],
+    the ``mean`` one, and the shares that show the concept, where somebody could say."""
+
+    pictures: int
+    largest: float
+    mean: float
+    before: float | None = None
+    after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How many ``values`` in how many ``tensors`` changed, and what became of pictures."""
+
+    tensors: int
+    values: int
+    concepts: Mapping[str, Change]
+    preserved: Mapping[str, Change]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Pictures of a concept, before and after."""
+
+    before: Sequence[Image]
+    after: Sequence[Image]
+
+
+def prove(
+    pipe: Any,
+    delta: Delta,
+    preserved: Sequence[str] = (),
+    pictures: int = 8,
+    steps: int = 25,
+    seed: int = 0,
+    shows: Shows | None = None,
+) -> tuple[Proof, dict[str, Pair]]:
+    """The proof, and the pictures it rests on, by concept: so many of each, of its names in turn.
+
+    Raises ``ModelError`` if the pictures of a concept stay as they are.
+    """
+    asked = (*delta.about.concepts, *preserved)
+    before = {concept: draw(pipe, concept, pictures, steps, seed) for concept in asked}
+    with delta.attach(pipe, force=True):
+        after = {concept: draw(pipe, concept, pictures, steps, seed) for concept in asked}
+    drawn = {concept: Pair(before[concept], after[concept]) for concept in asked}
+    changes = {concept: _change(concept, each, shows) for concept, each in drawn.items()}
+    for concept in delta.about.concepts:
+        if changes[concept].largest <= _NOTHING:
+            raise ModelError(f'no picture of "{concept}" was changed; look at the concepts and the settings.')
+    return (
+        Proof(
+            len(delta.tensors),
+            sum(int(tensor.count_nonzero()) for tensor in delta.tensors.values()),
+            {concept: changes[concept] for concept in delta.about.concepts},
+            {concept: changes[concept] for concept in preserved},
+        ),
+        drawn,
+    )
+
+
+def draw(pipe: Any, concept: str, pictures: int, steps: int, seed: int) -> list[Image]:
+    """So many pictures of a concept, of its names in turn; picture i has the seed ``seed`` + i."""
+    import torch
+
+    names = names_of(concept)
+    prompts = [names[i % len(names)] for i in range(pictures)]
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(pictures)]
+    images: list[Image] = pipe(prompts, num_inference_steps=steps, generator=generators).images
+    return images
+
+
+def _change(concept: str, drawn: Pair, shows: Shows | None) -> Change:
+    pairs = zip(drawn.before, drawn.after, strict=True)
+    apart = np.array([np.abs(np.asarray(a, np.float32) - np.asarray(b, np.float32)) for a, b in pairs]) / 255
+    rates = [_rate(shows(concept, images)) if shows else None for images in (drawn.before, drawn.after)]
+    return Change(len(apart), round(float(apart.max()), 4), round(float(apart.mean()), 4), *rates)
+
+
+def _rate(seen: Sequence[bool] | None) -> float | None:
+    return sum(seen) / len(seen) if seen else None

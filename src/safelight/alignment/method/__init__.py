@@ -1,0 +1,1 @@
+"""What all alignment methods share: concepts by name, and the loop that fine-tunes."""

@@ -1,0 +1,127 @@
+"""Negative prompts, screened for what they can do.
+
+Classifier-free guidance computes ε = ε₀ + s (εₚ − ε₀), where ε₀ comes from the negative prompt: its weight is
+1 − s. At a guidance scale s above 1 that weight is negative, and the image moves away from what the negative
+prompt says, so naming harm there is harmless. Below 1, and wherever else the sign may turn, a negative prompt
+draws what it says and is screened as a prompt. What makes the category csae is never allowed in either.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from typing import Any
+
+from safelight.guard.arguments import is_negative_prompt, is_number
+from safelight.policy import Policy
+from safelight.screening.screen import Screen
+from safelight.types import Verdict
+
+_SPARED = "a negative prompt says what to stay away from, so csae alone is decisive in it"
+
+# The scales s that weigh the negative prompt by 1 - s.
+_SCALES = frozenset(
+    {"guidance_scale", "guidance_scale_2", "guidance_schedule", "true_cfg_scale", "prior_guidance_scale"}
+)
+# The scales of guidance by an input image or by attention. Their terms read the negative prompt too, and
+# above the guidance scale they may outweigh the term that leads away from it.
+_BESIDE = frozenset({"image_guidance_scale", "img_guidance_scale", "sag_scale"})
+# "(word:-1)", "word::-0.5", "(word)-1" and "blend(1, -1)": weights below 0 turn what they stand at around.
+_BLANKS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols that look like spaces
+_MINUS = "[-\u2010-\u2015\u2212\ufe63\uff0d]"
+_NEGATIVE_WEIGHT = re.compile(rf"[:\uff1a)]\s*{_MINUS}\s*\.?\d")
+_MIXTURE = re.compile(r"\.(?:blend|and)\s*\(")
+_NEGATIVE_SHARE = re.compile(rf"[(,]\s*{_MINUS}\s*\.?\d")
+
+
+def screened_texts(
+    screen: Screen, name: str, texts: Sequence[str], turned: str | None, **options: Any
+) -> list[Verdict]:
+    """Return one verdict for each text of the argument ``name``; ``turned`` is why negative prompts count as
+    prompts, and ``options`` go to the screen."""
+    if not is_negative_prompt(name):
+        return screen(texts, name, **options)
+    if turned:
+        note = f"screened as a prompt, because {turned}"
+        return [replace(each, notes=(*each.notes, note)) for each in screen(texts, name, **options)]
+    return [_explained(each, screen.policy) for each in _sparing(screen)(texts, name, **options)]
+
+
+def _sparing(screen: Screen) -> Screen:
+    """Return a screen with the same loaded filters, and no thresholds in its policy: what remains is csae,
+    which no policy can change."""
+    screen.load()
+    sparing = copy(screen)
+    sparing.policy = screen.policy.model_copy(update={"categories": {}})
+    return sparing
+
+
+def _explained(verdict: Verdict, policy: Policy) -> Verdict:
+    strict = policy.judge(verdict.stage, verdict.findings).action
+    return replace(verdict, notes=(*verdict.notes, _SPARED)) if strict > verdict.action else verdict
+
+
+def turned_round(
+    pipe: Any, arguments: Mapping[str, Any], texts: Mapping[str, Sequence[str]], prompts: Sequence[str]
+) -> str | None:
+    """Return why the pipeline may draw what a negative prompt says; None if it stays away from it."""
+    negative = [text for name, some in texts.items() if is_negative_prompt(name) for text in some]
+    if not negative:
+        return None
+    if not all(map(_says_something, prompts)):
+        return "a prompt is empty"
+    if any(map(_has_negative_weight, [*prompts, *negative])):
+        return "a word has a negative weight"
+    return _turning_number({**_defaults(pipe), **arguments})
+
+
+def _says_something(prompt: str) -> bool:
+    """Whether the prompt is more than punctuation, spaces and marks; emoji say something."""
+    kinds = (unicodedata.category(each) for each in prompt if each not in _BLANKS)
+    return any(kind[0] in "LN" or kind == "So" for kind in kinds)
+
+
+def _has_negative_weight(text: str) -> bool:
+    mixed = _MIXTURE.search(text) and _NEGATIVE_SHARE.search(text)
+    return bool(mixed or _NEGATIVE_WEIGHT.search(text))
+
+
+def _turning_number(arguments: Mapping[str, Any]) -> str | None:
+    for name, value in arguments.items():
+        for number in _numbers(value) if is_number(name) else ():
+            below_one = name in _SCALES and not number >= 1
+            rescaled = name.endswith("guidance_rescale") and not 0 <= number <= 1
+            if below_one or rescaled or ("scale" in name and not number >= 0):
+                return f"{name} is {number:g}"
+    return _above_guidance(arguments)
+
+
+def _above_guidance(arguments: Mapping[str, Any]) -> str | None:
+    least = min(_numbers(arguments.get("guidance_scale")), default=math.inf)
+    for name in sorted(_BESIDE & arguments.keys()):
+        if any(not number <= least for number in _numbers(arguments[name])):
+            return f"{name} is above guidance_scale"
+    return None
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Yield the numbers in lists; true and false are none."""
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _numbers(each)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def _defaults(pipe: Any) -> dict[str, Any]:
+    """Return what the pipeline takes for arguments that a call does not name."""
+    try:
+        parameters = inspect.signature(pipe).parameters
+    except (TypeError, ValueError):
+        return {}
+    return {name: each.default for name, each in parameters.items() if is_number(name)}

@@ -1,0 +1,78 @@
+"""Turns: calls that share a network come one after the other, in the order in which they asked."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from safelight.guard.private_pipeline import is_tokenizer
+from safelight.models.network_view import original_of
+
+# How often a waiting call checks whether it should go on waiting.
+_CHECK_S = 0.05
+
+
+class _Line:
+    """A lock that is handed on in the order of asking."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._waiting: deque[object] = deque()
+
+    @contextmanager
+    def turn(self, check: Callable[[], None]) -> Iterator[None]:
+        ticket = object()
+        with self._condition:
+            self._waiting.append(ticket)
+        try:
+            self._wait(ticket, check)
+            yield
+        finally:
+            with self._condition:
+                self._waiting.remove(ticket)
+                self._condition.notify_all()
+
+    def _wait(self, ticket: object, check: Callable[[], None]) -> None:
+        with self._condition:
+            while self._waiting[0] is not ticket:
+                self._condition.wait(_CHECK_S)
+                check()
+        check()
+
+
+_LINES: WeakKeyDictionary[Any, _Line] = WeakKeyDictionary()
+_LOCK = threading.Lock()
+# For pipelines that cannot be remembered by identity: they all wait for each other.
+_OTHERS = _Line()
+
+
+@contextmanager
+def turn(pipe: Any, check: Callable[[], None]) -> Iterator[None]:
+    """Wait until no other call uses ``pipe`` or any of its networks and tokenizers.
+
+    Deltas change weights, and some pipelines move their parts between devices or precisions: so calls take
+    turns as soon as they share one network. ``check`` is called while waiting, and raises to give up.
+    """
+    with ExitStack() as stack:
+        # Every call asks for its lines in the same order, so no two calls can wait for each other.
+        for line in sorted(_lines(pipe), key=id):
+            stack.enter_context(line.turn(check))
+        yield
+
+
+def _lines(pipe: Any) -> set[_Line]:
+    parts = vars(pipe).values() if hasattr(pipe, "__dict__") else ()
+    shared = [part for part in parts if hasattr(part, "named_parameters") or is_tokenizer(part)]
+    with _LOCK:
+        return {_line_of(original_of(part)) for part in shared or [pipe]}
+
+
+def _line_of(owner: Any) -> _Line:
+    try:
+        return _LINES.setdefault(owner, _Line())
+    except TypeError:  # it has no hash or no weak references
+        return _OTHERS

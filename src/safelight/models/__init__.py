@@ -1,0 +1,1 @@
+"""Loading models, and how each family of pipelines asks its network."""

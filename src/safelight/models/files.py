@@ -1,0 +1,63 @@
+"""The files of a model: weights whose hashes are pinned beside them, and JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safelight.errors import ModelError
+from safelight.storage.packaged_files import read_text
+
+INDEX = "model_index.json"
+HASHES = "hashes.json"
+_WEIGHTS = (".safetensors", ".onnx")
+
+
+def write_hashes(folder: Path, *others: str) -> None:
+    """Pin every weights file in ``folder``, and ``others``, in its ``hashes.json``."""
+    hashes = {name: file_sha256(folder / name) for name in sorted({*_weights(folder), *others})}
+    (folder / HASHES).write_text(json.dumps(hashes, indent=2) + "\n", "utf-8")
+
+
+def check_hashes(folder: Path, pinned: Mapping[str, str]) -> None:
+    """Raises ``ModelError`` unless all weights in ``folder`` are pinned and nothing pinned has changed."""
+    for name in sorted(_weights(folder) | pinned.keys()):
+        if name not in pinned:
+            raise ModelError(
+                f"{folder / name} is not listed in {HASHES}; remove it or install safelight again."
+            )
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder / name} is missing; install safelight again.")
+        if file_sha256(folder / name) != pinned[name]:
+            raise ModelError(f"{folder / name} was altered (wrong sha256); install safelight again.")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in the file. Raises ``ModelError`` if it is missing or something else."""
+    try:
+        data = json.loads(read_text(path))
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing; install safelight again.") from None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is not valid JSON: {error}; get the model again.") from error
+    if not isinstance(data, dict):
+        raise ModelError(f"{path} is not a table of names; get the model again.")
+    return data
+
+
+def let_read(folder: Path) -> None:
+    """Who reads the index of a model may read its weights, which safetensors writes for their owner alone."""
+    for name in _weights(folder):
+        (folder / name).chmod((folder / INDEX).stat().st_mode)
+
+
+def _weights(folder: Path) -> set[str]:
+    files = (path for path in folder.rglob("*") if path.suffix in _WEIGHTS)
+    return {path.relative_to(folder).as_posix() for path in files}
+
+
+def file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,7 +1,0 @@
-"""Reads images of every kind in one way: as RGB, as a viewer shows them, frame by frame, within limits."""
-
-from safelight.pictures.limits import PictureLimits
-from safelight.pictures.opening import open_picture
-from safelight.pictures.source import SUFFIXES, Source
-
-__all__ = ["SUFFIXES", "PictureLimits", "Source", "open_picture"]
