@@ -7,16 +7,16 @@ import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from io import FileIO
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from safelight.cli.item import Item
 from safelight.cli.record import names_of
 from safelight.errors import RequestError
 from safelight.evaluation.policy_diff import RECORD_NAMES
-from safelight.storage.private_file import private_opener
+from safelight.storage.resumable_log import ResumableLog, keep_entries
 from safelight.types import Action
 
 
@@ -36,13 +36,15 @@ class Ledger:
         self._path = path
         self._left: Counter[str] = Counter()
         with self._reported():
-            self._file = self._open(policy)
+            if path.exists():
+                self._keep(policy)
+            self._log = ResumableLog(path, private=True)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+        self._log.close()
 
     @property
     def others(self) -> int:
@@ -61,42 +63,24 @@ class Ledger:
 
     def add(self, record: Mapping[str, Any]) -> None:
         with self._reported():
-            self._write(json.dumps(record, default=str).encode() + b"\n")
+            self._log.append(record)
         self.actions[Action(record["action"])] += 1
         self.errors += "error" in record
         self.done += 1
-
-    def _write(self, line: bytes) -> None:
-        """Unbuffered: what a full disk did not take would fail again when the file is closed."""
-        while line:
-            line = line[self._file.write(line) :]
-
-    def _open(self, policy: str) -> FileIO:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        if self._path.exists():
-            self._keep(policy)
-        return FileIO(self._path, "ab", opener=private_opener)
 
     def _keep(self, policy: str) -> None:
         """Leaves in the file what goes on being true."""
         if not stat.S_ISREG(self._path.stat().st_mode):
             raise RequestError(f"{self._path} is not a regular file; give another --out.")
-        path = self._path.resolve()
-        kept = path.with_name(f"{path.name}.part")
-        try:
-            with path.open("rb") as old, FileIO(kept, "wb", opener=private_opener) as new:
-                for line in old:
-                    self._keep_line(line, policy, new)
-            kept.replace(path)
-        finally:
-            kept.unlink(missing_ok=True)
+        keep_entries(self._path, partial(self._is_kept, policy), private=True)
 
-    def _keep_line(self, line: bytes, policy: str, new: BinaryIO) -> None:
-        if not line.endswith(b"\n") or "error" in (record := _record(self._path, line, policy)):
-            return
-        new.write(line)
+    def _is_kept(self, policy: str, entry: Any) -> bool:
+        record = _record(self._path, entry, policy)
+        if "error" in record:
+            return False
         self._left[_key(record)] += 1
         self.actions[Action(record["action"])] += 1
+        return True
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
@@ -112,12 +96,11 @@ def _key(names: Mapping[str, Any]) -> str:
     return json.dumps(known, sort_keys=True, default=str)
 
 
-def _record(path: Path, line: bytes, policy: str) -> dict[str, Any]:
+def _record(path: Path, record: Any, policy: str) -> dict[str, Any]:
     try:
-        record = json.loads(line)
         made_by = str(record["policy"])
         Action(record["action"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{path} has something else than records in it; give another file.") from error
     if made_by != policy:
         raise RequestError(f'{path} has records of the policy "{made_by}"; give another file for "{policy}".')

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
 from safelight.errors import RequestError
+from safelight.storage.resumable_log import ResumableLog
 
 Box = tuple[float, float, float, float]
 
@@ -66,42 +67,28 @@ class RecordFile(Generic[R]):
 
     def __init__(self, path: Path, run: Mapping[str, Any], read: Callable[[Mapping[str, Any]], R]) -> None:
         self.path = path
-        self.records: list[R] = []
         self._read = read
-        path.parent.mkdir(parents=True, exist_ok=True)
-        header = json.dumps({"run": run}, default=str)
-        if lines := _whole_lines(path):
-            self._take_up(lines, json.loads(header)["run"])
-        else:
-            self._write(header + "\n")
+        header = json.loads(json.dumps({"run": run}, default=str))
+        with ResumableLog(path) as log:
+            if entries := list(log.entries()):
+                self.records = self._taken_up(entries, header["run"])
+            else:
+                self.records = []
+                log.append(header)
 
     def append(self, records: Iterable[R]) -> None:
         new = list(records)
-        self._write("".join(json.dumps(asdict(record)) + "\n" for record in new))  # type: ignore[call-overload]
+        with ResumableLog(self.path) as log:
+            log.append(*(asdict(record) for record in new))  # type: ignore[call-overload]
         self.records += new
 
-    def _take_up(self, lines: list[str], run: Mapping[str, Any]) -> None:
+    def _taken_up(self, entries: list[Any], run: Mapping[str, Any]) -> list[R]:
         try:
-            before = json.loads(lines[0])["run"]
-            self.records = [self._read(json.loads(line)) for line in lines[1:]]
+            before = entries[0]["run"]
+            records = [self._read(entry) for entry in entries[1:]]
         except (ValueError, LookupError, TypeError) as error:
             raise RequestError(f"{self.path} is not a file of records; give another one.") from error
         for key in sorted({*before, *run}):
             if before.get(key) != run.get(key):
                 raise RequestError(f'{self.path} is of another run ("{key}" differs); give another file.')
-
-    def _write(self, text: str) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(text)
-
-
-def _whole_lines(path: Path) -> list[str]:
-    """The file's lines; a last one that was cut off is removed from the file."""
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    return whole.decode("utf-8", "replace").split("\n")[:-1]
+        return records

@@ -33,7 +33,7 @@ from safelight.evaluation.tables import Row
 from safelight.guard.guard import Guard
 from safelight.models.pipelines import load_pipeline
 from safelight.policy import Policy
-from safelight.storage.atomic_write import placed
+from safelight.storage.atomic_write import atomic_write
 from safelight.storybook import Storybook
 from safelight.storybook.detector import Judge
 from safelight.storybook.prompts import training_prompts
@@ -196,7 +196,7 @@ def _write(path: Path, first: int, count: int) -> set[str]:
             columns["image"].append({"bytes": buffer.getvalue(), "path": None})
             columns["text"].append(random.Random(number).choice(scene.captions))
             columns["harmful"].append(bool(scene.harms))
-        with placed(path.parent, path.name) as part:
+        with atomic_write(path) as part:
             parquet.write_table(table(columns), part, row_group_size=1000)
     harmful = parquet.read_table(path, columns=["harmful"])["harmful"].to_pylist()
     return {f"{path.name}#{row}" for row, each in enumerate(harmful) if each}

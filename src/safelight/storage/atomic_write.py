@@ -1,4 +1,4 @@
-"""Files that are put in their place when they are complete."""
+"""Files that are replaced as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,21 +15,25 @@ _SEPARATORS = re.compile(r"[/\\]")
 
 
 @contextmanager
-def placed(folder: Path, path: str) -> Iterator[Path]:
-    """Where to write what is to be at ``path`` in ``folder``; nothing remains of what ends with an error.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file beside ``path``, and move that file to ``path`` at the end.
 
-    Raises ``RequestError`` for a path that leads out of the folder.
+    If the block raises, ``path`` stays as it was and the temporary file is removed.
     """
-    if leads_out(path):
-        raise RequestError(f"{path!r} leads out of the folder {folder}; rename it in the data.")
-    whole = folder / path
-    whole.parent.mkdir(parents=True, exist_ok=True)
-    part = whole.with_name(f"{whole.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
     try:
         yield part
-        part.replace(whole)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def inside(folder: Path, path: str) -> Path:
+    """Return ``path`` in ``folder``. Raises ``RequestError`` for a path that leads out of the folder."""
+    if leads_out(path):
+        raise RequestError(f"{path!r} leads out of the folder {folder}; rename it in the data.")
+    return folder / path
 
 
 @contextmanager
@@ -61,7 +65,7 @@ def place_text(folder: Path, name: str, text: str, private: bool = False) -> Pat
     opener = private_opener if private else None
     with (
         writing(folder),
-        placed(folder, name) as part,
+        atomic_write(inside(folder, name)) as part,
         open(part, "w", encoding="utf-8", newline="", opener=opener) as file,
     ):
         file.write(text)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from safelight.errors import ImageError, RequestError
 from safelight.images import open_picture
+from safelight.storage.atomic_write import atomic_write
 
 _ABOUT, _LATENTS, _ROWS = "encoded.json", "latents.f16", "rows.jsonl"
 # What is encoded at once, in pixels.
@@ -114,7 +115,6 @@ def encode(data: Data, folder: Path, side: int, encoder: Encoder, of: str = "") 
                 rows.write(json.dumps(row) + "\n")
     if not shape:
         raise RequestError("there is no picture with a caption in the data; nothing to train on.")
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps({**said, "shape": shape}) + "\n")
-    part.replace(file)
+    with atomic_write(file) as part:
+        part.write_text(json.dumps({**said, "shape": shape}) + "\n")
     return Encoded.read(folder)

@@ -26,6 +26,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from safelight.concurrency.thread_count import cores
+from safelight.storage.atomic_write import atomic_write
 from safelight.training.average import decay_at
 from safelight.training.progress import Curve, Progress
 
@@ -211,10 +212,8 @@ class _Checkpoint:
             state = self.optimiser.state[parameter]
             tensors |= {f"optimiser.{i}.{k}": state[k] for k in ("exp_avg", "exp_avg_sq") if k in state}
         tensors["step"] = torch.tensor(step)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, part)
-        part.replace(self.path)
+        with atomic_write(self.path) as part:
+            save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, part)
 
     def load(self) -> int:
         """Restore and return the number of steps done; 0 without a checkpoint."""

@@ -18,6 +18,7 @@ from safelight.alignment.delta.file import read_delta
 from safelight.errors import ModelError
 from safelight.models.network_view import original_of
 from safelight.models.weights import half_sha256
+from safelight.storage.atomic_write import atomic_write
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -225,16 +226,13 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[s
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    part = path.with_name(f"{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.touch()
-        mode = part.stat().st_mode
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, dict(metadata))
-        part.chmod(mode)  # as of any new file; safetensors writes for its owner alone
-        part.replace(path)
+        with atomic_write(path) as part:
+            part.touch()
+            mode = part.stat().st_mode
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, dict(metadata))
+            part.chmod(mode)  # as of any new file; safetensors writes for its owner alone
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
         raise ModelError(f"{path} cannot be written: {error}; nothing was.") from error
 
 

@@ -14,7 +14,7 @@ from safelight.alignment.training_data.sample import Shard
 from safelight.alignment.training_data.sources.folder import FolderShard, copy_folder
 from safelight.alignment.training_data.sources.table import ArrowShard, ParquetShard, copy_tables
 from safelight.alignment.training_data.sources.web_dataset import TarShard, copy_tars
-from safelight.storage.atomic_write import placed
+from safelight.storage.atomic_write import atomic_write
 
 _COPY: dict[type[Any], Callable[[Iterable[tuple[Any, Set[str]]], Path], None]] = {
     FolderShard: copy_folder,
@@ -55,7 +55,7 @@ def copy_samples(
             copy(wanted, part)
             _note(part, name)
         tell(numbers[-1] + 1)
-    with placed(part, _DONE) as file:
+    with atomic_write(part / _DONE) as file:
         file.write_text(_line(version))
     shutil.rmtree(folder, ignore_errors=True)
     part.replace(folder)

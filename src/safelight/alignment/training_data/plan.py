@@ -16,7 +16,7 @@ from safelight.alignment.training_data.sources.folder import FolderShard
 from safelight.alignment.training_data.sources.table import ArrowShard, DamagedFile, ParquetShard
 from safelight.alignment.training_data.sources.web_dataset import TarShard
 from safelight.errors import RequestError
-from safelight.storage.atomic_write import placed
+from safelight.storage.atomic_write import atomic_write
 
 _KINDS: dict[str, type[Any]] = {
     each.__name__: each for each in (FolderShard, TarShard, ParquetShard, ArrowShard, DamagedFile)
@@ -26,7 +26,7 @@ _KINDS: dict[str, type[Any]] = {
 def write_plan(path: Path, shards: Iterable[Shard]) -> None:
     """A line for each."""
     with (
-        placed(path.parent, path.name) as part,
+        atomic_write(path) as part,
         part.open("w", encoding="utf-8", errors="surrogateescape") as file,
     ):
         for shard in shards:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from safelight.storage.atomic_write import placed
+from safelight.storage.atomic_write import atomic_write
 
 if TYPE_CHECKING:
     from pyarrow import Schema
@@ -31,7 +31,7 @@ class RowFile:
         from pyarrow.parquet import ParquetWriter
 
         with (
-            placed(path.parent, path.name) as part,
+            atomic_write(path) as part,
             ParquetWriter(part, schema, compression="zstd") as file,
         ):
             rows = cls(file)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from safelight.storage.atomic_write import atomic_write
 from safelight.storybook.scene import SIZE_PX, Scene, Storybook
 from safelight.training.loop import processes
 
@@ -100,9 +101,8 @@ def make_shards(
 
 def save_whole(path: Path, array: NDArray[Any]) -> None:
     """Whoever finds the file finds all of it."""
-    part = path.with_suffix(".part.npy")
-    np.save(part, array)
-    part.replace(path)
+    with atomic_write(path) as part, part.open("wb") as file:
+        np.save(file, array)
 
 
 def _render_shard(path: Path, seed: int, shard: int) -> None:

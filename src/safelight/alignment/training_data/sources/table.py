@@ -14,7 +14,7 @@ from safelight.alignment.training_data import captions
 from safelight.alignment.training_data.sample import Sample
 from safelight.alignment.training_data.storage import Storage, below
 from safelight.errors import MissingExtraError, RequestError, first_line, no_such
-from safelight.storage.atomic_write import placed
+from safelight.storage.atomic_write import atomic_write, inside
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch, Schema
@@ -215,7 +215,7 @@ def copy_tables(shards: Iterable[tuple[TableShard, Set[str]]], folder: Path) -> 
                 if not rows.num_rows:
                     continue
                 if writer is None:
-                    part = stack.enter_context(placed(folder, shard.path))
+                    part = stack.enter_context(atomic_write(inside(folder, shard.path)))
                     writer = stack.enter_context(shard.writer(part, batch.schema))
                 writer.write_batch(rows)
 

@@ -18,7 +18,7 @@ from safelight.alignment.training_data.sample import Sample
 from safelight.alignment.training_data.storage import Storage, read_picture, text
 from safelight.errors import first_line
 from safelight.images import SUFFIXES
-from safelight.storage.atomic_write import leads_out, placed
+from safelight.storage.atomic_write import atomic_write, inside, leads_out
 
 # What reading a broken tar file raises.
 _DAMAGE = (OSError, tarfile.TarError, EOFError, ValueError)
@@ -129,7 +129,7 @@ def copy_tars(shards: Iterable[tuple[TarShard, Set[str]]], folder: Path) -> None
                 if member.id not in ids or leads_out(member.about.name):
                     continue
                 if archive is None:
-                    part = stack.enter_context(placed(folder, _uncompressed(shard.path)))
+                    part = stack.enter_context(atomic_write(inside(folder, _uncompressed(shard.path))))
                     archive = stack.enter_context(tarfile.open(part, "w", errors="surrogateescape"))
                 archive.addfile(_plain(member.about, len(content)), BytesIO(content))
 
