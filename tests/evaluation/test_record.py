@@ -73,5 +73,5 @@ def test_records_of_another_run_are_refused(tmp_path: Path, other: dict[str, obj
 )
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "r").write_text(text)
-    with pytest.raises(RequestError, match="not a file of records|not valid JSON"):
+    with pytest.raises(RequestError, match=r"not a file of records|not valid JSON"):
         _file(tmp_path / "r")
