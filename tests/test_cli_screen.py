@@ -375,8 +375,11 @@ def test_a_file_of_other_records_is_not_gone_on_with(tmp_path: Path) -> None:
         _screen("a dog", "--out", str(out), policy="general").stderr.split()
     )
     out.write_text("notes\n")
-    assert "something else than records" in _complaint("a dog", "--out", str(out))
+    assert "is not valid JSON" in _complaint("a dog", "--out", str(out))
     assert out.read_text() == "notes\n"
+    out.write_text("[1]\n")
+    assert "something else than records" in _complaint("a dog", "--out", str(out))
+    assert out.read_text() == "[1]\n"
 
 
 def test_a_jsonl_file_is_read_as_such(tmp_path: Path) -> None:

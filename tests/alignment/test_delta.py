@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipelines import draw
-from safelight.alignment import delta as deltas
+from safelight.alignment.delta import delta as deltas
 from safelight.alignment.delta.delta import Delta, Provenance, part_sha256
 from safelight.errors import ModelError
 
