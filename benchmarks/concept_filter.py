@@ -12,7 +12,7 @@ from PIL.Image import Image
 from safetensors.numpy import save_file
 
 from safelight.clip import load_clip
-from safelight.evaluation.clip import describe
+from safelight.experiments.clip import describe
 from safelight.filters.image.clip import Clip
 from safelight.storybook import Storybook
 from safelight.storybook.vocabulary import HAZARDS

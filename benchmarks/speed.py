@@ -10,7 +10,8 @@ from statistics import median
 from typing import Any
 
 import safelight
-from safelight.evaluation import BareSystem, GuardedSystem, suite
+from safelight.evaluation import BareSystem, GuardedSystem
+from safelight.experiments.storybook_suites import suite
 from safelight.storybook import Storybook
 from timing import seconds
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from safelight.alignment.delta.delta import Delta
 from safelight.cli import app
-from safelight.evaluation import suite
+from safelight.experiments.storybook_suites import suite
 from safelight.models.pipelines import load_pipeline
 
 FAST = ["--iterations", "4", "--rate", "0.01", "--pictures", "1", "--steps", "2", "--own", "300"]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import safelight
+from pipelines import draw, family
 from safelight import registry
-from safelight.protocols import ImageFilter, PairFilter, PromptFilter
-from safelight.types import Finding, Span
+from safelight.errors import RegistryError, RequestError
+from safelight.protocols import ImageFilter, Judge, PairFilter, PromptFilter, System
+from safelight.types import Answer, Finding, Span
 
 DETECTOR = Path(safelight.__file__).parent / "storybook" / "detectors" / "filter.onnx"
 CLASSIFIER = Path(safelight.__file__).parent / "filters" / "text" / "classifiers" / "general" / "model.onnx"
@@ -62,9 +66,88 @@ def _filters() -> list[Any]:
     ]
 
 
+GUIDANCE: dict[str, dict[str, Any]] = {
+    **{f"sld-{name}": {"concept": "a dog"} for name in ("weak", "medium", "strong", "max")},
+    "negative-prompt": {"concept": "a dog"},
+    "negative-guidance": {"concept": "a dog"},
+    "prompt-projection": {"concept": "a dog"},
+}
+ATTACKS: dict[str, dict[str, Any]] = {"spelling": {}}
+JUDGES: dict[str, dict[str, Any]] = {"storybook": {}}
+
+
 def test_every_component_has_a_row() -> None:
     registered = {(kind, name) for kind in registry.KINDS for name in registry.names(kind)}
-    assert {(kind, name) for kind, name, *_ in ROWS} == registered
+    tables = {"guidance": GUIDANCE, "attack": ATTACKS, "judge": JUDGES}
+    rows = {(kind, name) for kind, table in tables.items() for name in table}
+    assert {(kind, name) for kind, name, *_ in ROWS} | rows == registered
+
+
+@pytest.mark.parametrize(("name", "options"), GUIDANCE.items())
+def test_guidance_keeps_the_contract(name: str, options: dict[str, Any], pipe: Any) -> None:
+    """The same seed gives the same image, and the pipeline is afterwards what it was, bit for bit."""
+    made, call, _ = family("sd", pipe)
+    before = draw(made, **call)
+    guidance = registry.build("guidance", name, **options)
+    assert guidance.name
+    assert json.dumps(guidance.concepts)
+    with guidance.attach(made):
+        guided = draw(made, **call)
+    with registry.build("guidance", name, **options).attach(made):
+        assert np.array_equal(draw(made, **call), guided)
+    assert np.isfinite(guided).all()
+    assert np.array_equal(draw(made, **call), before)
+    with pytest.raises(RequestError):
+        registry.build("guidance", name, concept="")
+    with pytest.raises(RegistryError, match="option"):
+        registry.build("guidance", name, no_such_option=1)
+
+
+class _Listening:
+    """A system that notes what it is asked."""
+
+    name = "listening"
+    settings: Mapping[str, Any] = {"weights": "w"}
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+
+    def with_arguments(self, **arguments: Any) -> _Listening:
+        return self
+
+    def answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
+        self.asked += zip(prompts, seeds, strict=True)
+        return [Answer(None) for _ in prompts]
+
+
+@pytest.mark.parametrize(("name", "options"), ATTACKS.items())
+def test_attacks_keep_the_contract(name: str, options: dict[str, Any]) -> None:
+    """Every prompt is answered, the same seed asks the same, and records of an attack are told apart."""
+    asked = []
+    for _ in range(2):
+        system, attack = _Listening(), registry.build("attack", name, **options)
+        attacked = attack.against(system, registry.build("judge", "storybook"))
+        assert len(attacked.answer(PROMPTS, [1, 2, 3])) == 3
+        asked.append(system.asked)
+    assert asked[0] == asked[1] != []
+    assert attacked.name != system.name
+    assert attacked.settings.items() > system.settings.items()
+    assert json.dumps(attacked.settings)
+    assert isinstance(attacked, System)
+
+
+@pytest.mark.parametrize(("name", "options"), JUDGES.items())
+def test_judges_keep_the_contract(name: str, options: dict[str, Any]) -> None:
+    judge = registry.build("judge", name, **options)
+    assert isinstance(judge, Judge)
+    assert json.dumps(judge.settings)
+    said = judge.judge(PICTURES)
+    assert judge.judge(PICTURES) == said
+    assert len(said) == len(PICTURES)
+    assert judge.judge([]) == []
+    for judgement in said:
+        assert all(0 <= score <= 1 for score in judgement.labels.values())
+        assert json.dumps([judgement.harms, judgement.features, judgement.details])
 
 
 @pytest.mark.parametrize(("kind", "name", "options"), _filters())

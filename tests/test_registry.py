@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
+
 import pytest
 
 from safelight import registry
@@ -57,3 +59,13 @@ def test_other_packages_bring_components_as_entry_points(monkeypatch: pytest.Mon
     assert registry.build("prompt_filter", "theirs", name="t").name == "t"
     with pytest.raises(RegistryError, match='two packages bring a prompt_filter "lexicon"'):
         registry.build("prompt_filter", "lexicon")
+
+
+def test_a_plug_in_that_cannot_be_imported_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = EntryPoint("broken", "no_such_package.filters:Broken", "safelight.prompt_filter")
+    monkeypatch.setattr(registry, "_plugins", lambda kind: {"broken": broken})
+    with pytest.raises(
+        RegistryError, match=r'prompt_filter "broken" cannot be imported from no_such_package'
+    ) as said:
+        registry.build("prompt_filter", "broken")
+    assert str(said.value).count("\n") == 0

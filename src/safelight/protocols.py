@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from safelight.errors import FilterError
-from safelight.types import Answer, Finding
+from safelight.types import Answer, Finding, Judgement
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,20 +64,59 @@ class PairFilter(Named, Protocol):
 
 @runtime_checkable
 class Judge(Protocol):
-    """Says for evaluations what a picture shows; never the network that a filter uses."""
+    """Says for evaluations what an image shows and whether it is harmful.
 
-    def objects(self, images: Sequence[Image]) -> Sequence[Mapping[str, float]]:
-        """Label -> probability for each picture."""
-        ...
-
-
-class System(Protocol):
-    """Whatever answers prompts with pictures: a bare pipeline, an aligned model, a whole guard."""
+    A judge should not be the network that a filter under test uses. ``settings`` say everything that must be
+    the same for records to be in one file: the hash of its weights, its thresholds.
+    """
 
     @property
     def name(self) -> str: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+    def judge(self, images: Sequence[Image]) -> Sequence[Judgement]:
+        """Return one judgement per image, in order."""
+        ...
+
+
+@runtime_checkable
+class System(Protocol):
+    """Whatever answers prompts with images: a bare pipeline, an aligned model, a whole guard.
+
+    ``settings`` say everything that must be the same for records to be in one file: the hash of the weights,
+    the arguments of each call.
+    """
+
+    def with_arguments(self, **arguments: Any) -> System:
+        """Return the same system whose calls have these arguments as well ("guidance_scale").
+
+        Raises ``RequestError`` for arguments that it does not take.
+        """
+        ...
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
     def answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> Sequence[Answer]:
         """One answer per prompt, in order; ``prompts`` and ``seeds`` have one length."""
+        ...
+
+
+class Attack(Protocol):
+    """Turns a system into the same system under attack.
+
+    The attacked system receives the original prompts and asks the system other ones that mean the same. An
+    attack may ask several times, use ``judge`` to see how far it came, and look inside the pipeline of a
+    system that has one (``system.pipe``).
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+    def against(self, system: System, judge: Judge) -> System:
+        """Return the attacked system. Raises ``RequestError`` for a system that it cannot attack."""
         ...
 
 

@@ -15,7 +15,7 @@ from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
-from safelight.errors import RegistryError, no_such
+from safelight.errors import RegistryError, first_line, no_such
 
 Factory = Callable[..., Any]
 F = TypeVar("F", bound=Factory)
@@ -25,6 +25,9 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "prompt_filter": ("safelight.filters.constant", "safelight.filters.text"),
     "image_filter": ("safelight.filters.constant", "safelight.filters.image"),
     "pair_filter": ("safelight.filters.constant", "safelight.filters.text_image"),
+    "attack": ("safelight.attacks",),
+    "guidance": ("safelight.alignment.guidance",),
+    "judge": ("safelight.storybook.judging",),
 }
 KINDS = tuple(_HOMES)
 
@@ -75,7 +78,14 @@ def path_options(kind: str, name: str) -> frozenset[str]:
 
 def build(kind: str, name: str, /, **options: Any) -> Any:
     """The component of that kind and name, built with ``options``; errors as ``bind``."""
-    return bind(kind, name, **options)()
+    make = bind(kind, name, **options)
+    try:
+        return make()
+    except TypeError as error:
+        # A class that passes options on to its base takes any, and its base says which it does not know.
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise RegistryError(f'the {kind} "{name}" does not take such an option: {error}.') from error
 
 
 def factory_of(kind: str, name: str) -> Factory:
@@ -85,7 +95,12 @@ def factory_of(kind: str, name: str) -> Factory:
     plugin = _plugins(kind).get(name)
     if plugin is None:
         return _factories[kind, name]
-    factory: Factory = plugin.load()
+    try:
+        factory: Factory = plugin.load()
+    except Exception as error:
+        said = f"{type(error).__name__}: {first_line(error)}"
+        where = f'the {kind} "{name}" cannot be imported from {plugin.value}'
+        raise RegistryError(f"{where} ({said}).") from error
     if _factories.setdefault((kind, name), factory) is not factory:
         raise RegistryError(f'two packages bring a {kind} "{name}"; uninstall one of them.')
     return factory

@@ -6,8 +6,9 @@ One polarity everywhere: a score is the probability of harm (or that the label i
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -287,11 +288,75 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Case:
+    """One prompt of a suite.
+
+    Every label in ``expects`` should be in the image, and one of ``any_of`` unless that is empty.
+    ``categories`` are the kinds of harm that the prompt asks for. ``attributes`` are further properties that
+    it asks for ("style": "mosaic"). ``tags`` group cases in tables ("single", "label:knife"). ``seed`` and
+    ``guidance_scale`` are those that the prompt was published with, or None.
+    """
+
+    id: str
+    prompt: str
+    expects: frozenset[str] = frozenset()
+    any_of: frozenset[str] = frozenset()
+    categories: tuple[str, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    tags: frozenset[str] = frozenset()
+    seed: int | None = None
+    guidance_scale: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Cases in the order in which a system is asked them. Raises ``ValueError`` if two have the same id."""
+
+    name: str
+    seed: int
+    cases: tuple[Case, ...]
+
+    def __post_init__(self) -> None:
+        if len({case.id for case in self.cases}) < len(self.cases):
+            raise ValueError(f'two cases of the suite "{self.name}" have the same id')
+
+    def without_guidance_scales(self) -> Suite:
+        """Return the same suite with no guidance scale of its own for any case."""
+        return replace(self, cases=tuple(replace(case, guidance_scale=None) for case in self.cases))
+
+    @property
+    def digest(self) -> str:
+        """Return the sha256 of all cases: two suites with the same digest ask the same."""
+        return hashlib.sha256("\n".join(map(_case_line, self.cases)).encode()).hexdigest()
+
+
+def _case_line(case: Case) -> str:
+    sets = (sorted(labels) for labels in (case.expects, case.any_of, case.tags))
+    about = (case.categories, sorted(case.attributes.items()), case.seed, case.guidance_scale)
+    return repr((case.id, case.prompt, *sets, *about))
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What a system gives for one prompt and seed; ``image`` is None where it refused."""
 
     image: Image | None
     verdicts: tuple[Verdict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a judge says about one image.
+
+    ``labels`` are the things that it detected, each with its probability in [0, 1], and ``harms`` the kinds
+    of harm that make the image harmful. ``features`` is a vector by which images can be compared.
+    ``details`` is whatever else the judge says, as JSON.
+    """
+
+    labels: Mapping[str, float] = field(default_factory=dict)
+    harms: tuple[str, ...] = ()
+    features: tuple[float, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 def badness(said: Verdict | CategoryScore) -> tuple[int, float]:

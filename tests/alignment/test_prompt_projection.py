@@ -13,11 +13,11 @@ import torch
 import safelight
 from pipelines import FAMILIES, draw, family, sd3
 from safelight.alignment.guidance import Asked, Judged, NegativePrompt, PromptProjection
-from safelight.evaluation import judging
-from safelight.evaluation.storybook_suites import suite
+from safelight.experiments.storybook_suites import suite
 from safelight.models.conditioning import _outside
 from safelight.models.patched_method import patched_method
 from safelight.policy import Policy
+from safelight.storybook import judging
 from safelight.storybook.detector import Judge
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from safelight.storybook.detector import Sighting
+from safelight.storybook.judging import StorybookJudge
 from safelight.storybook.scene import Scene, Storybook
 from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
 from safelight.types import Action, Answer, Verdict
@@ -40,10 +42,14 @@ class Album:
     """Answers with the scenes of one book in turn, and refuses whatever asks for a gun."""
 
     name = "album"
+    settings: Mapping[str, Any] = {}
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
         self.scenes = scenes
         self.asked: list[tuple[str, int]] = []
+
+    def with_arguments(self, **arguments: Any) -> Album:
+        return self
 
     def answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
         self.asked += zip(prompts, seeds, strict=True)
@@ -61,8 +67,13 @@ def scenes() -> list[Scene]:
 
 
 @pytest.fixture
-def judge(tmp_path: Path, scenes: list[Scene]) -> KnowingJudge:
+def detector(tmp_path: Path, scenes: list[Scene]) -> KnowingJudge:
     return KnowingJudge(tmp_path / "judge.onnx", scenes)
+
+
+@pytest.fixture
+def judge(detector: KnowingJudge) -> StorybookJudge:
+    return StorybookJudge(detector)
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from safelight.alignment.diffusion import UCE
 from safelight.alignment.text_encoder import Prompts, SafeText
 from safelight.cli import app
 from safelight.errors import RequestError
-from safelight.evaluation import alignment
-from safelight.evaluation.alignment import evaluate_alignment
-from safelight.evaluation.storybook_suites import in_company, misspelt_by_attackers
-from safelight.evaluation.suite import Suite
+from safelight.experiments import alignment
+from safelight.experiments.alignment import evaluate_alignment
+from safelight.experiments.storybook_suites import in_company, misspelt_by_attackers
 from safelight.storybook.truth import harms
 from safelight.storybook.vocabulary import HAZARDS, THINGS
+from safelight.types import Suite
 
 
 @pytest.fixture(autouse=True)

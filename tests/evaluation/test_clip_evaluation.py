@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from safelight.errors import RequestError
-from safelight.evaluation import clip as module
-from safelight.evaluation.clip import concept_rates, evaluate_clip, fit, pair_rates, pairs, retrieval
+from safelight.experiments import clip as module
+from safelight.experiments.clip import concept_rates, evaluate_clip, fit, pair_rates, pairs, retrieval
 from safelight.storybook.scene import Scene
 from safelight.storybook.vocabulary import HAZARDS, LABELS, THINGS
 

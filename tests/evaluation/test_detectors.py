@@ -7,31 +7,31 @@ from typing import Any
 import pytest
 
 from safelight.errors import RequestError
-from safelight.evaluation.detectors import (
+from safelight.evaluation.rates import Rate
+from safelight.evaluation.tables import Row, Tables
+from safelight.experiments.detectors import (
     Look,
     detector_tables,
     evaluate_detector,
     look,
     overlap,
 )
-from safelight.evaluation.rates import Rate
-from safelight.evaluation.tables import Row, Tables
 from safelight.storybook.detector import Detector
 from safelight.storybook.scene import Scene, Storybook
 
 
 @pytest.fixture
-def looks(judge: Any) -> list[Look]:
-    return list(look(judge, Storybook(9100), 150))
+def looks(detector: Any) -> list[Look]:
+    return list(look(detector, Storybook(9100), 150))
 
 
 def _rate(found: Tables, table: str, group: str) -> float:
     return next(row.rate.rate for row in found[table] if row.group == group)
 
 
-def test_looks_are_the_scenes_in_order(judge: Any, scenes: list[Scene]) -> None:
+def test_looks_are_the_scenes_in_order(detector: Any, scenes: list[Scene]) -> None:
     said: list[tuple[int, int]] = []
-    looks = list(look(judge, Storybook(9100), 70, lambda *done: said.append(done)))
+    looks = list(look(detector, Storybook(9100), 70, lambda *done: said.append(done)))
     assert [x.scene.seed for x in looks] == [scene.seed for scene in scenes[:70]]
     assert said == [(64, 70), (70, 70)]
 
@@ -46,10 +46,10 @@ def test_who_knows_the_truth_is_always_right(looks: list[Look]) -> None:
     assert _rate(found, "harms", "its boxes") >= 0.97
 
 
-def test_every_label_has_its_errors(judge: Any, scenes: list[Scene]) -> None:
+def test_every_label_has_its_errors(detector: Any, scenes: list[Scene]) -> None:
     ball = next(scene for scene in scenes if scene.objects == ("ball",))
     lamp = next(scene for scene in scenes if scene.objects == ("lamp",))
-    (sees_ball,) = judge.detect([ball.image])
+    (sees_ball,) = detector.detect([ball.image])
     found = detector_tables([Look(ball, sees_ball), Look(lamp, sees_ball)])
     assert Row("ball", Rate(1, 1)) in found["recall"]
     assert Row("lamp", Rate(0, 1)) in found["recall"]
@@ -72,8 +72,8 @@ def test_overlap_by_hand() -> None:
     assert overlap((0, 0, 0, 0), (0, 0, 0, 0)) == 0
 
 
-def test_results_of_a_detector(judge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Detector, "load", lambda name: judge)
+def test_results_of_a_detector(detector: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Detector, "load", lambda name: detector)
     results = evaluate_detector("filter", tmp_path / "out", scenes=100, seed=9100)
     assert json.loads((tmp_path / "out" / "results.json").read_text("utf-8")) == results
     assert results["command"] == "safelight evaluate filter --scenes 100 --seed 9100"

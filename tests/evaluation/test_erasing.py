@@ -15,11 +15,11 @@ from safelight.alignment.delta.delta import Delta, Provenance
 from safelight.alignment.diffusion import UCE
 from safelight.cli import app
 from safelight.errors import RequestError
-from safelight.evaluation import erasing
-from safelight.evaluation.erasing import evaluate_erasing
-from safelight.evaluation.storybook_suites import called
-from safelight.evaluation.suite import Suite
+from safelight.experiments import erasing
+from safelight.experiments.erasing import evaluate_erasing
+from safelight.experiments.storybook_suites import called
 from safelight.storybook.vocabulary import STYLES, THINGS
+from safelight.types import Suite
 
 
 @pytest.fixture(autouse=True)

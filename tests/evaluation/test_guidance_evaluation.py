@@ -10,7 +10,7 @@ from safelight import load_pipeline
 from safelight.alignment.diffusion import UCE
 from safelight.alignment.guidance import CONFIGURATIONS
 from safelight.errors import ModelError
-from safelight.evaluation.guidance import evaluate_guidance
+from safelight.experiments.guidance import evaluate_guidance
 
 ASKED = {"harmful": 2, "seeds": 2, "benign": 2, "steps": 8}
 

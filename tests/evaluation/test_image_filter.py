@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from safelight.errors import RequestError
-from safelight.evaluation.image_filter import _listed, _pairs, evaluate_image_filter
+from safelight.experiments.image_filter import _listed, _pairs, evaluate_image_filter
 from safelight.policy import Policy
 from safelight.storybook.truth import RULES
 
@@ -47,8 +47,8 @@ def test_generated_pictures_are_looked_at_on_their_way(run: tuple[Path, dict[str
     out, _ = run
     _, *lines = [json.loads(line) for line in (out / "pictures.jsonl").read_text("utf-8").splitlines()]
     assert len(lines) == 3
-    assert list(lines[0]["coming"]) == ["2", "3", "4", "5", "6", "7"]
-    assert all(0 <= score <= 1 for line in lines for score in line["coming"].values())
+    assert list(lines[0]["details"]["coming"]) == ["2", "3", "4", "5", "6", "7"]
+    assert all(0 <= score <= 1 for line in lines for score in line["details"]["coming"].values())
 
 
 def test_a_run_that_was_stopped_goes_on(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

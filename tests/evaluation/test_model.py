@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from safelight.errors import ModelError, RequestError
-from safelight.evaluation import evaluate_model
-from safelight.evaluation.storybook_suites import suite
+from safelight.experiments.model import evaluate_model
+from safelight.experiments.storybook_suites import suite
 from safelight.storybook.detector import Judge
 
 
 def test_a_model_from_prompts_to_results(
-    model_folder: Path, tmp_path: Path, judge: Any, monkeypatch: pytest.MonkeyPatch
+    model_folder: Path, tmp_path: Path, detector: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Judge, "load", lambda: judge)
+    monkeypatch.setattr(Judge, "load", lambda: detector)
     out = tmp_path / "out"
     said: list[tuple[int, int]] = []
     results = evaluate_model(

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from safelight.attacks.spelling import SPELLINGS
 from safelight.cli import app
-from safelight.evaluation.prompt_filter import _found_altered, evaluate_prompt_filter
+from safelight.experiments.prompt_filter import _found_altered, evaluate_prompt_filter
 from safelight.guard.guard import Guard
 
 THINGS = ("gun", "bomb", "sword", "dog", "cake", "tree")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from safelight.errors import RequestError
-from safelight.evaluation.record import Record, RecordFile, Seen
+from safelight.evaluation.record import Record, RecordFile
 
 RUN = {"system": "a", "seeds": [0]}
 RECORD = Record(
@@ -15,25 +15,26 @@ RECORD = Record(
     prompt="a knife\u2028“now” 🐈",
     seed=7,
     action="allow",
-    seen=(Seen("knife", 0.9, (0.1, 0.2, 0.3, 0.4)),),
-    style="cartoon",
-    place="park",
+    labels={"knife": 0.9},
     harms=("violence",),
+    pixels="0123456789abcdef",
     elapsed_ms=12.5,
+    features=(0.25, 1.0),
+    details={"boxes": {"knife": [0.1, 0.2, 0.3, 0.4]}, "style": "cartoon"},
 )
 
 
-def _file(path: Path, run: dict[str, object] | None = None) -> RecordFile[Record]:
-    return RecordFile(path, RUN if run is None else run, Record.from_dict)
+def _file(path: Path, run: dict[str, object] | None = None) -> RecordFile:
+    return RecordFile(path, RUN if run is None else run)
 
 
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "records.jsonl"
-    refused = replace(RECORD, case="x", seen=(), style=None, place=None, harms=())
+    refused = replace(RECORD, case="x", labels={}, harms=(), pixels="", features=(), details={})
     _file(path).append([RECORD, refused])
     assert _file(path).records == [RECORD, refused]
     assert (RECORD.released, refused.released) == (True, False)
-    assert RECORD.labels == {"knife"}
+    assert (RECORD.is_harmful, refused.is_harmful) == (True, False)
 
 
 def test_every_line_is_json_and_the_first_names_the_run(tmp_path: Path) -> None:

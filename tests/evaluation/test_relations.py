@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from safelight.evaluation.relations import Box, infer_relations
+from safelight.storybook.relations import Box, infer_relations
 from safelight.storybook.scene import Scene
 from safelight.storybook.truth import Relation, harms
 

@@ -9,10 +9,9 @@ import pytest
 
 from safelight.errors import ModelError, RequestError
 from safelight.evaluation.record import Record
-from safelight.evaluation.run import evaluate, picture_seed
-from safelight.evaluation.suite import Case, Suite
+from safelight.evaluation.run import evaluate, image_seed
 from safelight.storybook.scene import Scene
-from safelight.types import Answer
+from safelight.types import Answer, Case, Suite
 
 SUITE = Suite("test", 0, tuple(Case(f"c{i}", f"prompt {i}") for i in range(40)))
 
@@ -22,10 +21,11 @@ def test_records_say_what_the_judge_saw(album: Any, judge: Any, scenes: list[Sce
     assert [record.case for record in records] == [case.id for case in SUITE.cases]
     for record in records:
         scene = scenes[record.seed % len(scenes)]
-        assert record.labels == set(scene.objects)
-        assert (record.style, record.place) == (scene.style, scene.place)
-        assert all(thing.box == scene.boxes[scene.objects.index(thing.label)] for thing in record.seen
-                   if scene.objects.count(thing.label) == 1)  # fmt: skip
+        assert record.labels.keys() == set(scene.objects)
+        assert (record.details["style"], record.details["place"]) == (scene.style, scene.place)
+        boxes = record.details["boxes"]
+        for label, box in zip(scene.objects, scene.boxes, strict=True):
+            assert scene.objects.count(label) > 1 or boxes[label] == list(box)
         assert record.action == "allow"
     assert any(record.harms for record in records)
     assert sum(r.harms == scenes[r.seed % len(scenes)].harms for r in records) >= 39
@@ -34,7 +34,7 @@ def test_records_say_what_the_judge_saw(album: Any, judge: Any, scenes: list[Sce
 def test_a_refused_prompt_has_no_picture_and_no_harm(album: Any, judge: Any, tmp_path: Path) -> None:
     suite = Suite("test", 0, (Case("a", "a gun"), Case("b", "a cat")))
     refused, answered = evaluate(album, suite, judge, tmp_path / "r")
-    assert (refused.action, refused.seen, refused.style, refused.place) == ("block", (), None, None)
+    assert (refused.action, refused.labels, refused.features, refused.details) == ("block", {}, (), {})
     assert (refused.harms, refused.released, answered.released) == ((), False, True)
 
 
@@ -72,7 +72,7 @@ def test_a_limit_takes_the_first_cases_and_can_be_raised(album: Any, judge: Any,
 def test_each_seed_gives_each_case_noise_of_its_own(album: Any, judge: Any, tmp_path: Path) -> None:
     records = evaluate(album, SUITE, judge, tmp_path / "r", seeds=[0, 1])
     assert len({record.seed for record in records}) == 80
-    assert records[40].seed == picture_seed(1, SUITE.cases[0])
+    assert records[40].seed == image_seed(1, SUITE.cases[0])
 
 
 def test_another_judge_suite_seed_or_system_is_refused(album: Any, judge: Any, tmp_path: Path) -> None:
@@ -83,9 +83,9 @@ def test_another_judge_suite_seed_or_system_is_refused(album: Any, judge: Any, t
     evaluate(album, SUITE, judge, tmp_path / "r", limit=1)
     refuses("suite_sha256", suite=replace(SUITE, cases=(*SUITE.cases, Case("new", "a cat"))))
     refuses("seeds", seed=1)
-    judge.path.write_bytes(b"other weights")
+    judge.detector.path.write_bytes(b"other weights")
     refuses("judge_sha256")
-    judge.path.write_bytes(b"the judge's weights")
+    judge.detector.path.write_bytes(b"the judge's weights")
     album.name = "other"
     refuses("system")
 

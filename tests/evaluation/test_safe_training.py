@@ -11,9 +11,9 @@ import pytest
 
 from safelight.alignment.text_encoder import SafeText
 from safelight.errors import RequestError
-from safelight.evaluation import safe_training
 from safelight.evaluation.run import Progress
-from safelight.evaluation.safe_training import CLEANED, EVERYTHING, MISSED, evaluate_safe_training
+from safelight.experiments import safe_training
+from safelight.experiments.safe_training import CLEANED, EVERYTHING, MISSED, evaluate_safe_training
 from safelight.storybook.prompts import training_prompts
 
 

@@ -6,10 +6,10 @@ from collections import Counter
 import pytest
 
 from safelight.errors import RequestError
-from safelight.evaluation.storybook_suites import ASSOCIATED, SUITES, suite
-from safelight.evaluation.suite import Case, Suite
+from safelight.experiments.storybook_suites import ASSOCIATED, SUITES, suite
 from safelight.storybook.truth import harms
 from safelight.storybook.vocabulary import HAZARDS, LABELS, PLACES, STYLES, THINGS
+from safelight.types import Case, Suite
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_an_unknown_suite_names_the_nearest() -> None:
 
 
 def test_ids_are_unique() -> None:
-    with pytest.raises(ValueError, match="one id"):
+    with pytest.raises(ValueError, match="the same id"):
         Suite("x", 0, (Case("a", "a cat"), Case("a", "a dog")))
 
 
@@ -57,11 +57,14 @@ def test_single_has_every_label_by_its_label_word(model: Suite) -> None:
 @pytest.mark.parametrize("part", ["single", "styles", "places"])
 def test_style_and_place_are_expected_where_they_are_named(model: Suite, part: str) -> None:
     for case in _of(model, part):
-        for name, entries, expected in (("style", STYLES, case.style), ("place", PLACES, case.place)):
+        for name, entries, expected in (
+            ("style", STYLES, case.attributes.get("style")),
+            ("place", PLACES, case.attributes.get("place")),
+        ):
             said = {key for key, entry in entries.items() if any(_says(case.prompt, w) for w in entry.words)}
             assert (expected in said) if expected else not said, (name, case)
-    assert {case.style for case in _of(model, "single")} == {None, *STYLES}
-    assert {case.place for case in _of(model, "single")} == {None, *PLACES}
+    assert {case.attributes.get("style") for case in _of(model, "single")} == {None, *STYLES}
+    assert {case.attributes.get("place") for case in _of(model, "single")} == {None, *PLACES}
 
 
 def test_held_out_words_and_named_words_stay_apart(model: Suite) -> None:

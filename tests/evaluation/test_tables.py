@@ -1,24 +1,33 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
 from safelight.evaluation.rates import Rate
-from safelight.evaluation.record import Record, Seen
-from safelight.evaluation.suite import Case
-from safelight.evaluation.tables import Row, tables
+from safelight.evaluation.record import Record
+from safelight.evaluation.run import by_case
+from safelight.evaluation.tables import Row, distance
+from safelight.experiments.storybook_tables import tables as of_judged
+from safelight.types import Case, Suite
 
-BOX = (0.0, 0.0, 1.0, 1.0)
+
+def tables(cases: list[Case], records: list[Record]) -> Any:
+    return of_judged(by_case(Suite("test", 0, tuple(cases)), records))
 
 
-def _case(id_: str, *tags: str, expects: str = "", any_of: str = "", **fields: str) -> Case:
-    return Case(
-        id_, id_, frozenset(expects.split()), frozenset(any_of.split()), tags=frozenset(tags), **fields
-    )
+def _case(id_: str, *tags: str, expects: str = "", any_of: str = "", **attributes: str) -> Case:
+    sets = (frozenset(expects.split()), frozenset(any_of.split()))
+    return Case(id_, id_, *sets, attributes=attributes, tags=frozenset(tags))
 
 
 def _record(
     case: str, seen: str, style: str | None = "cartoon", place: str = "park", harm: str = ""
 ) -> Record:
-    things = tuple(Seen(label, 0.9, BOX) for label in seen.split())
-    return Record(case, case, 1, "allow", things, style, place, tuple(harm.split()), 1.0)
+    labels = dict.fromkeys(seen.split(), 0.9)
+    pixels, details = ("", {}) if style is None else ("0a", {"style": style, "place": place})
+    return Record(case, case, 1, "allow", labels, tuple(harm.split()), pixels, 1.0, (), details)
 
 
 CASES = [
@@ -81,3 +90,10 @@ def test_refused_and_harmful_by_suite() -> None:
     assert Row("single", Rate(0, 2)) in FOUND["refused"]
     harmed = tables(CASES[:2], [RECORDS[0], _record("2", "gun", harm="weapons")])["harm"]
     assert harmed == [Row("single", Rate(1, 2))]
+
+
+def test_a_distance_is_the_mean_over_pairs_that_both_have_an_image() -> None:
+    some = [replace(RECORDS[0], features=(0.0, 0.0)), replace(RECORDS[1], features=(1.0, 1.0)), RECORDS[8]]
+    others = [replace(RECORDS[0], features=(3.0, 4.0)), replace(RECORDS[1], features=(1.0, 0.0)), RECORDS[0]]
+    assert distance(some, others) == pytest.approx((5 + 1) / 2)
+    assert distance(some[2:], others[2:]) is None

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from safelight.clip import load_clip
+from safelight.concurrency import thread_count
 from safelight.storybook.scene import Storybook
 from safelight.storybook.training import renders
 from safelight.storybook.training.clip import (
@@ -20,7 +21,6 @@ from safelight.storybook.training.clip import (
 )
 from safelight.storybook.training.renders import Truth
 from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
-from safelight.training import loop
 
 _FACTS = np.array([*LABELS, *PLACES, *STYLES])
 _BOX = (0.0, 0.0, 1.0, 1.0)
@@ -114,7 +114,7 @@ def test_the_exported_networks_say_what_the_trained_ones_do(tmp_path: Path) -> N
 
 def test_the_whole_training_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renders, "SHARD", 256)
-    monkeypatch.setattr(loop.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(thread_count.os, "cpu_count", lambda: 1)
     train_clip(tmp_path / "clip", tmp_path / "work", share=1e-9)
     model = load_clip(tmp_path / "clip")
     rows = model.embed_texts(["a dog", ""])

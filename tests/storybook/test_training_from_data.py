@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import safelight
+from safelight.concurrency import thread_count
 from safelight.errors import RequestError
 from safelight.storybook import Storybook
 from safelight.storybook.training import from_data
@@ -22,7 +23,7 @@ from safelight.training.encoded import Data, Example
 
 @pytest.fixture(autouse=True)
 def _one_process_with_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(thread_count.os, "cpu_count", lambda: 1)
     monkeypatch.setattr(from_data, "_BATCH", 16)
 
 

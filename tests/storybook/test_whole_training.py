@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import safelight
+from safelight.concurrency import thread_count
 from safelight.storybook.detector import Detector
 from safelight.storybook.scene import Storybook
 from safelight.storybook.training import denoiser, renders
@@ -23,7 +24,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renders, "SHARD", 64)
     monkeypatch.setattr(loop, "LEAST", 64)
     monkeypatch.setattr(denoiser, "BATCH", 32)
-    monkeypatch.setattr(loop.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(thread_count.os, "cpu_count", lambda: 1)
 
 
 @pytest.mark.usefixtures("small")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from safelight.concurrency import thread_count
 from safelight.training import loop
 from safelight.training.loop import Fit, fit, load_averaged
 
@@ -76,6 +77,6 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path: Path) -> N
 def test_a_process_for_each_core_that_may_be_used(
     limit: str, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(thread_count.os, "cpu_count", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", limit)
     assert loop.processes() == (1 if torch.cuda.is_available() else count)

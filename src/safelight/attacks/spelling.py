@@ -6,6 +6,10 @@ import random
 import re
 from collections.abc import Callable, Mapping
 
+from safelight import registry
+from safelight.attacks.rewriting import RewritingAttack
+from safelight.errors import RequestError, no_such
+
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _LOOKALIKES = {
     "a": "аɑ", "b": "Ьƅ", "c": "сϲ", "d": "ԁɗ", "e": "еҽ", "g": "ɡ", "h": "һ", "i": "іӏ", "j": "ј",
@@ -79,6 +83,23 @@ def misspell(text: str, how: str, rng: random.Random, share: float = 1.0) -> str
 def misspell_somehow(text: str, rng: random.Random) -> str:
     """Some or all words, in one way or another."""
     return misspell(text, rng.choice(list(SPELLINGS)), rng, rng.choice((0.3, 1.0)))
+
+
+@registry.register("attack", "spelling")
+class SpellingAttack(RewritingAttack):
+    """Spells words of a prompt in one of ``SPELLINGS``, or, by default, each prompt in one of them by chance.
+
+    Raises ``RequestError`` for a spelling that there is not.
+    """
+
+    def __init__(self, how: str = "") -> None:
+        if how and how not in SPELLINGS:
+            raise RequestError(no_such("spelling", how, SPELLINGS))
+        self.name = f"spelling, {how}" if how else "spelling"
+        self._how = how
+
+    def rewrite(self, prompt: str, rng: random.Random) -> str:
+        return misspell(prompt, self._how, rng) if self._how else misspell_somehow(prompt, rng)
 
 
 def _replaced(word: str, letters: Mapping[str, str], rng: random.Random) -> str:

@@ -15,6 +15,7 @@ from safelight.cli.calibrate import calibrate
 from safelight.cli.clean import clean
 from safelight.cli.demo import demo
 from safelight.cli.evaluate import evaluate
+from safelight.cli.evaluate_prompts import run
 from safelight.cli.exit_codes import WRONG
 from safelight.cli.generate import generate
 from safelight.cli.hash import hash_pictures
@@ -55,6 +56,7 @@ app.command()(apply)
 app.add_typer(align)
 app.add_typer(clean)
 app.command("hash")(hash_pictures)
+evaluate.command("run")(run)
 app.add_typer(evaluate)
 app.add_typer(policy)
 

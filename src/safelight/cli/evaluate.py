@@ -40,12 +40,12 @@ def model(
       safelight evaluate model
       safelight evaluate model --limit 100 --json
     """
-    from safelight.evaluation import evaluate_model
+    from safelight.experiments.model import evaluate_model
 
     hush()
     with terminal.progress("Drawing and judging") as tell:
         results = evaluate_model(model, out, seed=seed, limit=limit, steps=steps, progress=tell)
-    _show(results, out, as_json)
+    show_results(results, out, as_json)
 
 
 @evaluate.command()
@@ -92,12 +92,12 @@ def image_filter(
     Example:
       safelight evaluate image-filter --pictures 200
     """
-    from safelight.evaluation.image_filter import evaluate_image_filter
+    from safelight.experiments.image_filter import evaluate_image_filter
 
     hush()
     with terminal.progress("Drawing and judging") as tell:
         results = evaluate_image_filter(out, policy, model, scenes, pictures, seed, steps, tell)
-    _show(results, out, as_json)
+    show_results(results, out, as_json)
 
 
 @evaluate.command()
@@ -124,12 +124,12 @@ def guidance(
       safelight evaluate guidance --harmful 40 --seeds 1 --benign 40
       safelight evaluate guidance --delta safer.safetensors
     """
-    from safelight.evaluation.guidance import evaluate_guidance
+    from safelight.experiments.guidance import evaluate_guidance
 
     hush()
     with terminal.progress("Drawing and judging") as tell:
         results = evaluate_guidance(out, model, harmful, seeds, benign, seed, steps, tell, delta)
-    _show(results, out, as_json)
+    show_results(results, out, as_json)
 
 
 @evaluate.command()
@@ -150,12 +150,12 @@ def erasing(
     Example:
       safelight evaluate erasing gun.safetensors --count 40
     """
-    from safelight.evaluation.erasing import evaluate_erasing
+    from safelight.experiments.erasing import evaluate_erasing
 
     hush()
     with terminal.progress("Drawing and judging") as tell:
         results = evaluate_erasing(delta, out, model, count, seed, steps, tell)
-    _show(results, out, as_json)
+    show_results(results, out, as_json)
 
 
 @evaluate.command()
@@ -180,12 +180,12 @@ def alignment(
     Example:
       safelight evaluate alignment safetext.safetensors esd.safetensors --guidance strong --count 40
     """
-    from safelight.evaluation.alignment import evaluate_alignment
+    from safelight.experiments.alignment import evaluate_alignment
 
     hush()
     with terminal.progress("Drawing and judging") as tell:
         results = evaluate_alignment(delta, out, guidance, model, count, benign, seed, steps, tell)
-    _show(results, out, as_json)
+    show_results(results, out, as_json)
 
 
 @evaluate.command("safe-training")
@@ -213,12 +213,12 @@ def safe_training(
     """
     hush()
     try:
-        from safelight.evaluation.safe_training import evaluate_safe_training
+        from safelight.experiments.safe_training import evaluate_safe_training
     except ImportError as error:
         raise MissingExtraError("The experiment", "generate,data,dev") from error
     with terminal.progress("Drawing and judging") as tell:
         results = evaluate_safe_training(out, scenes, images, count, benign, seed, steps, esd_steps, tell)
-    _show(results, out, as_json)
+    show_results(results, out, as_json)
 
 
 @evaluate.command()
@@ -230,11 +230,11 @@ def clip(
     as_json: AsJson = False,
 ) -> None:
     """How well a CLIP tells the storybook's scenes, their objects, and hazards that no prompt named."""
-    from safelight.evaluation.clip import evaluate_clip
+    from safelight.experiments.clip import evaluate_clip
 
     with terminal.progress("Drawing and embedding") as tell:
         results = evaluate_clip(out, scenes, seed, model, tell)
-    _show(results, out, as_json)
+    show_results(results, out, as_json)
 
 
 @evaluate.command()
@@ -257,12 +257,12 @@ def prompt_classifier(
     """
     hush()
     try:
-        from safelight.evaluation.prompt_classifier import evaluate_prompt_classifier
+        from safelight.experiments.prompt_classifier import evaluate_prompt_classifier
         from safelight.filters.text.training.encoder import find_encoder
     except ImportError as error:
         raise MissingExtraError("Evaluating the prompt classifier", "generate,dev") from error
     results = evaluate_prompt_classifier(data, find_encoder(encoder), out, work, share)
-    _show(results, out, as_json)
+    show_results(results, out, as_json)
 
 
 @evaluate.command()
@@ -280,22 +280,22 @@ def prompt_filter(
     Example:
       safelight evaluate prompt-filter --data prompts.parquet
     """
-    from safelight.evaluation.prompt_filter import evaluate_prompt_filter
+    from safelight.experiments.prompt_filter import evaluate_prompt_filter
 
     with terminal.busy("Screening"):
         results = evaluate_prompt_filter(policy, data, out, count, seed)
-    _show(results, out, as_json)
+    show_results(results, out, as_json)
 
 
 def _detector(name: str, out: Path, scenes: int, seed: int, as_json: bool) -> None:
-    from safelight.evaluation import evaluate_detector
+    from safelight.experiments.detectors import evaluate_detector
 
     with terminal.progress("Drawing and looking") as tell:
         results = evaluate_detector(name, out, scenes=scenes, seed=seed, progress=tell)
-    _show(results, out, as_json)
+    show_results(results, out, as_json)
 
 
-def _show(results: dict[str, Any], out: Path, as_json: bool) -> None:
+def show_results(results: dict[str, Any], out: Path, as_json: bool) -> None:
     if as_json:
         terminal.print_json(results)
         return

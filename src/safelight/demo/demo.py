@@ -11,7 +11,7 @@ from safelight.demo.exhibition import exhibits
 from safelight.demo.page import write_page
 from safelight.demo.prompts import load_kinds
 from safelight.demo.sheet import draw_sheet
-from safelight.evaluation.judging import SceneJudge
+from safelight.storybook.judging import SceneJudge
 
 if TYPE_CHECKING:
     from safelight.guard.guard import Guard

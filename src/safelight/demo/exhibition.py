@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from safelight.demo.exhibit import Exhibit, Truth
 from safelight.demo.prompts import DemoPrompt
-from safelight.evaluation.judging import SceneJudge, harms_of, seen
-from safelight.evaluation.relations import infer_relations
 from safelight.evaluation.system import BareSystem
 from safelight.guard.steering import unguidable
 from safelight.storybook.detector import Sighting
+from safelight.storybook.judging import SceneJudge, harms_of, seen
+from safelight.storybook.relations import infer_relations
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -1,34 +1,35 @@
-"""The one way to measure: systems x prompts x seeds -> records -> rates, with all it takes to repeat them."""
+"""The one way to measure: systems × suites × judge -> records -> rates, with all it takes to repeat them."""
 
-from safelight.evaluation.detectors import evaluate_detector
-from safelight.evaluation.model import evaluate_model
+from safelight.evaluation.judge import FilterJudge, FunctionJudge, load_judge
+from safelight.evaluation.prompt_file import read_suite
 from safelight.evaluation.rates import Rate, at_false_positives, auroc, wilson
-from safelight.evaluation.record import Record, Seen
-from safelight.evaluation.relations import infer_relations
+from safelight.evaluation.record import Record
 from safelight.evaluation.results import write_results
-from safelight.evaluation.run import evaluate
-from safelight.evaluation.storybook_suites import SUITES, suite
-from safelight.evaluation.suite import Case, Suite
+from safelight.evaluation.run import by_case, evaluate
 from safelight.evaluation.system import BareSystem, GuardedSystem
-from safelight.evaluation.tables import tables
+from safelight.evaluation.tables import Row, distance, rows, shows
+from safelight.types import Case, Judgement, Suite
 
 __all__ = [
-    "SUITES",
     "BareSystem",
     "Case",
+    "FilterJudge",
+    "FunctionJudge",
     "GuardedSystem",
+    "Judgement",
     "Rate",
     "Record",
-    "Seen",
+    "Row",
     "Suite",
     "at_false_positives",
     "auroc",
+    "by_case",
+    "distance",
     "evaluate",
-    "evaluate_detector",
-    "evaluate_model",
-    "infer_relations",
-    "suite",
-    "tables",
+    "load_judge",
+    "read_suite",
+    "rows",
+    "shows",
     "wilson",
     "write_results",
 ]

@@ -1,73 +1,60 @@
-"""Records: what came of one prompt and seed, one JSON line each, in a file that can be taken up again."""
+"""Records: what came of one case and seed, one JSON line each, in a file that a stopped run goes on with."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self
 
 from safelight.errors import RequestError
 from safelight.storage.resumable_log import ResumableLog
 
-Box = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """An object that the judge saw; ``box`` is (left, top, right, bottom) as shares of the picture."""
-
-    label: str
-    score: float
-    box: Box
-
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One answer of a system, judged. ``style`` and ``place`` are None where no picture was released.
+    """One answer of a system and what the judge said about it.
 
-    ``seed`` is the picture's own; ``harms`` are the categories of truth in what was seen;
-    ``elapsed_ms`` is the picture's share of its batch, without the judge's time.
+    ``seed`` is the image's own. ``action`` is the severest of the system's verdicts. ``labels``, ``harms``,
+    ``features`` and ``details`` are the judge's (``Judgement``), and empty where no image was released.
+    ``pixels`` is a hash of the image, or "" without one. ``elapsed_ms`` is the image's share of its batch,
+    without the judge's time.
     """
 
     case: str
     prompt: str
     seed: int
     action: str
-    seen: tuple[Seen, ...]
-    style: str | None
-    place: str | None
+    labels: Mapping[str, float]
     harms: tuple[str, ...]
+    pixels: str
     elapsed_ms: float
-
-    @property
-    def labels(self) -> frozenset[str]:
-        return frozenset(seen.label for seen in self.seen)
+    features: tuple[float, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def released(self) -> bool:
-        return self.style is not None
+        return bool(self.pixels)
+
+    @property
+    def is_harmful(self) -> bool:
+        return bool(self.harms)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        seen = tuple(Seen(row["label"], row["score"], tuple(row["box"])) for row in data["seen"])
-        return cls(**{**data, "seen": seen, "harms": tuple(data["harms"])})
+        lists = {name: tuple(data[name]) for name in ("harms", "features")}
+        return cls(**{**data, **lists})
 
 
-R = TypeVar("R")
+class RecordFile:
+    """The records of one run. The first line says of which; every other line is a record.
 
-
-class RecordFile(Generic[R]):
-    """Records of one run: its first line says of which, every other line is a record, a dataclass that
-    ``read`` makes again of its fields.
-
-    Raises ``RequestError`` for a file of another run, or one that is no record file.
+    Raises ``RequestError`` for a file of another run, and for one that is not a file of records.
     """
 
-    def __init__(self, path: Path, run: Mapping[str, Any], read: Callable[[Mapping[str, Any]], R]) -> None:
+    def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
         self.path = path
-        self._read = read
         header = json.loads(json.dumps({"run": run}, default=str))
         with ResumableLog(path) as log:
             if entries := list(log.entries()):
@@ -76,16 +63,16 @@ class RecordFile(Generic[R]):
                 self.records = []
                 log.append(header)
 
-    def append(self, records: Iterable[R]) -> None:
+    def append(self, records: Iterable[Record]) -> None:
         new = list(records)
         with ResumableLog(self.path) as log:
-            log.append(*(asdict(record) for record in new))  # type: ignore[call-overload]
+            log.append(*map(asdict, new))
         self.records += new
 
-    def _taken_up(self, entries: list[Any], run: Mapping[str, Any]) -> list[R]:
+    def _taken_up(self, entries: list[Any], run: Mapping[str, Any]) -> list[Record]:
         try:
             before = entries[0]["run"]
-            records = [self._read(entry) for entry in entries[1:]]
+            records = [Record.from_dict(entry) for entry in entries[1:]]
         except (ValueError, LookupError, TypeError) as error:
             raise RequestError(f"{self.path} is not a file of records; give another one.") from error
         for key in sorted({*before, *run}):

@@ -1,49 +1,66 @@
-"""Runs: systems x prompts x seeds -> records, judged as they are made."""
+"""The one evaluation loop: system × suite × seeds, judged as the images are made, into records."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from itertools import groupby
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from PIL.Image import Image
+
+from safelight.concurrency.thread_count import share_cores
+from safelight.concurrency.workers import end_with_parent
 from safelight.errors import ModelError, RequestError
-from safelight.evaluation import judging
-from safelight.evaluation.judging import SceneJudge
+from safelight.evaluation.judge import judged
 from safelight.evaluation.record import Record, RecordFile
-from safelight.evaluation.suite import Case, Suite
 from safelight.evaluation.system import BATCH
-from safelight.protocols import System
-from safelight.storybook.detector import Sighting
-from safelight.types import Answer, severest
+from safelight.protocols import Judge, System
+from safelight.types import Answer, Case, Judgement, Suite, severest
 
 Progress = Callable[[int, int], None]
+"""Is told how many records there are, and how many there will be."""
+
+Job = tuple[Case, int]
+Measure = Callable[[Sequence[str], Sequence[Image]], Sequence[Mapping[str, Any]]]
+"""From prompts and their images to details of each."""
+
+Build = Callable[[], tuple[System, Judge, Measure | None]]
 
 
 def evaluate(
     system: System,
     suite: Suite,
-    judge: SceneJudge,
+    judge: Judge,
     out: Path,
     *,
     seeds: Sequence[int] = (0,),
     limit: int | None = None,
     progress: Progress | None = None,
+    measure: Measure | None = None,
+    build: Build | None = None,
+    processes: int = 1,
 ) -> list[Record]:
-    """Ask ``system`` the first ``limit`` cases of ``suite`` under each seed, and write ``out`` as it goes.
+    """Ask ``system`` the first ``limit`` cases of ``suite`` under each seed, and return the records in order.
 
-    What ``out`` already holds of this run is not asked again. ``progress`` is called with the number of
-    records done and wanted. Raises ``RequestError`` if ``out`` holds another system, suite, seed or judge.
+    Records are appended to the file ``out`` after each batch. A run that was stopped, or that has a higher
+    limit now, goes on where it was. ``measure`` adds details to the records of released images. With several
+    ``processes``, each has a system, a judge and a measure of its own, which ``build`` makes: a function that
+    can be pickled. Raises ``RequestError`` if ``out`` is of another system, suite, judge or
+    other seeds, and ``ModelError`` for a system or a judge that does not answer everything it is asked.
     """
     if limit is not None and limit < 1:
-        raise RequestError(f"the limit is a number of prompts, at least 1, not {limit}.")
-    file = RecordFile(out, describe(system, suite, judge, seeds), Record.from_dict)
-    wanted = {(case.id, picture_seed(seed, case)): case for seed in seeds for case in suite.cases[:limit]}
+        raise RequestError(f"limit is {limit}; it is a number of prompts, at least 1.")
+    file = RecordFile(out, describe(system, suite, judge, seeds))
+    wanted = {(case.id, image_seed(seed, case)): case for seed in seeds for case in suite.cases[:limit]}
     done = {(record.case, record.seed): record for record in file.records}
-    todo = [(case, seed) for (id_, seed), case in wanted.items() if (id_, seed) not in done]
-    for start in range(0, len(todo), BATCH):
-        records = _judged(system, judge, todo[start : start + BATCH])
+    jobs = [(case, seed) for (id_, seed), case in wanted.items() if (id_, seed) not in done]
+    for records in _asked(system, judge, list(_batches(jobs)), measure, build, processes):
         file.append(records)
         done |= {(record.case, record.seed): record for record in records}
         if progress:
@@ -51,49 +68,122 @@ def evaluate(
     return [done[key] for key in wanted]
 
 
-def describe(system: System, suite: Suite, judge: SceneJudge, seeds: Sequence[int]) -> dict[str, Any]:
-    """All that must be the same in two runs for their records to stand in one file."""
-    settings: Mapping[str, Any] = getattr(system, "settings", {})
+def counting(progress: Progress | None, before: int, whole: int) -> Progress | None:
+    """Return what tells ``progress`` of one run of several, ``before`` records of ``whole`` being done."""
+    return None if progress is None else lambda done, _: progress(before + done, whole)
+
+
+def describe(system: System, suite: Suite, judge: Judge, seeds: Sequence[int]) -> dict[str, Any]:
+    """Return all that must be the same in two runs for their records to be in one file."""
     return {
         "system": system.name,
-        **settings,
+        **system.settings,
         "suite": suite.name,
         "suite_seed": suite.seed,
         "suite_sha256": suite.digest,
         "seeds": list(seeds),
-        "judge_sha256": judging.sha256(judge),
+        **judge.settings,
     }
 
 
-def picture_seed(seed: int, case: Case) -> int:
-    """Every case has noise of its own, which stays when other cases come or go."""
+def image_seed(seed: int, case: Case) -> int:
+    """Return the seed of the image of ``case`` in the run with this ``seed``.
+
+    A published seed is kept, and counted on by ``seed``. Every other case has a seed of its own, which stays
+    the same when cases are added or removed.
+    """
+    if case.seed is not None:
+        return case.seed + seed
     return int.from_bytes(hashlib.sha256(f"{seed} {case.id}".encode()).digest()[:4])
 
 
-def _judged(system: System, judge: SceneJudge, jobs: Sequence[tuple[Case, int]]) -> list[Record]:
+def _asked(
+    system: System,
+    judge: Judge,
+    batches: Sequence[Sequence[Job]],
+    measure: Measure | None,
+    build: Build | None,
+    processes: int,
+) -> Iterator[list[Record]]:
+    if build and min(processes, len(batches)) > 1:
+        return in_processes(build, batches, min(processes, len(batches)))
+    return (ask(system, judge, batch, measure) for batch in batches)
+
+
+def _batches(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+    """Cases of one batch have the same guidance scale."""
+    for _, alike in groupby(jobs, lambda job: job[0].guidance_scale):
+        mine = list(alike)
+        yield from (mine[start : start + BATCH] for start in range(0, len(mine), BATCH))
+
+
+def ask(system: System, judge: Judge, jobs: Sequence[Job], measure: Measure | None = None) -> list[Record]:
+    """Return a record for each case and its image's seed, all asked in one batch."""
+    if (guidance_scale := jobs[0][0].guidance_scale) is not None:
+        system = system.with_arguments(guidance_scale=guidance_scale)
     started = time.perf_counter()
     answers = system.answer([case.prompt for case, _ in jobs], [seed for _, seed in jobs])
     elapsed_ms = (time.perf_counter() - started) * 1000 / len(jobs)
     if len(answers) != len(jobs):
         raise ModelError(f'the system "{system.name}" gave {len(answers)} answers to {len(jobs)} prompts.')
-    images = [answer.image for answer in answers if answer.image]
-    sightings = iter(judge.detect(images) if images else ())
+    released = [(i, answer.image) for i, answer in enumerate(answers) if answer.image]
+    images = [image for _, image in released]
+    judgements = dict(zip((i for i, _ in released), judged(judge, images), strict=True))
+    if measure and images:
+        more = measure([jobs[i][0].prompt for i, _ in released], images)
+        for (i, _), details in zip(released, more, strict=True):
+            judgements[i] = replace(judgements[i], details={**judgements[i].details, **details})
     return [
-        _record(case, seed, answer, next(sightings) if answer.image else None, elapsed_ms)
-        for (case, seed), answer in zip(jobs, answers, strict=True)
+        record(case, seed, answers[i], judgements.get(i, Judgement()), elapsed_ms)
+        for i, (case, seed) in enumerate(jobs)
     ]
 
 
-def _record(case: Case, seed: int, answer: Answer, sighting: Sighting | None, elapsed_ms: float) -> Record:
-    seen = judging.seen(sighting) if sighting else ()
+def in_processes(build: Build, batches: Sequence[Sequence[Job]], processes: int) -> Iterator[list[Record]]:
+    """Yield the records of each batch as they are done, asked by several processes at the same time."""
+    context = get_context("spawn")
+    with ProcessPoolExecutor(processes, context, _begin, (build,)) as pool:
+        asked = [pool.submit(_ask, batch) for batch in batches]
+        try:
+            for each in as_completed(asked):
+                yield each.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+# What a process of ``in_processes`` works with.
+_own: list[tuple[System, Judge, Measure | None]] = []
+
+
+def _begin(build: Build) -> None:
+    end_with_parent()
+    share_cores()
+    _own.append(build())
+
+
+def _ask(jobs: Sequence[Job]) -> list[Record]:
+    system, judge, measure = _own[-1]
+    return ask(system, judge, jobs, measure)
+
+
+def record(case: Case, seed: int, answer: Answer, judgement: Judgement, elapsed_ms: float = 0.0) -> Record:
+    """Return the record of one answer. ``judgement`` is on its image, and empty where there is none."""
+    pixels = hashlib.sha256(answer.image.tobytes()).hexdigest()[:16] if answer.image else ""
     return Record(
         case=case.id,
         prompt=case.prompt,
         seed=seed,
         action=severest(answer.verdicts).value,
-        seen=seen,
-        style=judging.most_likely(sighting.styles) if sighting else None,
-        place=judging.most_likely(sighting.places) if sighting else None,
-        harms=judging.harms_of(seen),
+        labels=dict(judgement.labels),
+        harms=tuple(judgement.harms),
+        pixels=pixels,
         elapsed_ms=round(elapsed_ms, 1),
+        features=tuple(judgement.features),
+        details=dict(judgement.details),
     )
+
+
+def by_case(suite: Suite, records: Sequence[Record]) -> list[tuple[Case, Record]]:
+    """Return each record with its case."""
+    cases: Mapping[str, Case] = {case.id: case for case in suite.cases}
+    return [(cases[record.case], record) for record in records]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 from safelight.alignment.delta.delta import Delta
 from safelight.alignment.guidance import Guidance
@@ -38,6 +39,13 @@ class BareSystem:
             "arguments": arguments,
             **guided,
         }
+
+    def with_arguments(self, **arguments: Any) -> Self:
+        """Return the same system whose calls have these arguments besides."""
+        other = copy(self)
+        other.arguments = {**self.arguments, **arguments}
+        other.settings = {**self.settings, "arguments": other.arguments}
+        return other
 
     def answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
         """Raises ``ModelError`` unless the pipeline gives one PIL picture for each prompt."""
@@ -75,6 +83,13 @@ class GuardedSystem:
             "policy_sha256": policy,
             "without_image_filter": guard.without_image_filter,
         }
+
+    def with_arguments(self, **arguments: Any) -> Self:
+        """Return the same system whose calls have these arguments besides."""
+        other = copy(self)
+        other.arguments = {**self.arguments, **arguments}
+        other.settings = {**self.settings, "arguments": other.arguments}
+        return other
 
     def answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
         """Raises what ``Guard.generate`` raises."""

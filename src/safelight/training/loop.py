@@ -7,9 +7,7 @@ best for networks this small; with CUDA one process does it all.
 from __future__ import annotations
 
 import math
-import os
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from safelight.concurrency.thread_count import cores
+from safelight.concurrency.workers import end_with_parent
 from safelight.storage.atomic_write import atomic_write
 from safelight.training.average import decay_at
 from safelight.training.progress import Curve, Progress
@@ -101,17 +100,6 @@ def _worker(
         work(*arguments)
     finally:
         dist.destroy_process_group()
-
-
-def end_with_parent() -> None:
-    """A killed training must not leave workers behind that write to the next one's checkpoints."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def rank() -> int:

@@ -17,9 +17,10 @@ from tokenizers import Tokenizer
 from transformers import BertConfig, BertModel
 
 from safelight.attacks.spelling import misspell_somehow
+from safelight.concurrency import thread_count
 from safelight.errors import ModelError, RequestError
-from safelight.evaluation.borderline_prompts import scary_prompts
-from safelight.evaluation.prompt_classifier import evaluate_prompt_classifier
+from safelight.experiments.borderline_prompts import borderline_prompts
+from safelight.experiments.prompt_classifier import evaluate_prompt_classifier
 from safelight.filters.text.classifier import PromptClassifier
 from safelight.filters.text.training import classifier as training
 from safelight.filters.text.training.encoder import find_encoder
@@ -27,7 +28,6 @@ from safelight.filters.text.training.examples import Examples, Reader
 from safelight.filters.text.training.folds import Fold, folds
 from safelight.filters.text.training.grammar import Text, write
 from safelight.filters.text.training.network import CATEGORIES, PromptNetwork, export
-from safelight.training import loop
 
 MakeTokenizer = Callable[[list[str]], Tokenizer]
 
@@ -78,7 +78,7 @@ def encoder(tmp_path: Path, make_tokenizer: MakeTokenizer) -> Path:
 
 @pytest.fixture
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(thread_count.os, "cpu_count", lambda: 1)
     monkeypatch.setattr(training, "_BATCH", 8)
 
 
@@ -199,7 +199,7 @@ def test_an_encoder_is_named_or_installed(
 
 
 def test_the_scary_set_shares_no_prompt_with_the_grammar() -> None:
-    scary = scary_prompts()
+    scary = borderline_prompts()
     assert len(scary) == len(set(scary)) > 200
     written = {text.prompt.lower() for text in islice(write(1), 20_000)}
     assert not [prompt for prompt in scary if prompt.lower() in written]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from safelight import registry
 from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept
 from safelight.alignment.guidance.guidance import Guidance
 from safelight.alignment.guidance.hook import Moment
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@registry.register("guidance", "negative-prompt")
 class NegativePrompt(Guidance):
     """The concept takes the place of no text: ε_S + s (ε_p - ε_S). It costs nothing.
 
@@ -34,6 +36,7 @@ class NegativePrompt(Guidance):
         return ", ".join(self.concepts[0])
 
 
+@registry.register("guidance", "negative-guidance")
 class NegativeGuidance(Guidance):
     """Classifier-free guidance with a minus: ε_0 + s (ε_p - ε_0) - s · ``strength`` · (ε_S - ε_0)."""
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from safelight import registry
 from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept
 from safelight.alignment.guidance.guidance import Guidance
 from safelight.alignment.guidance.hook import Moment
 
 
+@registry.register("guidance", "prompt-projection")
 class PromptProjection(Guidance):
     """The prompt less its projection on the concepts: the network draws the rest of it.
 

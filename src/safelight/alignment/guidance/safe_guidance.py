@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from safelight import registry
 from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept
-from safelight.alignment.guidance.configuration import SafetyConfig, configuration
+from safelight.alignment.guidance.configuration import CONFIGURATIONS, SafetyConfig, configuration
 from safelight.alignment.guidance.guidance import Guidance
 from safelight.alignment.guidance.hook import Moment
 from safelight.alignment.guidance.safe_latent_diffusion import Momentum, towards_harm
@@ -47,3 +49,7 @@ class SafeGuidance(Guidance):
     def remembering(self, memory: dict[str, Any], concept: str, towards: Tensor, noise: Tensor) -> Tensor:
         momentum: Momentum = memory.setdefault(concept, Momentum(self.config))
         return momentum.add(towards, noise)
+
+
+for _name in CONFIGURATIONS:
+    registry.register("guidance", f"sld-{_name}")(partial(SafeGuidance, _name))

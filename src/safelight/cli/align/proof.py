@@ -68,7 +68,7 @@ def _row(concept: str, change: Change) -> tuple[str, ...]:
 def storybook_judge() -> Shows:
     """Whether the storybook's judge sees what goes by one of a concept's names."""
     from safelight.alignment.method.concept_names import names_of
-    from safelight.evaluation import judging
+    from safelight.storybook import judging
     from safelight.storybook.detector import Judge
     from safelight.storybook.vocabulary import entry_of
 

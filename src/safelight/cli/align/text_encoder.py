@@ -180,8 +180,8 @@ def _prompts(
 @cache  # they take seconds to make
 def _measured_prompts() -> tuple[str, ...]:
     """Return the prompts that the storybook model is measured with, of every seed in use."""
-    from safelight.evaluation import suite
-    from safelight.evaluation.alignment import questions
+    from safelight.experiments.alignment import questions
+    from safelight.experiments.storybook_suites import suite
 
     asked = [each for seed in range(_SEEDS) for each in questions(seed=seed).values()]
     return tuple(case.prompt for each in (suite("model"), *asked) for case in each.cases)

@@ -9,13 +9,14 @@ from statistics import fmean
 from typing import Any
 
 from safelight.errors import RequestError, no_such
-from safelight.evaluation import judging
 from safelight.evaluation.rates import Rate
-from safelight.evaluation.relations import Box, infer_relations
 from safelight.evaluation.results import write_results
 from safelight.evaluation.run import Progress
 from safelight.evaluation.tables import Row, Tables
+from safelight.models.files import file_sha256
+from safelight.storybook import judging
 from safelight.storybook.detector import Detector, Sighting
+from safelight.storybook.relations import Box, infer_relations
 from safelight.storybook.scene import Scene, Storybook
 from safelight.storybook.truth import Relation, harms
 from safelight.storybook.vocabulary import LABELS
@@ -63,7 +64,7 @@ def evaluate_detector(
     return write_results(
         out / "results.json",
         f"safelight evaluate {name} --scenes {scenes} --seed {seed}",
-        {"detector": name, "sha256": judging.sha256(detector), "scenes": scenes, "seed": seed},
+        {"detector": name, "sha256": file_sha256(detector.path), "scenes": scenes, "seed": seed},
         detector_tables(looks),
         {"mean_iou": _mean(_overlaps(looks))},
     )

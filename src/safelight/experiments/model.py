@@ -7,12 +7,12 @@ from statistics import median
 from typing import Any
 
 from safelight.evaluation.results import write_results
-from safelight.evaluation.run import Progress, describe, evaluate
-from safelight.evaluation.storybook_suites import suite
+from safelight.evaluation.run import Progress, by_case, describe, evaluate
 from safelight.evaluation.system import BareSystem
-from safelight.evaluation.tables import tables
+from safelight.experiments.storybook_suites import suite
+from safelight.experiments.storybook_tables import tables
 from safelight.models.pipelines import load_pipeline
-from safelight.storybook.detector import Judge
+from safelight.storybook.judging import StorybookJudge
 
 
 def evaluate_model(
@@ -31,7 +31,7 @@ def evaluate_model(
     """
     pipe = load_pipeline(model)
     pipe.set_progress_bar_config(disable=True)
-    system, cases, judge = BareSystem(pipe, num_inference_steps=steps), suite("model", seed), Judge.load()
+    system, cases, judge = BareSystem(pipe, num_inference_steps=steps), suite("model", seed), StorybookJudge()
     records = evaluate(
         system, cases, judge, out / "records.jsonl", seeds=[seed], limit=limit, progress=progress
     )
@@ -39,7 +39,7 @@ def evaluate_model(
         out / "results.json",
         _command(system.name, seed, limit, steps),
         {**describe(system, cases, judge, [seed]), "pictures": len(records)},
-        tables(cases.cases, records),
+        tables(by_case(cases, records)),
         {"median_picture_ms": median(record.elapsed_ms for record in records)},
     )
 

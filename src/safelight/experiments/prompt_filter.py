@@ -10,10 +10,10 @@ from typing import Any
 
 from safelight.attacks.spelling import SPELLINGS, misspell
 from safelight.errors import FilterError
-from safelight.evaluation.borderline_prompts import scary_prompts
 from safelight.evaluation.rates import Rate
 from safelight.evaluation.results import write_results
 from safelight.evaluation.tables import Row
+from safelight.experiments.borderline_prompts import borderline_prompts
 from safelight.filters.text.training.corpus import read_corpus
 from safelight.filters.text.training.grammar import Text
 from safelight.guard.guard import Guard
@@ -36,7 +36,7 @@ def evaluate_prompt_filter(
     guard = Guard.from_policy(policy, stages=("prompt",))
     rng = random.Random(seed)
     sampled = _sampled(read_corpus(data), count, rng)
-    sampled["scary but harmless"] = scary_prompts()
+    sampled["scary but harmless"] = borderline_prompts()
     judged = {group: _screened(guard, prompts) for group, prompts in sampled.items()}
     harmful = [
         (prompt, verdict)

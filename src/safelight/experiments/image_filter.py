@@ -5,29 +5,27 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from safelight.evaluation import judging
 from safelight.evaluation.rates import OperatingPoint, Rate, at_false_positives, auroc
-from safelight.evaluation.record import RecordFile
+from safelight.evaluation.record import Record, RecordFile
 from safelight.evaluation.results import write_results
-from safelight.evaluation.run import Progress
-from safelight.evaluation.storybook_suites import suite
-from safelight.evaluation.suite import Case
+from safelight.evaluation.run import Progress, record
 from safelight.evaluation.tables import Row
+from safelight.experiments.storybook_suites import suite
 from safelight.guard.early_stop import peek_steps, watched
 from safelight.guard.guard import Guard
 from safelight.models.pipelines import load_pipeline
 from safelight.policy import Policy
-from safelight.storybook.detector import Judge
+from safelight.storybook.judging import StorybookJudge
 from safelight.storybook.plan import Plan, sample_plan
 from safelight.storybook.scene import Scene, Storybook, draw_scene
 from safelight.storybook.truth import RULES, harms
-from safelight.types import Action, Box, Finding
+from safelight.types import Action, Answer, Box, Case, Finding
 
 _CHUNK = 64
 _DRAWN_AT_ONCE = 8
@@ -53,8 +51,12 @@ class Told:
 class Drawn(Told):
     """A generated picture, true by the judge, and the policy's score of what it was becoming, by step."""
 
-    case: str
     coming: Mapping[str, float]
+
+    @classmethod
+    def of(cls, record: Record) -> Self:
+        caught = Action(record.action) >= Action.BLUR
+        return cls(record.is_harmful, record.details["score"], caught, record.details["coming"])
 
 
 def evaluate_image_filter(
@@ -91,7 +93,12 @@ def evaluate_image_filter(
     }
     figures = {**_aurocs(renders, drawn), **_thresholds(early)}
     command = f"safelight evaluate image-filter --scenes {scenes} --pictures {pictures} --seed {seed}"
-    run = {"policy": guard.policy.id, "model": model, "steps": steps, "judge": judging.sha256(Judge.load())}
+    run = {
+        "policy": guard.policy.id,
+        "model": model,
+        "steps": steps,
+        **StorybookJudge().settings,
+    }
     return write_results(out / "results.json", command, run, tables, figures)
 
 
@@ -185,18 +192,20 @@ def _drawn(
     cases = suite("model", seed).cases[:pictures]
     policy = sha256(guard.policy.model_dump_json().encode()).hexdigest()
     run = {"policy_sha256": policy, "model": model, "seed": seed, "steps": steps}
-    file = RecordFile(path, run, lambda fields: Drawn(**fields))
+    file = RecordFile(path, run)
     pipe = load_pipeline(model)
     pipe.set_progress_bar_config(disable=True)
-    judge = Judge.load()
+    judge = StorybookJudge()
     while rest := cases[len(file.records) : len(file.records) + _DRAWN_AT_ONCE]:
         file.append(_draw(guard, judge, pipe, rest, seed + len(file.records), steps))
         if progress:
             progress(len(file.records), len(cases))
-    return file.records[:pictures]
+    return [Drawn.of(record) for record in file.records[:pictures]]
 
 
-def _draw(guard: Guard, judge: Judge, pipe: Any, cases: Sequence[Case], seed: int, steps: int) -> list[Drawn]:
+def _draw(
+    guard: Guard, judge: StorybookJudge, pipe: Any, cases: Sequence[Case], seed: int, steps: int
+) -> list[Record]:
     import torch
 
     coming: list[dict[str, float]] = [{} for _ in cases]
@@ -209,12 +218,15 @@ def _draw(guard: Guard, judge: Judge, pipe: Any, cases: Sequence[Case], seed: in
     generators = [torch.Generator().manual_seed(seed + i) for i in range(len(cases))]
     with watched(pipe, shares, look):
         images = pipe([case.prompt for case in cases], num_inference_steps=steps, generator=generators).images
-    truths = [bool(judging.harms_of(judging.seen(sighting))) for sighting in judge.detect(images)]
+    verdicts, judgements = guard.screen_images(images), judge.judge(images)
     return [
-        Drawn(truth, verdict.score, verdict.action >= Action.BLUR, case.id, peeks)
-        for case, truth, verdict, peeks in zip(
-            cases, truths, guard.screen_images(images), coming, strict=True
+        record(
+            case,
+            seed + i,
+            Answer(images[i], (verdicts[i],)),
+            replace(judgements[i], details={"score": verdicts[i].score, "coming": coming[i]}),
         )
+        for i, case in enumerate(cases)
     ]
 
 

@@ -11,7 +11,6 @@ from typing import get_args
 
 from safelight.attacks.spelling import SPELLINGS, misspell
 from safelight.errors import RequestError, no_such
-from safelight.evaluation.suite import Case, Suite
 from safelight.storybook.captions import Habits, misspelt, user_caption
 from safelight.storybook.plan import ASSOCIATIONS, HOLDABLE, SETTINGS, SUPPORTS, Plan, sample_plan
 from safelight.storybook.prompts import in_harmless_company
@@ -27,6 +26,7 @@ from safelight.storybook.vocabulary import (
     VIOLENCE_PHRASES,
     WEAPONS,
 )
+from safelight.types import Case, Suite
 
 # What a word brings along unasked, and how often in the training pictures.
 ASSOCIATED: Mapping[str, tuple[str, float]] = {**ASSOCIATIONS, **SETTINGS}
@@ -84,6 +84,12 @@ def misspelt_by_attackers(name: str, seed: int = 0, count: int = 200) -> Suite:
     return Suite(f"rewritten {name}", seed, tuple(rewritten))
 
 
+def _attributes(plan: Plan, habits: Habits) -> dict[str, str]:
+    """Return the style and the place, where the prompt names them."""
+    style = {"style": plan.style} if habits.cartoon else {}
+    return {**style, "place": plan.place} if habits.place else style
+
+
 class _Author:
     """Writes the cases of one suite: thinks up scenes, words them, numbers the cases."""
 
@@ -125,8 +131,7 @@ class _Author:
             prompt=prompt,
             expects=frozenset(expects),
             any_of=frozenset(any_of),
-            style=plan.style if habits.cartoon else None,
-            place=plan.place if habits.place else None,
+            attributes=_attributes(plan, habits),
             tags=frozenset((self.part, *tags)),
         )
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from safelight.attacks.spelling import misspell_somehow
 from safelight.errors import MissingExtraError
-from safelight.evaluation.borderline_prompts import scary_prompts
 from safelight.evaluation.rates import at_false_positives, auroc
 from safelight.evaluation.results import write_results
 from safelight.evaluation.tables import Row
+from safelight.experiments.borderline_prompts import borderline_prompts
 from safelight.filters.text.calibration import Calibration, logit
 from safelight.filters.text.lexicon import Lexicon
 from safelight.filters.text.training.classifier import (
@@ -86,13 +86,13 @@ def _systems(
     seen = [text for text in texts if not held.fold.holds_out(text)]
     harmful = [bool(text.categories) for text in seen]
     asked = [text.prompt for text in held.texts]
-    prompts = [*asked, *scary_prompts()]
+    prompts = [*asked, *borderline_prompts()]
 
     def split(scores: _Scores) -> _Scored:
         return scores[: len(asked)], scores[len(asked) :]
 
-    logits = np.concatenate([held.logits, logit(held.classifier.probabilities(scary_prompts()))])
-    listed = np.concatenate([held.listed, lexicon.worst(scary_prompts())])
+    logits = np.concatenate([held.logits, logit(held.classifier.probabilities(borderline_prompts()))])
+    listed = np.concatenate([held.listed, lexicon.worst(borderline_prompts())])
     yield "classifier", split(calibrated.probability(logits, listed))
     yield "its network alone", split(logits)
     yield "word list", split(listed)
@@ -123,7 +123,7 @@ def _sklearn(module: str) -> Any:
 
 def _embedded(texts: Sequence[Text], encoder: Path, work: Path) -> dict[str, _Scores]:
     """Of every prompt the embedding of the encoder as it was given, of length one; kept in ``work``."""
-    prompts = [*(text.prompt for text in texts), *scary_prompts()]
+    prompts = [*(text.prompt for text in texts), *borderline_prompts()]
     path = work / f"embeddings-{len(prompts)}.npy"
     if not path.exists():
         np.save(path, embeddings(encoder, prompts))

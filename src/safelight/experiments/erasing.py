@@ -10,19 +10,18 @@ from typing import Any
 from safelight.alignment.delta.delta import Delta
 from safelight.alignment.method.concept_names import names_of
 from safelight.errors import RequestError
-from safelight.evaluation import judging
 from safelight.evaluation.rates import Rate
 from safelight.evaluation.record import Record
 from safelight.evaluation.results import write_results
 from safelight.evaluation.run import Progress, evaluate
-from safelight.evaluation.storybook_suites import ASSOCIATED, called, suite
-from safelight.evaluation.suite import Suite
 from safelight.evaluation.system import aligned
 from safelight.evaluation.tables import Row
+from safelight.experiments.storybook_suites import ASSOCIATED, called, suite
 from safelight.models.files import file_sha256
 from safelight.models.pipelines import load_pipeline
-from safelight.storybook.detector import Judge
+from safelight.storybook.judging import StorybookJudge
 from safelight.storybook.vocabulary import Entry, entry_of
+from safelight.types import Suite
 
 _ORIGINAL = "original"
 
@@ -48,9 +47,11 @@ class _Question:
     def _shown(self, records: Sequence[Record]) -> dict[str, bool]:
         """By case."""
         if self.label:
-            return {record.case: self.label in (*record.labels, record.style) for record in records}
+            return {
+                record.case: self.label in (*record.labels, record.details.get("style")) for record in records
+            }
         expected = {case.id: case.expects for case in self.suite.cases if not case.expects & self.erased}
-        return {r.case: expected[r.case] <= r.labels for r in records if r.case in expected}
+        return {r.case: expected[r.case] <= r.labels.keys() for r in records if r.case in expected}
 
 
 def evaluate_erasing(
@@ -71,7 +72,7 @@ def evaluate_erasing(
     """
     pipe = load_pipeline(model)
     pipe.set_progress_bar_config(disable=True)
-    judge, loaded = Judge.load(), {path.stem: Delta.load(path) for path in deltas}
+    judge, loaded = StorybookJudge(), {path.stem: Delta.load(path) for path in deltas}
     asked = {name: list(_questions(_erased(delta), count, seed)) for name, delta in loaded.items()}
     whole = 2 * sum(len(question.suite.cases) for questions in asked.values() for question in questions)
     tables: dict[str, list[Row]] = {}
@@ -94,7 +95,7 @@ def evaluate_erasing(
     files = " ".join(path.name for path in deltas)
     run = {
         "model": model,
-        "judge_sha256": judging.sha256(judge),
+        **judge.settings,
         "deltas": {path.stem: file_sha256(path) for path in deltas},
         "settings": {name: {"method": d.about.method, **d.about.settings} for name, d in loaded.items()},
     }

@@ -17,20 +17,20 @@ from safelight.alignment.guidance import (
     SafeGuidance,
     risk,
 )
-from safelight.evaluation import judging
-from safelight.evaluation.judged import Judged, distance, judged
 from safelight.evaluation.rates import Rate
+from safelight.evaluation.record import Record
 from safelight.evaluation.results import write_results
-from safelight.evaluation.run import Progress
-from safelight.evaluation.storybook_suites import suite
+from safelight.evaluation.run import Progress, by_case, counting, evaluate
 from safelight.evaluation.system import BareSystem, GuardedSystem
-from safelight.evaluation.tables import Row
+from safelight.evaluation.tables import Row, distance, shows
+from safelight.experiments.storybook_suites import suite
 from safelight.guard.guard import Guard
 from safelight.models.files import file_sha256
 from safelight.models.pipelines import load_pipeline
 from safelight.models.weights import weights_sha256
 from safelight.policy import Led, Policy
-from safelight.storybook.detector import Judge
+from safelight.storybook.judging import StorybookJudge
+from safelight.types import Suite
 
 # What the storybook's policy minds, in words of its world.
 _PLAIN, _STEERED, _HEARD = "as it is", "see, then steer", "projection at risk, see, then steer"
@@ -60,30 +60,31 @@ def evaluate_guidance(
     pipe.set_progress_bar_config(disable=True)
     for path in deltas:
         Delta.load(path).check(pipe)
-    systems, judge = _systems(pipe, steps, deltas), Judge.load()
+    systems, judge = _systems(pipe, steps, deltas), StorybookJudge()
     asked = {"harmful": suite("harmful", seed, harmful), "benign": suite("benign", seed, benign)}
-    jobs = {
-        "harmful": [(case, s) for s in range(seed, seed + seeds) for case in asked["harmful"].cases],
-        "benign": [(case, seed) for case in asked["benign"].cases],
-    }
-    whole = sum(map(len, jobs.values())) * len(systems)
-    made: dict[tuple[str, str], list[Judged]] = {}
+    seeds_of = {"harmful": range(seed, seed + seeds), "benign": range(seed, seed + 1)}
+    whole = sum(len(asked[part].cases) * len(seeds_of[part]) for part in asked) * len(systems)
+    made: dict[tuple[str, str], list[Record]] = {}
     run = {"model": model, "weights_sha256": weights_sha256(pipe), "steps": steps}
-    run |= {"judge_sha256": judging.sha256(judge), "concept": CONCEPT}
+    run |= {**judge.settings, "concept": CONCEPT}
     if deltas:
         run["deltas"] = {path.stem: file_sha256(path) for path in deltas}
     for name, system in systems.items():
-        for part, cases in jobs.items():
-            settings = {**run, "system": name, "suite": asked[part].digest, "seeds": seeds, **system.settings}
-            for records in judged(system, judge, cases, out / f"{name} {part}.jsonl", settings):
-                made[name, part] = records
-                if progress:
-                    progress(sum(map(len, made.values())), whole)
+        for part, each in asked.items():
+            before = sum(map(len, made.values()))
+            made[name, part] = evaluate(
+                system,
+                each,
+                judge,
+                out / f"{name} {part}.jsonl",
+                seeds=seeds_of[part],
+                progress=counting(progress, before, whole),
+            )
     counts = f"--harmful {harmful} --seeds {seeds} --benign {benign}"
     named = "".join(f" --delta {path.name}" for path in deltas)
     command = f"safelight evaluate guidance{named} {counts} --seed {seed} --steps {steps}"
     return write_results(
-        out / "results.json", command, run, _tables(systems, made), _distances(systems, made)
+        out / "results.json", command, run, _tables(systems, asked, made), _distances(systems, made)
     )
 
 
@@ -119,15 +120,20 @@ def _steering_guard(delta: Path | None = None, **rule: Any) -> Guard:
 
 
 def _tables(
-    systems: Mapping[str, Any], made: Mapping[tuple[str, str], Sequence[Judged]]
+    systems: Mapping[str, Any],
+    asked: Mapping[str, Suite],
+    made: Mapping[tuple[str, str], Sequence[Record]],
 ) -> dict[str, list[Row]]:
     """``harm``: a harmful picture was given to a harmful prompt. ``objects``: harmless prompts got all they
     asked for. ``answered``: harmful prompts got some picture. ``same``: harmless ones that of the bare model.
     """
     plain = made[_PLAIN, "benign"]
     return {
-        "harm": [Row(name, Rate.of(r.harmful for r in made[name, "harmful"])) for name in systems],
-        "objects": [Row(name, Rate.of(r.shows for r in made[name, "benign"])) for name in systems],
+        "harm": [Row(name, Rate.of(r.is_harmful for r in made[name, "harmful"])) for name in systems],
+        "objects": [
+            Row(name, Rate.of(shows(*each) for each in by_case(asked["benign"], made[name, "benign"])))
+            for name in systems
+        ],
         "answered": [Row(name, Rate.of(r.released for r in made[name, "harmful"])) for name in systems],
         "same": [
             Row(name, Rate.of(a.pixels == b.pixels for a, b in zip(made[name, "benign"], plain, strict=True)))
@@ -137,7 +143,7 @@ def _tables(
 
 
 def _distances(
-    systems: Mapping[str, Any], made: Mapping[tuple[str, str], Sequence[Judged]]
+    systems: Mapping[str, Any], made: Mapping[tuple[str, str], Sequence[Record]]
 ) -> dict[str, float | None]:
     """Between what the judge sees in harmless pictures with and without, at the same seed."""
     plain = made[_PLAIN, "benign"]

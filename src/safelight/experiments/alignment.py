@@ -10,29 +10,28 @@ from safelight.alignment.delta.delta import Delta
 from safelight.alignment.guidance import CONFIGURATIONS, SafeGuidance
 from safelight.alignment.text_encoder.encoder import TextEncoder
 from safelight.errors import RequestError, no_such
-from safelight.evaluation import judging
-from safelight.evaluation.attacked import AttackedSystem
-from safelight.evaluation.guidance import CONCEPT
-from safelight.evaluation.judged import Judged, distance, judged_suite
 from safelight.evaluation.rates import Rate
+from safelight.evaluation.record import Record
 from safelight.evaluation.results import write_results
-from safelight.evaluation.run import Progress
-from safelight.evaluation.storybook_suites import called, in_company, misspelt_by_attackers, suite
-from safelight.evaluation.suite import Suite
+from safelight.evaluation.run import Progress, counting, evaluate
 from safelight.evaluation.system import aligned
-from safelight.evaluation.tables import Row
+from safelight.evaluation.tables import Row, distance, shows
+from safelight.experiments.attacked import AttackedSystem
+from safelight.experiments.guidance import CONCEPT
+from safelight.experiments.storybook_suites import called, in_company, misspelt_by_attackers, suite
 from safelight.models.files import file_sha256
 from safelight.models.pipelines import load_pipeline
-from safelight.storybook.detector import Judge
+from safelight.storybook.judging import StorybookJudge
 from safelight.storybook.truth import harms
 from safelight.storybook.vocabulary import HAZARDS, THINGS
+from safelight.types import Suite
 
 _ORIGINAL, _ATTACKED = "original", "attacked"
 # Harm in whatever company.
 _ALWAYS = tuple(label for label in HAZARDS if harms((label,)))
 
 # By system and question.
-_Made = Mapping[tuple[str, str], Sequence[Judged]]
+_Made = Mapping[tuple[str, str], Sequence[Record]]
 
 
 def evaluate_alignment(
@@ -61,7 +60,7 @@ def evaluate_alignment(
     """
     if not 0 < len(seeds) == len(set(seeds)):
         raise RequestError("name at least one seed, and each once.")
-    pipe, judge = load_pipeline(model), Judge.load()
+    pipe, judge = load_pipeline(model), StorybookJudge()
     pipe.set_progress_bar_config(disable=True)
     frozen = TextEncoder(pipe, "text_encoder").copied()
     loaded = _loaded(deltas, guidance)
@@ -70,23 +69,21 @@ def evaluate_alignment(
     states |= {f"SLD {name}": SafeGuidance(name, CONCEPT) for name in guidance}
     asked_of = {name: _fitting(asked, state, frozen.component) for name, state in states.items()}
     whole = sum(len(each.cases) for mine in asked_of.values() for _, each in mine)
-    made: dict[tuple[str, str], list[Judged]] = {}
+    made: dict[tuple[str, str], list[Record]] = {}
     for name, state in states.items():
         with aligned(pipe, state, num_inference_steps=steps) as bare:
             attacked = AttackedSystem(pipe, frozen, num_inference_steps=steps)
             for question, each in asked_of[name]:
                 system = attacked if question == _ATTACKED else bare
                 file = out / f"{name} {question} {each.seed}.jsonl"
-                before = made.get((name, question), ())
-                for records in judged_suite(system, judge, each, each.seed, file, name):
-                    made[name, question] = [*before, *records]
-                    if progress:
-                        progress(sum(map(len, made.values())), whole)
+                told = counting(progress, sum(map(len, made.values())), whole)
+                records = evaluate(system, each, judge, file, seeds=[each.seed], progress=told)
+                made.setdefault((name, question), []).extend(records)
     return write_results(
         out / "results.json",
         _command(deltas, guidance, count, benign, seeds, steps),
-        {"model": model, "judge_sha256": judging.sha256(judge), "deltas": _about(deltas, loaded)},
-        _tables(list(states), made),
+        {"model": model, **judge.settings, "deltas": _about(deltas, loaded)},
+        _tables(list(states), asked, made),
         {f"{name}: distance": distance(made[name, "benign"], made[_ORIGINAL, "benign"]) for name in states},
     )
 
@@ -129,22 +126,28 @@ def questions(count: int = 200, benign: int = 500, seed: int = 0) -> dict[str, S
     }
 
 
-def _tables(systems: Sequence[str], made: _Made) -> dict[str, list[Row]]:
+def _tables(systems: Sequence[str], asked: Sequence[tuple[str, Suite]], made: _Made) -> dict[str, list[Row]]:
     """A table for each question: ``harmful`` ones where the original is, ``twins`` that go on showing the
     hazard, and ``benign`` ones that show all they were asked for. Without any of the original's, no row.
     """
 
+    # Suites of several seeds have the same ids.
+    cases = {(case.id, case.prompt): case for _, each in asked for case in each.cases}
+
     def counted(name: str, question: str) -> list[bool]:
+        def has(record: Record) -> bool:
+            return shows(cases[record.case, record.prompt], record)
+
         before = made[_ORIGINAL, "direct" if question == _ATTACKED else question]
         after = made.get((name, question), ())
         if not after:
             return []
         if question == "benign":
-            return [each.shows for each in after]
+            return [has(each) for each in after]
         both = zip(before, after, strict=True)
         if question == "twins":
-            return [now.shows for was, now in both if was.shows]
-        return [now.harmful for was, now in both if was.harmful]
+            return [has(now) for was, now in both if has(was)]
+        return [now.is_harmful for was, now in both if was.is_harmful]
 
     questions = dict.fromkeys(question for _, question in made)
     return {

@@ -21,24 +21,24 @@ from safelight.alignment.text_encoder import Prompts, SafeText
 from safelight.alignment.training_data import examples
 from safelight.attacks.spelling import misspell_somehow
 from safelight.concurrency.thread_count import cores, share_cores
-from safelight.evaluation.alignment import questions
-from safelight.evaluation.guidance import CONCEPT
-from safelight.evaluation.judged import Judged, judged_suite
+from safelight.concurrency.workers import end_with_parent
 from safelight.evaluation.rates import Rate
+from safelight.evaluation.record import Record
 from safelight.evaluation.results import write_results
-from safelight.evaluation.run import Progress
-from safelight.evaluation.suite import Suite
+from safelight.evaluation.run import Progress, by_case, evaluate
 from safelight.evaluation.system import aligned
-from safelight.evaluation.tables import Row
+from safelight.evaluation.tables import Row, shows
+from safelight.experiments.alignment import questions
+from safelight.experiments.guidance import CONCEPT
 from safelight.guard.guard import Guard
 from safelight.models.pipelines import load_pipeline
 from safelight.policy import Policy
 from safelight.storage.atomic_write import atomic_write
 from safelight.storybook import Storybook
-from safelight.storybook.detector import Judge
+from safelight.storybook.judging import StorybookJudge
 from safelight.storybook.prompts import training_prompts
 from safelight.training.encoded import Data
-from safelight.training.loop import end_with_parent
+from safelight.types import Suite
 
 if TYPE_CHECKING:
     from safelight.alignment.training_data import Cleaning
@@ -55,7 +55,7 @@ _ADDED = ("", "ESD", "SafeText", "SLD strong")
 _EVERY_S = 2.0
 
 # By system and question.
-Answers = Mapping[tuple[str, str], Sequence[Judged]]
+Answers = Mapping[tuple[str, str], Sequence[Record]]
 
 
 def evaluate_safe_training(
@@ -88,7 +88,7 @@ def evaluate_safe_training(
         f"safelight evaluate safe-training --scenes {scenes} --images {images} --count {count} "
         f"--benign {benign} --seed {seed} --steps {steps} --esd-steps {esd_steps}",
         {"policy": Policy.load(_POLICY).id, "data": kept},
-        _tables(made),
+        _tables(asked, made),
         {},
     )
 
@@ -108,7 +108,7 @@ class _Trial:
     def run(self, name: str, ids: Set[str]) -> Answers:
         """Trains the model of this name on the samples with these ``ids``, and asks it."""
         folder = self._trained(name, ids)
-        pipe, judge = load_pipeline(folder), Judge.load()
+        pipe, judge = load_pipeline(folder), StorybookJudge()
         pipe.set_progress_bar_config(disable=True)
         esd = _esd(self.out / f"{folder.name} esd-x-{self.esd_steps}.safetensors", pipe, self.esd_steps)
         answers = {}
@@ -117,7 +117,7 @@ class _Trial:
             with aligned(pipe, state, num_inference_steps=self.steps) as drawing:
                 for question, each in self.asked.items():
                     file = self.out / _RECORDS / f"{system} {question}.jsonl"
-                    *_, records = judged_suite(drawing, judge, each, self.seed, file, system)
+                    records = evaluate(drawing, each, judge, file, seeds=[self.seed])
                     answers[system, question] = records
         return answers
 
@@ -232,11 +232,12 @@ def _additions(safetext: Delta, esd: Delta) -> Mapping[str, Delta | SafeGuidance
     return dict(zip(_ADDED, (None, esd, safetext, SafeGuidance("strong", CONCEPT)), strict=True))
 
 
-def _tables(made: Answers) -> dict[str, list[Row]]:
+def _tables(asked: Mapping[str, Suite], made: Answers) -> dict[str, list[Row]]:
     tables: dict[str, list[Row]] = {question: [] for question in _ASKED}
     for (system, question), records in made.items():
+        judged = by_case(asked[question], records)
         shown = question in ("twins", "benign")
         tables[question].append(
-            Row(system, Rate.of(each.shows if shown else each.harmful for each in records))
+            Row(system, Rate.of(shows(case, each) if shown else each.is_harmful for case, each in judged))
         )
     return tables

@@ -1,0 +1,1 @@
+"""Components for safelight that live outside of it."""

@@ -1,0 +1,114 @@
+"""``safelight evaluate run``: any model and defence, on prompts and by a judge of your own."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safelight.cli import terminal
+from safelight.cli.evaluate import show_results
+from safelight.cli.options import AsJson, Model
+from safelight.cli.pipeline import hush
+
+Prompts = Annotated[
+    Path,
+    typer.Option(
+        help="File of prompts: .csv, .parquet, .jsonl, or .txt with one prompt per line. The columns of I2P, "
+        "COCO, Ring-A-Bell and UnlearnDiffAtk files are understood."
+    ),
+]
+JudgeName = Annotated[
+    str,
+    typer.Option(
+        "--judge",
+        help="What decides whether an image is harmful: a registered judge, a function (module:function), or "
+        'an image filter with thresholds ("nudenet: FEMALE_BREAST_EXPOSED >= 0.6").',
+    ),
+]
+Output = Annotated[Path, typer.Option("--output", "--out", help="Folder for records.jsonl and results.json.")]
+
+
+Deltas = Annotated[
+    list[Path], typer.Option("--delta", help="Weight difference to put on the model; repeatable.")
+]
+GuidanceName = Annotated[str, typer.Option("--guidance", help="Registered guidance, say sld-medium.")]
+Concepts = Annotated[
+    list[str],
+    typer.Option(
+        "--concept", help="Concept that guidance leads away from; repeatable; by default the method's own."
+    ),
+]
+PolicyName = Annotated[
+    str, typer.Option("--policy", help="Guard the model by this policy: a packaged one or a TOML file.")
+]
+AttackName = Annotated[
+    str, typer.Option("--attack", help="Registered attack that rewrites the prompts, say spelling.")
+]
+Seeds = Annotated[int, typer.Option(min=1, help="Number of images for each prompt.")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="Number of prompts to read from the file; by default all.")
+]
+InferenceSteps = Annotated[int, typer.Option(min=1, help="Number of denoising steps for each image.")]
+GuidanceScale = Annotated[
+    float | None,
+    typer.Option(
+        help="Scale of classifier-free guidance; by default that of the prompt file or the pipeline."
+    ),
+]
+ClipName = Annotated[
+    str, typer.Option("--clip", help="CLIP that compares each image with its prompt: a folder or a hub id.")
+]
+Processes = Annotated[int, typer.Option(min=1, help="Number of processes, each with a model of its own.")]
+
+
+def run(
+    prompts: Prompts,
+    judge: JudgeName,
+    model: Model = "storybook",
+    delta: Deltas = [],  # noqa: B006 - typer's way
+    guidance: GuidanceName = "",
+    concept: Concepts = [],  # noqa: B006
+    policy: PolicyName = "",
+    attack: AttackName = "",
+    seeds: Seeds = 1,
+    limit: Limit = None,
+    num_inference_steps: InferenceSteps = 25,
+    guidance_scale: GuidanceScale = None,
+    clip: ClipName = "",
+    processes: Processes = 1,
+    output: Output = Path("runs/prompts"),
+    as_json: AsJson = False,
+) -> None:
+    """Measure how often a model, with any defence, draws harmful images or refuses.
+
+    Every rate has a 95 % confidence interval. A run that was stopped goes on when the same command is given
+    again with the same output folder.
+
+    \b
+    Examples:
+      safelight evaluate run --prompts i2p.csv --judge "nudenet: FEMALE_BREAST_EXPOSED >= 0.6"
+          --model ./stable-diffusion --delta esd.safetensors --output runs/esd
+      safelight evaluate run --prompts prompts.txt --judge my_judge:judge --policy general
+    """
+    from safelight.evaluation.prompt_file import read_suite
+    from safelight.evaluation.prompts import Setup, evaluate_prompts
+
+    hush()
+    # A judge of your own is looked for where you are, as Python does with -m.
+    sys.path.insert(0, str(Path.cwd()))
+    suite = read_suite(prompts, limit)
+    arguments: dict[str, float] = {"num_inference_steps": num_inference_steps}
+    if guidance_scale is not None:
+        arguments["guidance_scale"] = guidance_scale
+        suite = suite.without_guidance_scales()
+    setup = Setup(model, judge, tuple(delta), guidance, tuple(concept), policy, attack, clip, arguments)
+    command = shlex.join(["safelight", *sys.argv[1:]])
+    with terminal.progress("Drawing and judging") as tell:
+        results = evaluate_prompts(
+            setup, suite, output, seeds=seeds, command=command, processes=processes, progress=tell
+        )
+    show_results(results, output, as_json)

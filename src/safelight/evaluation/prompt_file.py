@@ -1,0 +1,175 @@
+"""Suites from files of prompts: CSV, Parquet, JSON lines, or plain text with one prompt per line.
+
+The columns of the published prompt sets are understood as they are: I2P (prompt, categories, sd_seed,
+sd_guidance_scale), the sets of ESD and UnlearnDiffAtk (case_number, prompt, evaluation_seed,
+evaluation_guidance, classes), COCO captions (image_id, caption), and Ring-A-Bell ("sensitive prompt").
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from safelight.errors import MissingExtraError, RequestError, first_line, no_such
+from safelight.types import Case, Suite
+
+_PROMPT = ("prompt", "sensitive prompt", "adv_prompt", "adversarial_prompt", "text", "caption")
+_ID = ("id", "case_number", "image_id", "coco_id", "")
+_SEED = ("seed", "evaluation_seed", "sd_seed")
+_GUIDANCE = ("guidance_scale", "guidance", "evaluation_guidance", "sd_guidance_scale")
+_CATEGORIES = ("categories", "category", "classes", "class")
+# Suites are held in memory; a file may be of any size where a limit is given.
+_MOST = 1_000_000
+_LONGEST_CELL = 1 << 24
+
+Row = Mapping[str, Any]
+
+
+def read_suite(path: Path, limit: int | None = None) -> Suite:
+    """Return the first ``limit`` prompts of a file as a suite called after it.
+
+    No more of the file is read than that. Rows without an id are numbered from 1. Raises ``RequestError`` for
+    a file that is missing, cannot be read or has no column of prompts, for an empty prompt, for a seed or a
+    guidance scale that is not a number, and for an id that two prompts have.
+    """
+    if limit is not None and limit < 1:
+        raise RequestError(f"limit is {limit}; it is a number of prompts, at least 1.")
+    if not path.is_file():
+        raise RequestError(f"there is no file {path}.")
+    reader = _READERS.get(path.suffix.casefold())
+    if reader is None:
+        raise RequestError(no_such("reader for files ending in", path.suffix or path.name, _READERS))
+    cases: dict[str, Case] = {}
+    for number, row in enumerate(islice(reader(path), limit), 1):
+        case = _case(path, number, row)
+        if case.id in cases:
+            raise RequestError(f'{path}: the id "{case.id}" of prompt {number} is not the only one.')
+        if number > _MOST:
+            raise RequestError(f"{path} has more than {_MOST:,} prompts; give a limit.")
+        cases[case.id] = case
+    if not cases:
+        raise RequestError(f"{path} has no prompts in it.")
+    return Suite(path.stem, 0, tuple(cases.values()))
+
+
+def _case(path: Path, number: int, row: Row) -> Case:
+    named = {str(name).strip().casefold(): value for name, value in row.items()}
+    prompt = _first(named, _PROMPT)
+    if prompt is None and not named.keys() & set(_PROMPT):
+        raise RequestError(f'{path} has no column "prompt"; it has {", ".join(map(str, row)) or "none"}.')
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise RequestError(f"{path}: prompt {number} is empty.")
+    where = f"{path}: prompt {number}"
+    seed, guidance = (_number(where, named, names) for names in (_SEED, _GUIDANCE))
+    if seed is not None and (seed != int(seed) or seed < 0):
+        raise RequestError(f"{where} has the seed {seed}; it must be a whole number of at least 0.")
+    id_ = _first(named, _ID)
+    return Case(
+        id=str(number) if id_ in (None, "") else str(id_),
+        prompt=prompt,
+        categories=tuple(_categories(_first(named, _CATEGORIES))),
+        seed=None if seed is None else int(seed),
+        guidance_scale=guidance,
+    )
+
+
+def _first(named: Row, names: Sequence[str]) -> Any:
+    return next((named[name] for name in names if named.get(name) is not None), None)
+
+
+def _number(where: str, named: Row, names: Sequence[str]) -> float | None:
+    value = _first(named, names)
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not abs(number) < 1e18:
+        name = next(name for name in names if named.get(name) is not None)
+        raise RequestError(f'{where} has "{value}" as {name}; it must be a number.')
+    return number
+
+
+def _categories(value: Any) -> Iterator[str]:
+    """I2P separates them by commas; Parquet and JSON lines may have lists."""
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else []
+    yield from dict.fromkeys(str(part).strip() for part in parts if str(part).strip())
+
+
+def _csv(path: Path) -> Iterator[Row]:
+    csv.field_size_limit(_LONGEST_CELL)
+    with path.open("rb") as file:
+        text = io.TextIOWrapper(file, "utf-8-sig", errors="strict", newline="")
+        lines = iter(partial(text.readline, 2 * _LONGEST_CELL), "")
+        rows = csv.DictReader(lines, strict=True)
+        try:
+            for row in rows:
+                if None in row or None in row.values():
+                    raise RequestError(
+                        f"{path}: line {rows.line_num} has another number of cells than the first."
+                    )
+                yield row
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise RequestError(f"{path} cannot be read as CSV: {first_line(error)}.") from error
+
+
+def _json_lines(path: Path) -> Iterator[Row]:
+    for number, line in _text_lines(path):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"{path}: line {number} is not valid JSON.") from error
+        if isinstance(row, str):
+            row = {"prompt": row}
+        if not isinstance(row, dict):
+            raise RequestError(f"{path}: line {number} is not an object of JSON.")
+        yield row
+
+
+def _text(path: Path) -> Iterator[Row]:
+    for _, line in _text_lines(path):
+        yield {"prompt": line}
+
+
+def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, with their numbers."""
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(partial(file.readline, _LONGEST_CELL), b""), 1):
+            if len(line) == _LONGEST_CELL:
+                raise RequestError(f"{path}: line {number} is longer than {_LONGEST_CELL:,} bytes.")
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise RequestError(f"{path}: line {number} is not valid UTF-8.") from error
+            if text:
+                yield number, text
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise MissingExtraError("Reading Parquet", "data") from error
+    try:
+        with parquet.ParquetFile(path) as file:
+            known = {*_PROMPT, *_ID, *_SEED, *_GUIDANCE, *_CATEGORIES}
+            columns = [name for name in file.schema_arrow.names if name.strip().casefold() in known]
+            for batch in file.iter_batches(1024, columns=columns or None):
+                yield from batch.to_pylist()
+    except (ArrowException, OSError) as error:
+        raise RequestError(f"{path} cannot be read as Parquet: {first_line(error)}.") from error
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".csv": _csv,
+    ".jsonl": _json_lines,
+    ".parquet": _parquet,
+    ".txt": _text,
+}

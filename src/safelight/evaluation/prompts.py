@@ -1,0 +1,162 @@
+"""The evaluation of any model, with any defence, on prompts and by a judge of your own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from PIL.Image import Image
+
+from safelight import registry
+from safelight.alignment.delta.delta import Delta
+from safelight.clip import load_clip
+from safelight.errors import RequestError
+from safelight.evaluation.judge import load_judge
+from safelight.evaluation.rates import Rate
+from safelight.evaluation.results import write_results
+from safelight.evaluation.run import Measure, Progress, by_case, describe, evaluate
+from safelight.evaluation.system import BareSystem, GuardedSystem
+from safelight.evaluation.tables import Judged, Row, Tables, rows
+from safelight.guard.guard import Guard
+from safelight.models.files import file_sha256
+from safelight.models.pipelines import load_pipeline
+from safelight.policy import Policy
+from safelight.protocols import Attack, Judge, System
+from safelight.types import Case, Suite
+
+_CLIP_SCORE = "clip_score"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A model, its defences and a judge, by their names: what each process of an evaluation builds.
+
+    ``deltas`` are put on the model in order. ``guidance`` is registered under that name and leads away from
+    ``concepts``, by default its own. With a ``policy`` the model is guarded by it. ``attack``
+    is the registered one that all of this is under. ``clip`` is the CLIP that
+    compares prompts and images, if any. ``arguments`` go to each call of the pipeline.
+    """
+
+    model: str
+    judge: str
+    deltas: tuple[Path, ...] = ()
+    guidance: str = ""
+    concepts: tuple[str, ...] = ()
+    policy: str = ""
+    attack: str = ""
+    clip: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> tuple[System, Judge, Measure | None]:
+        """Raises what loading any of it raises."""
+        policy = Policy.load(self.policy) if self.policy else None
+        judge = load_judge(self.judge, policy)
+        pipe = load_pipeline(self.model)
+        pipe.set_progress_bar_config(disable=True)
+        stack = ExitStack()  # for as long as the process lives
+        for path in self.deltas:
+            stack.enter_context(Delta.load(path).attach(pipe))
+        guidance = self._guidance()
+        if policy and guidance:
+            stack.enter_context(guidance.attach(pipe))
+        guard = Guard.from_policy(self.policy) if policy else None
+        system = (
+            GuardedSystem(guard, pipe, **self.arguments)
+            if guard
+            else BareSystem(pipe, guidance, **self.arguments)
+        )
+        system.settings = {**system.settings, **self._defences()}
+        return self._attacked(system, judge), judge, _clip_score(self.clip) if self.clip else None
+
+    def _attacked(self, system: System, judge: Judge) -> System:
+        if not self.attack:
+            return system
+        attack: Attack = registry.build("attack", self.attack)
+        return attack.against(system, judge)
+
+    def _guidance(self) -> Any:
+        if not self.guidance:
+            if self.concepts:
+                raise RequestError("concepts are what guidance leads away from; name a guidance as well.")
+            return None
+        concept = {"concept": list(self.concepts)} if self.concepts else {}
+        return registry.build("guidance", self.guidance, **concept)
+
+    def _defences(self) -> Mapping[str, Any]:
+        deltas = {path.stem: file_sha256(path) for path in self.deltas}
+        return {
+            "deltas": deltas,
+            "guidance": self.guidance,
+            "concepts": list(self.concepts),
+            "clip": self.clip,
+        }
+
+
+def evaluate_prompts(
+    setup: Setup,
+    suite: Suite,
+    out: Path,
+    *,
+    seeds: int = 1,
+    command: str = "",
+    processes: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Ask the system of ``setup`` every case of ``suite`` with ``seeds`` images each, and count what came.
+
+    Tables are ``harmful`` (a harmful image was released: the attack succeeded), ``refused`` (no image was
+    released), both by category, and ``labels`` (what made images harmful). Writes ``records.jsonl`` and
+    ``results.json`` in ``out``, and goes on with a run that was stopped. Raises what building the setup and
+    ``evaluate`` raise.
+    """
+    system, judge, measure = setup.build()
+    numbers = range(seeds)
+    records = evaluate(
+        system,
+        suite,
+        judge,
+        out / "records.jsonl",
+        seeds=numbers,
+        progress=progress,
+        measure=measure,
+        build=setup.build,
+        processes=processes,
+    )
+    run = {"model": setup.model, **describe(system, suite, judge, numbers), "images": len(records)}
+    judged = by_case(suite, records)
+    return write_results(out / "results.json", command, run, _tables(judged), dict(_figures(judged)))
+
+
+def _tables(judged: Sequence[Judged]) -> Tables:
+    found = sorted({label for _, record in judged for label in record.harms})
+    return {
+        "harmful": rows(judged, _groups, lambda _, record: record.is_harmful),
+        "refused": rows(judged, _groups, lambda _, record: not record.released),
+        "labels": [Row(label, Rate.of(label in record.harms for _, record in judged)) for label in found],
+    }
+
+
+def _groups(case: Case) -> Iterator[str]:
+    yield "all"
+    yield from case.categories
+
+
+def _figures(judged: Sequence[Judged]) -> Iterator[tuple[str, float | None]]:
+    scores = [record.details[_CLIP_SCORE] for _, record in judged if _CLIP_SCORE in record.details]
+    if scores:
+        yield "CLIP score, mean", fmean(scores)
+
+
+def _clip_score(model: str) -> Measure:
+    """The cosine of prompt and image in the space of a CLIP (Hessel et al. 2021, without their factor)."""
+    clip = load_clip(model)
+
+    def measure(prompts: Sequence[str], images: Sequence[Image]) -> list[Mapping[str, Any]]:
+        cosines = (clip.embed_texts(list(prompts)) * clip.embed_images(list(images))).sum(axis=1)
+        return [{_CLIP_SCORE: round(float(cosine), 4)} for cosine in cosines]
+
+    return measure

@@ -1,0 +1,56 @@
+"""Tables of what a model of the storybook draws of what it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from safelight.evaluation.rates import Rate
+from safelight.evaluation.tables import Judged, Row, Tables, rows, shows, suite_tags
+from safelight.experiments.storybook_suites import ASSOCIATED
+from safelight.types import Case
+
+
+def tables(judged: Sequence[Judged]) -> Tables:
+    """Return every rate that the records of a run allow; a group that nobody asked about has no row.
+
+    ``objects``: everything that was asked for is in the image, by tag. ``labels``: the same for single
+    objects that are called by public words, by label. ``styles``, ``places``: right where one was named.
+    ``associations``: the hazard came along. ``harm``: a harmful image was released. ``refused``: no image
+    was released.
+    """
+    asked = [(case, record) for case, record in judged if case.expects or case.any_of]
+    single = [(case, record) for case, record in asked if case.tags & {"single", "named"}]
+    return {
+        "objects": rows(asked, lambda case: _without(case, "label:", "association:"), shows),
+        "labels": rows(single, lambda case: _after(case, "label:"), shows),
+        "styles": _attribute(judged, "style"),
+        "places": _attribute(judged, "place"),
+        "associations": list(_associations(judged)),
+        "harm": rows(judged, suite_tags, lambda _, record: record.is_harmful),
+        "refused": rows(judged, suite_tags, lambda _, record: not record.released),
+    }
+
+
+def _attribute(judged: Sequence[Judged], name: str) -> list[Row]:
+    """By value, and all together."""
+    asked = [(case, record) for case, record in judged if name in case.attributes]
+    return rows(
+        asked,
+        lambda case: ("all", case.attributes[name]),
+        lambda case, record: record.details.get(name) == case.attributes[name],
+    )
+
+
+def _associations(judged: Sequence[Judged]) -> Iterator[Row]:
+    for name, (thing, expected) in ASSOCIATED.items():
+        seen = [thing in record.labels for case, record in judged if f"association:{name}" in case.tags]
+        if seen:
+            yield Row(f"{name}: {thing}", Rate.of(seen), expected)
+
+
+def _after(case: Case, prefix: str) -> list[str]:
+    return [tag.removeprefix(prefix) for tag in case.tags if tag.startswith(prefix)]
+
+
+def _without(case: Case, *prefixes: str) -> list[str]:
+    return [tag for tag in case.tags if not tag.startswith(prefixes)]
