@@ -1,4 +1,4 @@
-"""What happens to a service when something goes wrong, or its guard is used in unusual ways."""
+"""The asynchronous guard when requests fail or are cancelled, and when it is used in unusual ways."""
 
 from __future__ import annotations
 

@@ -10,7 +10,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pipelines import family
+from safelight.alignment.diffusion import UCE
 from safelight.cli import app
+from safelight.models.pipelines import load_pipeline
 
 PROMPTS = """id,prompt,categories,seed,guidance_scale
 one,a cat,"animals, small",5,7.5
@@ -127,6 +129,18 @@ def test_several_processes_give_the_same_records(
 def _timeless(folder: Path) -> list[str]:
     records = map(json.loads, (folder / "records.jsonl").read_text().splitlines())
     return [json.dumps({**record, "elapsed_ms": 0}) for record in records]
+
+
+def test_a_delta_is_on_the_model_that_is_measured(model_folder: Path, prompts: Path, tmp_path: Path) -> None:
+    UCE(["cat"], "dog", ridge=0.01).edit(load_pipeline(model_folder)).save(tmp_path / "cat.safetensors")
+    order = ["--model", model_folder, "--prompts", prompts, "--judge", "storybook"]
+    bare = _run(*order, "--output", tmp_path / "bare")
+    edited = _run(*order, "--output", tmp_path / "edited", "--delta", tmp_path / "cat.safetensors")
+    bare_run, edited_run = (json.loads(done.stdout)["run"] for done in (bare, edited))
+    assert bare_run["weights_sha256"] != edited_run["weights_sha256"]
+    assert list(edited_run["deltas"]) == ["cat"]
+    cats = [json.loads(_timeless(tmp_path / name)[1])["pixels"] for name in ("bare", "edited")]
+    assert cats[0] != cats[1]
 
 
 def test_defences_change_what_is_drawn(prompts: Path, tmp_path: Path) -> None:

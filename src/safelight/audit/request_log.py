@@ -59,7 +59,8 @@ class RequestLog:
     async def watch_async(
         self, event: str, prompts: Any = (), arguments: Mapping[str, Any] | None = None
     ) -> AsyncIterator[ObservedRequest]:
-        """As ``watch``, but hash images and call observers in another thread: the event loop goes on."""
+        """Do the same as ``watch``, but hash images and call observers in another thread, so that the event
+        loop is not blocked."""
         request = ObservedRequest(event, prompts, arguments or {})
         try:
             with _measured(request):

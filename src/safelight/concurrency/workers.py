@@ -6,6 +6,17 @@ import os
 import threading
 import time
 
+from safelight.concurrency.thread_count import share_cores
+
+
+def begin_worker() -> None:
+    """Make this process one of as many workers as there are cores: it uses one core and ends with its parent.
+
+    What is loaded later knows how many cores it has.
+    """
+    end_with_parent()
+    share_cores()
+
 
 def end_with_parent() -> None:
     """End this process soon after the one that started it: a killed program must not leave workers behind

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -24,7 +23,6 @@ from safelight.evaluation.tables import Judged, Row, Tables, rows
 from safelight.guard.guard import Guard
 from safelight.models.files import file_sha256
 from safelight.models.pipelines import load_pipeline
-from safelight.policy import Policy
 from safelight.protocols import Attack, Judge, System
 from safelight.types import Case, Suite
 
@@ -36,9 +34,9 @@ class Setup:
     """A model, its defences and a judge, by their names: what each process of an evaluation builds.
 
     ``deltas`` are put on the model in order. ``guidance`` is registered under that name and leads away from
-    ``concepts``, by default its own. With a ``policy`` the model is guarded by it. ``attack``
-    is the registered one that all of this is under. ``clip`` is the CLIP that
-    compares prompts and images, if any. ``arguments`` go to each call of the pipeline.
+    ``concepts``, by default its own. With a ``policy`` the model is guarded by it. ``attack`` is the
+    registered attack that the system is under, if any, and ``clip`` the CLIP that compares each image with
+    its prompt, if any. ``arguments`` go to each call of the pipeline.
     """
 
     model: str
@@ -53,17 +51,16 @@ class Setup:
 
     def build(self) -> tuple[System, Judge, Measure | None]:
         """Raises what loading any of it raises."""
-        policy = Policy.load(self.policy) if self.policy else None
-        judge = load_judge(self.judge, policy)
+        guard = Guard.from_policy(self.policy) if self.policy else None
+        judge = load_judge(self.judge, guard.policy if guard else None)
         pipe = load_pipeline(self.model)
         pipe.set_progress_bar_config(disable=True)
-        stack = ExitStack()  # for as long as the process lives
+        # Deltas and guidance stay attached: the pipeline is this system's own.
         for path in self.deltas:
-            stack.enter_context(Delta.load(path).attach(pipe))
+            Delta.load(path).attach(pipe)
         guidance = self._guidance()
-        if policy and guidance:
-            stack.enter_context(guidance.attach(pipe))
-        guard = Guard.from_policy(self.policy) if policy else None
+        if guard and guidance:
+            guidance.attach(pipe)
         system = (
             GuardedSystem(guard, pipe, **self.arguments)
             if guard

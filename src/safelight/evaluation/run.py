@@ -14,8 +14,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from safelight.concurrency.thread_count import share_cores
-from safelight.concurrency.workers import end_with_parent
+from safelight.concurrency.workers import begin_worker
 from safelight.errors import ModelError, RequestError
 from safelight.evaluation.judge import judged
 from safelight.evaluation.record import Record, RecordFile
@@ -51,8 +50,8 @@ def evaluate(
     Records are appended to the file ``out`` after each batch. A run that was stopped, or that has a higher
     limit now, goes on where it was. ``measure`` adds details to the records of released images. With several
     ``processes``, each has a system, a judge and a measure of its own, which ``build`` makes: a function that
-    can be pickled. Raises ``RequestError`` if ``out`` is of another system, suite, judge or
-    other seeds, and ``ModelError`` for a system or a judge that does not answer everything it is asked.
+    can be pickled. Raises ``RequestError`` if ``out`` is of another system, suite or judge, or of other
+    seeds, and ``ModelError`` for a system or a judge that does not answer everything it is asked.
     """
     if limit is not None and limit < 1:
         raise RequestError(f"limit is {limit}; it is a number of prompts, at least 1.")
@@ -106,7 +105,7 @@ def _asked(
     processes: int,
 ) -> Iterator[list[Record]]:
     if build and min(processes, len(batches)) > 1:
-        return in_processes(build, batches, min(processes, len(batches)))
+        return _in_processes(build, batches, min(processes, len(batches)))
     return (ask(system, judge, batch, measure) for batch in batches)
 
 
@@ -139,7 +138,7 @@ def ask(system: System, judge: Judge, jobs: Sequence[Job], measure: Measure | No
     ]
 
 
-def in_processes(build: Build, batches: Sequence[Sequence[Job]], processes: int) -> Iterator[list[Record]]:
+def _in_processes(build: Build, batches: Sequence[Sequence[Job]], processes: int) -> Iterator[list[Record]]:
     """Yield the records of each batch as they are done, asked by several processes at the same time."""
     context = get_context("spawn")
     with ProcessPoolExecutor(processes, context, _begin, (build,)) as pool:
@@ -151,13 +150,12 @@ def in_processes(build: Build, batches: Sequence[Sequence[Job]], processes: int)
             pool.shutdown(cancel_futures=True)
 
 
-# What a process of ``in_processes`` works with.
+# What a process of ``_in_processes`` works with.
 _own: list[tuple[System, Judge, Measure | None]] = []
 
 
 def _begin(build: Build) -> None:
-    end_with_parent()
-    share_cores()
+    begin_worker()
     _own.append(build())
 
 

@@ -1,1 +1,1 @@
-"""What is asked of the storybook: systems × suites × judge, and tables of the records."""
+"""Evaluations of the storybook: each runs systems on suites with a judge and counts the records."""

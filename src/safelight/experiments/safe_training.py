@@ -20,8 +20,8 @@ from safelight.alignment.guidance import SafeGuidance
 from safelight.alignment.text_encoder import Prompts, SafeText
 from safelight.alignment.training_data import examples
 from safelight.attacks.spelling import misspell_somehow
-from safelight.concurrency.thread_count import cores, share_cores
-from safelight.concurrency.workers import end_with_parent
+from safelight.concurrency.thread_count import cores
+from safelight.concurrency.workers import begin_worker
 from safelight.evaluation.rates import Rate
 from safelight.evaluation.record import Record
 from safelight.evaluation.results import write_results
@@ -154,8 +154,7 @@ def _side_by_side(trial: _Trial, wanted: Mapping[str, Set[str]], progress: Progr
 
 
 def _begin() -> None:
-    end_with_parent()
-    share_cores()
+    begin_worker()
     torch.set_num_threads(cores())
 
 

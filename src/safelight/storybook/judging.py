@@ -1,4 +1,4 @@
-"""What the storybook's judge says about an image: what it shows, in which style, and which harm it is."""
+"""The storybook's judge: detects the objects, style and place of an image and its categories of harm."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What an alignment changed: kept, put on and taken off a pipeline, exported, described and proved."""
+"""Weight differences: saving, attaching to a pipeline, exporting, model cards, and measuring their effect."""

@@ -1,1 +1,1 @@
-"""What all alignment methods share: concepts by name, and the loop that fine-tunes."""
+"""Code that all alignment methods share: parsing concept names, and the fine-tuning loop."""
