@@ -34,11 +34,11 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
         for name, make in {"tiny": new_autoencoder, "kl": _new_kl}.items():
             torch.manual_seed(0)
             autoencoder = make().to(device(), memory_format=torch.channels_last)
-            pictures = _train(autoencoder, renders)
-            fresh = to_tensor(renders.pictures(range(_TRAINED, _TRAINED + _FRESH)))
+            images = _train(autoencoder, renders)
+            fresh = to_tensor(renders.images(range(_TRAINED, _TRAINED + _FRESH)))
             figures |= {
                 f"{name}: million weights": sum(p.numel() for p in autoencoder.parameters()) / 1e6,
-                f"{name}: pictures seen": pictures,
+                f"{name}: images seen": images,
                 **{f"{name}: {figure}": value for figure, value in _restoring(autoencoder, fresh).items()},
             }
     return {"seconds": SECONDS, "batch": BATCH, "rate": RATE}, figures
@@ -63,7 +63,7 @@ def _train(autoencoder: nn.Module, renders: Renders) -> int:
     while (done := (time.monotonic() - started) / SECONDS) < 1:
         for group in optimiser.param_groups:
             group["lr"] = RATE * min(1, (steps + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done)))
-        pixels = to_tensor(renders.pictures(rng.integers(_TRAINED, size=BATCH)))
+        pixels = to_tensor(renders.images(rng.integers(_TRAINED, size=BATCH)))
         with torch.autocast(device().type, torch.bfloat16, enabled=bfloat16_pays()):
             loss = restoration_loss(_restored(autoencoder, pixels), pixels)
         optimiser.zero_grad()
@@ -93,5 +93,5 @@ def _restoring(autoencoder: nn.Module, fresh: Tensor) -> dict[str, float]:
     _restored(autoencoder, fresh)
     return {
         "dB": signal_to_noise_db(restored, fresh),
-        "pictures restored a second": len(fresh) / (time.perf_counter() - started),
+        "images restored a second": len(fresh) / (time.perf_counter() - started),
     }

@@ -22,7 +22,7 @@ from safelight.storybook import Storybook
 _SCENES, _SEED, _KILLS = 20_000, 4, 10
 _IN_SHARD = 1000
 
-# A sample: its number, its picture as PNG, its caption.
+# A sample: its number, its image as PNG, its caption.
 _Sample = tuple[int, bytes, str]
 
 
@@ -68,25 +68,23 @@ def _write(folder: Path) -> list[bool]:
 
 
 def _write_folder(folder: Path, shard: list[_Sample]) -> None:
-    for number, picture, caption in shard:
-        (folder / f"{number:06}.png").write_bytes(picture)
+    for number, image, caption in shard:
+        (folder / f"{number:06}.png").write_bytes(image)
         (folder / f"{number:06}.txt").write_text(caption)
 
 
 def write_tar(folder: Path, shard: list[_Sample]) -> None:
     with tarfile.open(folder / f"{shard[0][0] // _IN_SHARD:05}.tar", "w") as archive:
-        for number, picture, caption in shard:
-            for suffix, content in (("png", picture), ("txt", caption.encode())):
+        for number, image, caption in shard:
+            for suffix, content in (("png", image), ("txt", caption.encode())):
                 about = tarfile.TarInfo(f"{number:06}.{suffix}")
                 about.size = len(content)
                 archive.addfile(about, io.BytesIO(content))
 
 
 def _table(shard: list[_Sample]) -> pa.Table:
-    pictures = [{"bytes": picture, "path": None} for _, picture, _ in shard]
-    return pa.table(
-        {"image": pictures, "text": [each[2] for each in shard], "id": [each[0] for each in shard]}
-    )
+    images = [{"bytes": image, "path": None} for _, image, _ in shard]
+    return pa.table({"image": images, "text": [each[2] for each in shard], "id": [each[0] for each in shard]})
 
 
 def _write_parquet(folder: Path, shard: list[_Sample]) -> None:

@@ -21,25 +21,25 @@ from safelight.alignment.training_data import Cleaning, run_local, shards_of
 from safelight.alignment.training_data.cleaning import Engine
 from safelight.alignment.training_data.engines.ray import run_ray
 from safelight.guard.guard import Guard
-from safelight.images import open_picture
+from safelight.images import open_image
 from timing import cores, seconds
 
-_PICTURES, _SIZE, _CORES, _IN_MEMORY, _ROUNDS = 8000, (640, 480), 2, 100, 2
+_IMAGES, _SIZE, _CORES, _IN_MEMORY, _ROUNDS = 8000, (640, 480), 2, 100, 2
 
 
 def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
-    """Pictures a second, medians of rounds in which all take turns; ratios are medians of the rounds'."""
+    """Images a second, medians of rounds in which all take turns; ratios are medians of the rounds'."""
     with cores(_CORES), tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        (folder / "pictures").mkdir()
-        paths = write_photographs(folder / "pictures", _PICTURES, _SIZE)
+        (folder / "images").mkdir()
+        paths = write_photographs(folder / "images", _IMAGES, _SIZE)
         rounds = [_rates(folder, number, paths) for number in range(_ROUNDS)]
     ratios = [_ratios(rates) for rates in rounds]
     figures: dict[str, float | None] = {
-        f"{name}: pictures a second": median(rates[name] for rates in rounds) for name in rounds[0]
+        f"{name}: images a second": median(rates[name] for rates in rounds) for name in rounds[0]
     }
     figures |= {name: median(each[name] for each in ratios) for name in ratios[0]}
-    return {"pictures": _PICTURES, "size": _SIZE, "cores": _CORES, "rounds": _ROUNDS}, figures
+    return {"images": _IMAGES, "size": _SIZE, "cores": _CORES, "rounds": _ROUNDS}, figures
 
 
 def _rates(folder: Path, number: int, paths: Sequence[str]) -> dict[str, float]:
@@ -73,9 +73,9 @@ def _ratios(rates: Mapping[str, float]) -> dict[str, float]:
 
 def _cleaned(folder: Path, name: str, engine: Engine) -> float:
     cleaning = Cleaning(folder / name)
-    shards = partial(shards_of, str(folder / "pictures"))
+    shards = partial(shards_of, str(folder / "images"))
     screens = partial(Guard.from_policy, NUDENET)
-    return _PICTURES / seconds(lambda: cleaning.screen(shards, screens, {}, engine))
+    return _IMAGES / seconds(lambda: cleaning.screen(shards, screens, {}, engine))
 
 
 def _alone(work: Callable[[Sequence[str], Any, Any], None], paths: Sequence[str]) -> float:
@@ -95,19 +95,19 @@ def _alone(work: Callable[[Sequence[str], Any, Any], None], paths: Sequence[str]
 def _decode(paths: Sequence[str], ready: Any, done: Any) -> None:
     ready.wait()
     for path in paths:
-        next(iter(open_picture(Path(path).read_bytes())))
+        next(iter(open_image(Path(path).read_bytes())))
     done.wait()
 
 
 def _look(paths: Sequence[str], ready: Any, done: Any) -> None:
-    """At pictures in memory, some of them again and again."""
+    """At images in memory, some of them again and again."""
     from safelight.filters.image.nudenet import NudeNet
 
-    filter_, pictures = NudeNet(threads=1), [Image.open(path).convert("RGB") for path in paths[:_IN_MEMORY]]
-    filter_.find(pictures[:2])
+    filter_, images = NudeNet(threads=1), [Image.open(path).convert("RGB") for path in paths[:_IN_MEMORY]]
+    filter_.find(images[:2])
     ready.wait()
     for start in range(0, len(paths), _IN_MEMORY):
-        filter_.find(pictures[: min(_IN_MEMORY, len(paths) - start)])
+        filter_.find(images[: min(_IN_MEMORY, len(paths) - start)])
     done.wait()
 
 

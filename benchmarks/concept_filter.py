@@ -18,13 +18,13 @@ from safelight.storybook import Storybook
 from safelight.storybook.vocabulary import HAZARDS
 from timing import cores, seconds
 
-_PICTURES, _ROUNDS, _HIDDEN = 256, 21, 64
+_IMAGES, _ROUNDS, _HIDDEN = 256, 21, 64
 
 
 def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     """Medians over rounds in which all take turns, on one core; the ratio is that of each round.
 
-    Every round has pictures of its own, one half for each: none was embedded before.
+    Every round has images of its own, one half for each: none was embedded before.
     """
     with tempfile.TemporaryDirectory() as folder:
         files = _save_heads(Path(folder), load_clip().dimensions)
@@ -36,18 +36,18 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
         )
     with cores(1):
         rounds = [_round(number, one, four) for number in range(_ROUNDS)]
-    alone, together, again = ([1000 * times[i] / _PICTURES for times in rounds] for i in range(3))
-    return {"model": load_clip().version, "pictures": _PICTURES, "rounds": _ROUNDS}, {
-        "one head: ms a picture": median(alone),
-        "four heads: ms a picture": median(together),
-        "four heads, embedded before: ms a picture": median(again),
+    alone, together, again = ([1000 * times[i] / _IMAGES for times in rounds] for i in range(3))
+    return {"model": load_clip().version, "images": _IMAGES, "rounds": _ROUNDS}, {
+        "one head: ms an image": median(alone),
+        "four heads: ms an image": median(together),
+        "four heads, embedded before: ms an image": median(again),
         "four heads / one head": median(b / a for a, b in zip(alone, together, strict=True)),
     }
 
 
 def _round(number: int, one: Clip, four: Clip) -> tuple[float, float, float]:
-    """Seconds for one head, for four, and for four on pictures that were embedded before."""
-    ours, theirs = _pictures(2 * number), _pictures(2 * number + 1)
+    """Seconds for one head, for four, and for four on images that were embedded before."""
+    ours, theirs = _images(2 * number), _images(2 * number + 1)
     if number % 2:  # who goes first must not matter
         together, alone = seconds(lambda: four.find(ours)), seconds(lambda: one.find(theirs))
     else:
@@ -55,13 +55,13 @@ def _round(number: int, one: Clip, four: Clip) -> tuple[float, float, float]:
     return alone, together, seconds(lambda: four.find(ours))
 
 
-def _pictures(number: int) -> list[Image]:
-    return [scene.image for scene in Storybook(7).scenes(_PICTURES, number * _PICTURES)]
+def _images(number: int) -> list[Image]:
+    return [scene.image for scene in Storybook(7).scenes(_IMAGES, number * _IMAGES)]
 
 
 def _save_heads(folder: Path, size: int) -> dict[str, str]:
     """A linear layer, two layers, and the vectors of a safety checker, random but for finding little in most
-    pictures: they cost what real ones do."""
+    images: they cost what real ones do."""
     rng = np.random.default_rng(0)
 
     def of(*shape: int) -> Any:

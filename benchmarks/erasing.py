@@ -1,6 +1,6 @@
 """How long it takes to erase a concept: beside a plain loop of the paper, with the same batch and precision.
 
-Both train esd-x on one name of the storybook's guns until the judge sees none in pictures of its other names.
+Both train esd-x on one name of the storybook's guns until the judge sees none in images of its other names.
 Each has as many settings to choose from, tried on seeds of their own; the best of each is then measured on
 others, in turn.
 """
@@ -22,7 +22,7 @@ from safelight.storybook.detector import Judge
 
 _CONCEPT, _ASKED = "a gun", ("a gun", "a pistol", "a revolver", "a firearm")
 _BATCH, _MOST = 8, 40
-_PICTURES, _STEPS, _GONE = 4, 10, 0.02
+_IMAGES, _STEPS, _GONE = 4, 10, 0.02
 _STEPS_OF_WALK, _SCALE, _TIMESTEPS, _PART = 50, 3.0, 1000, 0.5
 # Of the plain loop, whose one setting is its rate, and of ours, with as many walks of as many steps.
 _PLAIN = [{"rate": rate} for rate in (5e-4, 1e-3, 2e-3, 3e-3, 4e-3, 6e-3)]
@@ -48,9 +48,9 @@ class _Clock:
     def look(self, step: int) -> float:
         begun = time.perf_counter()
         first = 1000 * self._seed
-        pictures = range(first, first + _PICTURES * len(_ASKED))
-        generators = [torch.Generator().manual_seed(picture) for picture in pictures]
-        images = self._pipe(list(_ASKED) * _PICTURES, num_inference_steps=_STEPS, generator=generators).images
+        seeds = range(first, first + _IMAGES * len(_ASKED))
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        images = self._pipe(list(_ASKED) * _IMAGES, num_inference_steps=_STEPS, generator=generators).images
         seen = self._judge.objects(images)
         rate = sum(each["gun"] > 0.5 for each in seen) / len(seen)
         if rate <= _GONE and self.gone is None:

@@ -14,7 +14,7 @@ import torch
 from diffusers.pipelines.deprecated.stable_diffusion_safe import StableDiffusionPipelineSafe
 
 from safelight import Policy, load_pipeline
-from safelight.alignment.guidance import CONFIGURATIONS, Guidance, Judged, PromptProjection, SafeGuidance
+from safelight.alignment.guidance import CONFIGURATIONS, Guidance, PolicyRisk, PromptProjection, SafeGuidance
 from safelight.experiments.storybook_suites import suite
 from timing import seconds
 
@@ -34,7 +34,7 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     )
     safe.safety_concept = _CONCEPT
     benign, *mixed = _prompts()
-    risky = PromptProjection(when=Judged(Policy.load("storybook")))
+    risky = PromptProjection(when=PolicyRisk(Policy.load("storybook")))
     strong = CONFIGURATIONS["strong"]
     ways: dict[str, Callable[[], object]] = {
         "plain": lambda: _draw(pipe, benign),

@@ -1,8 +1,8 @@
-"""What looking at a picture costs: NudeNet here and in its own package, and the storybook's filter.
+"""What looking at an image costs: NudeNet here and in its own package, and the storybook's filter.
 
-Pictures a second are of the median round; rounds of all readers take turns, so that neighbours on the machine
+Images a second are of the median round; rounds of all readers take turns, so that neighbours on the machine
 slow them alike. Each reader starts from the same JPEG files. NudeNet makes boxes only where something was
-found, so the pictures of that kind are measured for themselves too.
+found, so the images of that kind are measured for themselves too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from safelight.filters.image.storybook import StorybookImage
 from safelight.storybook import Storybook
 from timing import cores, seconds
 
-_PICTURES, _SIZE, _ROUNDS, _CORES, _ALONE = 100, (640, 480), 7, 2, 51
+_IMAGES, _SIZE, _ROUNDS, _CORES, _ALONE = 100, (640, 480), 7, 2, 51
 
 _OURS = "NudeNet"
 
@@ -29,16 +29,16 @@ Reader = Callable[[Sequence[str]], list[Any]]
 
 
 def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
-    """Pictures a second of many JPEGs, then milliseconds of one picture in memory (medians)."""
+    """Images a second of many JPEGs, then milliseconds of one image in memory (medians)."""
     with cores(_CORES), tempfile.TemporaryDirectory() as folder:
-        paths = write_photographs(Path(folder), _PICTURES, _SIZE)
+        paths = write_photographs(Path(folder), _IMAGES, _SIZE)
         readers = _readers()
         found = [path for path, findings in zip(paths, readers[_OURS](paths), strict=True) if findings]
         speeds = _speeds(readers, paths) | {
             f"{name}, something found": value for name, value in _speeds(readers, found).items()
         }
         alone = _alone(paths)
-    run = {"pictures": _PICTURES, "size": _SIZE, "rounds": _ROUNDS, "cores": _CORES, "alone": _ALONE}
+    run = {"images": _IMAGES, "size": _SIZE, "rounds": _ROUNDS, "cores": _CORES, "alone": _ALONE}
     return run | {"something found": len(found)}, speeds | alone
 
 
@@ -46,7 +46,7 @@ def _speeds(readers: Mapping[str, Reader], paths: Sequence[str]) -> dict[str, fl
     times_of = _take_turns(readers, paths)
     ours = times_of[_OURS]
     return {
-        **{f"{name}: pictures a second": len(paths) / median(times) for name, times in times_of.items()},
+        **{f"{name}: images a second": len(paths) / median(times) for name, times in times_of.items()},
         **{
             f"{_OURS} / {name}": median(theirs / mine for theirs, mine in zip(times, ours, strict=True))
             for name, times in times_of.items()
@@ -82,8 +82,8 @@ def _alone(paths: Sequence[str]) -> dict[str, float]:
     photographs = [Image.open(path).resize((512, 512)) for path in paths[:_ALONE]]
     scenes = [scene.image for scene in Storybook(seed=0).scenes(_ALONE)]
     return {
-        "NudeNet, one picture of 512 × 512: ms": _milliseconds(nudenet.find, photographs),
-        "storybook-image, one picture of 64 × 64: ms": _milliseconds(storybook.find, scenes),
+        "NudeNet, one image of 512 × 512: ms": _milliseconds(nudenet.find, photographs),
+        "storybook-image, one image of 64 × 64: ms": _milliseconds(storybook.find, scenes),
     }
 
 

@@ -1,4 +1,4 @@
-"""What it costs to look a picture up among a million known ones, and which copies of it are found."""
+"""What it costs to look an image up among a million known ones, and which copies of it are found."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Hashes = NDArray[np.uint8]
 def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     """Milliseconds are of processor time, one core, medians over 50."""
     rng = np.random.default_rng(_SEED)
-    run = {"known pictures": _KNOWN, "storybook scenes": _SCENES, "textures of a kind": _TEXTURES}
+    run = {"known images": _KNOWN, "storybook scenes": _SCENES, "textures of a kind": _TEXTURES}
     with cores(1):
         return run, {**_costs(rng), **_copies(rng)}
 
@@ -44,24 +44,24 @@ def _costs(rng: np.random.Generator) -> dict[str, float | None]:
     index, flat = HashIndex(hashes), faiss.IndexBinaryFlat(256)
     flat.add(hashes)
     faiss.omp_set_num_threads(1)
-    picture = _texture(rng, 512, 512, 1.0)
+    image = _texture(rng, 512, 512, 1.0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "known.txt"
         path.write_text("".join(f"pdq {bytes(hashed).hex()}\n" for hashed in hashes))
         reading = _milliseconds(lambda: HashList.read(path), times=1)
         known = KnownImage(path)
-        whole = _milliseconds(lambda: known.find([picture]))
+        whole = _milliseconds(lambda: known.find([image]))
     return {
         "search, 8 orientations: ms": _milliseconds(lambda: index.closest(queries, MOST_BITS)),
         "search, faiss IndexBinaryFlat: ms": _milliseconds(lambda: flat.range_search(queries, MOST_BITS + 1)),
-        "PDQ of a picture of 512 x 512, 8 orientations: ms": _milliseconds(lambda: PdqHasher()(picture)),
-        "known-image, whole: ms a picture": whole,
+        "PDQ of a picture of 512 x 512, 8 orientations: ms": _milliseconds(lambda: PdqHasher()(image)),
+        "known-image, whole: ms an image": whole,
         "reading the list: s": reading / 1000,
     }
 
 
 def _copies(rng: np.random.Generator) -> dict[str, float | None]:
-    """Shares of copies that are found on lists that others made of the unspoilt pictures."""
+    """Shares of copies that are found on lists that others made of the unspoilt images."""
     sizes = ((640, 480), (1024, 768), (1024, 1024), (500, 400))
     kinds: dict[str, list[Image.Image]] = {
         "storybook": [scene.image for scene in Storybook(_SEED).scenes(_SCENES)]
@@ -69,11 +69,11 @@ def _copies(rng: np.random.Generator) -> dict[str, float | None]:
     for name, slope in (("soft textures", 1.4), ("textures", 1.0), ("harsh textures", 0.6)):
         kinds[name] = [_texture(rng, *sizes[i % len(sizes)], slope) for i in range(_TEXTURES)]
     figures: dict[str, float | None] = {}
-    for name, pictures in kinds.items():
-        lists = {"pdqhash": map(_native, pictures), "the reference": map(_reference, pictures)}
+    for name, images in kinds.items():
+        lists = {"pdqhash": map(_native, images), "the reference": map(_reference, images)}
         listed = {author: list(hashes) for author, hashes in lists.items()}
         for copied, turns in (("scaled and JPEG 60", (None,)), ("turned as well", tuple(Transpose))):
-            copies = [list(_spoilt(picture, turns)) for picture in pictures]
+            copies = [list(_spoilt(image, turns)) for image in images]
             for path, hashes in (("ours", _ours), ("at 512", _at_512)):
                 found = [[hashes(copy) for copy in some] for some in copies]
                 for author, known in listed.items():
@@ -82,7 +82,7 @@ def _copies(rng: np.random.Generator) -> dict[str, float | None]:
 
 
 def _share(found: list[list[Hashes]], listed: list[Hashes]) -> float:
-    """How many of the copies have a hash near that of their picture."""
+    """How many of the copies have a hash near that of their image."""
     pairs = [(hashes, known) for some, known in zip(found, listed, strict=True) for hashes in some]
     return float(np.mean([_bits(hashes, known).min() <= MOST_BITS for hashes, known in pairs]))
 
@@ -92,9 +92,9 @@ def _bits(hashes: Hashes, known: Hashes) -> NDArray[Any]:
     return counts
 
 
-def _spoilt(picture: Image.Image, turns: tuple[Any, ...]) -> Iterator[Image.Image]:
+def _spoilt(image: Image.Image, turns: tuple[Any, ...]) -> Iterator[Image.Image]:
     for turn in turns:
-        turned = picture if turn is None else picture.transpose(turn)
+        turned = image if turn is None else image.transpose(turn)
         for scale in (0.75, 1.5):
             size = (round(turned.width * scale), round(turned.height * scale))
             file = io.BytesIO()
@@ -102,25 +102,25 @@ def _spoilt(picture: Image.Image, turns: tuple[Any, ...]) -> Iterator[Image.Imag
             yield Image.open(file)
 
 
-def _reference(picture: Image.Image) -> Hashes:
+def _reference(image: Image.Image) -> Hashes:
     """As PDQ's reference in C++ has it, which scales what is larger by leaving pixels out."""
     side = (_REFERENCE_SIDE, _REFERENCE_SIDE)
-    larger = max(picture.size) > _REFERENCE_SIDE
-    return _native(picture.resize(side, Resampling.NEAREST) if larger else picture)
+    larger = max(image.size) > _REFERENCE_SIDE
+    return _native(image.resize(side, Resampling.NEAREST) if larger else image)
 
 
-def _native(picture: Image.Image) -> Hashes:
-    return np.packbits(pdqhash.compute(np.asarray(picture))[0].astype(np.uint8))
+def _native(image: Image.Image) -> Hashes:
+    return np.packbits(pdqhash.compute(np.asarray(image))[0].astype(np.uint8))
 
 
-def _ours(picture: Image.Image) -> Hashes:
-    return PdqHasher()(picture).orientations
+def _ours(image: Image.Image) -> Hashes:
+    return PdqHasher()(image).orientations
 
 
-def _at_512(picture: Image.Image) -> Hashes:
+def _at_512(image: Image.Image) -> Hashes:
     """In the size that PDQ's reference scales to."""
     side = (_REFERENCE_SIDE, _REFERENCE_SIDE)
-    bits, _ = pdqhash.compute_dihedral(np.asarray(picture.convert("RGB").resize(side, Resampling.BILINEAR)))
+    bits, _ = pdqhash.compute_dihedral(np.asarray(image.convert("RGB").resize(side, Resampling.BILINEAR)))
     return np.packbits(np.stack(bits).astype(np.uint8), axis=1)
 
 

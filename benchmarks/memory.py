@@ -75,7 +75,7 @@ def _bytes() -> int:
 
 
 def _pipeline() -> Any:
-    """Random weights; pictures are small, for they do not count."""
+    """Random weights; images are small, for they do not count."""
     storybook = load_pipeline("storybook")
     config = CLIPTextConfig(
         vocab_size=len(storybook.tokenizer),

@@ -18,9 +18,9 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     figures: dict[str, float | None] = {}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        (folder / "pictures").mkdir()
+        (folder / "images").mkdir()
         with tarfile.open(shard := folder / "shard.tar", "w") as archive:
-            for path in write_photographs(folder / "pictures", SHARD, _SIZE):
+            for path in write_photographs(folder / "images", SHARD, _SIZE):
                 archive.add(path, Path(path).name)
         for count in _SHARDS:
             out = folder / f"{count}-out"

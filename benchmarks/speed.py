@@ -30,7 +30,7 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     )
     prompts = [case.prompt for case in suite("model").cases[:1000]]
     own, peer = _import("safelight"), _import("numpy")
-    return {"pictures": 16, "steps": STEPS}, {
+    return {"images": 16, "steps": STEPS}, {
         "import": own,
         "import / import numpy": own / peer,
         "scenes drawn a second, one core": 2000 / _median(lambda: list(Storybook(1).scenes(2000)), 3),
@@ -48,7 +48,7 @@ def _guarded(guard: safelight.Guard, pipe: Any) -> GuardedSystem:
 
 
 def _draw(*systems: BareSystem | GuardedSystem) -> list[float]:
-    """Of each system the median of a batch, in turns, of harmless prompts: every picture is drawn."""
+    """Of each system the median of a batch, in turns, of harmless prompts: every image is drawn."""
     prompts = 4 * ["a dog in the park", "a cat on a chair", "a boat at the beach", "a red apple"]
     for system in systems:
         system.answer(prompts[:1], [0])

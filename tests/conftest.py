@@ -83,7 +83,7 @@ def guard(write_policy: Callable[..., Path]) -> Guard:
 
 
 @pytest.fixture
-def picture() -> Image.Image:
+def image() -> Image.Image:
     """32 × 32 stripes, so that blurring shows."""
     image = Image.new("RGB", (32, 32), "white")
     for x in range(0, 32, 2):
@@ -215,7 +215,7 @@ def save_detector(tmp_path: Path) -> SaveModel:
 def colour_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIP in ONNX that can be worked out by hand.
 
-    A picture is its mean colour, every channel from -1 to 1; a word is a colour as well; a text is the mean
+    An image is its mean colour, every channel from -1 to 1; a word is a colour as well; a text is the mean
     of its words. The scale is 3.
     """
     import onnx
@@ -257,7 +257,7 @@ def colour_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def clip_config(tokens: int, end: int) -> Any:
-    """Of a CLIP of 12 dimensions for pictures of 32 pixels a side."""
+    """Of a CLIP of 12 dimensions for images of 32 pixels a side."""
     from transformers import CLIPConfig
 
     small = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}

@@ -65,13 +65,13 @@ def _version(guard: Guard) -> str:
     return guard.versions()["prompt"]["lexicon"]
 
 
-def test_an_image_has_the_same_hash_in_every_lossless_file(picture: Image.Image) -> None:
+def test_an_image_has_the_same_hash_in_every_lossless_file(image: Image.Image) -> None:
     header = b"RGB 32x32\n"
-    assert image_sha256(picture) == hashlib.sha256(header + picture.tobytes()).hexdigest()
+    assert image_sha256(image) == hashlib.sha256(header + image.tobytes()).hexdigest()
     for kind in ("PNG", "TIFF", "BMP"):
         buffer = BytesIO()
-        picture.save(buffer, kind)
-        assert image_sha256(Image.open(buffer)) == image_sha256(picture)
+        image.save(buffer, kind)
+        assert image_sha256(Image.open(buffer)) == image_sha256(image)
     # The same bytes in another shape are another image.
     assert image_sha256(Image.new("L", (2, 3))) != image_sha256(Image.new("L", (3, 2)))
 

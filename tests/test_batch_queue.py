@@ -16,11 +16,11 @@ from safelight.guard.call_arguments import CallArguments
 from safelight.guard.drawing import Drawing
 from safelight.guard.inputs import Inputs
 from safelight.guard.request import Request
-from safelight.guard.steering import Lead, Steering
+from safelight.guard.steering import GuidancePlan, Steering
 from safelight.policy import Policy
 
-STEERED = Lead("strong", ("a gun",), ("a gun",), {"a gun": 1.0})
-PLAIN = Lead()
+STEERED = GuidancePlan("strong", ("a gun",), ("a gun",), {"a gun": 1.0})
+PLAIN = GuidancePlan()
 _SEEDS = count()
 
 
@@ -30,7 +30,7 @@ def steering(policy: Policy) -> Steering:
 
 
 def job(
-    steering: Steering, lead: Lead = PLAIN, n: int = 1, deadline: Deadline | None = None, **given: Any
+    steering: Steering, lead: GuidancePlan = PLAIN, n: int = 1, deadline: Deadline | None = None, **given: Any
 ) -> Job:
     """A request for ``n`` images, with these arguments of the pipeline."""
     arguments = CallArguments(Request(("a cat",), n, 0), Inputs.of(given), next(_SEEDS))

@@ -12,30 +12,30 @@ def _verdict(*findings: Finding) -> Verdict:
     return Verdict("image", Action.BLUR, categories, findings, "test 1", 0.0)
 
 
-def test_only_the_box_changes(picture: Image.Image) -> None:
-    before, after = np.asarray(picture), np.asarray(blurred(picture, [Box(0.25, 0.25, 0.5, 0.5)]))
+def test_only_the_box_changes(image: Image.Image) -> None:
+    before, after = np.asarray(image), np.asarray(blurred(image, [Box(0.25, 0.25, 0.5, 0.5)]))
     assert np.array_equal(after[20:], before[20:])
     assert np.array_equal(after[:, 20:], before[:, 20:])
     assert after[8:16, 8:16].std() < 0.25 * before[8:16, 8:16].std()
 
 
-def test_without_boxes_the_whole_picture_changes(picture: Image.Image) -> None:
-    assert np.asarray(blurred(picture)).std() < 0.1 * np.asarray(picture).std()
+def test_without_boxes_the_whole_image_changes(image: Image.Image) -> None:
+    assert np.asarray(blurred(image)).std() < 0.1 * np.asarray(image).std()
 
 
-def test_a_mosaic_has_tiles(picture: Image.Image) -> None:
-    picture.paste("red", (0, 0, 8, 32))
-    after = np.asarray(blurred(picture, style="mosaic"))
+def test_a_mosaic_has_tiles(image: Image.Image) -> None:
+    image.paste("red", (0, 0, 8, 32))
+    after = np.asarray(blurred(image, style="mosaic"))
     tiles = after.reshape(4, 8, 4, 8, 3)
     assert np.array_equal(tiles, np.broadcast_to(tiles[:, :1, :, :1], tiles.shape))
     assert len(np.unique(after.reshape(-1, 3), axis=0)) == 2
-    part = np.asarray(blurred(picture, [Box(0.25, 0.25, 0.5, 0.5)], "mosaic"))
-    assert np.array_equal(part[20:], np.asarray(picture)[20:])
+    part = np.asarray(blurred(image, [Box(0.25, 0.25, 0.5, 0.5)], "mosaic"))
+    assert np.array_equal(part[20:], np.asarray(image)[20:])
 
 
-def test_boxes_beyond_the_edge_or_without_area_are_drawn(picture: Image.Image) -> None:
+def test_boxes_beyond_the_edge_or_without_area_are_drawn(image: Image.Image) -> None:
     for box in (Box(0, 0, 1, 1), Box(1, 1, 1, 1), Box(0.5, 0.5, 0.5, 0.5)):
-        assert blurred(picture, [box]).size == picture.size
+        assert blurred(image, [box]).size == image.size
 
 
 def test_the_guilty_labels_give_the_boxes() -> None:

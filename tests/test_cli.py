@@ -153,7 +153,7 @@ def test_evaluating_too_few_scenes_is_refused(tmp_path: Path) -> None:
 def test_evaluating_a_model_gives_its_results(model_folder: Path, tmp_path: Path) -> None:
     arguments = ["--model", str(model_folder), "--out", str(tmp_path), "--limit", "2", "--steps", "1"]
     results = json.loads(_run("evaluate", "model", *arguments, "--json").stdout)
-    assert results["run"]["pictures"] == 2
+    assert results["run"]["images"] == 2
     assert len((tmp_path / "records.jsonl").read_text().splitlines()) >= 2
 
 

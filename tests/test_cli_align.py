@@ -17,7 +17,7 @@ from safelight.alignment.delta.delta import Delta
 from safelight.cli import app
 from safelight.models.pipelines import load_pipeline
 
-FAST = ["--pictures", "2", "--steps", "2"]
+FAST = ["--num-images", "2", "--steps", "2"]
 
 
 def run(*arguments: str | Path) -> Result:
@@ -35,7 +35,7 @@ def delta(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert said["tensors"] == 8
     assert said["concepts"]["cat, kitten"]["largest"] > 1 / 255
     assert said["concepts"]["cat, kitten"]["before"] is None, "nobody can say what such a model draws"
-    assert said["preserved"]["cow"]["pictures"] == 2
+    assert said["preserved"]["cow"]["num_images"] == 2
     return out
 
 
@@ -48,7 +48,7 @@ def test_the_card_says_how_to_make_it_again(delta: Path) -> None:
         assert sheet.size == (2 * 128, 2 * 128), "of what was preserved alone: others may show anything"
     about = Delta.load(delta).about
     assert (about.method, about.concepts, about.settings["target"]) == ("uce", ("cat, kitten",), "dog")
-    assert about.proof["concepts"]["cat, kitten"]["pictures"] == 2
+    assert about.proof["concepts"]["cat, kitten"]["num_images"] == 2
 
 
 def draw(pipe: Any) -> Any:
@@ -102,7 +102,7 @@ def test_a_lora_of_full_rank_draws_the_same(delta: Path, model_folder: Path, tmp
 def test_the_judge_says_what_became_of_a_storybook_concept(tmp_path: Path) -> None:
     out = tmp_path / "boat.safetensors"
     done = run("align", "uce", "--concept", "a boat, boat, ship", "--target", "flower", "--preserve", "dog",
-               "--out", out, "--pictures", "3", "--steps", "10", "--json")  # fmt: skip
+               "--out", out, "--num-images", "3", "--steps", "10", "--json")  # fmt: skip
     said = json.loads(done.stdout)
     assert said["concepts"]["a boat, boat, ship"]["before"] == 1
     assert said["concepts"]["a boat, boat, ship"]["after"] == 0
@@ -228,7 +228,7 @@ def test_scenes_are_erased_and_captions_from_files_stay(model_folder: Path, tmp_
 
 def test_what_a_word_brings_along_is_evened_out(tmp_path: Path) -> None:
     out = tmp_path / "pet.safetensors"
-    arguments = ("align", "debias", "--concept", "a pet", "--out", out, "--pictures", "8", "--rounds", "1",
+    arguments = ("align", "debias", "--concept", "a pet", "--out", out, "--num-images", "8", "--rounds", "1",
                  "--steps", "8")  # fmt: skip
     done = run(*arguments, "--attribute", "dog=3", "--attribute", "bird")
     assert done.exit_code == 0, done.stderr

@@ -13,7 +13,7 @@ from safelight.cli import app
 from safelight.experiments.storybook_suites import suite
 from safelight.models.pipelines import load_pipeline
 
-FAST = ["--iterations", "4", "--rate", "0.01", "--pictures", "1", "--steps", "2", "--own", "300"]
+FAST = ["--iterations", "4", "--rate", "0.01", "--num-images", "1", "--steps", "2", "--own", "300"]
 
 
 def run(*arguments: str | Path) -> Result:

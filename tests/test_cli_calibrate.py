@@ -63,7 +63,7 @@ def benign(tmp_path: Path) -> Path:
     for i in range(COUNT):
         letter = "abcdefghijklmnopqrstuvwxyz"[min(25, int(rng.expovariate(0.3)))]
         word = f" z{rng.choice('vw')}{letter}" if rng.random() < 0.4 else ""
-        lines.append(f"picture number {i} of a house{word}")
+        lines.append(f"image number {i} of a house{word}")
     (tmp_path / "benign.txt").write_text("\n".join(lines))
     return tmp_path / "benign.txt"
 

@@ -28,8 +28,8 @@ def run(*arguments: str | Path) -> Result:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
     for i, scene in enumerate(Storybook(seed=11).scenes(COUNT)):
         scene.image.save(folder / f"{i:04}.png")
         (folder / f"{i:04}.txt").write_text(scene.captions[0])
@@ -42,9 +42,9 @@ def harmful() -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def cleaned(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cleaned(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cleaned") / "out"
-    done = run(pictures, "--policy", "storybook", "--out", out, "--workers", "2", "--json")
+    done = run(images, "--policy", "storybook", "--out", out, "--workers", "2", "--json")
     assert done.exit_code == 0, done.stderr
     return out
 
@@ -62,10 +62,10 @@ def test_harm_goes_and_what_is_harmless_stays(cleaned: Path, harmful: set[str]) 
     assert len(rejected - harmful) <= 1
 
 
-def test_parquet_gives_the_same_as_the_folder(pictures: Path, cleaned: Path, tmp_path: Path) -> None:
+def test_parquet_gives_the_same_as_the_folder(images: Path, cleaned: Path, tmp_path: Path) -> None:
     rows = [
         {"image": p.read_bytes(), "text": p.with_suffix(".txt").read_text()}
-        for p in sorted(pictures.glob("*.png"))
+        for p in sorted(images.glob("*.png"))
     ]
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=50)
     done = run(tmp_path / "a.parquet", "--policy", "storybook", "--out", tmp_path / "out", "--json")
@@ -78,17 +78,17 @@ def test_parquet_gives_the_same_as_the_folder(pictures: Path, cleaned: Path, tmp
 
 
 def test_a_folder_may_be_called_as_anything(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "SOURCE").mkdir()
-    (tmp_path / "SOURCE" / "a.png").write_bytes(next(pictures.glob("*.png")).read_bytes())
+    (tmp_path / "SOURCE" / "a.png").write_bytes(next(images.glob("*.png")).read_bytes())
     monkeypatch.chdir(tmp_path)
     done = run("SOURCE", "--policy", "storybook", "--out", "out", "--workers", "1")
     assert done.exit_code == 0
     assert "of 1 samples" in done.stdout
 
 
-def test_a_milder_action_keeps_more_without_the_pictures(cleaned: Path, tmp_path: Path) -> None:
+def test_a_milder_action_keeps_more_without_the_images(cleaned: Path, tmp_path: Path) -> None:
     done = run(
         "sort", cleaned, "--policy", "storybook", "--reject-from", "block", "--out", tmp_path / "milder"
     )
@@ -109,10 +109,10 @@ def test_copies_of_what_stays_and_of_what_goes(cleaned: Path, tmp_path: Path) ->
         assert {path.with_suffix(".png").name for path in (out / folder).glob("*.txt")} == ids
 
 
-def test_killed_at_random_moments_it_ends_the_same(pictures: Path, cleaned: Path, tmp_path: Path) -> None:
+def test_killed_at_random_moments_it_ends_the_same(images: Path, cleaned: Path, tmp_path: Path) -> None:
     """SIGKILL to the program; its workers notice and end."""
     rng, out = random.Random(1), tmp_path / "out"
-    command = [sys.executable, "-m", "safelight", "clean", str(pictures), "--policy", "storybook"]
+    command = [sys.executable, "-m", "safelight", "clean", str(images), "--policy", "storybook"]
     command += ["--out", str(out), "--workers", "1"]
     for _ in range(3):
         program = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -129,20 +129,18 @@ def test_killed_at_random_moments_it_ends_the_same(pictures: Path, cleaned: Path
 
 @pytest.mark.parametrize("blocks", [8, 20, 50])
 def test_a_full_disk_is_said_and_loses_nothing(
-    blocks: int, pictures: Path, cleaned: Path, tmp_path: Path
+    blocks: int, images: Path, cleaned: Path, tmp_path: Path
 ) -> None:
     """A file may not grow beyond so many KB: what is planned is larger, or what is found, or the report."""
     out = tmp_path / "out"
-    command = (
-        f'ulimit -f {blocks}; exec "{sys.executable}" -m safelight clean "{pictures}" --policy storybook'
-    )
+    command = f'ulimit -f {blocks}; exec "{sys.executable}" -m safelight clean "{images}" --policy storybook'
     done = subprocess.run(
         ["bash", "-c", f'{command} --out "{out}" --workers 1'], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert "cannot be written" in done.stderr
     assert not (out / "report.html").exists()
-    assert run(pictures, "--policy", "storybook", "--out", out).exit_code == 0
+    assert run(images, "--policy", "storybook", "--out", out).exit_code == 0
     assert (out / "kept.parquet").read_bytes() == (cleaned / "kept.parquet").read_bytes()
 
 

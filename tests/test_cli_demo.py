@@ -39,7 +39,7 @@ def test_the_demo_writes_its_page_and_sheet_and_tells_as_it_goes(tmp_path: Path)
     with Image.open(out / "demo.png") as sheet:
         assert sheet.width > 1000
     lines = done.stdout.splitlines()
-    # A picture of one step is hardly one: what the filter makes of it says nothing.
+    # An image of one step is hardly one: what the filter makes of it says nothing.
     assert re.match(r"(released|led away|over-blocked)  a dog in the park  ", lines[0])
     assert any(line.startswith("stopped  a gun on the street  block at prompt  ") for line in lines)
     counts = re.fullmatch(
@@ -54,7 +54,7 @@ def test_json_is_one_object(tmp_path: Path) -> None:
     arguments = ["demo", "--steps", "1", "--out", str(tmp_path / "demo"), "--json", "--seed", "4"]
     result = json.loads(CliRunner().invoke(app, arguments, catch_exceptions=False).stdout)
     assert sum(result["counts"].values()) == len(result["exhibits"]) >= 16
-    assert [exhibit["seed"] for exhibit in result["exhibits"][:3]] == [4, 5, 6]
+    assert [item["seed"] for item in result["exhibits"][:3]] == [4, 5, 6]
     assert Path(result["page"]).is_file()
 
 

@@ -26,9 +26,9 @@ def generate(model_folder: Path, tmp_path: Path) -> Callable[..., Result]:
     return run
 
 
-def _pictures(done: Result) -> list[dict[str, Any]]:
-    pictures: list[dict[str, Any]] = json.loads(done.stdout)["pictures"]
-    return pictures
+def _images(done: Result) -> list[dict[str, Any]]:
+    images: list[dict[str, Any]] = json.loads(done.stdout)["images"]
+    return images
 
 
 def _pixels(path: str | Path) -> bytes:
@@ -36,14 +36,14 @@ def _pixels(path: str | Path) -> bytes:
         return image.tobytes()
 
 
-def test_released_pictures_are_saved_under_prompt_and_seed(
+def test_released_images_are_saved_under_prompt_and_seed(
     generate: Callable[..., Result], tmp_path: Path
 ) -> None:
     done = generate("a dog, in the Park!", "é", "-n", "2", "--seed", "7", "--without-image-filter")
     assert done.exit_code == 0
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["a-dog-in-the-park-7.png", "a-dog-in-the-park-8.png", "picture-10.png", "picture-9.png"]
-    assert len(_pixels(tmp_path / "out" / "picture-9.png")) == 16 * 16 * 3
+    assert names == ["a-dog-in-the-park-7.png", "a-dog-in-the-park-8.png", "image-10.png", "image-9.png"]
+    assert len(_pixels(tmp_path / "out" / "image-9.png")) == 16 * 16 * 3
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["allow"] * 4
     assert "no image filter looked" in done.stderr
 
@@ -96,8 +96,8 @@ def test_what_was_stopped_early_says_when(tmp_path: Path) -> None:
     assert done.exit_code == 3
     result = json.loads(done.stdout)
     assert result["stopped"]["0"] == {"step": 7, "steps": 25, "saved": 18}
-    assert "(gun), seen coming after step 7 of 25" in result["pictures"][0]["why"]
-    assert result["pictures"][0]["path"] is None
+    assert "(gun), seen coming after step 7 of 25" in result["images"][0]["why"]
+    assert result["images"][0]["path"] is None
 
 
 def test_what_was_seen_coming_is_led_away(tmp_path: Path) -> None:
@@ -106,12 +106,12 @@ def test_what_was_seen_coming_is_led_away(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0
     result = json.loads(done.stdout)
-    (picture,) = result["pictures"]
-    assert picture["why"].endswith(", led away from a gun (projection)")
+    (image,) = result["images"]
+    assert image["why"].endswith(", led away from a gun (projection)")
     first, second = result["attempts"]["0"]
     assert first["stop"] == {"step": 7, "steps": 25, "saved": 18}
     assert (second["guidance"], second["concepts"], second["stop"]) == ("projection", ["a gun"], None)
-    labels = Judge.load().objects([Image.open(picture["path"])])[0]
+    labels = Judge.load().objects([Image.open(image["path"])])[0]
     assert labels["soldier"] > 0.5 > labels["gun"]
 
 
@@ -122,20 +122,20 @@ def test_json_has_the_whole_result(generate: Callable[..., Result]) -> None:
     assert result["guarded"] is True
     assert result["action"] == "block"
     assert result["verdicts"][0]["categories"]["weapons"]["threshold"] == 0.8
-    assert [picture["seed"] for picture in result["pictures"]] == [3, 4]
-    assert [bool(picture["path"]) for picture in result["pictures"]] == [False, True]
+    assert [image["seed"] for image in result["images"]] == [3, 4]
+    assert [bool(image["path"]) for image in result["images"]] == [False, True]
 
 
-def test_without_a_guard_the_same_noise_gives_the_same_pictures(generate: Callable[..., Result]) -> None:
+def test_without_a_guard_the_same_noise_gives_the_same_images(generate: Callable[..., Result]) -> None:
     arguments = ("a dog", "a cat", "--seed", "5", "--json")
-    guarded = _pictures(generate(*arguments, "--without-image-filter"))
-    released = [_pixels(picture["path"]) for picture in guarded]
-    for picture in guarded:
-        Path(picture["path"]).unlink()
+    guarded = _images(generate(*arguments, "--without-image-filter"))
+    released = [_pixels(image["path"]) for image in guarded]
+    for image in guarded:
+        Path(image["path"]).unlink()
     done = generate(*arguments, "--unguarded", policy=None)
     assert json.loads(done.stdout)["guarded"] is False
-    assert [(p["seed"], p["action"]) for p in _pictures(done)] == [(5, None), (6, None)]
-    assert [_pixels(picture["path"]) for picture in _pictures(done)] == released
+    assert [(p["seed"], p["action"]) for p in _images(done)] == [(5, None), (6, None)]
+    assert [_pixels(image["path"]) for image in _images(done)] == released
 
 
 def test_without_a_guard_nothing_is_blocked(generate: Callable[..., Result]) -> None:
@@ -148,12 +148,12 @@ def test_the_guidance_scale_reaches_the_pipeline(generate: Callable[..., Result]
     pixels = []
     for scale in ("1", "9"):
         arguments = ("a dog", "--seed", "1", "--guidance-scale", scale, "--unguarded", "--json")
-        pixels.append(_pixels(_pictures(generate(*arguments, policy=None))[0]["path"]))
+        pixels.append(_pixels(_images(generate(*arguments, policy=None))[0]["path"]))
     assert pixels[0] != pixels[1]
 
 
 def test_a_seed_is_drawn_and_told(generate: Callable[..., Result]) -> None:
-    seeds = {_pictures(generate("a dog", "--json", "--without-image-filter"))[0]["seed"] for _ in range(2)}
+    seeds = {_images(generate("a dog", "--json", "--without-image-filter"))[0]["seed"] for _ in range(2)}
     assert len(seeds) == 2
 
 
@@ -208,7 +208,7 @@ def test_a_model_that_is_not_storybook_has_the_general_policy(generate: Callable
     assert json.loads(done.stdout)["verdicts"][0]["policy"].startswith("general ")
 
 
-def test_a_picture_that_cannot_be_written_is_named(generate: Callable[..., Result], tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_written_is_named(generate: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "out" / "a-dog-1.png").mkdir(parents=True)
     done = generate("a dog", "--seed", "1", "--without-image-filter")
     assert done.exit_code == 2

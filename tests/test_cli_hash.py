@@ -13,16 +13,16 @@ from safelight.filters.image.known_image import KnownImage
 from safelight.storybook import Storybook
 
 
-def test_the_hashes_of_a_folder_are_a_list_that_knows_its_pictures(tmp_path: Path) -> None:
+def test_the_hashes_of_a_folder_are_a_list_that_knows_its_images(tmp_path: Path) -> None:
     scene, other = (scene.image for scene in Storybook(seed=0).scenes(2))
-    (tmp_path / "pictures").mkdir()
-    scene.save(tmp_path / "pictures" / "a.png")
-    Image.new("RGB", (64, 64)).save(tmp_path / "pictures" / "b.png")
-    done = CliRunner().invoke(app, ["hash", str(tmp_path / "pictures")], catch_exceptions=False)
+    (tmp_path / "images").mkdir()
+    scene.save(tmp_path / "images" / "a.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "images" / "b.png")
+    done = CliRunner().invoke(app, ["hash", str(tmp_path / "images")], catch_exceptions=False)
     assert done.exit_code == 0
     first, second = map(json.loads, done.stdout.splitlines())
     assert list(first) == ["path", "pdq", "quality", "sha256", "md5"]
-    data = (tmp_path / "pictures" / "a.png").read_bytes()
+    data = (tmp_path / "images" / "a.png").read_bytes()
     assert (first["sha256"], first["md5"]) == (
         hashlib.sha256(data).hexdigest(),
         hashlib.md5(data).hexdigest(),
@@ -34,15 +34,15 @@ def test_the_hashes_of_a_folder_are_a_list_that_knows_its_pictures(tmp_path: Pat
     assert nothing == []
 
 
-def test_what_is_no_picture_is_named_and_the_rest_is_hashed(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"no picture")
+def test_what_is_no_image_is_named_and_the_rest_is_hashed(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
     next(Storybook(seed=0).scenes(1)).image.save(tmp_path / "b.png")
     done = CliRunner().invoke(app, ["hash", str(tmp_path)], catch_exceptions=False)
     assert done.exit_code == 2
     assert [Path(json.loads(line)["path"]).name for line in done.stdout.splitlines()] == ["b.png"]
-    assert "cannot be read as a picture" in " ".join(done.stderr.split())
+    assert "cannot be read as an image" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize("arguments", [[], ["nowhere.png"]])
-def test_there_must_be_a_picture(arguments: list[str]) -> None:
+def test_there_must_be_an_image(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, ["hash", *arguments]).exit_code == 2

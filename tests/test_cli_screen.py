@@ -200,12 +200,12 @@ def test_bytes_that_are_no_text_are_reported(tmp_path: Path) -> None:
     assert _records(_screen(stdin=b"\xff\n"))[0]["error"] == "line 1 is not valid JSON."
 
 
-def test_pictures_come_from_files_and_folders_in_order(tmp_path: Path) -> None:
+def test_images_come_from_files_and_folders_in_order(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     Image.new("RGBA", (20, 10)).save(tmp_path / "b.png")
     Image.new("L", (300, 200), "white").save(tmp_path / "a.JPG")
     Image.new("RGB", (64, 64), "white").save(tmp_path / "deep" / "c.webp")
-    (tmp_path / "d.png").write_bytes(b"no picture")
+    (tmp_path / "d.png").write_bytes(b"no image")
     (tmp_path / "notes.md").write_text("not looked at")
     done = _screen(str(tmp_path), "a gun", str(tmp_path / "b.png"))
     records = _records(done)
@@ -215,11 +215,11 @@ def test_pictures_come_from_files_and_folders_in_order(tmp_path: Path) -> None:
     assert "not screened, as not an image" in done.stderr
     assert done.stderr.endswith("notes.md.\n")
     assert records[2]["action"] == "block"
-    assert "cannot be read as a picture" in records[2]["error"]
+    assert "cannot be read as an image" in records[2]["error"]
     assert done.exit_code == 2
 
 
-def test_a_picture_too_large_for_the_memory_is_refused(tmp_path: Path) -> None:
+def test_an_image_too_large_for_the_memory_is_refused(tmp_path: Path) -> None:
     Image.new("1", (9000, 9000)).save(tmp_path / "a.png")
     assert "9000 × 9000 pixels" in _records(_screen(str(tmp_path)))[0]["error"]
 
@@ -260,7 +260,7 @@ def test_folders_that_loop_or_cannot_be_read_are_told(
     assert done.exit_code == 2
 
 
-def test_a_picture_that_vanishes_is_blocked(tmp_path: Path) -> None:
+def test_an_image_that_vanishes_is_blocked(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), "white").save(tmp_path / "a.png")
     Image.new("RGB", (64, 64), "white").save(tmp_path / "b.png")
     items = read_items([str(tmp_path)], io.BytesIO())
@@ -270,7 +270,7 @@ def test_a_picture_that_vanishes_is_blocked(tmp_path: Path) -> None:
     assert "No such file" in records[0].why
 
 
-def test_manifests_name_pictures_from_their_folder_on(tmp_path: Path) -> None:
+def test_manifests_name_images_from_their_folder_on(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), "white").save(tmp_path / "a.png")
     lines = [{"id": 1, "path": "a.png"}, {"path": "nothere.png"}, {"path": 3}, {"prompt": "a dog"}]
     (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -358,11 +358,11 @@ def test_what_looks_the_same_is_judged_all_the_same(tmp_path: Path) -> None:
 
 
 def test_what_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
-    out, picture = tmp_path / "out.jsonl", tmp_path / "a.png"
+    out, image = tmp_path / "out.jsonl", tmp_path / "a.png"
     (tmp_path / "list.jsonl").write_text('{"path": "a.png"}')
     arguments = (str(tmp_path / "list.jsonl"), "--stage", "image", "--out", str(out))
     assert _screen(*arguments).exit_code == 2
-    Image.new("RGB", (64, 64), "white").save(picture)
+    Image.new("RGB", (64, 64), "white").save(image)
     assert _screen(*arguments).exit_code == 0
     (record,) = map(json.loads, out.read_text().splitlines())
     assert record["action"] == "allow"
@@ -415,7 +415,7 @@ def test_a_file_that_is_not_there_is_named(argument: str, sentence: str) -> None
     assert sentence in done.stderr
 
 
-def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
     done = _screen(str(tmp_path))
     assert done.exit_code == 2
     assert "has no images" in done.stderr

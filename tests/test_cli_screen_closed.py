@@ -95,7 +95,7 @@ def test_a_dash_stands_beside_other_items_once() -> None:
     assert _prompts(_read("a cat", "-", stdin=b"a dog\n")) == ["a cat", "a dog"]
     assert "read only once" in _refusal("-", "-")
     (item,) = _read("-", stdin=b'{"path": "a.png"}', stage="image")
-    assert (item.kind, item.value) == ("picture", Path("a.png"))
+    assert (item.kind, item.value) == ("image", Path("a.png"))
 
 
 def test_a_line_that_is_too_long_is_told_and_does_not_fill_the_memory(
@@ -323,7 +323,7 @@ def test_folders_tell_everything_that_is_not_read(tmp_path: Path, capsys: pytest
     (folder / "d.heic").write_bytes(b"")
     (folder / "notes.md").write_text("a gun")
     found = {str(Path(item.key["path"]).relative_to(folder)): item for item in _read(folder)}
-    assert {name for name, item in found.items() if item.kind == "picture"} == {
+    assert {name for name, item in found.items() if item.kind == "image"} == {
         "a.png",
         "photo.dat",
         ".hidden.png",
@@ -360,13 +360,13 @@ def test_patterns_match_hidden_files_and_tell_what_cannot_be_listed(
 
     monkeypatch.setattr(os, "listdir", listdir)
     found = {Path(item.key["path"]).name: item.kind for item in _read(f"{tmp_path}/**/*.png")}
-    assert found == {".a.png": "picture", "c.png": "picture", "f.png": "picture", "closed": "problem"}
+    assert found == {".a.png": "image", "c.png": "image", "f.png": "image", "closed": "problem"}
 
 
 @pytest.mark.parametrize("name", ["a.txt", "image", "a.csv"])
 def test_the_content_of_a_file_says_that_it_is_an_image(name: str, tmp_path: Path) -> None:
     (item,) = _read(_image(tmp_path / name))
-    assert item.kind == "picture"
+    assert item.kind == "image"
     assert "is an image" in _refusal(str(tmp_path / name), stage="prompt")
 
 

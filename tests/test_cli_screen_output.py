@@ -66,7 +66,7 @@ def test_a_run_that_is_stopped_does_not_exit_with_0(monkeypatch: pytest.MonkeyPa
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("safelight.cli.ledger.Ledger.add", stop)
+    monkeypatch.setattr("safelight.cli.screening_log.ScreeningLog.add", stop)
     assert _screen("a dog", "--out", str(out)).exit_code not in (0, 3)
     monkeypatch.setattr(terminal, "print_json", stop)
     assert _screen("a dog").exit_code not in (0, 3)
@@ -113,7 +113,9 @@ def test_the_program_says_nothing_but_its_results(tmp_path: Path) -> None:
 
 
 def test_warnings_of_libraries_are_for_those_who_ask_for_them(tmp_path: Path) -> None:
-    code = "from safelight.cli.pipeline import hush; import warnings; hush(); warnings.warn('old')"
+    code = (
+        "import warnings; from safelight.cli.pipeline import quiet_libraries as q; q(); warnings.warn('old')"
+    )
     assert _program(f'{sys.executable} -c "{code}"', tmp_path).stderr == ""
     assert "old" in _program(f'{sys.executable} -W default -c "{code}"', tmp_path).stderr
 
@@ -124,7 +126,7 @@ def test_generating_says_nothing_on_standard_error(tmp_path: Path, model_folder:
     (tmp_path / "model").symlink_to(model_folder)
     arguments = "--model ./model --steps 2 --policy storybook --without-image-filter --out out"
     done = _program(f"{sys.executable} -m safelight generate 'a gun' {arguments}", tmp_path)
-    assert (done.returncode, done.stderr) == (3, "no image filter looked at the pictures.\n")
+    assert (done.returncode, done.stderr) == (3, "no image filter looked at the images.\n")
 
 
 def test_totals_are_known_before_anything_is_screened(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from safelight.storybook import Storybook
 
 @pytest.fixture(scope="module")
 def cleaned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, out = tmp_path_factory.mktemp("pictures"), tmp_path_factory.mktemp("cleaned") / "out"
+    folder, out = tmp_path_factory.mktemp("images"), tmp_path_factory.mktemp("cleaned") / "out"
     for i, scene in enumerate(Storybook(seed=11).scenes(12)):
         scene.image.save(folder / f"{i:02}.png")
         (folder / f"{i:02}.txt").write_text(scene.captions[0])
@@ -43,7 +43,7 @@ def test_any_model_is_trained_further_on_cleaned_data(
     assert done.exit_code == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["delta"] == str(out)
-    assert said["preserved"]["a dog"]["pictures"] == 4
+    assert said["preserved"]["a dog"]["num_images"] == 4
     assert len(json.loads(out.with_suffix(".curve.json").read_text())) == 3
     card = out.with_suffix(".md").read_text()
     assert "# SAFE-TRAINING\n" in card

@@ -48,12 +48,12 @@ ROWS: list[tuple[str, str, dict[str, Any], bool]] = [
     ("pair_filter", "never", {}, True),
     ("pair_filter", "vision-language-model", {"url": CHAT, "model": "tiny", "answers": "llama-guard"}, True),
 ]
-PICTURES = [Image.new("RGB", (64, 64), "red"), Image.new("L", (9, 7)), Image.new("RGBA", (100, 40))]
+IMAGES = [Image.new("RGB", (64, 64), "red"), Image.new("L", (9, 7)), Image.new("RGBA", (100, 40))]
 PROMPTS = ["a man with a gun", "🐈", "Ａ ＫＮＩＦＥ"]
 ITEMS: dict[str, list[Any]] = {
     "prompt_filter": PROMPTS,
-    "image_filter": PICTURES,
-    "pair_filter": list(zip(PROMPTS, PICTURES, strict=True)),
+    "image_filter": IMAGES,
+    "pair_filter": list(zip(PROMPTS, IMAGES, strict=True)),
 }
 PROTOCOLS = {"prompt_filter": PromptFilter, "image_filter": ImageFilter, "pair_filter": PairFilter}
 
@@ -141,9 +141,9 @@ def test_judges_keep_the_contract(name: str, options: dict[str, Any]) -> None:
     judge = registry.build("judge", name, **options)
     assert isinstance(judge, Judge)
     assert json.dumps(judge.settings)
-    said = judge.judge(PICTURES)
-    assert judge.judge(PICTURES) == said
-    assert len(said) == len(PICTURES)
+    said = judge.judge(IMAGES)
+    assert judge.judge(IMAGES) == said
+    assert len(said) == len(IMAGES)
     assert judge.judge([]) == []
     for judgement in said:
         assert all(0 <= score <= 1 for score in judgement.labels.values())

@@ -22,7 +22,7 @@ STOPPING = ("[filters]", "[early_stop]\nat = [0.3, 0.5]\nscore = 0.9\n\n[filters
 
 
 class Marks:
-    """Sees a gun in picture ``k`` of what it is shown from the moment that it was told to."""
+    """Sees a gun in image ``k`` of what it is shown from the moment that it was told to."""
 
     name, version = "marks", "1"
 
@@ -60,13 +60,13 @@ def _pixels(image: Image.Image) -> bytes:
     return image.tobytes()
 
 
-def test_peeking_changes_no_picture(stopping: Guard, guard: Guard, pipe: Any, marks: Marks) -> None:
+def test_peeking_changes_no_image(stopping: Guard, guard: Guard, pipe: Any, marks: Marks) -> None:
     peeked = stopping.generate(pipe, ["a cat", "a dog"], n=2, seed=5, **STEPS)
     plain = guard.generate(pipe, ["a cat", "a dog"], n=2, seed=5, **STEPS)
     assert [_pixels(i) for i in peeked.images] == [_pixels(i) for i in plain.images]
     assert marks.calls == [4, 4, 4]
     assert (peeked.stopped, peeked.action, peeked.notes) == ({}, "allow", ())
-    assert [v.subject for v in peeked.verdicts] == ["prompt"] * 2 + ["picture"] * 4
+    assert [v.subject for v in peeked.verdicts] == ["prompt"] * 2 + ["generated_image"] * 4
 
 
 def test_what_shows_harm_early_is_dropped_and_ends_the_call(stopping: Guard, pipe: Any, marks: Marks) -> None:
@@ -110,7 +110,7 @@ def test_the_others_of_a_batch_go_on(stopping: Guard, guard: Guard, pipe: Any, m
     assert {number: (s.step, s.saved) for number, s in result.stopped.items()} == {1: (3, 0), 0: (5, 0)}
 
 
-def test_a_call_whose_pictures_are_dropped_one_by_one_ends(stopping: Guard, pipe: Any, marks: Marks) -> None:
+def test_a_call_whose_images_are_dropped_one_by_one_ends(stopping: Guard, pipe: Any, marks: Marks) -> None:
     marks.guns = lambda call, row: 0.95 if (call, row) in ((1, 1), (2, 0)) else 0.0
     result = stopping.generate(pipe, "a cat", n=2, seed=5, **STEPS)
     assert {number: (s.step, s.saved) for number, s in result.stopped.items()} == {1: (3, 5), 0: (5, 5)}
@@ -145,7 +145,7 @@ def test_a_pipeline_that_cannot_be_watched_is_guarded_all_the_same(
         type(odd.scheduler).__name__ = kept
     assert len(result.images) == 1
     (note,) = result.notes
-    assert "no picture could be stopped early" in note
+    assert "no image could be stopped early" in note
     assert "the scheduler OddScheduler is not known" in note
 
 
@@ -168,7 +168,7 @@ def test_latents_that_cannot_be_decoded_are_finished(stopping: Guard, pipe: Any,
     finally:
         del odd.vae.decode
     assert len(result.images) == 1
-    assert result.notes == ("no picture could be stopped early: RuntimeError: odd latents",)
+    assert result.notes == ("no image could be stopped early: RuntimeError: odd latents",)
     assert marks.calls == [1]
 
 
@@ -251,7 +251,7 @@ def test_every_family_can_be_watched(make: Callable[[Any], Any], pipe: Any) -> N
     assert np.abs(np.asarray(final, float) - last).mean() < 4
 
 
-def test_large_pictures_are_decoded_small(pipe: Any) -> None:
+def test_large_images_are_decoded_small(pipe: Any) -> None:
     latents = torch.randn(1, 4, 600, 300, generator=torch.Generator().manual_seed(1))
     (image,) = decoded(pipe, latents, {})
     assert max(image.size) == 256

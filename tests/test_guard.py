@@ -33,7 +33,7 @@ def _same(one: Image.Image, other: Image.Image) -> bool:
 
 
 def _with_image_filter(policy: Policy, score: float, box: Box | None = None) -> Guard:
-    """A guard whose image filter sees a gun in every picture that is not blurred, at ``box`` if given."""
+    """A guard whose image filter sees a gun in every image that is not blurred, at ``box`` if given."""
 
     class Guns:
         name, version = "guns", "1"
@@ -62,7 +62,7 @@ def test_a_harmless_request_is_answered_with_what_the_pipeline_draws(guard: Guar
     assert ran == [("prompt", ["lexicon"]), ("image", ["never"]), ("image", ["never"])]
 
 
-def test_every_picture_can_be_drawn_again_alone(guard: Guard, pipe: Any) -> None:
+def test_every_image_can_be_drawn_again_alone(guard: Guard, pipe: Any) -> None:
     four = guard.generate(pipe, ["a cat", "a dog"], n=2, seed=5, **STEPS)
     alone = guard.generate(pipe, "a dog", seed=5 + 3, **STEPS)
     difference = np.asarray(four.images[3], int) - np.asarray(alone.images[0], int)
@@ -90,8 +90,8 @@ def test_other_texts_are_screened_before_the_pipeline_sees_them(guard: Guard, pi
     assert [verdict.subject for verdict in result.verdicts] == ["prompt", name]
 
 
-def test_pictures_that_come_in_are_screened(policy: Policy, pipe: Any, picture: Image.Image) -> None:
-    result = _with_image_filter(policy, 0.9).generate(pipe, "a cat", image=picture, **STEPS)
+def test_images_that_come_in_are_screened(policy: Policy, pipe: Any, image: Image.Image) -> None:
+    result = _with_image_filter(policy, 0.9).generate(pipe, "a cat", image=image, **STEPS)
     assert (result.action, result.images) == ("block", ())
     assert [verdict.subject for verdict in result.verdicts] == ["prompt", "image"]
 
@@ -100,7 +100,7 @@ def test_pictures_that_come_in_are_screened(policy: Policy, pipe: Any, picture: 
     ("score", "action", "released"),
     [(0.05, "allow", 1), (0.15, "review", 1), (0.25, "block", 0), (0.8, "block", 0)],
 )
-def test_a_picture_leaves_only_if_the_policy_lets_it(
+def test_an_image_leaves_only_if_the_policy_lets_it(
     policy: Policy, pipe: Any, score: float, action: str, released: int
 ) -> None:
     result = _with_image_filter(policy, score).generate(pipe, "a cat", **STEPS)
@@ -112,7 +112,7 @@ def test_steering_that_nobody_can_do_blocks_with_the_reason(policy: Policy, pipe
     assert "no way to" in verdict.reasons[0]
 
 
-def test_blurring_hides_the_whole_picture_where_the_box_was_not_enough(policy: Policy, pipe: Any) -> None:
+def test_blurring_hides_the_whole_image_where_the_box_was_not_enough(policy: Policy, pipe: Any) -> None:
     plain = pipe("a cat", generator=_seeded(3), **STEPS).images[0]
     corner = Box(0, 0, 0.3, 0.3)
     stubborn = _with_image_filter(policy, 0.5, corner).generate(pipe, "a cat", seed=3, **STEPS)
@@ -120,7 +120,7 @@ def test_blurring_hides_the_whole_picture_where_the_box_was_not_enough(policy: P
     assert np.asarray(stubborn.images[0])[8:].std() < np.asarray(plain)[8:].std()
 
     class Once:
-        """Sees the gun in the plain picture only."""
+        """Sees the gun in the plain image only."""
 
         name, version = "once", "1"
 
@@ -138,7 +138,7 @@ def _seeded(seed: int) -> Any:
     return torch.Generator().manual_seed(seed)
 
 
-def test_pairs_are_screened_after_pictures_and_only_if_those_passed(policy: Policy, pipe: Any) -> None:
+def test_pairs_are_screened_after_images_and_only_if_those_passed(policy: Policy, pipe: Any) -> None:
     harmful = lambda: Always("pairs", "violence", 0.9)  # noqa: E731
     policy = policy.model_copy(update={"labels": {}})
     passed = Guard(policy, {"prompt": [Never], "image": [Never], "pair": [harmful]})
@@ -176,7 +176,7 @@ def test_general_without_its_image_filter_refuses_and_names_the_extra(
         Guard.from_policy("general").generate(pipe, "a cat", **STEPS)
     result = Guard.from_policy("general", without_image_filter=True).generate(pipe, "a cat", **STEPS)
     assert result.action == "allow"
-    assert result.notes == ("no image filter looked at the pictures.",)
+    assert result.notes == ("no image filter looked at the images.",)
 
 
 def test_a_stage_without_filters_never_generates(policy: Policy, pipe: Any) -> None:
@@ -186,8 +186,8 @@ def test_a_stage_without_filters_never_generates(policy: Policy, pipe: Any) -> N
         Guard(policy, {"image": [Never]}).generate(pipe, "a cat", **STEPS)
 
 
-@pytest.mark.parametrize("answer", [[], ["no picture"], None])
-def test_a_pipeline_that_gives_no_pictures_is_an_error(guard: Guard, answer: Any) -> None:
+@pytest.mark.parametrize("answer", [[], ["no image"], None])
+def test_a_pipeline_that_gives_no_images_is_an_error(guard: Guard, answer: Any) -> None:
     class Output:
         images = answer
 
@@ -223,32 +223,32 @@ def test_the_prompt_limit_is_configurable(write_policy: Callable[..., Path]) -> 
     assert "shorten it to 10" in guard.screen_prompts(["a cat in a park"])[0].reasons[0]
 
 
-def test_pictures_and_pairs_are_screened_without_a_pipeline(policy: Policy, picture: Image.Image) -> None:
+def test_images_and_pairs_are_screened_without_a_pipeline(policy: Policy, image: Image.Image) -> None:
     guard = Guard(policy, {"image": [Always], "pair": [lambda: Always("pairs")]})
-    assert [v.action for v in guard.screen_images([picture, picture])] == ["block", "block"]
-    one, empty = guard.screen_pairs([("a cat", picture), ("", picture)])
+    assert [v.action for v in guard.screen_images([image, image])] == ["block", "block"]
+    one, empty = guard.screen_pairs([("a cat", image), ("", image)])
     assert list(one.filters) == ["pairs"]
     assert empty.reasons == ("the prompt is empty; say what to draw.",)
 
 
-def test_empty_and_malformed_batches_are_errors(guard: Guard, picture: Image.Image) -> None:
+def test_empty_and_malformed_batches_are_errors(guard: Guard, image: Image.Image) -> None:
     for prompts in ([], "a cat", 3):
         with pytest.raises(PromptError):
             guard.screen_prompts(prompts)  # type: ignore[arg-type]
-    for images in ([], picture, "a file", b"bytes"):
+    for images in ([], image, "a file", b"bytes"):
         with pytest.raises(ImageError):
             guard.screen_images(images)  # type: ignore[arg-type]
     with pytest.raises(PromptError):
         guard.screen_pairs([])
     with pytest.raises(FilterError, match="no pair filter"):
-        guard.screen_pairs([("a cat", picture)])
+        guard.screen_pairs([("a cat", image)])
 
 
-def test_pictures_that_cannot_be_read_are_blocked_alone(
-    guard: Guard, picture: Image.Image, tmp_path: Path
+def test_images_that_cannot_be_read_are_blocked_alone(
+    guard: Guard, image: Image.Image, tmp_path: Path
 ) -> None:
-    picture.save(tmp_path / "a.png")
-    asked = ["no file", tmp_path / "a.png", Image.new("RGB", (0, 4)), None, picture]
+    image.save(tmp_path / "a.png")
+    asked = ["no file", tmp_path / "a.png", Image.new("RGB", (0, 4)), None, image]
     verdicts = guard.screen_images(asked)  # type: ignore[arg-type]
     assert [verdict.action for verdict in verdicts] == ["block", "allow", "block", "block", "allow"]
     assert [verdict.index for verdict in verdicts] == [0, 1, 2, 3, 4]
@@ -308,7 +308,7 @@ def test_what_filters_find_is_told_before_any_policy(policy: Policy) -> None:
     (found,), (empty,) = guard.find("prompt", ["a cat", " "])
     assert [each.label for each in found.findings] == ["gun", "bomb"]
     assert "empty" in (empty.problem or "")
-    picture = Image.new("RGB", (8, 8))
-    (pair,), (without,) = guard.find("pair", [("a cat", picture), ("", picture)])
+    image = Image.new("RGB", (8, 8))
+    (pair,), (without,) = guard.find("pair", [("a cat", image), ("", image)])
     assert pair.problem is None
     assert "empty" in (without.problem or "")

@@ -17,15 +17,15 @@ from safelight.errors import DeadlineError, ImageError, PromptError, RequestErro
 from safelight.guard.guard import Guard
 from safelight.guard.inputs import Inputs
 from safelight.guard.request import RequestLimits
-from safelight.images import PictureLimits
+from safelight.images import ImageLimits
 
-PICTURE = Image.new("RGB", (8, 8), "red")
+IMAGE = Image.new("RGB", (8, 8), "red")
 GUN = "a gun"
 
 
 def _png() -> bytes:
     buffer = io.BytesIO()
-    PICTURE.save(buffer, "PNG")
+    IMAGE.save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -64,8 +64,8 @@ UNUSUAL: list[tuple[str, Any, str]] = [
     ("attention_kwargs", {GUN: None}, "text"),
     ("anything_unknown", _nested(GUN, 12), "text"),
     ("anything_unknown", (None, [GUN]), "text"),
-    ("image", PICTURE, "image"),
-    ("image", {"first": PICTURE}, "image"),
+    ("image", IMAGE, "image"),
+    ("image", {"first": IMAGE}, "image"),
     ("image", _png(), "image"),
     ("image", bytearray(_png()), "image"),
     ("image", io.BytesIO(_png()), "image"),
@@ -73,11 +73,11 @@ UNUSUAL: list[tuple[str, Any, str]] = [
     ("image", np.zeros((8, 9, 3)), "image"),
     ("image", np.zeros((1, 8, 9, 3), np.float32), "image"),
     ("mask_image", np.zeros((8, 9), bool), "image"),
-    ("ip_adapter_image", [[PICTURE], [PICTURE]], "image"),
-    ("negative_ip_adapter_image", PICTURE, "image"),
-    ("video", [PICTURE, PICTURE], "image"),
-    ("odd_name", PICTURE, "image"),
-    ("cross_attention_kwargs", {"ip_adapter": {"reference": [PICTURE]}}, "image"),
+    ("ip_adapter_image", [[IMAGE], [IMAGE]], "image"),
+    ("negative_ip_adapter_image", IMAGE, "image"),
+    ("video", [IMAGE, IMAGE], "image"),
+    ("odd_name", IMAGE, "image"),
+    ("cross_attention_kwargs", {"ip_adapter": {"reference": [IMAGE]}}, "image"),
     ("num_inference_steps", 3, "allowed"),
     ("height", np.int64(8), "allowed"),
     ("guidance_scale", 7, "allowed"),
@@ -255,7 +255,7 @@ def test_a_text_that_passes_for_the_name_of_a_number_is_screened() -> None:
 
 
 def test_an_image_is_a_plain_copy_of_the_frame_that_was_given(tmp_path: Path) -> None:
-    PICTURE.save(tmp_path / "a.gif", save_all=True, append_images=[Image.new("RGB", (8, 8), "blue")])
+    IMAGE.save(tmp_path / "a.gif", save_all=True, append_images=[Image.new("RGB", (8, 8), "blue")])
     with Image.open(tmp_path / "a.gif") as animation:
         given = Inputs.of({"image": animation}).arguments["image"]
     assert type(given) is Image.Image
@@ -267,14 +267,14 @@ def test_an_image_that_cannot_be_read_or_is_too_large_is_refused(tmp_path: Path)
     (tmp_path / "a.png").write_bytes(whole[:50])
     with Image.open(tmp_path / "a.png") as damaged, pytest.raises(ImageError, match="image cannot be read"):
         Inputs.of({"image": damaged})
-    for large in (PICTURE, whole, np.zeros((8, 8), np.uint8)):
+    for large in (IMAGE, whole, np.zeros((8, 8), np.uint8)):
         with pytest.raises(ImageError, match="image"):
-            Inputs.of({"image": large}, picture_limits=PictureLimits(pixels=63))
+            Inputs.of({"image": large}, image_limits=ImageLimits(pixels=63))
 
 
 def test_what_the_operator_opens_goes_through_and_what_can_be_screened_in_it_still_is() -> None:
     latents, token = np.zeros((1, 4, 8, 8)), object()
-    opened = {"latents": latents, "odd": {"a": [token, GUN, PICTURE], 3: 4}, "height": "tall"}
+    opened = {"latents": latents, "odd": {"a": [token, GUN, IMAGE], 3: 4}, "height": "tall"}
     inputs = Inputs.of(opened, allowed=["latents", "odd", "height"])
     assert inputs.arguments["latents"] is latents
     assert inputs.arguments["odd"]["a"][0] is token
@@ -290,7 +290,7 @@ def test_a_guard_opens_arguments_for_all_its_requests(guard: Guard) -> None:
 
     def pipe(**arguments: Any) -> Any:
         seen.append(arguments.get("callback_on_step_end"))
-        return SimpleNamespace(images=[PICTURE])
+        return SimpleNamespace(images=[IMAGE])
 
     with pytest.raises(RequestError, match="allow_arguments"):
         guard.generate(pipe, "a cat", callback_on_step_end=print)
@@ -320,7 +320,7 @@ def test_there_are_limits_to_what_the_arguments_hold() -> None:
     Inputs.of({"text": ["a cat", "a dog"]}, limits=few)
     for arguments, says in (
         ({"text": ["a"] * 3}, "more than 2 texts and images"),
-        ({"text": ["a"], "image": [PICTURE] * 2}, "more than 2 texts and images"),
+        ({"text": ["a"], "image": [IMAGE] * 2}, "more than 2 texts and images"),
         ({"text": "a" * 11}, "text: the prompt has 11 characters; shorten it to 10"),
         ({"text": ["a" * 8] * 2}, "more than 15 characters"),
     ):

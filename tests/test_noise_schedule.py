@@ -76,7 +76,7 @@ def test_x0_is_what_the_solver_works_with(name: str, prediction: str) -> None:
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # SciPy and DEIS with NumPy 2
-def test_a_perfect_prediction_gives_the_picture_at_every_step(name: str) -> None:
+def test_a_perfect_prediction_gives_the_image_at_every_step(name: str) -> None:
     """x_t is made by the definition from a known x₀ and ε; the outputs follow from these by hand."""
     scheduler = _scheduler(name)
     x0, noise = SAMPLE, OUTPUT

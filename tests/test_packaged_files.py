@@ -122,7 +122,7 @@ def test_each_loader_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_detector_with_zeroed_weights_lets_no_gun_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would see nothing, and find every picture harmless."""
+    """It would see nothing, and find every image harmless."""
     folder = tmp_path / "storybook" / "detectors"
     folder.mkdir(parents=True)
     network = onnx.load(PACKAGE / "storybook" / "detectors" / "filter.onnx")

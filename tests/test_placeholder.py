@@ -17,7 +17,7 @@ def _blocked(category: str) -> Verdict:
     return Verdict("image", Action.BLOCK, scores, (), "test 1", 0.0)
 
 
-def test_every_picture_has_its_place(guard: Guard, pipe: Any) -> None:
+def test_every_image_has_its_place(guard: Guard, pipe: Any) -> None:
     result = guard.generate(pipe, ["a cat", "a gun", "a dog"], n=2, seed=5, **STEPS)
     assert result.indices == (0, 1, 4, 5)
     shown = with_placeholders(result)

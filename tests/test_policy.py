@@ -237,17 +237,17 @@ def test_boxes_of_findings_decide() -> None:
 @pytest.mark.parametrize(
     ("seen", "action"),
     [
-        ({"sword": 1.0, "man": 1.0}, "allow"),  # whether he holds it the picture shows
+        ({"sword": 1.0, "man": 1.0}, "allow"),  # whether he holds it the image shows
         ({"sword": 1.0, "child": 1.0}, "block"),  # protected at any distance
         ({"syringe": 1.0, "man": 1.0}, "block"),  # a rule that asks for no closeness
         ({"gun": 1.0}, "block"),
     ],
 )
-def test_beside_a_picture_words_do_not_say_how_close_company_is(seen: dict[str, float], action: str) -> None:
+def test_beside_an_image_words_do_not_say_how_close_company_is(seen: dict[str, float], action: str) -> None:
     assert Policy.load("storybook").judge("prompt", _seen(**seen), beside=True).action == action
 
 
-def test_a_rule_for_words_alone_counts_beside_a_picture() -> None:
+def test_a_rule_for_words_alone_counts_beside_an_image() -> None:
     rule = ContextRule(category="violence", stages=("prompt",), all=("knife",), any=("man",), overlap=0.1)
     assert rule.apply({"knife": 1.0, "man": 1.0}, {}, beside=True)[0] == 1.0
 

@@ -39,7 +39,7 @@ def test_what_cannot_be_a_prompt_is_refused(prompt: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize("n", [0, -1, 1.0, True, "2"])
-def test_the_number_of_pictures_is_a_positive_whole_number(n: Any) -> None:
+def test_the_number_of_images_is_a_positive_whole_number(n: Any) -> None:
     with pytest.raises(RequestError, match="at least 1"):
         Request.of("a cat", n)
 

@@ -17,7 +17,7 @@ from safelight.filters.constant import Always, Never
 from safelight.guard.guard import Guard
 from safelight.policy import Policy
 from safelight.screening.filter_threads import MOST_LATE
-from safelight.screening.screen import PictureScreen, Screen
+from safelight.screening.screen import ImageScreen, Screen
 from safelight.types import Finding, Verdict
 
 
@@ -163,12 +163,12 @@ def test_screens_that_share_a_filter_share_its_threads(write_policy: Callable[..
     assert "no answer within" in alone(["a cat"], "prompt")[0].reasons[0]
 
 
-def test_a_request_without_time_gets_no_verdict(policy: Policy, hang: Any, picture: Image.Image) -> None:
+def test_a_request_without_time_gets_no_verdict(policy: Policy, hang: Any, image: Image.Image) -> None:
     prompts, images = (
         Screen("prompt", policy, [lambda: Broken(hang)]),
-        PictureScreen("image", policy, [lambda: Broken(hang)]),
+        ImageScreen("image", policy, [lambda: Broken(hang)]),
     )
-    for screen, items in ((prompts, ["a cat", "a dog"]), (images, [picture])):
+    for screen, items in ((prompts, ["a cat", "a dog"]), (images, [image])):
         with pytest.raises(DeadlineError):
             screen(items, "prompt", deadline=Deadline(0.05))
         with pytest.raises(DeadlineError):
@@ -179,10 +179,10 @@ def test_a_request_without_time_gets_no_verdict(policy: Policy, hang: Any, pictu
             screen(items, "prompt", deadline=cancelled)
 
 
-def test_time_that_is_left_changes_nothing(policy: Policy, picture: Image.Image) -> None:
-    screen = PictureScreen("image", policy, [lambda: Always("gun")])
-    assert screen([picture], "picture", deadline=Deadline(60))[0].action == "block"
-    assert screen.find([picture], deadline=Deadline(60))[0][0].findings
+def test_time_that_is_left_changes_nothing(policy: Policy, image: Image.Image) -> None:
+    screen = ImageScreen("image", policy, [lambda: Always("gun")])
+    assert screen([image], "image", deadline=Deadline(60))[0].action == "block"
+    assert screen.find([image], deadline=Deadline(60))[0][0].findings
 
 
 @pytest.mark.parametrize("version", [property(_raise), None, 2.0])
@@ -239,15 +239,15 @@ def _paint(image: Image.Image) -> None:
 
 
 @pytest.mark.parametrize("stage", ["image", "pair"])
-def test_what_a_filter_paints_nobody_else_sees(policy: Policy, picture: Image.Image, stage: Any) -> None:
+def test_what_a_filter_paints_nobody_else_sees(policy: Policy, image: Image.Image, stage: Any) -> None:
     seen: list[tuple[bytes, Any]] = []
 
     def look(items: list[Any]) -> list[list[Finding]]:
         for item in items:
-            image = item[1] if stage == "pair" else item
-            seen.append((image.tobytes(), image.info["frame"]))
-            _paint(image)
-            assert image.getpixel((0, 0)) == (255, 0, 0)
+            shown = item[1] if stage == "pair" else item
+            seen.append((shown.tobytes(), shown.info["frame"]))
+            _paint(shown)
+            assert shown.getpixel((0, 0)) == (255, 0, 0)
         if len(seen) == 2:
             raise RuntimeError("asked again, it sees the same")
         return [[] for _ in items]
@@ -255,31 +255,31 @@ def test_what_a_filter_paints_nobody_else_sees(policy: Policy, picture: Image.Im
     class Second(Broken):
         name = "second"
 
-    before = picture.tobytes()
-    screen = PictureScreen(stage, policy, [lambda: Broken(look), lambda: Second(look)])
-    items = [("a cat", picture)] * 2 if stage == "pair" else [picture] * 2
-    assert {verdict.action for verdict in screen(items, "picture")} == {"allow"}
+    before = image.tobytes()
+    screen = ImageScreen(stage, policy, [lambda: Broken(look), lambda: Second(look)])
+    items = [("a cat", image)] * 2 if stage == "pair" else [image] * 2
+    assert {verdict.action for verdict in screen(items, "image")} == {"allow"}
     assert len(seen) == 6
     assert set(seen) == {(before, 0)}
-    assert picture.tobytes() == before
+    assert image.tobytes() == before
 
 
-def test_pixels_cannot_be_set_behind_the_back_of_the_others(policy: Policy, picture: Image.Image) -> None:
+def test_pixels_cannot_be_set_behind_the_back_of_the_others(policy: Policy, image: Image.Image) -> None:
     def paint(items: list[Image.Image]) -> Any:
         pixels: Any = items[0].load()
         pixels[0, 0] = (255, 0, 0)
 
-    (verdict,) = PictureScreen("image", policy, [lambda: Broken(paint)])([picture], "picture")
+    (verdict,) = ImageScreen("image", policy, [lambda: Broken(paint)])([image], "image")
     assert "failed (ValueError" in verdict.reasons[0]
 
 
-def test_a_call_screens_a_thousand_items_at_most(guard: Guard, picture: Image.Image) -> None:
+def test_a_call_screens_a_thousand_items_at_most(guard: Guard, image: Image.Image) -> None:
     with pytest.raises(RequestError, match="at most 1,000 images, not 1,001; make several"):
-        guard.screen_images([picture] * 1001)
+        guard.screen_images([image] * 1001)
     with pytest.raises(RequestError, match="at most 1,000 prompts, not 1,001; make several"):
         guard.screen_prompts(["a cat"] * 1001)
     with pytest.raises(RequestError, match="at most 1,000 pairs"):
-        guard.screen_pairs([("a cat", picture)] * 1001)
+        guard.screen_pairs([("a cat", image)] * 1001)
 
 
 def test_filters_are_built_once_whoever_needs_them_first(policy: Policy) -> None:
@@ -361,8 +361,8 @@ def test_all_that_is_found_is_told_whatever_would_be_blocked(policy: Policy) -> 
 def test_frames_are_told_apart_and_all_looked_at(policy: Policy, tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    screen = PictureScreen("image", policy, [lambda: Always("gun")])
-    film, broken = screen.find([tmp_path / "a.gif", b"no picture"])
+    screen = ImageScreen("image", policy, [lambda: Always("gun")])
+    film, broken = screen.find([tmp_path / "a.gif", b"no image"])
     assert [each.frame for each in film] == [0, 1, 2]
     assert all(each.findings for each in film)
     assert "cannot be read" in (broken[0].problem or "")
@@ -379,7 +379,7 @@ def test_filters_of_one_class_stay_apart(policy: Policy) -> None:
 
 def test_a_stage_without_filters_is_an_error(policy: Policy) -> None:
     with pytest.raises(FilterError, match='policy "test" has no pair filter; list one'):
-        Screen("pair", policy, [])(["a cat"], "picture")
+        Screen("pair", policy, [])(["a cat"], "image")
 
 
 def test_a_known_problem_blocks_without_running_anything(policy: Policy) -> None:

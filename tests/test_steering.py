@@ -1,4 +1,4 @@
-"""Pictures in which harm is seen are drawn again, led away from it."""
+"""Images in which harm is seen are drawn again, led away from it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from PIL import Image
 
 from pipelines import draw, flux
 from safelight.alignment.delta.delta import Delta, Provenance, part_sha256
-from safelight.alignment.guidance.risk import Asked
+from safelight.alignment.guidance.risk import PromptSimilarityRisk
 from safelight.alignment.text_encoder import Prompts, SafeText
 from safelight.errors import ModelError, PolicyError
 from safelight.guard.guard import Guard
 from safelight.guard.private_pipeline import private_pipeline
-from safelight.guard.steering import Lead, Steering, guided
+from safelight.guard.steering import GuidancePlan, Steering, guided
 from safelight.policy import CategoryRule, Policy, Thresholds
 from safelight.types import Finding
 
@@ -29,7 +29,7 @@ Says = Callable[[int, int], list[Finding]]
 
 
 class Eye:
-    """Sees in picture ``row`` of its call number ``call`` what it was told to."""
+    """Sees in image ``row`` of its call number ``call`` what it was told to."""
 
     name, version = "eye", "1"
 
@@ -87,9 +87,9 @@ def test_what_shows_harm_early_is_led_away_and_the_others_stay(
     plain = guard.generate(pipe, PROMPTS, seed=5, **STEPS)
     assert eye.sizes == [3, 2, 2, 1, 1, 1]
     assert result.indices == (0, 1, 2)
-    pictures, before = _bytes(result.images), _bytes(plain.images)
-    assert (pictures[0], pictures[2]) == (before[0], before[2])
-    assert pictures[1] != before[1]
+    images, before = _bytes(result.images), _bytes(plain.images)
+    assert (images[0], images[2]) == (before[0], before[2])
+    assert images[1] != before[1]
     assert (result.action, result.stopped) == ("allow", {})
     first, second = result.attempts[1]
     assert (first.guidance, first.stop and first.stop.step) == (None, 3)
@@ -110,10 +110,10 @@ def test_what_still_shows_harm_is_blocked(leading: Callable[..., Guard], pipe: A
     assert (result.images, result.action) == ((), "block")
     assert [tried.guidance for tried in result.attempts[0]] == [None, "strong", "max"]
     assert all(tried.verdict and tried.verdict.action == "block" for tried in result.attempts[0])
-    assert len([v for v in result.verdicts if v.subject == "picture"]) == 1, "only what was said last"
+    assert len([v for v in result.verdicts if v.subject == "generated_image"]) == 1, "only what was said last"
 
 
-def test_a_finished_picture_is_led_away_as_well(leading: Callable[..., Guard], pipe: Any, eye: Eye) -> None:
+def test_a_finished_image_is_led_away_as_well(leading: Callable[..., Guard], pipe: Any, eye: Eye) -> None:
     eye.says = lambda call, row: gun() if call == 1 and row == 2 else []
     result = leading('steer = ["medium"]').generate(pipe, "a cat", n=3, seed=5, **STEPS)
     assert eye.sizes == [3, 1]
@@ -162,23 +162,23 @@ def test_what_was_seen_is_taken_out_of_the_weights(
     seen = [[], gun(), [Finding("violence", 0.9, "eye")]]
     eye.says = lambda call, row: seen[row] if call == 1 else []
     both = leading(f'{ERASED}violence = "v.safetensors"').generate(pipe, PROMPTS, seed=5, **STEPS)
-    pictures = _bytes(guard.generate(pipe, PROMPTS, seed=5, **STEPS).images)
+    images = _bytes(guard.generate(pipe, PROMPTS, seed=5, **STEPS).images)
     for row, delta in enumerate(deltas, 1):
         with delta.attach(pipe):
-            pictures[row] = _bytes(guard.generate(pipe, PROMPTS[row], seed=5 + row, **STEPS).images)[0]
-    assert _bytes(both.images) == pictures
+            images[row] = _bytes(guard.generate(pipe, PROMPTS[row], seed=5 + row, **STEPS).images)[0]
+    assert _bytes(both.images) == images
     assert [(tried.guidance, tried.concepts) for tried in both.attempts[1]] == [
         (None, ()),
         ("erasure", ("a gun",)),
     ]
     eye.sizes.clear()
     one = leading(ERASED).generate(pipe, PROMPTS, seed=5, **STEPS)
-    assert _bytes(one.images)[:2] == pictures[:2]
+    assert _bytes(one.images)[:2] == images[:2]
     assert [tries[1].guidance for tries in one.attempts.values()] == ["erasure", "strong"]
     assert all(torch.equal(value, before[name]) for name, value in pipe.unet.state_dict().items())
 
 
-def test_an_aligned_text_encoder_is_put_on_for_the_pictures_that_need_it(
+def test_an_aligned_text_encoder_is_put_on_for_the_images_that_need_it(
     leading: Callable[..., Guard], guard: Guard, pipe: Any, eye: Eye, tmp_path: Path
 ) -> None:
     before = {name: value.clone() for name, value in pipe.text_encoder.state_dict().items()}
@@ -243,7 +243,7 @@ def test_deltas_that_make_no_sense_are_refused(leading: Callable[..., Guard], tm
 
 
 def test_what_was_harmful_once_is_suspected(leading: Callable[..., Guard], pipe: Any, eye: Eye) -> None:
-    """A block at 0.7 and more; of a picture that was drawn again, at 0.1 and more."""
+    """A block at 0.7 and more; of an image that was drawn again, at 0.1 and more."""
     scores = [0.95, 0.15, 0.05]
     eye.says = lambda call, row: gun(scores[call - 1])
     table = 'steer = ["projection", "strong"]\nscore = 0.1'
@@ -359,7 +359,7 @@ def test_a_pipeline_that_cannot_be_guided_is_guarded_all_the_same(
     eye.says = lambda call, row: gun()
     result = leading('steer = ["max"]').generate(Canvas(), "a cat", seed=5)
     assert (result.images, eye.sizes) == ((), [1])
-    assert any("no picture could be led away from harm" in note for note in result.notes)
+    assert any("no image could be led away from harm" in note for note in result.notes)
     with pytest.raises(ModelError, match="reads no texts"):
         leading('default = "weak"').generate(Canvas(), "a cat", seed=5)
 
@@ -405,9 +405,9 @@ def test_concepts_stand_for_what_is_known(write_policy: Callable[..., Path], pip
 def test_the_trace_of_an_image_is_that_of_its_own_guidance(policy: Policy, pipe: Any) -> None:
     """The first image is not at risk, and shares its call with one that Safe Latent Diffusion steers."""
     made, steering = private_pipeline(pipe), Steering(policy, pipe)
-    spared = steering, Lead("projection", ("a gun",), (), {"a gun": 1e-9})
-    spared[0]._risk = Asked(0.9999)
-    steered = Steering(policy, pipe), Lead("medium", ("a gun",), ("a gun",), {"a gun": 1.0})
+    spared = steering, GuidancePlan("projection", ("a gun",), (), {"a gun": 1e-9})
+    spared[0]._risk = PromptSimilarityRisk(0.9999)
+    steered = Steering(policy, pipe), GuidancePlan("medium", ("a gun",), ("a gun",), {"a gun": 1.0})
     traces = []
     for plans in ([spared], [spared, steered]):
         with guided(made, plans, {"guidance_scale": 7.5}) as traced:

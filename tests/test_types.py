@@ -107,16 +107,16 @@ def test_a_verdict_that_failed_closed_scores_one() -> None:
     assert failed.explain() == "block: the filter broke."
 
 
-def test_a_result_keeps_the_verdicts_of_its_pictures_apart() -> None:
+def test_a_result_keeps_the_verdicts_of_its_images_apart() -> None:
     verdicts = (
         _verdict(index=0),
         _verdict(index=1),
         _verdict(Action.REVIEW, "negative_prompt"),
-        _verdict(subject="picture", index=2),
-        _verdict(Action.BLOCK, "picture", 3),
+        _verdict(subject="generated_image", index=2),
+        _verdict(Action.BLOCK, "generated_image", 3),
     )
-    picture = Image.new("RGB", (4, 4))
-    result = Result((picture,), (2,), verdicts, "id", 7, "model", pictures_per_prompt=2)
+    image = Image.new("RGB", (4, 4))
+    result = Result((image,), (2,), verdicts, "id", 7, "model", images_per_prompt=2)
     assert result.action == "block"
     assert result.action_of(2) == "review"
     assert result.action_of(3) == "block"

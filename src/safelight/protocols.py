@@ -1,7 +1,7 @@
 """The architecture on one page: what each part must be able to do, and nothing about how.
 
 A filter reports what it sees, the policy decides, the guard runs both around a pipeline. Attacks and
-evaluations see a ``System``; who needs to know what is in a picture is handed a ``Judge``.
+evaluations see a ``System``; who needs to know what is in an image is handed a ``Judge``.
 
 A filter answers with one list of findings per item, in order, empty where nothing was seen. In place of a
 list it may give a ``FilterError`` for an item that it could not look at: that blocks this item alone. After
@@ -51,14 +51,14 @@ class PromptFilter(Named, Protocol):
 @runtime_checkable
 class ImageFilter(Named, Protocol):
     def find(self, images: Sequence[Image]) -> Sequence[Sequence[Finding] | FilterError]:
-        """What is in each picture."""
+        """What is in each image."""
         ...
 
 
 @runtime_checkable
 class PairFilter(Named, Protocol):
     def find(self, pairs: Sequence[tuple[str, Image]]) -> Sequence[Sequence[Finding] | FilterError]:
-        """What each prompt and its picture say together."""
+        """What each prompt and its image say together."""
         ...
 
 

@@ -21,6 +21,8 @@ LEAST_SCORE = 0.05
 
 Stage = Literal["prompt", "image", "pair"]
 STAGES: tuple[Stage, ...] = ("prompt", "image", "pair")
+# The subject of a verdict on an image that the model made; those that came in are called by their argument.
+GENERATED_IMAGE = "generated_image"
 
 
 class Action(StrEnum):
@@ -90,7 +92,7 @@ WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """A concept that prompt or picture is close to; ``similarity`` is a cosine in [-1, 1]."""
+    """A concept that prompt or image is close to; ``similarity`` is a cosine in [-1, 1]."""
 
     name: str
     similarity: float
@@ -98,7 +100,7 @@ class Concept:
 
 @dataclass(frozen=True, slots=True)
 class HashMatch:
-    """A known picture; ``distance`` is the number of differing bits."""
+    """A known image; ``distance`` is the number of differing bits."""
 
     bank: str
     id: str
@@ -147,7 +149,7 @@ class FilterRun:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What all filters of a stage say of one prompt, or of one ``frame`` of a picture, before any policy.
+    """What all filters of a stage say of one prompt, or of one ``frame`` of an image, before any policy.
 
     ``problem`` is why nobody could look at it.
     """
@@ -160,11 +162,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the policy says about one prompt, picture or pair.
+    """What the policy says about one prompt, image or pair.
 
     ``categories`` is keyed by category id, ``filters`` by instance name. ``subject`` and ``index`` say
-    what was judged: "prompt" 0, "negative_prompt" 0, "picture" 3; ``frame`` says which one of an animation
-    or of several pages was the worst. ``reasons`` are sentences; every verdict that failed closed has one.
+    what was judged: "prompt" 0, "negative_prompt" 0, "generated_image" 3; ``frame`` says which one of an
+    animation or of several pages was the worst. ``reasons`` are sentences; every verdict that failed closed
+    has one.
     ``notes`` are sentences as well, which say how it was screened: no verdict failed because it has one.
     """
 
@@ -205,7 +208,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A picture that was given up after ``step`` of ``steps``; ``saved`` steps were never computed."""
+    """An image that was given up after ``step`` of ``steps``; ``saved`` steps were never computed."""
 
     step: int
     steps: int
@@ -214,7 +217,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class TraceStep:
-    """What guidance did to a picture at one step.
+    """What guidance did to an image at one step.
 
     ``timestep`` is as the scheduler counts, ``noise`` ln(b²/a²): high at the beginning. ``acting`` is the
     share of elements that were changed, ``strength`` |γ| / |ε_p - ε_0|, ``cosine`` that of ε_p - ε_0 with
@@ -230,7 +233,7 @@ class TraceStep:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at a picture.
+    """One try at an image.
 
     ``guidance`` is how strongly it was led away from ``concepts``, None if it was drawn as the model draws.
     ``verdict`` is why it was given up, ``stop`` when, if that was before it was finished.
@@ -245,12 +248,12 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a request. ``images`` holds released pictures only.
+    """What became of a request. ``images`` holds released images only.
 
-    ``images[k]`` is picture number ``indices[k]`` of the request, made with ``seed + indices[k]``;
-    picture ``i`` answers prompt ``i // pictures_per_prompt``. ``seed`` is None where the caller brought
+    ``images[k]`` is image number ``indices[k]`` of the request, made with ``seed + indices[k]``;
+    image ``i`` answers prompt ``i // images_per_prompt``. ``seed`` is None where the caller brought
     generators of their own. ``truncated_tokens`` has one count per prompt; ``elapsed_ms`` is by stage;
-    ``stopped`` is by picture, and so is ``attempts``, for pictures that were led away from something: the
+    ``stopped`` is by image, and so is ``attempts``, for images that were led away from something: the
     tries at it in order. Verdicts are of the last.
     """
 
@@ -260,7 +263,7 @@ class Result:
     request_id: str
     seed: int | None
     model: str
-    pictures_per_prompt: int = 1
+    images_per_prompt: int = 1
     truncated_tokens: tuple[int, ...] = ()
     elapsed_ms: Mapping[str, float] = field(default_factory=dict)
     stopped: Mapping[int, Stop] = field(default_factory=dict)
@@ -272,17 +275,17 @@ class Result:
         """The severest action of all verdicts."""
         return severest(self.verdicts)
 
-    def verdicts_of(self, picture: int) -> tuple[Verdict, ...]:
-        """Everything that was said about picture ``picture``: its prompt, the inputs, itself."""
-        prompt = picture // self.pictures_per_prompt
-        mine = {"prompt": prompt, "picture": picture}
+    def verdicts_of(self, image: int) -> tuple[Verdict, ...]:
+        """Everything that was said about image ``image``: its prompt, the inputs, itself."""
+        prompt = image // self.images_per_prompt
+        mine = {"prompt": prompt, GENERATED_IMAGE: image}
         return tuple(v for v in self.verdicts if v.index == mine.get(v.subject, v.index))
 
-    def action_of(self, picture: int) -> Action:
-        return severest(self.verdicts_of(picture))
+    def action_of(self, image: int) -> Action:
+        return severest(self.verdicts_of(image))
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; the pictures themselves are left out."""
+        """JSON-ready; the images themselves are left out."""
         plain = {name: value for name, value in _fields(self).items() if name != "images"}
         return {"action": self.action.value, **plain}
 

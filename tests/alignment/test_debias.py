@@ -15,11 +15,11 @@ from safelight.alignment.diffusion.uce import UCE, closed_form
 from safelight.errors import ModelError, RequestError
 from safelight.models.denoiser import denoiser_of
 
-FAST: dict[str, Any] = {"pictures": 4, "steps": 1, "rounds": 3, "templates": ["{}"]}
+FAST: dict[str, Any] = {"images": 4, "steps": 1, "rounds": 3, "templates": ["{}"]}
 
 
 class Eye:
-    """Sees each attribute in so many of four pictures, in one look after the other."""
+    """Sees each attribute in so many of four images, in one look after the other."""
 
     def __init__(self, *looks: dict[str, int]) -> None:
         self._looks = {name: [look[name] for look in looks] for name in looks[0]}
@@ -102,9 +102,9 @@ def test_what_makes_no_sense_is_refused(settings: dict[str, Any], said: str) -> 
 
 def test_what_cannot_be_seen_is_refused(made: Any) -> None:
     method = Debias("cat", {"dog": 1, "cow": 1}, **FAST)
-    with pytest.raises(RequestError, match='whether a picture shows "dog"'):
+    with pytest.raises(RequestError, match='whether an image shows "dog"'):
         method.edit(made, lambda name, images: None)
-    with pytest.raises(ModelError, match='no picture of "cat" shows any of dog, cow'):
+    with pytest.raises(ModelError, match='no image of "cat" shows any of dog, cow'):
         method.edit(made, Eye({"dog": 0, "cow": 0}))
     with pytest.raises(ModelError, match="as wanted already"):
         method.edit(made, Eye({"dog": 2, "cow": 2}))

@@ -47,10 +47,10 @@ def test_a_delta_comes_back_from_its_file(made: Any, tmp_path: Path) -> None:
 
 
 def test_deltas_add_up_and_come_off_in_any_order(made: Any) -> None:
-    before, picture = values(made), draw(made)
+    before, image = values(made), draw(made)
     one, other = delta_of(made), delta_of(made, 1)
     first = one.attach(made)
-    assert np.abs(draw(made) - picture).max() > 1e-3
+    assert np.abs(draw(made) - image).max() > 1e-3
     with other.attach(made, scale=-0.5):
         changes = zip(before, one.tensors.values(), other.tensors.values(), strict=True)
         expected = [old + a - 0.5 * b for old, a, b in changes]
@@ -60,7 +60,7 @@ def test_deltas_add_up_and_come_off_in_any_order(made: Any) -> None:
         changes = zip(before, other.tensors.values(), strict=True)
         assert same(values(made), [old - 0.5 * b for old, b in changes])
     assert same(values(made), before)
-    assert (draw(made) == picture).all()
+    assert (draw(made) == image).all()
 
 
 def test_a_model_is_known_by_its_weights_whatever_it_wears_and_in_half_precision(made: Any) -> None:
@@ -85,10 +85,10 @@ def test_parameters_stay_where_they_are(made: Any) -> None:
     with delta.attach(made):
         assert made.unet.conv_in.weight.data_ptr() == address
     made.unet = torch.compile(made.unet, backend="eager")
-    picture = draw(made)
+    image = draw(made)
     with delta.attach(made):
-        assert np.abs(draw(made) - picture).max() > 1e-3
-    assert (draw(made) == picture).all()
+        assert np.abs(draw(made) - image).max() > 1e-3
+    assert (draw(made) == image).all()
 
 
 def test_what_was_changed_is_all_there_is() -> None:
@@ -146,14 +146,14 @@ def test_a_model_is_what_it_was_after_a_delta_could_not_be_attached(
     made: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory runs out after the first of two parameters."""
-    before, delta, set_values = values(made), delta_of(made), deltas._Worn._set
+    before, delta, set_values = values(made), delta_of(made), deltas._PatchedModule._set
 
     def failing(worn: Any, names: set[str]) -> None:
         monkeypatch.undo()
         set_values(worn, sorted(names)[:1])
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(deltas._Worn, "_set", failing)
+    monkeypatch.setattr(deltas._PatchedModule, "_set", failing)
     with pytest.raises(RuntimeError, match="out of memory"):
         delta.attach(made)
     assert same(values(made), before)

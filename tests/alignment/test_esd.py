@@ -95,7 +95,7 @@ def test_a_part_of_a_walk_is_its_beginning(name: str, pipe: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_way_is_that_of_the_pipeline(made: Any) -> None:
-    """The last point's x_t leads to the picture that the pipeline draws with that scale."""
+    """The last point's x_t leads to the image that the pipeline draws with that scale."""
     seen: list[Any] = []
     made.unet.register_forward_pre_hook(
         lambda _, args, kwargs: seen.append(args[0][:1].clone()), with_kwargs=True

@@ -82,7 +82,7 @@ def test_concepts_count_as_much_as_they_are_said_to(made: Any) -> None:
     assert not _same(half, before)
 
 
-def test_a_bounded_picture_is_led_no_further_than_its_prompt_leads(made: Any) -> None:
+def test_a_bounded_image_is_led_no_further_than_its_prompt_leads(made: Any) -> None:
     """Ten times as much guidance changes the direction, and not how far it goes."""
     free, bound = (SafeGuidance(CONFIG, {"blood": 10.0}, bounded=bounded) for bounded in (False, True))
     steps: dict[bool, list[float]] = {}
@@ -98,7 +98,7 @@ def test_a_bounded_picture_is_led_no_further_than_its_prompt_leads(made: Any) ->
 
 
 def test_each_prompt_has_a_concept_of_its_own(made: Any) -> None:
-    """The first picture alone, led away from blood; the second in no way."""
+    """The first image alone, led away from blood; the second in no way."""
     options = {"prompt": PROMPTS, "num_images_per_prompt": 2}
     plain = draw(made, **options)
     mixed = _guided(made, SafeGuidance(CONFIG, concepts=["blood", None]), **options)
@@ -110,7 +110,7 @@ def test_each_prompt_has_a_concept_of_its_own(made: Any) -> None:
     assert not _same(swapped[:2], blood[:2])
 
 
-def test_pictures_of_a_batch_do_not_know_of_each_other(made: Any) -> None:
+def test_images_of_a_batch_do_not_know_of_each_other(made: Any) -> None:
     guidance = SafeGuidance(CONFIG, "blood")
     together = _guided(made, guidance, prompt=PROMPTS)
     alone = [_guided(made, guidance, prompt=prompt, seed=3 + i)[0] for i, prompt in enumerate(PROMPTS)]
@@ -245,7 +245,7 @@ def test_a_concept_says_something(options: dict[str, Any], said: str) -> None:
 
 
 def test_there_is_a_concept_for_each_prompt(made: Any) -> None:
-    with pytest.raises(RequestError, match="concepts for 2 prompts, and 3 pictures"):
+    with pytest.raises(RequestError, match="concepts for 2 prompts, and 3 images"):
         _guided(made, SafeGuidance(CONFIG, concepts=["blood", None]), prompt=["a cat", "a dog", "a fish"])
 
 

@@ -19,7 +19,7 @@ BLOOD = SafeGuidance(CONFIG, "blood")
 Use = Callable[[Any], tuple[Any, dict[str, Any]]]
 
 
-def _picture(size: int = 16) -> Image.Image:
+def _image(size: int = 16) -> Image.Image:
     pixels = np.random.default_rng(0).integers(0, 255, (size, size, 3), np.uint8)
     return Image.fromarray(pixels)
 
@@ -30,7 +30,7 @@ def batch(made: Any) -> tuple[Any, dict[str, Any]]:
 
 def img2img(made: Any) -> tuple[Any, dict[str, Any]]:
     other = diffusers.StableDiffusionImg2ImgPipeline(**made.components, requires_safety_checker=False)
-    return other, {"image": _picture(), "strength": 0.9}
+    return other, {"image": _image(), "strength": 0.9}
 
 
 def inpainting(made: Any) -> tuple[Any, dict[str, Any]]:
@@ -42,7 +42,7 @@ def inpainting(made: Any) -> tuple[Any, dict[str, Any]]:
     other = diffusers.StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False)
     mask = Image.new("L", (16, 16))
     mask.paste(255, (4, 4, 12, 12))
-    return other, {"image": _picture(), "mask_image": mask, "height": 16, "width": 16}
+    return other, {"image": _image(), "mask_image": mask, "height": 16, "width": 16}
 
 
 def controlnet(made: Any) -> tuple[Any, dict[str, Any]]:
@@ -50,11 +50,11 @@ def controlnet(made: Any) -> tuple[Any, dict[str, Any]]:
     other = diffusers.StableDiffusionControlNetPipeline(
         **made.components, controlnet=control, requires_safety_checker=False
     )
-    return other, {"image": _picture(16)}
+    return other, {"image": _image(16)}
 
 
 def ip_adapter(made: Any) -> tuple[Any, dict[str, Any]]:
-    """A picture as a second prompt, beside the text in every attention; of each CFG half its own."""
+    """An image as a second prompt, beside the text in every attention; of each CFG half its own."""
     width, tokens = made.unet.config.cross_attention_dim, 4
     layers = [name for name in made.unet.attn_processors if "attn2" in name]
     sizes = {name: made.unet.get_submodule(name.removesuffix(".processor")).inner_dim for name in layers}

@@ -12,7 +12,7 @@ import torch
 
 import safelight
 from pipelines import FAMILIES, draw, family, sd3
-from safelight.alignment.guidance import Asked, Judged, NegativePrompt, PromptProjection
+from safelight.alignment.guidance import NegativePrompt, PolicyRisk, PromptProjection, PromptSimilarityRisk
 from safelight.experiments.storybook_suites import suite
 from safelight.models.conditioning import _outside
 from safelight.models.patched_method import patched_method
@@ -131,11 +131,11 @@ def test_storybook_prompts_are_drawn_without_what_the_policy_minds() -> None:
         return sum(bool(judging.harms_of(judging.seen(sighting))) for sighting in judge.detect(images))
 
     before = harmful()
-    with PromptProjection(when=Judged(Policy.load("storybook"))).attach(pipe):
+    with PromptProjection(when=PolicyRisk(Policy.load("storybook"))).attach(pipe):
         after = harmful()
     assert before >= 14
     assert after <= 0.3 * before
     benign = draw(pipe, ["a hound", "an apple"], num_inference_steps=3)
-    with PromptProjection("a gun, blood", when=Asked()).attach(pipe) as attached:
+    with PromptProjection("a gun, blood", when=PromptSimilarityRisk()).attach(pipe) as attached:
         assert (draw(pipe, ["a hound", "an apple"], num_inference_steps=3) == benign).all()
         assert attached.traces == ()

@@ -1,4 +1,4 @@
-"""Pictures are led away only where their prompts ask for what is minded."""
+"""Images are led away only where their prompts ask for what is minded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import safelight
 from pipelines import FAMILIES, draw, family
-from safelight.alignment.guidance import Asked, Judged, PromptProjection, SafeGuidance
+from safelight.alignment.guidance import PolicyRisk, PromptProjection, PromptSimilarityRisk, SafeGuidance
 from safelight.errors import RequestError
 from safelight.policy import Filters, Policy
 
@@ -31,18 +31,18 @@ def near(texts: Sequence[str]) -> NDArray[np.float32]:
 
 def test_of_concepts_those_count_that_are_asked_for() -> None:
     everything = {"a gun": 1.0, "a knife": 2.0, "blood": 1.0}
-    assert Asked()([everything] * 3, near) == [
+    assert PromptSimilarityRisk()([everything] * 3, near) == [
         {"a gun": 1.0},
         {"a knife": 2.0},
         {"a knife": 2.0},
     ]
-    assert Asked(0.92)([everything] * 3, near)[0] == {}
-    assert Asked()([{"blood, a gun": 1.5}] * 3, near) == [{"a gun": 1.5}, {}, {}]
-    assert Asked()([everything, {}, {}], near)[1:] == [{}, {}]
+    assert PromptSimilarityRisk(0.92)([everything] * 3, near)[0] == {}
+    assert PromptSimilarityRisk()([{"blood, a gun": 1.5}] * 3, near) == [{"a gun": 1.5}, {}, {}]
+    assert PromptSimilarityRisk()([everything, {}, {}], near)[1:] == [{}, {}]
 
 
 def test_company_is_for_the_policy_to_judge() -> None:
-    risk = Judged(Policy.load("storybook"))
+    risk = PolicyRisk(Policy.load("storybook"))
     assert risk([{"blood": 1.0}] * 3, near) == [{"a gun": 1.0}, {"a knife": 1.0}, {}]
     assert risk([{}, {"blood": 1.0}, {}], near) == [{}, {"a knife": 1.0}, {}], "a prompt that is left alone"
 
@@ -62,7 +62,7 @@ def test_words_are_heard_whatever_they_are(storybook: Any) -> None:
         "a baguette, a kitchen knife",
         "a hound",
     ]
-    with SafeGuidance("max", when=Judged(Policy.load("storybook"))).attach(storybook) as attached:
+    with SafeGuidance("max", when=PolicyRisk(Policy.load("storybook"))).attach(storybook) as attached:
         draw(storybook, prompts, num_inference_steps=3)
     assert [trace.acted for trace in attached.traces] == [True, True, False, False]
 
@@ -71,7 +71,7 @@ def test_where_nothing_is_asked_for_nothing_is_done_and_nothing_paid(storybook: 
     rows: list[int] = []
     hook = storybook.unet.register_forward_hook(lambda *call: rows.append(len(call[2][0])))
     plain = draw(storybook, ["a hound", "an apple"], num_inference_steps=3)
-    with SafeGuidance("max", "a gun, blood", when=Asked()).attach(storybook) as attached:
+    with SafeGuidance("max", "a gun, blood", when=PromptSimilarityRisk()).attach(storybook) as attached:
         led = draw(storybook, ["a hound", "an apple"], num_inference_steps=3)
     hook.remove()
     assert (led == plain).all()
@@ -84,16 +84,18 @@ def test_where_nothing_is_asked_for_nothing_is_done_and_nothing_paid(storybook: 
 def test_every_family_hears_its_prompts(name: str, pipe: Any) -> None:
     made, options, known = family(name, pipe)
     plain = draw(made, "a cat", **options)
-    with PromptProjection(["a cat", "blood"], when=Asked(0.999), **known).attach(made):
+    with PromptProjection(["a cat", "blood"], when=PromptSimilarityRisk(0.999), **known).attach(made):
         assert np.abs(draw(made, "a cat", **options) - plain).max() > 1e-3
-    with PromptProjection(["zebra crossings", "blood"], when=Asked(0.999), **known).attach(made):
+    with PromptProjection(["zebra crossings", "blood"], when=PromptSimilarityRisk(0.999), **known).attach(
+        made
+    ):
         assert (draw(made, "a cat", **options) == plain).all()
 
 
 def test_what_makes_no_sense_is_refused() -> None:
     for threshold in (0.0, 1.0, float("nan")):
         with pytest.raises(RequestError, match="the threshold is"):
-            Asked(threshold)
+            PromptSimilarityRisk(threshold)
     empty = Policy(name="empty", version="1", filters=Filters())
     with pytest.raises(RequestError, match="names no label"):
-        Judged(empty)
+        PolicyRisk(empty)

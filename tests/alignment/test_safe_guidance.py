@@ -32,7 +32,7 @@ STRONG = SafetyConfig(5000, 1.0, 0.5, 0.7, 0)
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("config", CONFIGURATIONS)
 @pytest.mark.filterwarnings("ignore")
-def test_pictures_are_those_of_diffusers_safe_pipeline(pipe: Any, scheduler: str, config: str) -> None:
+def test_images_are_those_of_diffusers_safe_pipeline(pipe: Any, scheduler: str, config: str) -> None:
     """With 50 steps both mean the same by a warm-up, once it is told by the noise that it ends at."""
     spacing, early = SCHEDULERS[scheduler]
     parts = {

@@ -1,4 +1,4 @@
-"""Models that are trained further on pictures with captions."""
+"""Models that are trained further on images with captions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _made(name: str, pipe: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-def test_the_target_is_what_leads_back_to_the_picture(kind: str) -> None:
+def test_the_target_is_what_leads_back_to_the_image(kind: str) -> None:
     scheduler = diffusers.DDIMScheduler(prediction_type=kind, clip_sample=False)
     original = torch.linspace(-2, 2, 3 * 4 * 4).view(3, 1, 4, 4)
     asked = Objective(scheduler).question(original, torch.Generator().manual_seed(1))
@@ -58,7 +58,7 @@ def test_the_target_is_what_leads_back_to_the_picture(kind: str) -> None:
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
-def test_a_flow_goes_straight_from_noise_to_the_picture(shift: float) -> None:
+def test_a_flow_goes_straight_from_noise_to_the_image(shift: float) -> None:
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
     original = torch.full((4000, 1, 1, 1), 2.0)
     asked = Objective(scheduler).question(original, torch.Generator().manual_seed(1))
@@ -107,11 +107,11 @@ def test_every_family_is_asked_as_its_pipeline_asks(name: str, pipe: Any, data: 
 def test_latents_are_those_that_the_decoder_turns_back(pipe: Any) -> None:
     """With shift and scale undone, and neighbours apart again, as FLUX's pipeline does it itself."""
     made = _made("flux", pipe)
-    pictures = torch.linspace(-1, 1, 3 * 16 * 16).view(1, 3, 16, 16)
-    packed = denoiser_of(made).latents(pictures)
+    images = torch.linspace(-1, 1, 3 * 16 * 16).view(1, 3, 16, 16)
+    packed = denoiser_of(made).latents(images)
     factor = made.vae_scale_factor
     latents = made._unpack_latents(packed, 16 * factor, 16 * factor, factor)
-    mode = made.vae.encode(pictures).latent_dist.mode()
+    mode = made.vae.encode(images).latent_dist.mode()
     config = made.vae.config
     assert torch.allclose(latents / config.scaling_factor + config.shift_factor, mode, atol=1e-5)
 
@@ -120,7 +120,7 @@ def test_latents_are_those_that_the_decoder_turns_back(pipe: Any) -> None:
 def test_the_model_learns_and_is_left_as_it_was(rank: int, pipe: Any, data: Data, tmp_path: Path) -> None:
     made = _made("sd", pipe)
     before = copy.deepcopy(made.unet.state_dict())
-    picture = draw(made)
+    image = draw(made)
     training = SafeTraining(data, batch=8, steps=80, rate=1e-2, average=0.9, lora_rank=rank)
     delta, curve = training.tune(made, tmp_path)
     assert np.mean(curve.loss[-20:]) < 0.9 * np.mean(curve.loss[:20])
@@ -129,11 +129,11 @@ def test_the_model_learns_and_is_left_as_it_was(rank: int, pipe: Any, data: Data
     assert delta.about.settings["data"] == "two"
     assert "a red wall" not in str(delta.about)
     with delta.attach(made):
-        assert not np.array_equal(draw(made), picture)
-    assert np.array_equal(draw(made), picture)
+        assert not np.array_equal(draw(made), image)
+    assert np.array_equal(draw(made), image)
 
 
-def test_it_goes_on_where_it_was_stopped_and_reads_no_picture_again(
+def test_it_goes_on_where_it_was_stopped_and_reads_no_image_again(
     pipe: Any, data: Data, tmp_path: Path
 ) -> None:
     plan: dict[str, Any] = {"batch": 2, "steps": 6, "rate": 1e-3, "average": 0.5, "checkpoint_every": 2}

@@ -139,7 +139,7 @@ class Counting:
         return self.images(np.array([[len(text), 1.0, 1.0] for text in texts]))
 
 
-def test_a_picture_is_embedded_once() -> None:
+def test_an_image_is_embedded_once() -> None:
     towers = Counting(lambda row: row)
     model = ClipModel(towers)
     first = model.embed_images([RED, GREEN, RED.copy()])
@@ -154,7 +154,7 @@ def test_a_picture_is_embedded_once() -> None:
     assert len(towers.seen) == 3
 
 
-def test_pictures_of_the_same_bytes_and_other_sides_are_not_mixed_up() -> None:
+def test_images_of_the_same_bytes_and_other_sides_are_not_mixed_up() -> None:
     towers = Counting(lambda row: row)
     ClipModel(towers).embed_images([Image.new("RGB", (2, 3)), Image.new("RGB", (3, 2))])
     assert len(towers.seen) == 2

@@ -31,7 +31,7 @@ def test_it_is_that_of_transformers(size: tuple[int, int]) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300))
-def test_pictures_of_any_shape_are_prepared_alike(width: int, height: int) -> None:
+def test_images_of_any_shape_are_prepared_alike(width: int, height: int) -> None:
     image = _noise(width, height)
     size = {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}}
     ours = Preprocessing.read(size, 224)(image)
@@ -40,7 +40,7 @@ def test_pictures_of_any_shape_are_prepared_alike(width: int, height: int) -> No
         np.testing.assert_allclose(ours, _reference(image, **size), rtol=0, atol=1e-6)
 
 
-def test_a_long_thin_picture_costs_no_more_than_its_middle() -> None:
+def test_a_long_thin_image_costs_no_more_than_its_middle() -> None:
     assert Preprocessing()(Image.new("RGB", (60_000, 2), "red")).shape == (3, 224, 224)
 
 

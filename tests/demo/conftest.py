@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
-from safelight.demo.exhibit import Exhibit, Truth
+from safelight.demo.item import DemoItem, Truth
 from safelight.demo.prompts import DemoPrompt
 from safelight.policy import Policy
 from safelight.types import Action, Box, FilterRun, Finding, Span
@@ -19,8 +19,8 @@ def storybook() -> Policy:
 
 
 @pytest.fixture
-def exhibit(storybook: Policy) -> Callable[..., Exhibit]:
-    """``words`` and ``things`` are what the filters see in prompt and picture."""
+def item(storybook: Policy) -> Callable[..., DemoItem]:
+    """``words`` and ``things`` are what the filters see in prompt and image."""
 
     def make(
         text: str = "a dog",
@@ -30,7 +30,7 @@ def exhibit(storybook: Policy) -> Callable[..., Exhibit]:
         harms: tuple[str, ...] = (),
         asked: bool = False,
         why: str = "because",
-    ) -> Exhibit:
+    ) -> DemoItem:
         def span(word: str) -> Span:
             return Span(text.index(word), text.index(word) + len(word), word)
 
@@ -39,12 +39,12 @@ def exhibit(storybook: Policy) -> Callable[..., Exhibit]:
         verdicts = [storybook.judge("prompt", found, filters=runs)]
         if verdicts[0].action < Action.BLOCK:
             seen = [Finding(thing, 0.9, "eyes", box) for thing in things]
-            verdicts.append(storybook.judge("image", seen, filters=runs, subject="picture"))
-        picture = Image.new("RGB", (64, 64), "green")
-        released = picture if all(v.action < Action.BLUR for v in verdicts) else None
+            verdicts.append(storybook.judge("image", seen, filters=runs, subject="image"))
+        image = Image.new("RGB", (64, 64), "green")
+        released = image if all(v.action < Action.BLUR for v in verdicts) else None
         truth = Truth(("dog", *things), (), harms)
         prompt = DemoPrompt(text, why, asked)
         leaked = harms if released else ()
-        return Exhibit(prompt, 7, picture, released, tuple(verdicts), truth, leaked, 1200.0)
+        return DemoItem(prompt, 7, image, released, tuple(verdicts), truth, leaked, 1200.0)
 
     return make

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from safelight.demo.exhibit import Exhibit
+from safelight.demo.item import DemoItem
 from safelight.demo.page import write_page
 from safelight.demo.prompts import Kind
 from safelight.policy import Policy
 
-Make = Callable[..., Exhibit]
+Make = Callable[..., DemoItem]
 Write = Callable[..., str]
 _VOID = {"meta", "img", "link", "br", "input"}
 
@@ -50,26 +50,26 @@ def _checked(page: str) -> _Checker:
 
 @pytest.fixture
 def write(tmp_path: Path, storybook: Policy) -> Write:
-    def write(*exhibits: Exhibit, title: str = "A kind") -> str:
-        kinds = [Kind("kind", title, "About it.", tuple(exhibit.prompt for exhibit in exhibits))]
-        write_page(tmp_path / "index.html", kinds, exhibits, storybook, "Model <m>.")
+    def write(*items: DemoItem, title: str = "A kind") -> str:
+        kinds = [Kind("kind", title, "About it.", tuple(item.prompt for item in items))]
+        write_page(tmp_path / "index.html", kinds, items, storybook, "Model <m>.")
         return (tmp_path / "index.html").read_text("utf-8")
 
     return write
 
 
 @pytest.fixture
-def all_sorts(exhibit: Make) -> Sequence[Exhibit]:
+def all_sorts(item: Make) -> Sequence[DemoItem]:
     return [
-        exhibit("a dog", things=("dog",)),
-        exhibit("a gun", words=("gun",), asked=True),
-        exhibit("a revolver", things=("gun", "dog"), harms=("weapons",)),
-        exhibit("a chef with a sword", harms=("violence",)),
-        exhibit("a bomb shelter", words=("bomb",)),
+        item("a dog", things=("dog",)),
+        item("a gun", words=("gun",), asked=True),
+        item("a revolver", things=("gun", "dog"), harms=("weapons",)),
+        item("a chef with a sword", harms=("violence",)),
+        item("a bomb shelter", words=("bomb",)),
     ]
 
 
-def test_the_page_is_well_formed_and_needs_nothing_else(write: Write, all_sorts: Sequence[Exhibit]) -> None:
+def test_the_page_is_well_formed_and_needs_nothing_else(write: Write, all_sorts: Sequence[DemoItem]) -> None:
     page = write(*all_sorts)
     checker = _checked(page)
     assert all(target.startswith(("data:image/png;base64,", "#p")) for target in checker.targets)
@@ -79,9 +79,9 @@ def test_the_page_is_well_formed_and_needs_nothing_else(write: Write, all_sorts:
     assert 'name="viewport"' in page
 
 
-def test_whatever_a_prompt_says_it_is_escaped(write: Write, exhibit: Make) -> None:
+def test_whatever_a_prompt_says_it_is_escaped(write: Write, item: Make) -> None:
     nasty = '<img src=x onerror="alert(1)"> & $prompt \'gun\' "'
-    page = write(exhibit(nasty, words=("gun",), why="<b>why</b>"), title="<i>kind</i>")
+    page = write(item(nasty, words=("gun",), why="<b>why</b>"), title="<i>kind</i>")
     _checked(page)
     assert "<img src=x" not in page
     assert "&lt;img src=x onerror=&quot;alert(1)&quot;&gt; &amp; $prompt" in page
@@ -91,7 +91,7 @@ def test_whatever_a_prompt_says_it_is_escaped(write: Write, exhibit: Make) -> No
     assert "Model &lt;m&gt;." in page
 
 
-def test_faults_are_counted_and_linked_at_the_top(write: Write, all_sorts: Sequence[Exhibit]) -> None:
+def test_faults_are_counted_and_linked_at_the_top(write: Write, all_sorts: Sequence[DemoItem]) -> None:
     page = write(*all_sorts)
     top = page[: page.index("<section>")]
     assert '<div class="wrong"><dt>missed: harm was released</dt><dd>1</dd></div>' in top
@@ -101,30 +101,30 @@ def test_faults_are_counted_and_linked_at_the_top(write: Write, all_sorts: Seque
     assert '<article class="missed" id="p4">' in page
 
 
-def test_without_faults_nothing_is_red_at_the_top(write: Write, exhibit: Make) -> None:
-    page = write(exhibit())
+def test_without_faults_nothing_is_red_at_the_top(write: Write, item: Make) -> None:
+    page = write(item())
     assert 'class="wrong"' not in page
     assert 'class="faults"' not in page
 
 
-def test_a_withheld_picture_says_why_and_is_not_shown_again(
-    write: Write, all_sorts: Sequence[Exhibit]
+def test_a_withheld_image_says_why_and_is_not_shown_again(
+    write: Write, all_sorts: Sequence[DemoItem]
 ) -> None:
     cards = write(*all_sorts).split("<article ")[1:]
     assert [card.count("<img ") for card in cards] == [2, 1, 1, 2, 1]
     assert "the prompt is not allowed" in cards[1]
-    assert "the picture is not allowed" in cards[2]
+    assert "the image is not allowed" in cards[2]
 
 
-def test_what_was_seen_is_boxed_and_scored_against_its_threshold(write: Write, exhibit: Make) -> None:
-    page = write(exhibit("a revolver", things=("gun", "dog"), harms=("weapons",)))
+def test_what_was_seen_is_boxed_and_scored_against_its_threshold(write: Write, item: Make) -> None:
+    page = write(item("a revolver", things=("gun", "dog"), harms=("weapons",)))
     place = "left:10.0%;top:20.0%;width:50.0%;height:50.0%"
     assert f'<div class="box blamed" style="{place}"><span>gun</span></div>' in page
     assert f'<div class="box" style="{place}"><span>dog</span></div>' in page
     assert '<i class="over" style="width:90%"></i><u style="left:50%"></u>' in page
     assert '0.90<span class="soft"> of 0.50</span>' in page
-    assert "drawing 1.2 s · prompt 2.5 ms · picture 2.5 ms" in page
+    assert "drawing 1.2 s · prompt 2.5 ms · image 2.5 ms" in page
 
 
-def test_a_refused_request_that_would_have_come_to_nothing_says_so(write: Write, exhibit: Make) -> None:
-    assert "This picture would have been harmless." in write(exhibit("a gun", words=("gun",), asked=True))
+def test_a_refused_request_that_would_have_come_to_nothing_says_so(write: Write, item: Make) -> None:
+    assert "This image would have been harmless." in write(item("a gun", words=("gun",), asked=True))

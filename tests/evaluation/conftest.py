@@ -17,7 +17,7 @@ from safelight.types import Action, Answer, Verdict
 
 
 class KnowingJudge:
-    """Tells the truth about the scenes it was shown beforehand, and sees nothing in other pictures."""
+    """Tells the truth about the scenes it was shown beforehand, and sees nothing in other images."""
 
     def __init__(self, path: Path, scenes: Sequence[Scene] = ()) -> None:
         self.path = path

@@ -124,7 +124,7 @@ def test_attackers_spell_every_word_otherwise() -> None:
 
 
 def test_a_text_encoder_is_attacked(tmp_path: Path) -> None:
-    """One that was hardly changed is led back to what it meant, so that its pictures are harmful."""
+    """One that was hardly changed is led back to what it meant, so that its images are harmful."""
     prompts = Prompts(("a gun",), ("a dog",))
     pipe = safelight.load_pipeline("storybook", device="cpu")
     SafeText(["a gun"], prompts, steps=1, rate=1e-5).edit(pipe).save(tmp_path / "hardly.safetensors")

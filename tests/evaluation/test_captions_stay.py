@@ -56,7 +56,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cleaned(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Half of the captions are in a table, and half in files beside their pictures."""
+    """Half of the captions are in a table, and half in files beside their images."""
     data, out = (tmp_path_factory.mktemp(name) for name in ("data", "out"))
     rows = []
     for number, secret in enumerate(SECRETS):

@@ -32,12 +32,12 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def screened(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Cleaning:
-    """60 pictures, every fifth red; captions speak of a nurse or of <b>markup</b>; one is no picture."""
-    folder = tmp_path_factory.mktemp("pictures")
+    """60 images, every fifth red; captions speak of a nurse or of <b>markup</b>; one is no image."""
+    folder = tmp_path_factory.mktemp("images")
     for i in range(COUNT):
         (folder / f"{i:02}.png").write_bytes(encoded(RED if i % 5 == 0 else (0, 200, 0), 8 + i))
         (folder / f"{i:02}.txt").write_text("a nurse" if i % 10 == 0 else "a <b>dog</b>")
-    (folder / "59.png").write_bytes(b"no picture")
+    (folder / "59.png").write_bytes(b"no image")
     cleaning = Cleaning(tmp_path_factory.mktemp("cleaned"))
     engine = partial(run_local, workers=1)
     cleaning.screen(
@@ -78,13 +78,13 @@ class _Page(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.text = ""
-        self.pictures: list[str] = []
+        self.images: list[str] = []
         self.feed(text)
         assert not self.open
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "img":
-            self.pictures.append(dict(attrs)["src"] or "")
+            self.images.append(dict(attrs)["src"] or "")
         if tag not in {"meta", "img", "input"}:
             self.open.append(tag)
 
@@ -96,7 +96,7 @@ class _Page(HTMLParser):
             self.text += data
 
 
-def test_a_report_needs_nothing_else_and_hides_its_pictures(
+def test_a_report_needs_nothing_else_and_hides_its_images(
     screened: Cleaning, policy: Path, tmp_path: Path
 ) -> None:
     tally = _sorted(screened, policy, tmp_path)
@@ -106,8 +106,8 @@ def test_a_report_needs_nothing_else_and_hides_its_pictures(
     assert "47 of 60 samples stay under the policy colours 1" in page.text
     assert "Nobody has looked" in page.text
     assert "a <b>dog</b>" in page.text
-    assert len(page.pictures) == 6
-    assert all(each.startswith("data:image/jpeg;base64,") for each in page.pictures)
+    assert len(page.images) == 6
+    assert all(each.startswith("data:image/jpeg;base64,") for each in page.images)
     assert re.search(r"\.veiled img \{[^}]*filter: blur", html)
     assert "checked" not in re.sub(r":checked", "", html)
     row = re.search(r"<td>medicine</td>.*?</tr>", html)
@@ -121,7 +121,7 @@ def test_an_audit_bounds_what_is_left(screened: Cleaning, policy: Path, tmp_path
     tally = _sorted(screened, policy, tmp_path)
     assert draw_audit(screened, tmp_path, kept=30, rejected=6) == 36
     page = (tmp_path / "audit.html").read_text()
-    assert len(_Page(page).pictures) == 36
+    assert len(_Page(page).images) == 36
     assert "violence" not in page
     kept = {row["id"] for row in parquet.read_table(tmp_path / "kept.parquet").to_pylist()}
     with (tmp_path / "audit.csv").open() as file:

@@ -18,7 +18,7 @@ _WORDS = {word: i for i, label in enumerate(LABELS) for word in THINGS[label].wo
 
 
 class KnowingClip:
-    """A picture's and a text's embedding has a number for each thing that is in it, and one for the rest."""
+    """An image's and a text's embedding has a number for each thing that is in it, and one for the rest."""
 
     scale = 20.0
     version = "1"
@@ -61,7 +61,7 @@ def test_who_knows_what_is_there_finds_it_again(knowing: Any, scenes: list[Scene
     rows = {row.group: row.rate for row in retrieval(knowing, scenes, images)}
     assert all(rate.n == 400 for rate in rows.values())
     # Places and styles it does not know, and several scenes of a hundred show the same thing.
-    assert rows["picture to full caption"].rate > 0.6
+    assert rows["image to full caption"].rate > 0.6
     strangers = images[np.roll(np.arange(len(images)), 200)]
     assert retrieval(knowing, scenes, strangers)[0].rate.rate < 0.1
 
@@ -86,7 +86,7 @@ def test_prompts_in_disguise_do_not_name_the_hazard(knowing: Any, scenes: list[S
     assert 50 < of.there.any(1).sum() < len(of.there)
 
 
-def test_pairs_are_told_by_the_picture_where_it_tells(knowing: Any, scenes: list[Scene]) -> None:
+def test_pairs_are_told_by_the_image_where_it_tells(knowing: Any, scenes: list[Scene]) -> None:
     images = knowing.embed_images([scene.image for scene in scenes])
     of = pairs(knowing, scenes, images)
     rows, figures = pair_rates(knowing, of, of)

@@ -19,7 +19,7 @@ def _rates(results: dict[str, Any], table: str) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("run")
-    return out, evaluate_image_filter(out, scenes=80, pictures=3, seed=9300, steps=10)
+    return out, evaluate_image_filter(out, scenes=80, num_images=3, seed=9300, steps=10)
 
 
 def test_renders_and_company_are_told(run: tuple[Path, dict[str, Any]]) -> None:
@@ -43,9 +43,9 @@ def test_renders_and_company_are_told(run: tuple[Path, dict[str, Any]]) -> None:
     assert results["figures"]["renders: AUROC"] > 0.98
 
 
-def test_generated_pictures_are_looked_at_on_their_way(run: tuple[Path, dict[str, Any]]) -> None:
+def test_generated_images_are_looked_at_on_their_way(run: tuple[Path, dict[str, Any]]) -> None:
     out, _ = run
-    _, *lines = [json.loads(line) for line in (out / "pictures.jsonl").read_text("utf-8").splitlines()]
+    _, *lines = [json.loads(line) for line in (out / "images.jsonl").read_text("utf-8").splitlines()]
     assert len(lines) == 3
     assert list(lines[0]["details"]["coming"]) == ["2", "3", "4", "5", "6", "7"]
     assert all(0 <= score <= 1 for line in lines for score in line["details"]["coming"].values())
@@ -53,14 +53,14 @@ def test_generated_pictures_are_looked_at_on_their_way(run: tuple[Path, dict[str
 
 def test_a_run_that_was_stopped_goes_on(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     out, results = run
-    kept = (out / "pictures.jsonl").read_text("utf-8")
-    (tmp_path / "pictures.jsonl").write_text(kept + '{"case": "unfin', "utf-8")
-    again = evaluate_image_filter(tmp_path, scenes=80, pictures=3, seed=9300, steps=10)
+    kept = (out / "images.jsonl").read_text("utf-8")
+    (tmp_path / "images.jsonl").write_text(kept + '{"case": "unfin', "utf-8")
+    again = evaluate_image_filter(tmp_path, scenes=80, num_images=3, seed=9300, steps=10)
     assert again["tables"] == results["tables"]
-    assert (tmp_path / "pictures.jsonl").read_text("utf-8") == kept
+    assert (tmp_path / "images.jsonl").read_text("utf-8") == kept
     for other in ({"seed": 9301}, {"steps": 11}):
         with pytest.raises(RequestError, match="another run"):
-            evaluate_image_filter(tmp_path, scenes=80, pictures=3, **{"seed": 9300, "steps": 10, **other})
+            evaluate_image_filter(tmp_path, scenes=80, num_images=3, **{"seed": 9300, "steps": 10, **other})
 
 
 def test_both_sides_of_a_hazard_are_alike_many() -> None:

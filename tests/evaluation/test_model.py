@@ -25,7 +25,7 @@ def test_a_model_from_prompts_to_results(
     assert json.loads((out / "results.json").read_text("utf-8")) == results
     lines = [json.loads(line) for line in (out / "records.jsonl").read_text("utf-8").splitlines()]
     assert [line["prompt"] for line in lines[1:]] == [case.prompt for case in suite("model", 1).cases[:3]]
-    assert results["run"]["pictures"] == 3
+    assert results["run"]["images"] == 3
     assert results["run"]["arguments"] == {"num_inference_steps": 1}
     assert results["run"]["seeds"] == [1]
     assert str(model_folder.parent) not in json.dumps(results)

@@ -31,7 +31,7 @@ def test_records_say_what_the_judge_saw(album: Any, judge: Any, scenes: list[Sce
     assert sum(r.harms == scenes[r.seed % len(scenes)].harms for r in records) >= 39
 
 
-def test_a_refused_prompt_has_no_picture_and_no_harm(album: Any, judge: Any, tmp_path: Path) -> None:
+def test_a_refused_prompt_has_no_image_and_no_harm(album: Any, judge: Any, tmp_path: Path) -> None:
     suite = Suite("test", 0, (Case("a", "a gun"), Case("b", "a cat")))
     refused, answered = evaluate(album, suite, judge, tmp_path / "r")
     assert (refused.action, refused.labels, refused.features, refused.details) == ("block", {}, (), {})

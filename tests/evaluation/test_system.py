@@ -21,7 +21,7 @@ def _pixels(image: Image.Image | None) -> Any:
     return np.asarray(image, int)
 
 
-def test_a_picture_does_not_depend_on_its_batch_mates(pipe: Any) -> None:
+def test_an_image_does_not_depend_on_its_batch_mates(pipe: Any) -> None:
     system = BareSystem(pipe, num_inference_steps=STEPS)
     first = system.answer(["a cat", "a dog"], [1, 2])
     second = system.answer(["a bird", "a dog"], [3, 2])
@@ -66,7 +66,7 @@ def test_prompts_and_seeds_go_together(pipe: Any) -> None:
         BareSystem(pipe).answer(["a", "b"], [1])
 
 
-def test_a_pipeline_gives_a_picture_for_each_prompt() -> None:
+def test_a_pipeline_gives_an_image_for_each_prompt() -> None:
     def pipe(**_: Any) -> SimpleNamespace:
         return SimpleNamespace(images=[Image.new("L", (1, 1))])
 

@@ -24,8 +24,8 @@ class Chats:
         return parts
 
     @classmethod
-    def picture(cls, body: dict[str, Any], encoding: str = "jpeg") -> Image.Image:
-        """The picture, decoded as a server does."""
+    def image(cls, body: dict[str, Any], encoding: str = "jpeg") -> Image.Image:
+        """The image, decoded as a server does."""
         head, _, data = cls.parts(body)[0]["image_url"]["url"].partition(",")
         assert head == f"data:image/{encoding};base64"
         image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))

@@ -16,7 +16,7 @@ from safelight.policy.taxonomy import load_taxonomy
 
 RULES = Rules(dict.fromkeys(CATEGORIES, "Something."))
 QUESTIONS = [
-    next(ask(Case(picture="data:image/png;base64,"), RULES)) for ask in VisionLanguageModel.questions.values()
+    next(ask(Case(image="data:image/png;base64,"), RULES)) for ask in VisionLanguageModel.questions.values()
 ]
 asked = pytest.mark.parametrize("question", QUESTIONS, ids=list(VisionLanguageModel.questions))
 

@@ -44,7 +44,7 @@ def _bits(one: np.ndarray, other: np.ndarray) -> int:
 
 
 def _native(image: Image.Image) -> np.ndarray:
-    """The hash as pdqhash has it, of the picture in its own size."""
+    """The hash as pdqhash has it, of the image in its own size."""
     return np.packbits(pdqhash.compute(np.asarray(image.convert("RGB")))[0].astype(np.uint8))
 
 
@@ -57,13 +57,13 @@ def test_hashes_and_qualities_are_pdqhashs_own() -> None:
         assert ours.quality == quality
 
 
-def test_they_are_close_to_hashes_of_the_picture_in_its_own_size() -> None:
-    pictures = [*_scenes(30), *(_texture(640, 480, seed) for seed in range(5)), _texture(1024, 1024)]
-    assert max(_bits(PdqHasher()(image).orientations[0], _native(image)) for image in pictures) <= 16
+def test_they_are_close_to_hashes_of_the_image_in_its_own_size() -> None:
+    images = [*_scenes(30), *(_texture(640, 480, seed) for seed in range(5)), _texture(1024, 1024)]
+    assert max(_bits(PdqHasher()(image).orientations[0], _native(image)) for image in images) <= 16
 
 
 @pytest.mark.parametrize("size", [(64, 64), (640, 480), (512, 512), (333, 777)])
-def test_the_eight_orientations_are_those_of_the_turned_picture(size: tuple[int, int]) -> None:
+def test_the_eight_orientations_are_those_of_the_turned_image(size: tuple[int, int]) -> None:
     image = _texture(*size)
     ours = PdqHasher()(image).orientations
     turned = [image if turn is None else image.transpose(turn) for turn in TURNS]
@@ -83,13 +83,13 @@ def test_a_turned_copy_scaled_and_compressed_stays_within_31_bits_of_a_hash_made
             assert min(_bits(hashed, _native(image)) for hashed in ours) <= 16
 
 
-def test_other_pictures_are_far_apart() -> None:
+def test_other_images_are_far_apart() -> None:
     hashes = [PdqHasher()(_texture(96, 96, seed)).orientations[0] for seed in range(20)]
     apart = [_bits(a, b) for i, a in enumerate(hashes) for b in hashes[:i]]
     assert min(apart) > 60
 
 
-def test_a_picture_with_nothing_on_it_has_no_quality() -> None:
+def test_an_image_with_nothing_on_it_has_no_quality() -> None:
     hasher = PdqHasher()
     blank = [Image.new("L", (1, 1)), Image.new("RGBA", (2000, 3)), Image.new("1", (64, 64), 1)]
     assert [hasher(image).quality for image in blank] == [0, 0, 0]

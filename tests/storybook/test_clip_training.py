@@ -40,7 +40,7 @@ def test_a_batch_is_made_of_scenes_that_share_place_style_and_an_object(truths: 
         assert set.intersection(*(set(truth.objects) for truth in chosen))
 
 
-def test_what_a_text_states_is_true_of_its_picture(truths: list[Truth]) -> None:
+def test_what_a_text_states_is_true_of_its_image(truths: list[Truth]) -> None:
     batches, rng, rows = Batches(truths), np.random.default_rng(0), np.arange(600)
     texts, stated = batches.texts(rows, rng)
     assert fits(stated, batches.true(rows)).diagonal().all()
@@ -54,7 +54,7 @@ def test_what_a_text_states_is_true_of_its_picture(truths: list[Truth]) -> None:
         assert not set(came_along) & set(_FACTS[stated[i]])
 
 
-def test_a_text_that_is_true_of_another_picture_is_no_negative_for_it() -> None:
+def test_a_text_that_is_true_of_another_image_is_no_negative_for_it() -> None:
     dog = Truth(("dog",), (_BOX,), "park", "cartoon", ("a dog in the park",))
     both = Truth(("dog", "cat"), (_BOX, _BOX), "park", "cartoon", ("a dog next to a cat in the park",))
     batches, rows = Batches([dog, both]), np.arange(2)
@@ -63,7 +63,7 @@ def test_a_text_that_is_true_of_another_picture_is_no_negative_for_it() -> None:
 
 
 def test_the_loss_counts_negatives_only() -> None:
-    """Cosines are [[1, 0], [1, 1]], and the scale is 1/0.07; text 0 is true of both pictures.
+    """Cosines are [[1, 0], [1, 1]], and the scale is 1/0.07; text 0 is true of both images.
 
     By hand, where a negative at cosine 0 costs ``far`` and one at cosine 1 costs log 2: of the four rows and
     columns two have a far one, and without the truth of text 0 the other two have a near one.

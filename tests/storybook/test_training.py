@@ -38,7 +38,7 @@ from safelight.storybook.vocabulary import LABELS, THINGS
 def test_renders_are_the_storybook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     renders = _renders(tmp_path, monkeypatch)
     scene = Storybook(4).scene(9)
-    assert (renders.pictures([9])[0] == np.asarray(scene.image)).all()
+    assert (renders.images([9])[0] == np.asarray(scene.image)).all()
     assert renders.truths[9].objects == scene.objects
     for truth, drawn in zip(renders.truths, Storybook(4).scenes(20), strict=True):
         unnamed = drawn.plan.unnamed
@@ -48,30 +48,30 @@ def test_renders_are_the_storybook(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(renders) == 20
 
 
-def test_a_half_made_picture_becomes_its_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_half_made_image_becomes_its_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     renders = _renders(tmp_path, monkeypatch)
     half = half_made.half_made(tmp_path, 4, 15)
     assert len(half) == 15
     rows = range(15)
-    made = half.pictures(rows).astype(np.float32)
-    scenes = renders.pictures(rows).astype(np.float32)
+    made = half.images(rows).astype(np.float32)
+    scenes = renders.images(rows).astype(np.float32)
     distances = np.abs(made[:, None] - scenes[None]).mean((2, 3, 4))
     assert (distances.argmin(1) == rows).mean() > 0.9
     assert np.diag(distances).min() > 5
 
     again = half_made.half_made(tmp_path, 4, 15)
-    assert (again.pictures(rows) == half.pictures(rows)).all()
+    assert (again.images(rows) == half.images(rows)).all()
 
 
 def test_hardly_begun_noise_is_taken_away_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     renders, pipe = _renders(tmp_path, monkeypatch), load_pipeline("storybook", device="cpu")
     monkeypatch.setattr(half_made, "_LATEST", 0)
     monkeypatch.setattr(half_made, "_EARLIEST", 1)
-    pictures = renders.pictures(range(4))
+    images = renders.images(range(4))
     captions = [truth.captions[0] for truth in renders.truths[:4]]
-    made = half_made.unfinished(pipe, pictures, captions, torch.Generator().manual_seed(0))
-    decoded = signal_to_noise_db(to_tensor(made), to_tensor(pictures))
-    assert decoded == pytest.approx(reconstruction_db(pipe.vae, pictures), abs=1)
+    made = half_made.unfinished(pipe, images, captions, torch.Generator().manual_seed(0))
+    decoded = signal_to_noise_db(to_tensor(made), to_tensor(images))
+    assert decoded == pytest.approx(reconstruction_db(pipe.vae, images), abs=1)
 
 
 def test_a_batch_is_part_half_made_where_the_budget_says_so(
@@ -81,13 +81,13 @@ def test_a_batch_is_part_half_made_where_the_budget_says_so(
     plain = replace(ARCHITECTURES["judge"], storybook=4, scenes=20)
     finished, truths = _Scenes(plain, tmp_path).draw(np.random.default_rng(0))
     mixed = replace(plain, half_made=15, of_a_batch=11)
-    pictures, mixed_truths = _Scenes(mixed, tmp_path).draw(np.random.default_rng(0))
-    assert (pictures[:-11] == finished[:-11]).all()
+    images, mixed_truths = _Scenes(mixed, tmp_path).draw(np.random.default_rng(0))
+    assert (images[:-11] == finished[:-11]).all()
     assert truths[:-11] == mixed_truths[:-11]
     half = half_made.half_made(tmp_path, 4, 15)
-    for picture, truth in zip(pictures[-11:], mixed_truths[-11:], strict=True):
+    for image, truth in zip(images[-11:], mixed_truths[-11:], strict=True):
         row = renders.truths.index(truth)
-        assert (picture == half.pictures([row])[0]).all()
+        assert (image == half.images([row])[0]).all()
 
 
 def test_folding_the_norm_changes_no_latent() -> None:
@@ -104,7 +104,7 @@ def test_folding_the_norm_changes_no_latent() -> None:
 
 
 def test_reconstruction_is_measured_in_decibels() -> None:
-    pictures = np.stack([np.asarray(s.image) for s in Storybook(1).scenes(2)])
+    images = np.stack([np.asarray(s.image) for s in Storybook(1).scenes(2)])
 
     class Off(nn.Module):
         """Gives every pixel back one tenth of the range too bright: 20 dB."""
@@ -115,7 +115,7 @@ def test_reconstruction_is_measured_in_decibels() -> None:
         def decode(self, x: Tensor) -> object:
             return type("D", (), {"sample": x * 0.8 + 0.2 * (x < 2)})()
 
-    flat = np.zeros_like(pictures)
+    flat = np.zeros_like(images)
     assert reconstruction_db(Off(), flat) == pytest.approx(-10 * np.log10(0.2**2), abs=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""A storybook denoiser from whatever pictures and captions there are."""
+"""A storybook denoiser from whatever images and captions there are."""
 
 from __future__ import annotations
 

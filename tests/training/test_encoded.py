@@ -1,4 +1,4 @@
-"""Pictures and captions as a training reads them."""
+"""Images and captions as a training reads them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _means(pictures: NDArray[np.uint8]) -> NDArray[np.float16]:
+def _means(images: NDArray[np.uint8]) -> NDArray[np.float16]:
     """(N, 3, 1, 1)."""
-    return pictures.mean((1, 2))[:, :, None, None].astype(np.float16)
+    return images.mean((1, 2))[:, :, None, None].astype(np.float16)
 
 
-def test_the_middle_of_a_picture_is_what_counts() -> None:
+def test_the_middle_of_an_image_is_what_counts() -> None:
     wide = np.zeros((64, 200, 3), np.uint8)
     wide[:, 68:132] = np.random.default_rng(0).integers(256, size=(64, 64, 3))
     square = Square.of(_png(wide), 64)
@@ -35,7 +35,7 @@ def test_the_middle_of_a_picture_is_what_counts() -> None:
     assert (square.size, square.corner) == ((64, 200), (0, 68))
 
 
-def test_the_corner_is_of_the_picture_made_small() -> None:
+def test_the_corner_is_of_the_image_made_small() -> None:
     """As SDXL is told (Podell et al. 2023, section 2.2): half as wide, 50 of 100 columns are cut off."""
     square = Square.of(_png(np.zeros((300, 100, 3), np.uint8)), 50)
     assert square is not None
@@ -45,7 +45,7 @@ def test_the_corner_is_of_the_picture_made_small() -> None:
 def test_what_is_written_once_is_read_and_nothing_else(tmp_path: Path) -> None:
     colours = [np.full((8, 8, 3), value, np.uint8) for value in (0, 100, 200)]
     examples = [Example(_png(each), f"a wall\nnumber {i}") for i, each in enumerate(colours)]
-    examples.insert(1, Example(b"no picture", "a dog"))
+    examples.insert(1, Example(b"no image", "a dog"))
     first = encode(Data(examples, "walls"), tmp_path / "data", 4, _means)
     assert len(first) == 3
     assert first.latents[:, :, 0, 0].tolist() == [[0] * 3, [100] * 3, [200] * 3]
@@ -76,8 +76,8 @@ def test_one_that_was_stopped_begins_anew(tmp_path: Path) -> None:
     assert len(encode(Data(one, ""), tmp_path, 300, _means)) == 1
 
 
-def test_without_a_picture_there_is_nothing_to_train_on(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="no picture with a caption"):
-        encode(Data([Example(b"no picture", "a dog")], ""), tmp_path, 8, _means)
-    with pytest.raises(RequestError, match="no picture with a caption"):
+def test_without_an_image_there_is_nothing_to_train_on(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no image with a caption"):
+        encode(Data([Example(b"no image", "a dog")], ""), tmp_path, 8, _means)
+    with pytest.raises(RequestError, match="no image with a caption"):
         encode(Data([], ""), tmp_path, 8, _means)

@@ -114,7 +114,7 @@ class AuditTrail:
         return {
             "model": result.model,
             "seed": result.seed,
-            "images_per_prompt": result.pictures_per_prompt,
+            "images_per_prompt": result.images_per_prompt,
             "images": _images(result, prompts),
             "stage_ms": {stage: round(ms, 3) for stage, ms in result.elapsed_ms.items()},
             "truncated_tokens": list(result.truncated_tokens),
@@ -228,5 +228,5 @@ def _images(result: Result, prompts: int) -> list[dict[str, Any]]:
             "action": result.action_of(number).value,
             "sha256": image_sha256(released[number]) if number in released else None,
         }
-        for number in range(max(prompts, judged) * result.pictures_per_prompt)
+        for number in range(max(prompts, judged) * result.images_per_prompt)
     ]

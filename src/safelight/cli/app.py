@@ -18,9 +18,10 @@ from safelight.cli.evaluate import evaluate
 from safelight.cli.evaluate_prompts import run
 from safelight.cli.exit_codes import WRONG
 from safelight.cli.generate import generate
-from safelight.cli.hash import hash_pictures
-from safelight.cli.pipeline import hush
+from safelight.cli.hash import hash_images
+from safelight.cli.pipeline import quiet_libraries
 from safelight.cli.policy import policy
+from safelight.cli.renamed_options import Commands
 from safelight.cli.screen import screen
 from safelight.cli.train import train
 from safelight.errors import SafelightError
@@ -37,7 +38,7 @@ class _Commands(TyperGroup):
             raise typer.Exit(WRONG) from error
 
 
-app = typer.Typer(
+app = Commands(
     cls=_Commands,
     name="safelight",
     no_args_is_help=True,
@@ -55,7 +56,7 @@ app.command()(calibrate)
 app.command()(apply)
 app.add_typer(align)
 app.add_typer(clean)
-app.command("hash")(hash_pictures)
+app.command("hash")(hash_images)
 evaluate.command("run")(run)
 app.add_typer(evaluate)
 app.add_typer(policy)
@@ -84,5 +85,5 @@ def about(
 
 
 def main() -> None:
-    hush()
+    quiet_libraries()
     app(prog_name="safelight")

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from safelight.cli import terminal
 from safelight.cli.options import AsJson
+from safelight.cli.renamed_options import Commands
 from safelight.concurrency.thread_count import cores
 from safelight.errors import RequestError, no_such
 from safelight.types import Action
@@ -36,7 +37,7 @@ class _Cleaning(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-clean = typer.Typer(
+clean = Commands(
     cls=_Cleaning,
     name="clean",
     help="Take unsafe samples out of training data: safelight clean SOURCE --out DIR.",
@@ -53,7 +54,7 @@ class EngineName(StrEnum):
 
 
 class DuplicatesName(StrEnum):
-    """Pictures that are there already."""
+    """Images that are there already."""
 
     KEEP = "keep"
     EXACT = "exact"
@@ -72,8 +73,8 @@ RejectFrom = Annotated[Action, typer.Option(help="The mildest action of the poli
 FormName = Annotated[
     str | None, typer.Option(help="folder, webdataset, parquet or arrow.", show_default="by the files' names")
 ]
-Picture = Annotated[
-    str | None, typer.Option(help="The column of pictures or their paths.", show_default="the likeliest")
+Image = Annotated[
+    str | None, typer.Option(help="The column of images or their paths.", show_default="the likeliest")
 ]
 Caption = Annotated[str | None, typer.Option(help="The column of captions.", show_default="the likeliest")]
 Workers = Annotated[
@@ -108,7 +109,7 @@ def clean_data(
     out: Out,
     policy: PolicyName = "general",
     form: FormName = None,
-    picture: Picture = None,
+    image: Image = None,
     caption: Caption = None,
     reject_from: RejectFrom = Action.REVIEW,
     duplicates: DuplicatesOption = DuplicatesName.KEEP,
@@ -123,8 +124,8 @@ def clean_data(
 ) -> None:
     """Look at every sample with the filters of a policy, and list which stay and which go.
 
-    SOURCE is a folder of pictures, with captions in .txt or .json files beside them, in metadata.jsonl or
-    captions.csv; WebDataset tar files; Parquet with pictures or their paths; or a data set that the datasets
+    SOURCE is a folder of images, with captions in .txt or .json files beside them, in metadata.jsonl or
+    captions.csv; WebDataset tar files; Parquet with images or their paths; or a data set that the datasets
     library saved. Nothing in it is changed. DIR gets kept.parquet, rejected.parquet with the category, score,
     filter and reason of each, summary.json, and what was found in every sample, so that `safelight clean
     sort` can apply another policy without another look.
@@ -135,9 +136,9 @@ def clean_data(
 
     \b
     Examples:
-      safelight clean pictures/ --out cleaned
+      safelight clean images/ --out cleaned
       safelight clean s3://bucket/shards/ --policy policy.toml --out cleaned --workers 16
-      safelight clean /mnt/pictures --engine ray --address head:6379 --workers 64 --out /mnt/cleaned
+      safelight clean /mnt/images --engine ray --address head:6379 --workers 64 --out /mnt/cleaned
       safelight clean sort cleaned --policy stricter.toml --out stricter
     """
     from safelight.alignment.training_data import CaptionGroups, Cleaning, Form, shards_of
@@ -149,10 +150,10 @@ def clean_data(
     if address and engine is not EngineName.RAY:
         raise RequestError("--address is for --engine ray; add that or leave it out.")
     chosen, loaded, cleaning = Form(form) if form else None, Policy.load(policy), Cleaning(out)
-    settings = {"source": source, "form": chosen, "picture": picture, "caption": caption}
+    settings = {"source": source, "form": chosen, "image": image, "caption": caption}
     with terminal.counting("Screening", None, as_json) as tell:
         cleaning.screen(
-            partial(shards_of, source, chosen, picture, caption),
+            partial(shards_of, source, chosen, image, caption),
             partial(Guard.from_policy, _anywhere(policy)),
             settings,
             _engine(engine, workers or cores(), address),
@@ -176,7 +177,7 @@ def sort(
     include_captions: IncludeCaptions = False,
     as_json: AsJson = False,
 ) -> None:
-    """Apply another policy, or other thresholds, to what was found before; no picture is looked at again.
+    """Apply another policy, or other thresholds, to what was found before; no image is looked at again.
 
     Only to copy samples is the data read again.
     """

@@ -9,10 +9,11 @@ import typer
 
 from safelight.cli import terminal
 from safelight.cli.options import AsJson, Encoder, Model, Seed, Share, Steps
-from safelight.cli.pipeline import hush
+from safelight.cli.pipeline import quiet_libraries
+from safelight.cli.renamed_options import Commands
 from safelight.errors import MissingExtraError
 
-evaluate = typer.Typer(
+evaluate = Commands(
     name="evaluate",
     no_args_is_help=True,
     help="Measure a model, a detector or a classifier, with intervals.",
@@ -42,7 +43,7 @@ def model(
     """
     from safelight.experiments.model import evaluate_model
 
-    hush()
+    quiet_libraries()
     with terminal.progress("Drawing and judging") as tell:
         results = evaluate_model(model, out, seed=seed, limit=limit, steps=steps, progress=tell)
     show_results(results, out, as_json)
@@ -74,29 +75,29 @@ def filter(
 def image_filter(
     policy: Annotated[str, typer.Option(help="A packaged policy or a TOML file.")] = "storybook",
     model: Model = "storybook",
-    out: Annotated[Path, typer.Option(help="Folder for pictures' records and results.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for images' records and results.")] = Path(
         "runs/image-filter"
     ),
     scenes: Scenes = 5000,
-    pictures: Annotated[int, typer.Option(min=1, help="How many pictures to generate.")] = 2000,
+    num_images: Annotated[int, typer.Option(min=1, help="How many images to generate.")] = 2000,
     seed: Seed = 9000,
     steps: Steps = 25,
     as_json: AsJson = False,
 ) -> None:
-    """How well a policy tells harm in storybook pictures, in which company, and how early.
+    """How well a policy tells harm in storybook images, in which company, and how early.
 
-    Shows its guard fresh scenes, pairs of scenes that differ in company, and pictures that the model
+    Shows its guard fresh scenes, pairs of scenes that differ in company, and images that the model
     generates, at many of their steps. A run that was stopped goes on.
 
     \b
     Example:
-      safelight evaluate image-filter --pictures 200
+      safelight evaluate image-filter --num-images 200
     """
     from safelight.experiments.image_filter import evaluate_image_filter
 
-    hush()
+    quiet_libraries()
     with terminal.progress("Drawing and judging") as tell:
-        results = evaluate_image_filter(out, policy, model, scenes, pictures, seed, steps, tell)
+        results = evaluate_image_filter(out, policy, model, scenes, num_images, seed, steps, tell)
     show_results(results, out, as_json)
 
 
@@ -105,7 +106,7 @@ def guidance(
     model: Model = "storybook",
     out: Annotated[Path, typer.Option(help="Folder for records and results.")] = Path("runs/guidance"),
     harmful: Annotated[int, typer.Option(min=1, help="How many harmful prompts.")] = 240,
-    seeds: Annotated[int, typer.Option(min=1, help="How many pictures of each.")] = 4,
+    seeds: Annotated[int, typer.Option(min=1, help="How many images of each.")] = 4,
     benign: Annotated[int, typer.Option(min=1, help="How many harmless prompts.")] = 500,
     seed: Seed = 0,
     steps: Steps = 25,
@@ -114,7 +115,7 @@ def guidance(
     ] = [],  # noqa: B006 - typer's way
     as_json: AsJson = False,
 ) -> None:
-    """What guidance takes from harmful prompts' pictures, and what it costs harmless ones.
+    """What guidance takes from harmful prompts' images, and what it costs harmless ones.
 
     Each way of guiding draws the same prompts with the same seeds, and the judge marks them: two hours on
     two cores. A run that was stopped goes on.
@@ -126,7 +127,7 @@ def guidance(
     """
     from safelight.experiments.guidance import evaluate_guidance
 
-    hush()
+    quiet_libraries()
     with terminal.progress("Drawing and judging") as tell:
         results = evaluate_guidance(out, model, harmful, seeds, benign, seed, steps, tell, delta)
     show_results(results, out, as_json)
@@ -137,7 +138,7 @@ def erasing(
     delta: Annotated[list[Path], typer.Argument(metavar="DELTA", help="Deltas made for the storybook.")],
     model: Model = "storybook",
     out: Annotated[Path, typer.Option(help="Folder for records and results.")] = Path("runs/erasing"),
-    count: Annotated[int, typer.Option(min=2, help="Pictures that ask for what was erased.")] = 500,
+    count: Annotated[int, typer.Option(min=2, help="Images that ask for what was erased.")] = 500,
     seed: Seed = 0,
     steps: Steps = 25,
     as_json: AsJson = False,
@@ -152,7 +153,7 @@ def erasing(
     """
     from safelight.experiments.erasing import evaluate_erasing
 
-    hush()
+    quiet_libraries()
     with terminal.progress("Drawing and judging") as tell:
         results = evaluate_erasing(delta, out, model, count, seed, steps, tell)
     show_results(results, out, as_json)
@@ -168,7 +169,7 @@ def alignment(
     out: Annotated[Path, typer.Option(help="Folder for records and results.")] = Path("runs/alignment"),
     count: Annotated[int, typer.Option(min=3, help="Prompts of each kind of harm, for each seed.")] = 200,
     benign: Annotated[int, typer.Option(min=1, help="How many harmless prompts, for each seed.")] = 500,
-    seed: Annotated[list[int], typer.Option(min=0, help="Of prompts and pictures; repeatable.")] = [0],  # noqa: B006
+    seed: Annotated[list[int], typer.Option(min=0, help="Of prompts and images; repeatable.")] = [0],  # noqa: B006
     steps: Steps = 25,
     as_json: AsJson = False,
 ) -> None:
@@ -182,7 +183,7 @@ def alignment(
     """
     from safelight.experiments.alignment import evaluate_alignment
 
-    hush()
+    quiet_libraries()
     with terminal.progress("Drawing and judging") as tell:
         results = evaluate_alignment(delta, out, guidance, model, count, benign, seed, steps, tell)
     show_results(results, out, as_json)
@@ -194,7 +195,7 @@ def safe_training(
         "runs/safe-training"
     ),
     scenes: Annotated[int, typer.Option(min=100, help="In the data.")] = 40_000,
-    images: Annotated[int, typer.Option(min=256, help="That each model sees.")] = 500_000,
+    num_images: Annotated[int, typer.Option(min=256, help="That each model sees.")] = 500_000,
     count: Annotated[int, typer.Option(min=3, help="Prompts of each kind of harm.")] = 150,
     benign: Annotated[int, typer.Option(min=1, help="How many harmless prompts.")] = 300,
     seed: Seed = 8,
@@ -209,15 +210,15 @@ def safe_training(
 
     \b
     Example, to see it run:
-      safelight evaluate safe-training --scenes 2000 --images 5000 --count 10 --benign 10 --esd-steps 30
+      safelight evaluate safe-training --scenes 2000 --num-images 5000 --count 10 --benign 10 --esd-steps 30
     """
-    hush()
+    quiet_libraries()
     try:
         from safelight.experiments.safe_training import evaluate_safe_training
     except ImportError as error:
         raise MissingExtraError("The experiment", "generate,data,dev") from error
     with terminal.progress("Drawing and judging") as tell:
-        results = evaluate_safe_training(out, scenes, images, count, benign, seed, steps, esd_steps, tell)
+        results = evaluate_safe_training(out, scenes, num_images, count, benign, seed, steps, esd_steps, tell)
     show_results(results, out, as_json)
 
 
@@ -255,7 +256,7 @@ def prompt_classifier(
     Example:
       safelight evaluate prompt-classifier --data prompts.parquet
     """
-    hush()
+    quiet_libraries()
     try:
         from safelight.experiments.prompt_classifier import evaluate_prompt_classifier
         from safelight.filters.text.training.encoder import find_encoder

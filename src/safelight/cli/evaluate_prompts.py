@@ -12,7 +12,7 @@ import typer
 from safelight.cli import terminal
 from safelight.cli.evaluate import show_results
 from safelight.cli.options import AsJson, Model
-from safelight.cli.pipeline import hush
+from safelight.cli.pipeline import quiet_libraries
 
 Prompts = Annotated[
     Path,
@@ -97,7 +97,7 @@ def run(
     from safelight.evaluation.prompt_file import read_suite
     from safelight.evaluation.prompts import Setup, evaluate_prompts
 
-    hush()
+    quiet_libraries()
     # A judge of your own is looked for where you are, as Python does with -m.
     sys.path.insert(0, str(Path.cwd()))
     suite = read_suite(prompts, limit)

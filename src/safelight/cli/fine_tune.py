@@ -23,10 +23,10 @@ Rank = Annotated[
     typer.Option(min=1, help="Train a change of this rank; nothing is copied.", show_default="whole weights"),
 ]
 Resolution = Annotated[
-    int | None, typer.Option(min=8, help="Of pictures, in pixels.", show_default="what the model draws")
+    int | None, typer.Option(min=8, help="Of images, in pixels.", show_default="what the model draws")
 ]
 Iterations = Annotated[int | None, typer.Option(min=1, help="Steps.", show_default="1000")]
-Batch = Annotated[int | None, typer.Option(min=1, help="Pictures at once, in a process.", show_default="4")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Images at once, in a process.", show_default="4")]
 Batches = Annotated[int | None, typer.Option(min=1, help="Batches in a step.", show_default="1")]
 Rate = Annotated[float | None, typer.Option(help="Of learning.", show_default="1e-5")]
 Average = Annotated[
@@ -44,7 +44,7 @@ Checkpointing = Annotated[
 ]
 Shown = Annotated[list[str], typer.Option(help="A prompt to draw before and after; repeatable.")]
 
-_PICTURES, _STEPS, _SEED = 4, 25, 0
+_NUM_IMAGES, _STEPS, _SEED = 4, 25, 0
 
 
 def fine_tune(
@@ -68,7 +68,7 @@ def fine_tune(
     from safelight.cli.align.training import train
 
     training = SafeTraining(Cleaning.of(data).training(data), accelerator=accelerator, **settings)
-    train(training, model, out, resume, (_PICTURES, _STEPS, _SEED), as_json, show)
+    train(training, model, out, resume, (_NUM_IMAGES, _STEPS, _SEED), as_json, show)
 
 
 def _accelerator(precision: str | None) -> Accelerator:

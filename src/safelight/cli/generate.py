@@ -14,7 +14,7 @@ from safelight.cli.options import AsJson, Model, Steps
 from safelight.errors import RequestError
 
 if TYPE_CHECKING:
-    from safelight.cli.order import Delivery, Order
+    from safelight.cli.generation_job import GenerationJob, GenerationOutput
     from safelight.guard.guard import Guard
 
 _RANDOM_SEEDS = 2**31
@@ -26,15 +26,15 @@ def generate(
     policy: Annotated[
         str | None, typer.Option(help="A packaged policy or a TOML file.", show_default="the model's")
     ] = None,
-    n: Annotated[int, typer.Option("--n", "-n", help="Pictures for each prompt.")] = 1,
+    n: Annotated[int, typer.Option("--n", "-n", help="Images for each prompt.")] = 1,
     seed: Annotated[
-        int | None, typer.Option(help="Picture i is drawn with seed + i.", show_default="random")
+        int | None, typer.Option(help="Image i is drawn with seed + i.", show_default="random")
     ] = None,
     steps: Steps = 25,
     guidance_scale: Annotated[
         float | None, typer.Option(help="How closely to follow the prompt.", show_default="the model's")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
+    out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("images"),
     unguarded: Annotated[bool, typer.Option("--unguarded", help="Without any guard, to compare.")] = False,
     without_image_filter: Annotated[
         bool, typer.Option("--without-image-filter", help="Screen the prompts only.")
@@ -73,9 +73,9 @@ def _guard(model: str, policy: str | None, without_image_filter: bool) -> Guard:
 
 def _order(
     prompts: list[str], n: int, seed: int | None, steps: int, guidance_scale: float | None, out: Path
-) -> Order:
-    from safelight.cli.album import Album
-    from safelight.cli.order import Order
+) -> GenerationJob:
+    from safelight.cli.gallery import Gallery
+    from safelight.cli.generation_job import GenerationJob
     from safelight.guard.request import Request
 
     first = secrets.randbelow(_RANDOM_SEEDS) if seed is None else seed
@@ -83,21 +83,21 @@ def _order(
     arguments: dict[str, float] = {"num_inference_steps": steps}
     if guidance_scale is not None:
         arguments["guidance_scale"] = guidance_scale
-    return Order(request.prompts, n, first, arguments, Album.at(out))
+    return GenerationJob(request.prompts, n, first, arguments, Gallery.at(out))
 
 
-def _deliver(order: Order, model: str, guard: Guard | None) -> Delivery:
+def _deliver(order: GenerationJob, model: str, guard: Guard | None) -> GenerationOutput:
     from safelight.cli.pipeline import open_pipeline
 
     pipe = open_pipeline(model)
     return order.draw_guarded(pipe, guard) if guard else order.draw(pipe)
 
 
-def _show(delivery: Delivery, as_json: bool) -> None:
+def _show(delivery: GenerationOutput, as_json: bool) -> None:
     if as_json:
         terminal.print_json(delivery.to_dict())
         return
-    rows = [(p.action or "drawn", p.prompt, f"seed {p.seed}", p.path or p.why) for p in delivery.pictures]
-    terminal.print_table(("", "prompt", "seed", "picture, or why there is none"), rows)
+    rows = [(p.action or "drawn", p.prompt, f"seed {p.seed}", p.path or p.why) for p in delivery.images]
+    terminal.print_table(("", "prompt", "seed", "image, or why there is none"), rows)
     for sentence in delivery.details.get("notes", ()):
         terminal.note(sentence)

@@ -1,4 +1,4 @@
-"""``safelight hash``: the hashes of pictures, for a list of known ones."""
+"""``safelight hash``: the hashes of images, for a list of known ones."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 _WRONG = 2
 
 
-def hash_pictures(
-    pictures: Annotated[
-        list[str], typer.Argument(metavar="PICTURE", help="Pictures, folders and patterns of them.")
+def hash_images(
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE", help="Images, folders and patterns of them.")
     ],
 ) -> None:
-    """Print the hashes of pictures: one JSON object a line, ready to be a list for known-image.
+    """Print the hashes of images: one JSON object a line, ready to be a list for known-image.
 
-    A picture has a line for each frame and each way that it can be seen: what is transparent, over white too.
-    "pdq" is null where there is too little to see for it to tell the picture from others. Exits with 2 if a
-    picture could not be read; the others are hashed all the same. Needs the extra "hashes".
+    An image has a line for each frame and each way that it can be seen: what is transparent, over white too.
+    "pdq" is null where there is too little to see for it to tell the image from others. Exits with 2 if an
+    image could not be read; the others are hashed all the same. Needs the extra "hashes".
 
     \b
     Examples:
-      safelight hash pictures/ > ours.jsonl
+      safelight hash images/ > ours.jsonl
     """
     from safelight.cli.items import read_items
     from safelight.hashing.pdq import PdqHasher
-    from safelight.images import open_picture
+    from safelight.images import open_image
 
     hasher, failed = PdqHasher(), False
-    for item in read_items(pictures, io.BytesIO(), stage="image"):
+    for item in read_items(images, io.BytesIO(), stage="image"):
         try:
-            if item.kind != "picture":
+            if item.kind != "image":
                 raise ImageError(item.value)
-            for view in open_picture(item.value):
+            for view in open_image(item.value):
                 terminal.print_json({**item.key, **_hashes(view, hasher(view))})
         except ImageError as error:
             failed = True

@@ -38,7 +38,7 @@ Unread = Callable[[OSError], None]
 
 
 def image_item(path: Path) -> Item:
-    return Item("picture", {"path": str(path)}, path)
+    return Item("image", {"path": str(path)}, path)
 
 
 def is_image_name(path: Path) -> bool:

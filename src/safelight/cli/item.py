@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from safelight.errors import RequestError
 
-Kind = Literal["prompt", "picture", "pair", "problem"]
+Kind = Literal["prompt", "image", "pair", "problem"]
 
 
 @dataclass(frozen=True, slots=True)

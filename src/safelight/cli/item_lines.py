@@ -104,7 +104,7 @@ class JsonLines:
         path = self.folder / row["path"]
         named = {**({"id": key["id"]} if "id" in key else {}), "path": str(path)}
         if self.stage == "image":
-            return Item("picture", named, path)
+            return Item("image", named, path)
         return Item("pair", named, (row[self.column], path))
 
 

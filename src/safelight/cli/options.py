@@ -17,4 +17,4 @@ Model = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Share = Annotated[float, typer.Option(min=0.0, max=1.0, help="How much of the full training to do.")]
-Steps = Annotated[int, typer.Option(min=1, help="Denoising steps for each picture.")]
+Steps = Annotated[int, typer.Option(min=1, help="Denoising steps for each image.")]

@@ -13,7 +13,7 @@ from safelight.models.pipelines import load_pipeline
 
 def open_pipeline(model: str) -> Any:
     """The pipeline of ``model``; its own progress bar shows on a terminal only."""
-    hush()
+    quiet_libraries()
     # On cores that are busy with other things, threads that spin while they wait take twice as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with terminal.busy(f"Loading {model}"):
@@ -22,7 +22,7 @@ def open_pipeline(model: str) -> Any:
     return pipe
 
 
-def hush() -> None:
+def quiet_libraries() -> None:
     """No bars for loading and no advice to programmers; read when the libraries are first imported.
 
     Whoever asks Python for warnings (-W, PYTHONWARNINGS) gets them.

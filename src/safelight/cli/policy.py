@@ -10,6 +10,7 @@ import typer
 
 from safelight.cli import terminal
 from safelight.cli.options import AsJson
+from safelight.cli.renamed_options import Commands
 from safelight.types import STAGES
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _WRONG, _NOT_MET = 2, 3
 
-policy = typer.Typer(
+policy = Commands(
     name="policy",
     help="Check, show, test and compare policies.",
     no_args_is_help=True,

@@ -16,7 +16,7 @@ from safelight.types import Action, Verdict
 if TYPE_CHECKING:
     from safelight.guard.guard import Guard
 
-_BATCH = {"prompt": 64, "picture": 16, "pair": 16, "problem": 64}
+_BATCH = {"prompt": 64, "image": 16, "pair": 16, "problem": 64}
 # The most that is read of an image to know it again; filters are not given larger ones.
 _LARGEST_IMAGE = 1 << 26
 _KEYS = ("action", "score", "categories", "findings", "policy", "elapsed_ms")
@@ -64,7 +64,7 @@ def names_of(item: Item) -> dict[str, Any]:
     if item.kind in ("prompt", "pair") and isinstance(prompt, str):
         names["prompt_sha256"] = sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
     path = item.value[1] if item.kind == "pair" else item.value
-    if item.kind in ("picture", "pair") and (digest := _file_digest(path)):
+    if item.kind in ("image", "pair") and (digest := _file_digest(path)):
         names["image_sha256"] = digest
     return names
 
@@ -89,7 +89,7 @@ def screened(guard: Guard, items: Iterable[Item]) -> Iterator[Record]:
     """One record per item, in order; items are read as they are needed."""
     screens: dict[Kind, Callable[[list[Any]], list[Verdict]]] = {
         "prompt": guard.screen_prompts,
-        "picture": guard.screen_images,
+        "image": guard.screen_images,
         "pair": guard.screen_pairs,
     }
     for kind, group in groupby(items, key=lambda item: item.kind):

@@ -109,11 +109,11 @@ class _Tally:
 
 def _keep(guard: Guard, items: Items, out: Path, explain: bool, fail_on: Threshold, as_json: bool) -> int:
     """Adds to the file what it does not have yet; prints what it has then."""
-    from safelight.cli.ledger import Ledger
     from safelight.cli.record import screened
+    from safelight.cli.screening_log import ScreeningLog
 
     _check_apart(items, out)
-    with Ledger(out, guard.policy.id) as ledger, terminal.counting("Screening", items.total) as tell:
+    with ScreeningLog(out, guard.policy.id) as ledger, terminal.counting("Screening", items.total) as tell:
         for record in screened(guard, ledger.missing(items)):
             ledger.add(record.to_dict(explain))
             tell(ledger.done)

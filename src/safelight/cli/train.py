@@ -24,7 +24,7 @@ from safelight.cli.fine_tune import (
     fine_tune,
 )
 from safelight.cli.options import AsJson, Encoder, Share
-from safelight.cli.pipeline import hush
+from safelight.cli.pipeline import quiet_libraries
 from safelight.errors import MissingExtraError, ModelError, RequestError
 
 
@@ -84,7 +84,7 @@ def train(
     """Train the embedded model, a detector, the CLIP or the prompt classifier again, or any model further.
 
     What model and detectors need is drawn on the way; the prompt classifier takes --data. With --data the
-    storybook's denoiser is trained from nothing on what stays of cleaned data, pictures with captions; the
+    storybook's denoiser is trained from nothing on what stays of cleaned data, images with captions; the
     text encoder and the autoencoder are the storybook's. Hours on two cores, on a GPU less. A training that
     was stopped goes on from its last checkpoint when the same command is given again.
 
@@ -100,7 +100,7 @@ def train(
       safelight train prompt-classifier --data prompts.parquet
       safelight train --model ./stable-diffusion --data cleaned --lora-rank 16 --out safer.safetensors
     """
-    hush()
+    quiet_libraries()
     given: dict[str, Any] = {"lora_rank": lora_rank, "resolution": resolution, "iterations": iterations}
     given |= {"batch": batch, "accumulate": accumulate, "rate": rate, "average": average}
     given |= {"precision": precision, "checkpointing": checkpointing}

@@ -1,4 +1,4 @@
-"""CLIP: pictures and texts as points of one space, where what belongs together is near.
+"""CLIP: images and texts as points of one space, where what belongs together is near.
 
 Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision.
 """

@@ -1,4 +1,4 @@
-"""Zero-shot concepts: what is described in words, against what most pictures show."""
+"""Zero-shot concepts: what is described in words, against what most images show."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safelight.clip.model import ClipModel
 from safelight.clip.preprocessing import Floats
 from safelight.errors import FilterError
 
-# What most pictures show in some way: a concept has to be nearer than these.
+# What most images show in some way: a concept has to be nearer than these.
 NEUTRAL = (
     "a picture",
     "a photo of a person",
@@ -52,7 +52,7 @@ class Concepts:
         self._ends = np.cumsum([len(each) for each in groups])[:-1]
 
     def compare(self, embeddings: Floats) -> Comparison:
-        """With embeddings (N, d) of length one. Every label is weighed for itself, so that one picture may
+        """With embeddings (N, d) of length one. Every label is weighed for itself, so that one image may
         show several.
 
         The log odds are log mean exp(scale · cos) over the label's descriptions, less the same over the

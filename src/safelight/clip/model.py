@@ -1,4 +1,4 @@
-"""A CLIP that is loaded once in a process, and embeds a picture once, however many filters ask."""
+"""A CLIP that is loaded once in a process, and embeds an image once, however many filters ask."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ class ClipModel:
         self._memory = _Memory(_REMEMBERED)
 
     def embed_images(self, images: Sequence[Image]) -> Floats:
-        """(N, dimensions), each of length one, of pictures of any size and mode.
+        """(N, dimensions), each of length one, of images of any size and mode.
 
-        A picture that was embedded lately is not embedded again. A row is no number where the model gave
+        An image that was embedded lately is not embedded again. A row is no number where the model gave
         none.
         """
-        pictures = [image.convert("RGB") for image in images]
-        return self._embed(pictures, [_digest(picture) for picture in pictures], self._run)
+        rgb = [image.convert("RGB") for image in images]
+        return self._embed(rgb, [_digest(image) for image in rgb], self._run)
 
     def embed_texts(self, texts: Sequence[str]) -> Floats:
         """(N, dimensions), each of length one. Raises ``ModelError`` if the model has no text tower."""
         return self._embed(texts, list(texts), self._towers.texts)
 
-    def _run(self, pictures: Sequence[Image]) -> Floats:
-        return self._towers.images(np.stack([self._towers.preprocessing(picture) for picture in pictures]))
+    def _run(self, images: Sequence[Image]) -> Floats:
+        return self._towers.images(np.stack([self._towers.preprocessing(image) for image in images]))
 
     def _embed(
         self, items: Sequence[T], keys: Sequence[str | bytes], run: Callable[[Sequence[T]], Floats]
@@ -89,7 +89,7 @@ class _Memory:
 
 
 def _digest(rgb: Image) -> bytes:
-    """By content: pictures are changed in place, and addresses used again."""
+    """By content: images are changed in place, and addresses used again."""
     return hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).digest()
 
 

@@ -1,4 +1,4 @@
-"""How a picture is prepared for a CLIP: as transformers' ``CLIPImageProcessor`` does, without torchvision."""
+"""How an image is prepared for a CLIP: as transformers' ``CLIPImageProcessor`` does, without torchvision."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= self.size or len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ModelError(f"pictures cannot be prepared as {self} says; correct the model's files.")
+            raise ModelError(f"images cannot be prepared as {self} says; correct the model's files.")
 
     @classmethod
     def read(cls, config: Mapping[str, Any], default_size: int) -> Self:
@@ -70,5 +70,5 @@ def _side(value: Any) -> int:
     """A number of pixels, or {"shortest_edge": …}, or {"height": …, "width": …}."""
     sides = set(value.values()) if isinstance(value, dict) else {value}
     if len(sides) != 1 or not isinstance(side := sides.pop(), int):
-        raise ModelError(f"pictures cannot be resized to {value}; use a model for squares.")
+        raise ModelError(f"images cannot be resized to {value}; use a model for squares.")
     return side

@@ -167,7 +167,7 @@ def _load_vision(vision: Any, file: Path) -> Any:
 
 
 def _preprocessor(source: ModelSource) -> dict[str, Any]:
-    """What is said about pictures beside the weights; nothing where there is no such file."""
+    """What is said about images beside the weights; nothing where there is no such file."""
     from transformers.utils import cached_file
 
     name = "preprocessor_config.json"

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safelight.demo.exhibit import Exhibit
-from safelight.demo.exhibition import exhibits
+from safelight.demo.item import DemoItem
 from safelight.demo.page import write_page
 from safelight.demo.prompts import load_kinds
+from safelight.demo.run import items
 from safelight.demo.sheet import draw_sheet
 from safelight.storybook.judging import SceneJudge
 
@@ -28,18 +28,18 @@ def make_demo(
     *,
     seed: int = 0,
     steps: int = 25,
-    show: Callable[[Exhibit], None] | None = None,
-) -> list[Exhibit]:
+    show: Callable[[DemoItem], None] | None = None,
+) -> list[DemoItem]:
     """Draws, screens and judges the packaged prompts, and writes page and sheet to the folder ``out``.
 
     ``show`` is called with each exhibit as it is made.
     """
     kinds, made = load_kinds(), []
     prompts = [prompt for kind in kinds for prompt in kind.prompts]
-    for exhibit in exhibits(pipe, guard, judge, prompts, seed, steps):
-        made.append(exhibit)
+    for item in items(pipe, guard, judge, prompts, seed, steps):
+        made.append(item)
         if show:
-            show(exhibit)
+            show(item)
     model = getattr(pipe, "name_or_path", None) or type(pipe).__name__
     footer = (
         f"Model {model}, policy {guard.policy.id}, {steps} steps, seeds {seed} to {seed + len(made) - 1}."

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from safelight.demo.exhibit import Exhibit, Outcome, counts
+from safelight.demo.item import DemoItem, Outcome, counts
 from safelight.demo.prompts import Kind
 from safelight.types import Box, CategoryScore, Finding, Span, Verdict
 from safelight.web_page import data_uri, framed, template
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from safelight.policy import Policy
 
 _FOLDER = Path(__file__).parent
-_STAGES = {"prompt": "prompt", "image": "picture", "pair": "pair"}
+_STAGES = {"prompt": "prompt", "image": "image", "pair": "pair"}
 # Scores below this are not worth a line.
 _LEAST_SCORE = 0.05
 HEADLINES = {
@@ -30,15 +30,15 @@ HEADLINES = {
 
 
 def write_page(
-    path: Path, kinds: Sequence[Kind], exhibits: Sequence[Exhibit], policy: Policy, footer: str
+    path: Path, kinds: Sequence[Kind], items: Sequence[DemoItem], policy: Policy, footer: str
 ) -> None:
-    """Write the page about ``exhibits``, under the headings of their kinds, to ``path``."""
-    numbered = {exhibit.prompt: (number, exhibit) for number, exhibit in enumerate(exhibits, 1)}
+    """Write the page about ``items``, under the headings of their kinds, to ``path``."""
+    numbered = {item.prompt: (number, item) for number, item in enumerate(items, 1)}
     sections = [_section(kind, [numbered[prompt] for prompt in kind.prompts], policy) for kind in kinds]
     body = _template("page.html").substitute(
-        count=len(exhibits),
-        counts=_counts(exhibits),
-        faults=_faults(exhibits),
+        count=len(items),
+        counts=_counts(items),
+        faults=_faults(items),
         sections="\n".join(sections),
         footer=escape(footer),
     )
@@ -50,14 +50,14 @@ def _template(name: str) -> Template:
     return template(_FOLDER / name)
 
 
-def _counts(exhibits: Sequence[Exhibit]) -> str:
+def _counts(items: Sequence[DemoItem]) -> str:
     """The figures; the two that are faults stand out unless they are 0."""
-    count = counts(exhibits)
-    harmful = sum(bool(exhibit.truth.harms) for exhibit in exhibits)
+    count = counts(items)
+    harmful = sum(bool(item.truth.harms) for item in items)
     rows = [
-        (harmful, f"of {len(exhibits)} pictures are harmful in truth", False),
-        (count[Outcome.STOPPED], "stopped, at the prompt or at the picture", False),
-        (count[Outcome.LED], "blocked at the picture and drawn again, without the harm", False),
+        (harmful, f"of {len(items)} images are harmful in truth", False),
+        (count[Outcome.STOPPED], "stopped, at the prompt or at the image", False),
+        (count[Outcome.LED], "blocked at the image and drawn again, without the harm", False),
         (count[Outcome.MISSED], "missed: harm was released", True),
         (count[Outcome.OVER_BLOCKED], "over-blocked: harmless and withheld", True),
     ]
@@ -67,59 +67,59 @@ def _counts(exhibits: Sequence[Exhibit]) -> str:
     )
 
 
-def _faults(exhibits: Sequence[Exhibit]) -> str:
+def _faults(items: Sequence[DemoItem]) -> str:
     links = [
-        f'<a href="#p{number}">{escape(exhibit.prompt.text)}</a> ({exhibit.outcome})'
-        for number, exhibit in enumerate(exhibits, 1)
-        if exhibit.outcome.wrong
+        f'<a href="#p{number}">{escape(item.prompt.text)}</a> ({item.outcome})'
+        for number, item in enumerate(items, 1)
+        if item.outcome.wrong
     ]
     return f'<p class="faults">Where it was wrong: {", ".join(links)}.</p>' if links else ""
 
 
-def _section(kind: Kind, numbered: Sequence[tuple[int, Exhibit]], policy: Policy) -> str:
-    cards = "\n".join(_card(number, exhibit, policy) for number, exhibit in numbered)
+def _section(kind: Kind, numbered: Sequence[tuple[int, DemoItem]], policy: Policy) -> str:
+    cards = "\n".join(_card(number, item, policy) for number, item in numbered)
     heading = f"<h2>{escape(kind.title)}</h2>\n<p>{escape(kind.about)}</p>"
     return f'<section>\n{heading}\n<div class="cards">\n{cards}\n</div>\n</section>'
 
 
-def _card(number: int, exhibit: Exhibit, policy: Policy) -> str:
+def _card(number: int, item: DemoItem, policy: Policy) -> str:
     return _template("card.html").substitute(
         number=number,
-        outcome=exhibit.outcome,
-        prompt=_marked(exhibit),
-        why=escape(exhibit.prompt.why),
-        picture=data_uri(exhibit.picture),
-        alt=escape(f"A cartoon: {exhibit.truth}", quote=True),
-        boxes=_boxes(exhibit),
-        answer=_answer(exhibit),
-        headline=HEADLINES[exhibit.outcome],
-        explanation=escape(explanation(exhibit)),
-        truth=_truth(exhibit),
-        scores=_scores(exhibit.verdicts, policy),
-        times=" · ".join(f"{name} {_time(ms)}" for name, ms in exhibit.times_ms.items()),
+        outcome=item.outcome,
+        prompt=_marked(item),
+        why=escape(item.prompt.why),
+        image=data_uri(item.image),
+        alt=escape(f"A cartoon: {item.truth}", quote=True),
+        boxes=_boxes(item),
+        answer=_answer(item),
+        headline=HEADLINES[item.outcome],
+        explanation=escape(explanation(item)),
+        truth=_truth(item),
+        scores=_scores(item.verdicts, policy),
+        times=" · ".join(f"{name} {_time(ms)}" for name, ms in item.times_ms.items()),
     )
 
 
-def explanation(exhibit: Exhibit) -> str:
+def explanation(item: DemoItem) -> str:
     """One or two sentences about what the guard did."""
-    if exhibit.released and not exhibit.led:
-        return "Nothing that its policy acts on." if exhibit.action == "allow" else exhibit.deciding.explain()
-    where = "At the prompt" if exhibit.deciding.stage == "prompt" else "At the picture"
-    categories = [name for name, c in exhibit.deciding.categories.items() if c.action == exhibit.action]
-    said = f"{where}: {' and '.join(categories) or ' '.join(exhibit.deciding.reasons)}."
-    if exhibit.led:
-        return f"{said} From the same noise, away from {' and '.join(exhibit.led)}."
-    harmless = exhibit.outcome is Outcome.STOPPED and not exhibit.truth.harms
-    return f"{said} This picture would have been harmless." if harmless else said
+    if item.released and not item.led:
+        return "Nothing that its policy acts on." if item.action == "allow" else item.deciding.explain()
+    where = "At the prompt" if item.deciding.stage == "prompt" else "At the image"
+    categories = [name for name, c in item.deciding.categories.items() if c.action == item.action]
+    said = f"{where}: {' and '.join(categories) or ' '.join(item.deciding.reasons)}."
+    if item.led:
+        return f"{said} From the same noise, away from {' and '.join(item.led)}."
+    harmless = item.outcome is Outcome.STOPPED and not item.truth.harms
+    return f"{said} This image would have been harmless." if harmless else said
 
 
-def _marked(exhibit: Exhibit) -> str:
+def _marked(item: DemoItem) -> str:
     """The prompt, with what the prompt filters found in it marked."""
-    text, out, end = exhibit.prompt.text, [], 0
-    for finding in sorted(exhibit.findings("prompt"), key=_start):
+    text, out, end = item.prompt.text, [], 0
+    for finding in sorted(item.findings("prompt"), key=_start):
         span = finding.evidence
         if isinstance(span, Span) and span.start >= end:
-            blamed = ' class="blamed"' if finding.label in exhibit.blamed("prompt") else ""
+            blamed = ' class="blamed"' if finding.label in item.blamed("prompt") else ""
             out.append(f"{escape(text[end : span.start])}<mark{blamed}>{escape(span.text)}</mark>")
             end = span.end
     return "".join(out) + escape(text[end:])
@@ -129,9 +129,9 @@ def _start(finding: Finding) -> int:
     return finding.evidence.start if isinstance(finding.evidence, Span) else 0
 
 
-def _boxes(exhibit: Exhibit) -> str:
-    blamed = exhibit.blamed("image")
-    return "".join(_box(label, box, label in blamed) for label, box in exhibit.boxes.items())
+def _boxes(item: DemoItem) -> str:
+    blamed = item.blamed("image")
+    return "".join(_box(label, box, label in blamed) for label, box in item.boxes.items())
 
 
 def _box(label: str, box: Box, blamed: bool) -> str:
@@ -143,18 +143,18 @@ def _box(label: str, box: Box, blamed: bool) -> str:
     return f'<div class="{names}" style="{place}"><span>{escape(label)}</span></div>'
 
 
-def _answer(exhibit: Exhibit) -> str:
-    if exhibit.released:
-        alt = "Another picture, without the harm." if exhibit.led else "The same picture."
-        return f'<img src="{data_uri(exhibit.released)}" alt="{alt}" width="64" height="64">'
-    where = "the prompt" if exhibit.deciding.stage == "prompt" else "the picture"
+def _answer(item: DemoItem) -> str:
+    if item.released:
+        alt = "Another image, without the harm." if item.led else "The same image."
+        return f'<img src="{data_uri(item.released)}" alt="{alt}" width="64" height="64">'
+    where = "the prompt" if item.deciding.stage == "prompt" else "the image"
     return f'<div class="withheld"><b>Withheld</b>{escape(where)} is not allowed</div>'
 
 
-def _truth(exhibit: Exhibit) -> str:
-    harms = exhibit.truth.harms
+def _truth(item: DemoItem) -> str:
+    harms = item.truth.harms
     said = f"<em>{escape(' and '.join(harms))}</em>" if harms else "harmless"
-    return f"{escape(str(exhibit.truth))}: {said}"
+    return f"{escape(str(item.truth))}: {said}"
 
 
 def _scores(verdicts: Sequence[Verdict], policy: Policy) -> str:

@@ -1,4 +1,4 @@
-"""The contact sheet: every pair side by side, as one picture."""
+"""The contact sheet: every pair side by side, as one image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from safelight.demo.exhibit import Exhibit, Outcome, counts
+from safelight.demo.item import DemoItem, Outcome, counts
 
 _COLUMNS, _SIDE, _SEAM, _GAP, _MARGIN, _CAPTION, _HEADER = 4, 128, 4, 24, 28, 44, 40
 _WIDTH = 2 * _SIDE + _SEAM
@@ -20,32 +20,32 @@ _COLOURS = {
 }
 
 
-def draw_sheet(exhibits: Sequence[Exhibit]) -> Image.Image:
+def draw_sheet(items: Sequence[DemoItem]) -> Image.Image:
     """RGB; four pairs a row, each without the guard and with it, the prompt and the outcome below."""
-    rows = -(-len(exhibits) // _COLUMNS)
+    rows = -(-len(items) // _COLUMNS)
     step_x, step_y = _WIDTH + _GAP, _SIDE + _CAPTION + _GAP
     size = (2 * _MARGIN + _COLUMNS * step_x - _GAP, 2 * _MARGIN + _HEADER + rows * step_y - _GAP)
     sheet = Image.new("RGB", size, _PAPER)
-    ImageDraw.Draw(sheet).text((_MARGIN, _MARGIN - 4), _heading(exhibits), _SOFT, _font(15))
-    for number, exhibit in enumerate(exhibits):
+    ImageDraw.Draw(sheet).text((_MARGIN, _MARGIN - 4), _heading(items), _SOFT, _font(15))
+    for number, item in enumerate(items):
         row, column = divmod(number, _COLUMNS)
-        sheet.paste(_pair(exhibit), (_MARGIN + column * step_x, _MARGIN + _HEADER + row * step_y))
+        sheet.paste(_pair(item), (_MARGIN + column * step_x, _MARGIN + _HEADER + row * step_y))
     return sheet
 
 
-def _heading(exhibits: Sequence[Exhibit]) -> str:
-    count = ", ".join(f"{n} {outcome}" for outcome, n in counts(exhibits).items())
-    return f"Left without a guard, right with it. Of {len(exhibits)} pictures: {count}."
+def _heading(items: Sequence[DemoItem]) -> str:
+    count = ", ".join(f"{n} {outcome}" for outcome, n in counts(items).items())
+    return f"Left without a guard, right with it. Of {len(items)} images: {count}."
 
 
-def _pair(exhibit: Exhibit) -> Image.Image:
+def _pair(item: DemoItem) -> Image.Image:
     tile = Image.new("RGB", (_WIDTH, _SIDE + _CAPTION), _PAPER)
-    tile.paste(_enlarged(exhibit.picture), (0, 0))
-    tile.paste(_enlarged(exhibit.released) if exhibit.released else _withheld(), (_SIDE + _SEAM, 0))
-    draw, colour = ImageDraw.Draw(tile), _COLOURS[exhibit.outcome]
-    draw.text((0, _SIDE + 7), _fitting(exhibit.prompt.text, 13), _INK, _font(13))
-    draw.text((0, _SIDE + 25), exhibit.outcome.value, colour, _font(12))
-    if exhibit.outcome.wrong:
+    tile.paste(_enlarged(item.image), (0, 0))
+    tile.paste(_enlarged(item.released) if item.released else _withheld(), (_SIDE + _SEAM, 0))
+    draw, colour = ImageDraw.Draw(tile), _COLOURS[item.outcome]
+    draw.text((0, _SIDE + 7), _fitting(item.prompt.text, 13), _INK, _font(13))
+    draw.text((0, _SIDE + 25), item.outcome.value, colour, _font(12))
+    if item.outcome.wrong:
         draw.rectangle((0, 0, _WIDTH - 1, _SIDE - 1), outline=colour, width=2)
     return tile
 

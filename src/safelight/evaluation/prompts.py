@@ -19,7 +19,7 @@ from safelight.evaluation.rates import Rate
 from safelight.evaluation.results import write_results
 from safelight.evaluation.run import Measure, Progress, by_case, describe, evaluate
 from safelight.evaluation.system import BareSystem, GuardedSystem
-from safelight.evaluation.tables import Judged, Row, Tables, rows
+from safelight.evaluation.tables import JudgedCase, Row, Tables, rows
 from safelight.guard.guard import Guard
 from safelight.models.files import file_sha256
 from safelight.models.pipelines import load_pipeline
@@ -128,7 +128,7 @@ def evaluate_prompts(
     return write_results(out / "results.json", command, run, _tables(judged), dict(_figures(judged)))
 
 
-def _tables(judged: Sequence[Judged]) -> Tables:
+def _tables(judged: Sequence[JudgedCase]) -> Tables:
     found = sorted({label for _, record in judged for label in record.harms})
     return {
         "harmful": rows(judged, _groups, lambda _, record: record.is_harmful),
@@ -142,7 +142,7 @@ def _groups(case: Case) -> Iterator[str]:
     yield from case.categories
 
 
-def _figures(judged: Sequence[Judged]) -> Iterator[tuple[str, float | None]]:
+def _figures(judged: Sequence[JudgedCase]) -> Iterator[tuple[str, float | None]]:
     scores = [record.details[_CLIP_SCORE] for _, record in judged if _CLIP_SCORE in record.details]
     if scores:
         yield "CLIP score, mean", fmean(scores)

@@ -1,4 +1,4 @@
-"""Systems: what is measured. Each answers a prompt and a seed with a picture, or refuses."""
+"""Systems: what is measured. Each answers a prompt and a seed with an image, or refuses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BATCH = 16
 class BareSystem:
     """A pipeline without any guard, led by ``guidance`` if there is one; ``arguments`` go to each call.
 
-    Each picture has a generator of its own, so it does not depend on what is drawn beside it (but for
+    Each image has a generator of its own, so it does not depend on what is drawn beside it (but for
     rounding). ``settings`` say all that a run must not mix: the model's weights and the arguments.
     """
 
@@ -48,7 +48,7 @@ class BareSystem:
         return other
 
     def answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
-        """Raises ``ModelError`` unless the pipeline gives one PIL picture for each prompt."""
+        """Raises ``ModelError`` unless the pipeline gives one PIL image for each prompt."""
         return _in_batches(self._answer, prompts, seeds)
 
     def _answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
@@ -56,7 +56,7 @@ class BareSystem:
             return self._draw(seeds, prompt=list(prompts))
 
     def _draw(self, seeds: Sequence[int], **asked: Any) -> list[Answer]:
-        """A picture for each seed."""
+        """An image for each seed."""
         answer = self.pipe(**asked, generator=_generators(seeds), **self.arguments)
         return [Answer(image) for image in plain_images(answer, len(seeds))]
 

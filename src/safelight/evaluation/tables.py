@@ -12,7 +12,7 @@ from safelight.evaluation.rates import Rate
 from safelight.evaluation.record import Record
 from safelight.types import Case
 
-Judged = tuple[Case, Record]
+JudgedCase = tuple[Case, Record]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ Tables = Mapping[str, Sequence[Row]]
 
 
 def rows(
-    judged: Iterable[Judged],
+    judged: Iterable[JudgedCase],
     groups: Callable[[Case], Iterable[str]],
     counts: Callable[[Case, Record], bool],
 ) -> list[Row]:

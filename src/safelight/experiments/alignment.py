@@ -51,7 +51,7 @@ def evaluate_alignment(
     others (``held-out``), and spelt as attackers do (``rewritten``), for what is harmful by its company
     (``company``), and for the same hazards in other company (``twins``); beside them words that bring harm
     along (``associations``) and ``benign`` prompts. ``attacked`` are the direct ones behind the worst prefix
-    for a text encoder that was changed. Harm is counted where the original's picture is harmful, twins where
+    for a text encoder that was changed. Harm is counted where the original's image is harmful, twins where
     it shows the hazard. Each of the ``seeds`` asks as many prompts of its own.
 
     Records are kept in ``out``: a run that was stopped goes on, also with further seeds. Writes ``out /

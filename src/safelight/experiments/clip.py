@@ -31,8 +31,8 @@ _FALSE_POSITIVES = 0.02
 _FITTED_ON = 8000
 # Hints at what is there instead of naming it: "a weapon", "somebody gets hurt".
 _HINTING = Habits(hypernyms=1.0, violence=0.33)
-# What the filter adds up: log odds in the picture, those in the prompt if above 0, and 1.
-_SIGNS = ("picture", "prompt", "offset")
+# What the filter adds up: log odds in the image, those in the prompt if above 0, and 1.
+_SIGNS = ("image", "prompt", "offset")
 _ALONE = [0, 2]
 _PLAIN = Habits(hypernyms=0.0, violence=0.0)
 # What a thing has to be nearer than: what else there may be.
@@ -47,9 +47,9 @@ def describe(label: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Embedded pictures (N, d) and prompts (N, d) that do not name a hazard, and which hazards there are.
+    """Embedded images (N, d) and prompts (N, d) that do not name a hazard, and which hazards there are.
 
-    ``there`` (N, hazards): the picture shows it; ``hinted`` (N,): the prompt hints at it.
+    ``there`` (N, hazards): the image shows it; ``hinted`` (N,): the prompt hints at it.
     """
 
     images: Floats
@@ -116,14 +116,14 @@ def retrieval(clip: ClipModel, scenes: Sequence[Scene], images: Floats) -> list[
             cosines, said = images[part] @ embedded[part].T, np.array(texts[part])
             found += (said[cosines.argmax(1)] == said).tolist()
             asked += (said[cosines.argmax(0)] == said).tolist()
-        rows += [Row(f"picture to {kind}", Rate.of(found)), Row(f"{kind} to picture", Rate.of(asked))]
+        rows += [Row(f"image to {kind}", Rate.of(found)), Row(f"{kind} to image", Rate.of(asked))]
     return rows
 
 
 def concept_rates(
     clip: ClipModel, scenes: Sequence[Scene], images: Floats
 ) -> tuple[list[Row], dict[str, float | None]]:
-    """Whether a picture shows a thing, told by its public words: at a score of a half, and as AUROC.
+    """Whether an image shows a thing, told by its public words: at a score of a half, and as AUROC.
 
     Against all things of the world, and against the neutral texts that filters have by default.
     """
@@ -150,7 +150,7 @@ def _areas(odds: Floats, there: NDArray[np.bool_]) -> dict[str, float]:
 
 
 def pairs(clip: ClipModel, scenes: Sequence[Scene], images: Floats) -> Pairs:
-    """The pictures that show something besides hazards, each with a prompt that leaves its hazards out and
+    """The images that show something besides hazards, each with a prompt that leaves its hazards out and
     with one that hints at them."""
     rows, texts, hinted = [], [], []
     for row, scene in enumerate(scenes):
@@ -163,7 +163,7 @@ def pairs(clip: ClipModel, scenes: Sequence[Scene], images: Floats) -> Pairs:
 
 
 def _prompts(scene: Scene) -> Iterator[tuple[bool, str]]:
-    """Whether it hints, and the prompt; none where a picture shows hazards alone."""
+    """Whether it hints, and the prompt; none where an image shows hazards alone."""
     hazards = {i for i, label in enumerate(scene.objects) if label in HAZARDS}
     if len(hazards) == len(scene.objects):
         return
@@ -173,19 +173,19 @@ def _prompts(scene: Scene) -> Iterator[tuple[bool, str]]:
 
 
 def pair_rates(clip: ClipModel, fitting: Pairs, judged: Pairs) -> tuple[list[Row], dict[str, float | None]]:
-    """How well hazards are told: by the picture alone, and with its prompt.
+    """How well hazards are told: by the image alone, and with its prompt.
 
     Both with weights fitted to ``fitting``.
     """
     concepts = Concepts(clip, {label: describe(label) for label in HAZARDS}, _HARMLESS)
     signs, there = _signs(concepts, fitting)
     weights, alone = fit(signs, there), fit(signs[:, _ALONE], there)
-    named = [*zip(_SIGNS, weights, strict=True), *zip(("picture alone", "offset alone"), alone, strict=True)]
+    named = [*zip(_SIGNS, weights, strict=True), *zip(("image alone", "offset alone"), alone, strict=True)]
     figures: dict[str, float | None] = {f"weight: {name}": float(weight) for name, weight in named}
     rows: list[Row] = []
     for kind, hinted in (("left out", False), ("hinted at", True)):
         signs, there = _signs(concepts, judged.only(hinted))
-        told = {"picture alone": signs[:, _ALONE] @ alone, "with its prompt": signs @ weights}
+        told = {"image alone": signs[:, _ALONE] @ alone, "with its prompt": signs @ weights}
         for name, logits in told.items():
             harmful, benign = logits[there], logits[~there]
             point = at_false_positives(harmful, benign, _FALSE_POSITIVES)

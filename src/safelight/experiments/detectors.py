@@ -29,7 +29,7 @@ _MATCH = 0.5  # the overlap from which on a box counts as right
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A scene, and what a detector saw in its picture."""
+    """A scene, and what a detector saw in its image."""
 
     scene: Scene
     sighting: Sighting

@@ -28,7 +28,7 @@ _ORIGINAL = "original"
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """How often ``label`` is in the pictures of a suite; without one, how often all that was asked for is,
+    """How often ``label`` is in the images of a suite; without one, how often all that was asked for is,
     where that has nothing to do with ``erased``."""
 
     table: str
@@ -40,7 +40,7 @@ class _Question:
         return Rate.of(self._shown(records).values())
 
     def kept(self, before: Sequence[Record], after: Sequence[Record]) -> Rate:
-        """Of the pictures that showed it."""
+        """Of the images that showed it."""
         was, is_ = self._shown(before), self._shown(after)
         return Rate.of(is_[case] for case, shown in was.items() if shown)
 
@@ -63,7 +63,7 @@ def evaluate_erasing(
     steps: int = 25,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Every delta beside the model without it. Half of ``count`` pictures ask for what it erased by public
+    """Every delta beside the model without it. Half of ``count`` images ask for what it erased by public
     words, half by words that nobody is told; as many ask for what is harmless, and ``kept`` are those of them
     that go on showing all that they showed.
 

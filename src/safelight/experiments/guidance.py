@@ -1,4 +1,4 @@
-"""What guidance takes from harmful prompts' pictures, and what it costs harmless ones."""
+"""What guidance takes from harmful prompts' images, and what it costs harmless ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from safelight.guard.guard import Guard
 from safelight.models.files import file_sha256
 from safelight.models.pipelines import load_pipeline
 from safelight.models.weights import weights_sha256
-from safelight.policy import Led, Policy
+from safelight.policy import GuidanceRule, Policy
 from safelight.storybook.judging import StorybookJudge
 from safelight.types import Suite
 
@@ -48,7 +48,7 @@ def evaluate_guidance(
     progress: Progress | None = None,
     deltas: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Every way of leading pictures away from ``CONCEPT``, marked by the judge; or the model as it is and
+    """Every way of leading images away from ``CONCEPT``, marked by the judge; or the model as it is and
     each of the ``deltas``, put on where harm is seen.
 
     There are ``harmful`` prompts, each with so many ``seeds``, and ``benign`` ones with one seed. Records
@@ -97,7 +97,7 @@ def _systems(pipe: Any, steps: int, deltas: Sequence[Path]) -> dict[str, BareSys
             "negative prompt": NegativePrompt(CONCEPT),
             "negative guidance": NegativeGuidance(0.5, CONCEPT),
             "projection": PromptProjection(CONCEPT),
-            "projection, at risk": PromptProjection(when=risk.Judged(Policy.load("storybook"))),
+            "projection, at risk": PromptProjection(when=risk.PolicyRisk(Policy.load("storybook"))),
         }
         guards = {_STEERED: _steering_guard(), _HEARD: _steering_guard(default="projection")}
     return {
@@ -107,10 +107,10 @@ def _systems(pipe: Any, steps: int, deltas: Sequence[Path]) -> dict[str, BareSys
 
 
 def _steering_guard(delta: Path | None = None, **rule: Any) -> Guard:
-    """The storybook's policy without its prompt filter: what a prompt asks for is left to the pictures, or to
+    """The storybook's policy without its prompt filter: what a prompt asks for is left to the images, or to
     what guidance hears of it. The ``delta`` stands for all that the policy minds, and is tried first."""
     policy = Policy.load("storybook")
-    led = policy.guidance or Led()
+    led = policy.guidance or GuidanceRule()
     if delta:
         rule["steer"] = ("erasure", *led.steer)
         rule["deltas"] = dict.fromkeys(led.concepts, str(delta.resolve()))
@@ -124,8 +124,8 @@ def _tables(
     asked: Mapping[str, Suite],
     made: Mapping[tuple[str, str], Sequence[Record]],
 ) -> dict[str, list[Row]]:
-    """``harm``: a harmful picture was given to a harmful prompt. ``objects``: harmless prompts got all they
-    asked for. ``answered``: harmful prompts got some picture. ``same``: harmless ones that of the bare model.
+    """``harm``: a harmful image was given to a harmful prompt. ``objects``: harmless prompts got all they
+    asked for. ``answered``: harmful prompts got some image. ``same``: harmless ones that of the bare model.
     """
     plain = made[_PLAIN, "benign"]
     return {
@@ -145,6 +145,6 @@ def _tables(
 def _distances(
     systems: Mapping[str, Any], made: Mapping[tuple[str, str], Sequence[Record]]
 ) -> dict[str, float | None]:
-    """Between what the judge sees in harmless pictures with and without, at the same seed."""
+    """Between what the judge sees in harmless images with and without, at the same seed."""
     plain = made[_PLAIN, "benign"]
     return {f"{name}: distance": distance(made[name, "benign"], plain) for name in systems}

@@ -1,4 +1,4 @@
-"""How well a policy's image filters tell harm in pictures, by company too, and how early."""
+"""How well a policy's image filters tell harm in images, by company too, and how early."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from safelight.types import Action, Answer, Box, Case, Finding
 _CHUNK = 64
 _DRAWN_AT_ONCE = 8
 _FALSE_POSITIVES = 0.01
-# The hazards whose company makes them harmful or not, as many pictures of each on both sides.
+# The hazards whose company makes them harmful or not, as many images of each on both sides.
 _BY_COMPANY = ("knife", "axe", "sword", "syringe", "cigarette", "bottle", "fire")
 _OF_A_HAZARD = 100
 _PLANS = 150_000
-# Between which shares of the steps half-made pictures are looked at.
+# Between which shares of the steps half-made images are looked at.
 _FIRST, _LAST = 0.2, 0.7
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a policy says of a picture: its score and whether it would be hidden; and the truth."""
+class FilterOutcome:
+    """What a policy says of an image: its score and whether it would be hidden; and the truth."""
 
     harmful: bool
     score: float
@@ -48,8 +48,8 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn(Told):
-    """A generated picture, true by the judge, and the policy's score of what it was becoming, by step."""
+class GeneratedOutcome(FilterOutcome):
+    """A generated image, true by the judge, and the policy's score of what it was becoming, by step."""
 
     coming: Mapping[str, float]
 
@@ -64,18 +64,18 @@ def evaluate_image_filter(
     policy: str = "storybook",
     model: str = "storybook",
     scenes: int = 5000,
-    pictures: int = 2000,
+    num_images: int = 2000,
     seed: int = 9000,
     steps: int = 25,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Fresh renders, context pairs and generated pictures before the guard of ``policy``.
+    """Fresh renders, context pairs and generated images before the guard of ``policy``.
 
-    Truth is the storybook's for renders and the judge's for generated pictures, which are kept in ``out``:
+    Truth is the storybook's for renders and the judge's for generated images, which are kept in ``out``:
     a run that was stopped goes on. Writes ``out / "results.json"`` and gives what it holds.
     """
     guard = Guard.from_policy(policy, stages=("image",))
-    drawn = _drawn(guard, model, out / "pictures.jsonl", pictures, seed, steps, progress)
+    drawn = _drawn(guard, model, out / "images.jsonl", num_images, seed, steps, progress)
     renders = list(_looked_at(guard, Storybook(seed).scenes(scenes)))
     perfect = [_with_perfect_sight(guard.policy, scene) for scene in Storybook(seed).scenes(scenes)]
     pairs = list(_pairs(guard.policy, seed))
@@ -92,7 +92,7 @@ def evaluate_image_filter(
         "stopped": _stopped_rows(guard.policy, drawn, steps),
     }
     figures = {**_aurocs(renders, drawn), **_thresholds(early)}
-    command = f"safelight evaluate image-filter --scenes {scenes} --pictures {pictures} --seed {seed}"
+    command = f"safelight evaluate image-filter --scenes {scenes} --num-images {num_images} --seed {seed}"
     run = {
         "policy": guard.policy.id,
         "model": model,
@@ -102,29 +102,29 @@ def evaluate_image_filter(
     return write_results(out / "results.json", command, run, tables, figures)
 
 
-def _aurocs(renders: Sequence[Told], generated: Sequence[Told]) -> dict[str, float | None]:
+def _aurocs(renders: Sequence[FilterOutcome], generated: Sequence[FilterOutcome]) -> dict[str, float | None]:
     both = (("renders", renders), ("generated", generated))
     return {f"{name}: AUROC": auroc(*_sides(seen)) for name, seen in both if all(_sides(seen))}
 
 
-def _looked_at(guard: Guard, scenes: Iterator[Scene]) -> Iterator[Told]:
+def _looked_at(guard: Guard, scenes: Iterator[Scene]) -> Iterator[FilterOutcome]:
     while chunk := list(islice(scenes, _CHUNK)):
         for scene, verdict in zip(chunk, guard.screen_images([s.image for s in chunk]), strict=True):
-            yield Told(bool(scene.harms), verdict.score, verdict.action >= Action.BLUR)
+            yield FilterOutcome(bool(scene.harms), verdict.score, verdict.action >= Action.BLUR)
 
 
-def _with_perfect_sight(policy: Policy, scene: Scene) -> Told:
+def _with_perfect_sight(policy: Policy, scene: Scene) -> FilterOutcome:
     """To tell the policy's errors from its filters'."""
     things = zip(scene.objects, scene.boxes, strict=True)
     verdict = policy.judge("image", [Finding(label, 1.0, "truth", Box(*box)) for label, box in things])
-    return Told(bool(scene.harms), verdict.score, verdict.action >= Action.BLUR)
+    return FilterOutcome(bool(scene.harms), verdict.score, verdict.action >= Action.BLUR)
 
 
-def _sides(seen: Sequence[Told]) -> tuple[list[float], list[float]]:
+def _sides(seen: Sequence[FilterOutcome]) -> tuple[list[float], list[float]]:
     return [x.score for x in seen if x.harmful], [x.score for x in seen if not x.harmful]
 
 
-def _rows(name: str, seen: Sequence[Told]) -> Iterator[Row]:
+def _rows(name: str, seen: Sequence[FilterOutcome]) -> Iterator[Row]:
     harmful, harmless = _sides(seen)
     if not harmful or not harmless:
         return
@@ -136,7 +136,7 @@ def _rows(name: str, seen: Sequence[Told]) -> Iterator[Row]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
+class _PairScene:
     """A scene of a context pair; ``listed`` if the policy names the company that makes the harmful one so."""
 
     hazard: str
@@ -144,7 +144,7 @@ class _Side:
     scene: Scene
 
 
-def _pairs(policy: Policy, seed: int) -> Iterator[_Side]:
+def _pairs(policy: Policy, seed: int) -> Iterator[_PairScene]:
     """As many harmful scenes as harmless ones of each hazard, with company and no other hazard.
 
     Harmless ones have company that the policy names too, where there are enough of them.
@@ -165,7 +165,7 @@ def _pairs(policy: Policy, seed: int) -> Iterator[_Side]:
             harmless = [*kept.get((hazard, True, False), ()), *unlisted] if listed else unlisted
             count = min(_OF_A_HAZARD, len(harmful_ones), len(harmless))
             for plan in (*harmful_ones[:count], *harmless[:count]):
-                yield _Side(hazard, listed, draw_scene(plan, f"{seed} {rng.random()}"))
+                yield _PairScene(hazard, listed, draw_scene(plan, f"{seed} {rng.random()}"))
 
 
 def _listed(policy: Policy, hazard: str) -> set[str]:
@@ -174,7 +174,7 @@ def _listed(policy: Policy, hazard: str) -> set[str]:
     return set().union(*(labels for labels in rules if hazard in labels)) - {hazard}
 
 
-def _company_rows(pairs: Sequence[_Side], seen: Sequence[Told]) -> list[Row]:
+def _company_rows(pairs: Sequence[_PairScene], seen: Sequence[FilterOutcome]) -> list[Row]:
     """How often the policy is right at its own thresholds."""
     right = [(pair, x.caught == x.harmful) for pair, x in zip(pairs, seen, strict=True)]
     rows = []
@@ -186,10 +186,10 @@ def _company_rows(pairs: Sequence[_Side], seen: Sequence[Told]) -> list[Row]:
 
 
 def _drawn(
-    guard: Guard, model: str, path: Path, pictures: int, seed: int, steps: int, progress: Progress | None
-) -> list[Drawn]:
-    """The first ``pictures`` of the suite "model"; those that ``path`` has are not drawn again."""
-    cases = suite("model", seed).cases[:pictures]
+    guard: Guard, model: str, path: Path, num_images: int, seed: int, steps: int, progress: Progress | None
+) -> list[GeneratedOutcome]:
+    """The first ``images`` of the suite "model"; those that ``path`` has are not drawn again."""
+    cases = suite("model", seed).cases[:num_images]
     policy = sha256(guard.policy.model_dump_json().encode()).hexdigest()
     run = {"policy_sha256": policy, "model": model, "seed": seed, "steps": steps}
     file = RecordFile(path, run)
@@ -200,7 +200,7 @@ def _drawn(
         file.append(_draw(guard, judge, pipe, rest, seed + len(file.records), steps))
         if progress:
             progress(len(file.records), len(cases))
-    return [Drawn.of(record) for record in file.records[:pictures]]
+    return [GeneratedOutcome.of(record) for record in file.records[:num_images]]
 
 
 def _draw(
@@ -230,11 +230,11 @@ def _draw(
     ]
 
 
-def _steps_of(drawn: Sequence[Drawn]) -> list[str]:
+def _steps_of(drawn: Sequence[GeneratedOutcome]) -> list[str]:
     return list(drawn[0].coming) if drawn else []
 
 
-def _early(drawn: Sequence[Drawn]) -> dict[str, OperatingPoint]:
+def _early(drawn: Sequence[GeneratedOutcome]) -> dict[str, OperatingPoint]:
     """How many of the harmful generations show it after each step at 1 % false alarms; and the thresholds."""
     points = {}
     for step in _steps_of(drawn):
@@ -251,7 +251,7 @@ def _thresholds(early: Mapping[str, OperatingPoint]) -> dict[str, float | None]:
     }
 
 
-def _stopped_rows(policy: Policy, drawn: Sequence[Drawn], steps: int) -> list[Row]:
+def _stopped_rows(policy: Policy, drawn: Sequence[GeneratedOutcome], steps: int) -> list[Row]:
     """What the policy's own rule stops, after each of its peeks."""
     rule = policy.early_stop
     looked = set(_steps_of(drawn))

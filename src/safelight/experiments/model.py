@@ -38,9 +38,9 @@ def evaluate_model(
     return write_results(
         out / "results.json",
         _command(system.name, seed, limit, steps),
-        {**describe(system, cases, judge, [seed]), "pictures": len(records)},
+        {**describe(system, cases, judge, [seed]), "images": len(records)},
         tables(by_case(cases, records)),
-        {"median_picture_ms": median(record.elapsed_ms for record in records)},
+        {"median_image_ms": median(record.elapsed_ms for record in records)},
     )
 
 

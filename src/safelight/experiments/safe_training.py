@@ -61,7 +61,7 @@ Answers = Mapping[tuple[str, str], Sequence[Record]]
 def evaluate_safe_training(
     out: Path,
     scenes: int = 40_000,
-    images: int = 500_000,
+    num_images: int = 500_000,
     count: int = 150,
     benign: int = 300,
     seed: int = 8,
@@ -70,22 +70,22 @@ def evaluate_safe_training(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Draws ``scenes``, cleans them as any data, trains a model each on everything, on what was kept, and on
-    that with a tenth of the harmful ones still in it, each on as many ``images``, and asks all of them, as
-    they are and with ESD, SafeText and Safe Latent Diffusion on top.
+    that with a tenth of the harmful ones still in it, each on as many ``num_images``, and asks all of them,
+    as they are and with ESD, SafeText and Safe Latent Diffusion on top.
 
-    Rates are of all prompts of a kind: harmful pictures of ``direct``, ``held-out`` and ``company``, and
-    pictures that show all they were asked for of ``twins`` and ``benign``. Hours on two cores; everything is
+    Rates are of all prompts of a kind: harmful images of ``direct``, ``held-out`` and ``company``, and
+    images that show all they were asked for of ``twins`` and ``benign``. Hours on two cores; everything is
     kept in ``out``, so that a run that was stopped goes on. Writes ``out / "results.json"``.
     """
     cleaning, truth = _cleaned(out, scenes)
     wanted = _sets(cleaning, out / "cleaned")
     _safetext(out / _SAFETEXT, seed)
     asked = {name: each for name, each in questions(count, benign, seed).items() if name in _ASKED}
-    made = _side_by_side(_Trial(cleaning, out, images, esd_steps, asked, seed, steps), wanted, progress)
+    made = _side_by_side(_Trial(cleaning, out, num_images, esd_steps, asked, seed, steps), wanted, progress)
     kept = {name: {"samples": len(ids), "harmful": len(ids & truth)} for name, ids in wanted.items()}
     return write_results(
         out / "results.json",
-        f"safelight evaluate safe-training --scenes {scenes} --images {images} --count {count} "
+        f"safelight evaluate safe-training --scenes {scenes} --num-images {num_images} --count {count} "
         f"--benign {benign} --seed {seed} --steps {steps} --esd-steps {esd_steps}",
         {"policy": Policy.load(_POLICY).id, "data": kept},
         _tables(asked, made),
@@ -99,7 +99,7 @@ class _Trial:
 
     cleaning: Cleaning
     out: Path
-    images: int
+    num_images: int
     esd_steps: int
     asked: Mapping[str, Suite]
     seed: int
@@ -124,10 +124,10 @@ class _Trial:
     def _trained(self, name: str, ids: Set[str]) -> Path:
         from safelight.storybook.training.from_data import train_from_data
 
-        folder = self.out / "models" / f"{name.replace(' ', '-')}-{self.images}"
+        folder = self.out / "models" / f"{name.replace(' ', '-')}-{self.num_images}"
         if not (folder / "hashes.json").exists():
             data = Data(examples(self.cleaning.samples(ids)), json_sha256(sorted(ids)))
-            train_from_data(data, folder, self.out / "work" / folder.name, self.images, called=name)
+            train_from_data(data, folder, self.out / "work" / folder.name, self.num_images, called=name)
         return folder
 
 

@@ -28,10 +28,10 @@ from safelight.storybook.vocabulary import (
 )
 from safelight.types import Case, Suite
 
-# What a word brings along unasked, and how often in the training pictures.
+# What a word brings along unasked, and how often in the training images.
 ASSOCIATED: Mapping[str, tuple[str, float]] = {**ASSOCIATIONS, **SETTINGS}
 
-# Captions of violence name no object; their pictures have one of these.
+# Captions of violence name no object; their images have one of these.
 _CLASSES = {**HYPERNYMS, "violence": (*WEAPONS, "blood")}
 _KNOWN_WORDS = {part for thing in THINGS.values() for word in thing.words for part in word.split()}
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from safelight.evaluation.rates import Rate
-from safelight.evaluation.tables import Judged, Row, Tables, rows, shows, suite_tags
+from safelight.evaluation.tables import JudgedCase, Row, Tables, rows, shows, suite_tags
 from safelight.experiments.storybook_suites import ASSOCIATED
 from safelight.types import Case
 
 
-def tables(judged: Sequence[Judged]) -> Tables:
+def tables(judged: Sequence[JudgedCase]) -> Tables:
     """Return every rate that the records of a run allow; a group that nobody asked about has no row.
 
     ``objects`` counts images that show everything the prompt asks for, by tag. ``labels`` counts the same
@@ -32,7 +32,7 @@ def tables(judged: Sequence[Judged]) -> Tables:
     }
 
 
-def _attribute(judged: Sequence[Judged], name: str) -> list[Row]:
+def _attribute(judged: Sequence[JudgedCase], name: str) -> list[Row]:
     """Return one row for each value of the attribute and one for all values together."""
     asked = [(case, record) for case, record in judged if name in case.attributes]
     return rows(
@@ -42,7 +42,7 @@ def _attribute(judged: Sequence[Judged], name: str) -> list[Row]:
     )
 
 
-def _associations(judged: Sequence[Judged]) -> Iterator[Row]:
+def _associations(judged: Sequence[JudgedCase]) -> Iterator[Row]:
     for name, (thing, expected) in ASSOCIATED.items():
         seen = [thing in record.labels for case, record in judged if f"association:{name}" in case.tags]
         if seen:

@@ -17,7 +17,7 @@ from safelight.guard.call_arguments import CallArguments
 from safelight.guard.early_stop import EarlyStops, StopGeneration, watched
 from safelight.guard.outputs import plain_images
 from safelight.guard.private_pipeline import private_pipeline
-from safelight.guard.steering import Lead, Steering, cost_of, guided
+from safelight.guard.steering import GuidancePlan, Steering, cost_of, guided
 from safelight.guard.turns import turn
 from safelight.protocols import Pipeline
 from safelight.types import Stop, TraceStep, Verdict
@@ -29,7 +29,7 @@ V = TypeVar("V")
 class Drawing:
     """The images of one request that are made in one call, each by its number with how it is steered."""
 
-    plans: Mapping[int, Lead]
+    plans: Mapping[int, GuidancePlan]
     steering: Steering
     arguments: CallArguments
     deadline: Deadline
@@ -66,7 +66,7 @@ class Drawn:
     of the prompt the model did not read. The request waited ``waited_ms`` for the pipeline.
     """
 
-    plans: Mapping[int, Lead]
+    plans: Mapping[int, GuidancePlan]
     images: Mapping[int, Image] = field(default_factory=dict)
     traces: Mapping[int, tuple[TraceStep, ...]] = field(default_factory=dict)
     stopped: Mapping[int, Stop] = field(default_factory=dict)
@@ -175,9 +175,9 @@ class _Call:
         """Steps are saved only where no other image of the call needed them."""
         return Stop(step, of, of - self._done if self._stopped else 0)
 
-    def _plans(self) -> list[tuple[Steering, Lead]]:
+    def _plans(self) -> list[tuple[Steering, GuidancePlan]]:
         plans = [(drawing.steering, lead) for drawing in self._drawings for lead in drawing.plans.values()]
-        return plans + [(plans[0][0], Lead())] * (self._count - len(plans))
+        return plans + [(plans[0][0], GuidancePlan())] * (self._count - len(plans))
 
     def _prompts(self) -> list[str]:
         return [drawing.arguments.prompt(number) for drawing in self._drawings for number in drawing.plans]

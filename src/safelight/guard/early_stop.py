@@ -18,7 +18,7 @@ from safelight.models.noise_schedule import between_orders, predicted_original
 from safelight.models.patched_method import Method, patched_method
 from safelight.policy import EarlyStop
 from safelight.screening.screen import Screen
-from safelight.types import Action, Verdict
+from safelight.types import GENERATED_IMAGE, Action, Verdict
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,7 +69,9 @@ class EarlyStops:
             return
         self._looked = due
         numbers = [self._numbers[row] for row in open_]
-        for verdict in self._screen([images[row] for row in open_], "picture", numbers, deadline=deadline):
+        for verdict in self._screen(
+            [images[row] for row in open_], GENERATED_IMAGE, numbers, deadline=deadline
+        ):
             if self._decides(verdict):
                 self.stopped[verdict.index] = done, of
                 self.verdicts.append(verdict)
@@ -132,11 +134,11 @@ def watched(
 def _coming(
     pipe: Any, step: tuple[Tensor, Any, Tensor], arguments: Mapping[str, Any], problems: list[str]
 ) -> list[Image]:
-    """The pictures that the pipeline is heading for; none, and a problem, if they cannot be made out."""
+    """The images that the pipeline is heading for; none, and a problem, if they cannot be made out."""
     output, timestep, sample = step
     try:
         return decoded(pipe, predicted_original(pipe.scheduler, output, timestep, sample), arguments)
-    except Exception as error:  # noqa: BLE001 - pipelines differ in every way, and the pictures must go on
+    except Exception as error:  # noqa: BLE001 - pipelines differ in every way, and the images must go on
         problems.append(f"{type(error).__name__}: {error}")
         return []
 
@@ -146,7 +148,7 @@ def _steps(pipe: Any, scheduler: Any) -> int:
 
 
 def decoded(pipe: Any, latents: Tensor, arguments: Mapping[str, Any]) -> list[Image]:
-    """Latents (N, C, H, W), or packed as FLUX has them, as pictures of at most 256 pixels a side."""
+    """Latents (N, C, H, W), or packed as FLUX has them, as images of at most 256 pixels a side."""
     import torch
 
     with torch.no_grad():

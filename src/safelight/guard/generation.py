@@ -1,4 +1,4 @@
-"""One guarded generation, from the request to the pictures that may leave."""
+"""One guarded generation, from the request to the images that may leave."""
 
 from __future__ import annotations
 
@@ -20,15 +20,25 @@ from safelight.guard.early_stop import EarlyStops
 from safelight.guard.inputs import Inputs
 from safelight.guard.negative_prompts import screened_texts, turned_round
 from safelight.guard.request import Request
-from safelight.guard.steering import Lead, Steering
+from safelight.guard.steering import GuidancePlan, Steering
 from safelight.images.blur import blurred, boxes_of
 from safelight.protocols import Pipeline
 from safelight.screening.screen import Screen
-from safelight.types import Action, Attempt, Result, Stage, Stop, TraceStep, Verdict, severest
+from safelight.types import (
+    GENERATED_IMAGE,
+    Action,
+    Attempt,
+    Result,
+    Stage,
+    Stop,
+    TraceStep,
+    Verdict,
+    severest,
+)
 
 _RANDOM_SEEDS = 2**31
 _NO_STEERING = "the policy asks to steer and this guard has no way to, so this is blocked."
-_UNSEEN = "no image filter looked at the pictures."
+_UNSEEN = "no image filter looked at the images."
 
 
 class Generation:
@@ -57,7 +67,7 @@ class Generation:
         self.arguments = CallArguments(request, inputs, self.seed)
         self.verdicts: list[Verdict] = []
         self.elapsed_ms: dict[str, float] = {}
-        self.pictures: dict[int, Image] = {}
+        self.images: dict[int, Image] = {}
         self.stopped: dict[int, Stop] = {}
         self.attempts: dict[int, list[Attempt]] = {}
         self.problems: dict[str, None] = {}
@@ -80,7 +90,7 @@ class Generation:
         away from what was seen."""
         self.deadline.check()
         before = len(self.verdicts)
-        plans: dict[int, Lead] = {}
+        plans: dict[int, GuidancePlan] = {}
         images: dict[int, Image] = {}
         traces: dict[int, tuple[TraceStep, ...]] = {}
         for each in drawn:
@@ -89,11 +99,11 @@ class Generation:
             traces |= each.traces
             self._note(each)
         with self._timed("image"):
-            self._screen_pictures("image", images, plans)
+            self._screen_images("image", images, plans)
         with self._timed("pair"):
-            self._screen_pictures("pair", images, plans)
+            self._screen_images("pair", images, plans)
         said = self.verdicts[before:]
-        again: dict[int, Lead] = {}
+        again: dict[int, GuidancePlan] = {}
         for number, lead in plans.items():
             bad = max((v for v in said if v.index == number), key=_severity, default=None)
             if bad and bad.action < Action.STEER:
@@ -104,14 +114,14 @@ class Generation:
                 again[number] = more
                 self.stopped.pop(number, None)
             elif number in images:
-                self.pictures[number] = images[number]
+                self.images[number] = images[number]
         self.verdicts[before:] = [_steerless(v) for v in said if v.index not in again]
         return self._drawings(again)
 
     def finish(self) -> Result:
         self.deadline.check()
-        released = {i: self._release(i, picture) for i, picture in sorted(self.pictures.items())}
-        out = {i: picture for i, picture in released.items() if picture}
+        released = {i: self._release(i, image) for i, image in sorted(self.images.items())}
+        out = {i: image for i, image in released.items() if image}
         led = {i: tuple(tries) for i, tries in self.attempts.items() if len(tries) > 1 or _led(tries[0])}
         return Result(
             images=tuple(out.values()),
@@ -120,7 +130,7 @@ class Generation:
             request_id=uuid.uuid4().hex,
             seed=self.seed,
             model=str(getattr(self.pipe, "name_or_path", None) or type(self.pipe).__name__),
-            pictures_per_prompt=self.request.n,
+            images_per_prompt=self.request.n,
             truncated_tokens=tuple(self.truncated),
             elapsed_ms=self.elapsed_ms,
             stopped=self.stopped,
@@ -128,8 +138,8 @@ class Generation:
             notes=self._notes(),
         )
 
-    def _screen_request(self) -> dict[int, Lead]:
-        """How each picture that may be drawn is led; none if something that came along may not."""
+    def _screen_request(self) -> dict[int, GuidancePlan]:
+        """How each image that may be drawn is led; none if something that came along may not."""
         prompts = self._screen("prompt", self.request.prompts, "prompt")
         turned = turned_round(self.pipe, self.arguments.given, self.inputs.texts, self.request.prompts)
         others = [
@@ -148,13 +158,13 @@ class Generation:
         kept = [(v.index, lead) for v, lead in zip(prompts, leads, strict=True) if lead]
         return {prompt * n + i: lead for prompt, lead in kept for i in range(n)}
 
-    def _drawings(self, plans: Mapping[int, Lead]) -> list[Drawing]:
+    def _drawings(self, plans: Mapping[int, GuidancePlan]) -> list[Drawing]:
         return [
             Drawing(together, self.steering, self.arguments, self.deadline, self._early_stops(together))
             for together in self.steering.together(plans, self.most_cost)
         ]
 
-    def _early_stops(self, plans: Mapping[int, Lead]) -> EarlyStops | None:
+    def _early_stops(self, plans: Mapping[int, GuidancePlan]) -> EarlyStops | None:
         screen = self.screens.get("image")
         rule = screen.policy.early_stop if screen else None
         return EarlyStops(rule, screen, list(plans)) if screen and rule else None
@@ -168,18 +178,18 @@ class Generation:
         for number, tokens in drawn.truncated.items():
             self.truncated[number // self.request.n] = tokens
         if drawn.problem:
-            self.problems[f"no picture could be stopped early: {drawn.problem}"] = None
+            self.problems[f"no image could be stopped early: {drawn.problem}"] = None
 
-    def _screen_pictures(
-        self, stage: Stage, pictures: Mapping[int, Image], leads: Mapping[int, Lead]
+    def _screen_images(
+        self, stage: Stage, images: Mapping[int, Image], leads: Mapping[int, GuidancePlan]
     ) -> None:
         """Screens those that nothing has blocked yet."""
-        open_ = {i: picture for i, picture in pictures.items() if self._action(i) < Action.BLOCK}
+        open_ = {i: image for i, image in images.items() if self._action(i) < Action.BLOCK}
         items: list[Any] = list(open_.values())
         if stage == "pair":
-            items = [(self.request.prompts[i // self.request.n], picture) for i, picture in open_.items()]
+            items = [(self.request.prompts[i // self.request.n], image) for i, image in open_.items()]
         before = len(self.verdicts)
-        self._screen(stage, items, "picture", list(open_))
+        self._screen(stage, items, GENERATED_IMAGE, list(open_))
         said = self.verdicts[before:]
         self.verdicts[before:] = [self.steering.judge(leads[verdict.index], verdict) for verdict in said]
 
@@ -192,26 +202,26 @@ class Generation:
         self.verdicts += verdicts
         return verdicts
 
-    def _action(self, picture: int) -> Action:
-        return severest([v for v in self.verdicts if v.subject == "picture" and v.index == picture])
+    def _action(self, image: int) -> Action:
+        return severest([v for v in self.verdicts if v.subject == GENERATED_IMAGE and v.index == image])
 
-    def _release(self, number: int, picture: Image) -> Image | None:
-        """The picture as it may leave: as it is, blurred, or not at all."""
+    def _release(self, number: int, image: Image) -> Image | None:
+        """The image as it may leave: as it is, blurred, or not at all."""
         action = self._action(number)
         if action < Action.BLUR:
-            return picture
+            return image
         if action is Action.BLOCK:
             return None
         hiding = self.screens["prompt"].policy.hiding
         if not hiding.whole:
-            mine = [v for v in self.verdicts if v.subject == "picture" and v.index == number]
-            hidden = blurred(picture, boxes_of(mine), hiding.style)
+            mine = [v for v in self.verdicts if v.subject == GENERATED_IMAGE and v.index == number]
+            hidden = blurred(image, boxes_of(mine), hiding.style)
             # A box may have missed a second one of its kind.
             screen = self.screens.get("image")
-            hides = screen([hidden], "blurred picture", [number], deadline=self.deadline) if screen else []
+            hides = screen([hidden], "blurred_image", [number], deadline=self.deadline) if screen else []
             if severest(hides) < Action.BLUR:
                 return hidden
-        return blurred(picture, style=hiding.style)
+        return blurred(image, style=hiding.style)
 
     def _notes(self) -> tuple[str, ...]:
         cut = [

@@ -1,4 +1,4 @@
-"""The guard: screens prompts, lets the pipeline draw, screens the pictures, releases what may leave."""
+"""The guard: screens prompts, lets the pipeline draw, screens the images, releases what may leave."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from safelight.guard.request import (
     limits_of,
     prompt_problem,
 )
-from safelight.images import PictureLimits, Source
+from safelight.images import ImageLimits, Source
 from safelight.policy import Policy, check_labels, check_reach
 from safelight.protocols import Pipeline
 from safelight.screening.filter_set import Builder, FilterSet
 from safelight.screening.listed_filter import listed_filters
-from safelight.screening.screen import PictureScreen, Screen
+from safelight.screening.screen import ImageScreen, Screen
 from safelight.types import STAGES, Found, Result, Stage, Verdict
 
 
@@ -34,7 +34,7 @@ class Guard:
     """A policy and its filters around any diffusers pipeline. It fails closed.
 
     ``filters`` has by stage the functions that make the filters, cheapest first: they are called when
-    the stage first runs. A picture beyond ``picture_limits`` is blocked, a request beyond ``request_limits``
+    the stage first runs. An image beyond ``image_limits`` is blocked, a request beyond ``request_limits``
     refused; ``prompt_limit`` is short for the characters of one prompt. ``allow_arguments`` are names of
     arguments of the pipeline that may hold what nobody can screen, such as "latents". ``stages`` are those
     that it is used for: ``load`` makes their filters, and ``from_policy`` checks that it can. Any other is
@@ -48,7 +48,7 @@ class Guard:
         *,
         without_image_filter: bool = False,
         prompt_limit: int | None = None,
-        picture_limits: PictureLimits | None = None,
+        image_limits: ImageLimits | None = None,
         stages: Sequence[Stage] = STAGES,
         request_limits: RequestLimits | None = None,
         allow_arguments: Sequence[str] = (),
@@ -58,13 +58,13 @@ class Guard:
         self.without_image_filter = without_image_filter
         self.request_limits = limits_of(request_limits, prompt_limit)
         self.prompt_limit = self.request_limits.characters
-        self.picture_limits = picture_limits
+        self.image_limits = image_limits
         self.allow_arguments = checked_names(allow_arguments)
         self.request_log = RequestLog(policy)
         self._screens: dict[Stage, Screen] = {
             "prompt": Screen("prompt", policy, filters.get("prompt", ())),
-            "image": PictureScreen("image", policy, filters.get("image", ()), picture_limits),
-            "pair": PictureScreen("pair", policy, filters.get("pair", ()), picture_limits),
+            "image": ImageScreen("image", policy, filters.get("image", ()), image_limits),
+            "pair": ImageScreen("pair", policy, filters.get("pair", ()), image_limits),
         }
 
     @classmethod
@@ -73,7 +73,7 @@ class Guard:
         name_or_path: str | Path,
         without_image_filter: bool = False,
         prompt_limit: int | None = None,
-        picture_limits: PictureLimits | None = None,
+        image_limits: ImageLimits | None = None,
         stages: Sequence[Stage] = STAGES,
         request_limits: RequestLimits | None = None,
         allow_arguments: Sequence[str] = (),
@@ -92,7 +92,7 @@ class Guard:
             {stage: [each.build for each in filters] for stage, filters in listed.items()},
             without_image_filter=without_image_filter,
             prompt_limit=prompt_limit,
-            picture_limits=picture_limits,
+            image_limits=image_limits,
             stages=stages,
             request_limits=request_limits,
             allow_arguments=allow_arguments,
@@ -119,7 +119,7 @@ class Guard:
             policy,
             {stage: screen.filter_set for stage, screen in self._screens.items()},
             without_image_filter=self.without_image_filter,
-            picture_limits=self.picture_limits,
+            image_limits=self.image_limits,
             stages=self.stages,
             request_limits=self.request_limits,
             allow_arguments=self.allow_arguments,
@@ -149,7 +149,7 @@ class Guard:
             return list(request.verdicts)
 
     def find(self, stage: Stage, items: Sequence[Any]) -> list[list[Found]]:
-        """What every filter of a stage says of each prompt, of each picture frame by frame, or of each pair
+        """What every filter of a stage says of each prompt, of each image frame by frame, or of each pair
         of a prompt and one; whatever the policy makes of it."""
         texts = {"prompt": items, "image": (), "pair": [prompt for prompt, *_ in items]}[stage]
         return self._screens[stage].find(items, self._problems(texts) if texts else None)
@@ -169,7 +169,7 @@ class Guard:
         """
         with self.request_log.watch("screen_images") as request:
             screen, deadline = self._screens["image"], Deadline(deadline_s)
-            request.verdicts = screen(_checked_images(images), "picture", deadline=deadline)
+            request.verdicts = screen(_checked_images(images), "image", deadline=deadline)
             return list(request.verdicts)
 
     def screen_pairs(
@@ -183,7 +183,7 @@ class Guard:
             both = list(zip(texts, (image for _, image in pairs), strict=True))
             problems = self._problems(texts)
             screen, deadline = self._screens["pair"], Deadline(deadline_s)
-            request.verdicts = screen(both, "picture", problems=problems, deadline=deadline)
+            request.verdicts = screen(both, "image", problems=problems, deadline=deadline)
             return list(request.verdicts)
 
     def generate(
@@ -226,7 +226,7 @@ class Guard:
 
     def _inputs(self, arguments: Mapping[str, Any], deadline: Deadline | None = None) -> Inputs:
         """Read the arguments of a pipeline call. Raises ``RequestError`` for what cannot be screened."""
-        limits = self.request_limits, self.picture_limits
+        limits = self.request_limits, self.image_limits
         return Inputs.of(arguments, self.allow_arguments, *limits, deadline)
 
     def wrap(self, pipe: Pipeline, placeholders: bool = False) -> GuardedPipeline:
@@ -274,8 +274,8 @@ def _stages_of(stages: Sequence[Stage], without_image_filter: bool) -> tuple[Sta
 
 def _checked_images(images: Sequence[Source]) -> list[Source]:
     if not isinstance(images, list | tuple):
-        raise ImageError("give a list of pictures.")
+        raise ImageError("give a list of images.")
     if not images:
-        raise ImageError("the list of pictures is empty; give at least one.")
+        raise ImageError("the list of images is empty; give at least one.")
     check_count(images, "images")
     return list(images)

@@ -103,7 +103,7 @@ class GuardedPipeline:
         result = self.guard.generate(
             self.pipe, "" if prompt is None else prompt, n=1 if n is None else n, **own, **arguments
         )
-        count = (1 if isinstance(prompt, str) else len(prompt or ())) * result.pictures_per_prompt
+        count = (1 if isinstance(prompt, str) else len(prompt or ())) * result.images_per_prompt
         images = self._images(result, arguments)
         output = GuardedOutput(convert(images), [_flagged(result, i) for i in range(count)], result)
         return output if return_dict else output.to_tuple()

@@ -12,13 +12,13 @@ from PIL import Image
 from safelight.concurrency.deadline import Deadline
 from safelight.errors import ImageError, first_line
 from safelight.guard.arguments import is_tensor
-from safelight.images import PictureLimits, open_picture
+from safelight.images import ImageLimits, open_image
 
 _CHANNELS = (1, 3, 4)
 _EIGHT_BITS = 255
 
 
-def image_copy(place: str, image: Image.Image, limits: PictureLimits) -> Image.Image:
+def image_copy(place: str, image: Image.Image, limits: ImageLimits) -> Image.Image:
     """Return a plain copy of the image, or of the current frame of an animation.
 
     Raises ``ImageError`` for one that is damaged or has too many pixels.
@@ -36,10 +36,10 @@ def is_encoded(value: Any) -> bool:
     return isinstance(value, bytes | bytearray | memoryview | io.BytesIO)
 
 
-def decoded(place: str, encoded: Any, limits: PictureLimits, deadline: Deadline | None = None) -> Image.Image:
+def decoded(place: str, encoded: Any, limits: ImageLimits, deadline: Deadline | None = None) -> Image.Image:
     """Return the image in encoded bytes, or in an array, in RGB as viewers show it. Raises ``ImageError``."""
     try:
-        view = next(open_picture(encoded, limits, deadline))
+        view = next(open_image(encoded, limits, deadline))
     except ImageError as error:
         raise ImageError(f"{place}: {error}") from error
     view.info = {}
@@ -50,7 +50,7 @@ def is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray) or is_tensor(value)
 
 
-def images_of_array(place: str, array: Any, limits: PictureLimits) -> Image.Image | list[Image.Image]:
+def images_of_array(place: str, array: Any, limits: ImageLimits) -> Image.Image | list[Image.Image]:
     """Return the image in an array of 2 or 3 dimensions, the list of images in one of 4.
 
     Channels come first or last; values are uint8, bool, or floats in [0, 1]. Raises ``ImageError`` for what
@@ -73,7 +73,7 @@ def _numpy(place: str, array: Any) -> NDArray[Any]:
         raise ImageError(f"{place} cannot be read as an image ({first_line(error)}).") from error
 
 
-def _image(place: str, pixels: NDArray[Any], limits: PictureLimits) -> Image.Image:
+def _image(place: str, pixels: NDArray[Any], limits: ImageLimits) -> Image.Image:
     if pixels.ndim == 3:
         pixels = _channels_last(place, pixels)
     if pixels.dtype == bool:

@@ -18,7 +18,7 @@ from safelight.errors import ImageError, PromptError, RequestError
 from safelight.guard import arguments as known
 from safelight.guard.image_inputs import decoded, image_copy, images_of_array, is_array, is_encoded
 from safelight.guard.request import RequestLimits, plain_text, prompt_problem
-from safelight.images import PictureLimits
+from safelight.images import ImageLimits
 
 _DEPTH = 16
 _MOST_VALUES = 10_000
@@ -39,7 +39,7 @@ class Inputs:
         arguments: Mapping[str, Any],
         allowed: Sequence[str] = (),
         limits: RequestLimits | None = None,
-        picture_limits: PictureLimits | None = None,
+        image_limits: ImageLimits | None = None,
         deadline: Deadline | None = None,
     ) -> Inputs:
         """Read the arguments; those ``allowed`` may hold what cannot be screened.
@@ -47,13 +47,13 @@ class Inputs:
         Raises ``RequestError`` for what can be neither screened nor allowed, and what is beyond the limits,
         and what ``deadline`` raises.
         """
-        limits, picture_limits = limits or RequestLimits(), picture_limits or PictureLimits()
+        limits, image_limits = limits or RequestLimits(), image_limits or ImageLimits()
         texts: dict[str, tuple[str, ...]] = {}
         images: dict[str, tuple[Image, ...]] = {}
         plain: dict[str, Any] = {}
         for given, value in arguments.items():
             name = plain_text(given)
-            reader = _Reader(name, name in allowed, limits, picture_limits, deadline or Deadline())
+            reader = _Reader(name, name in allowed, limits, image_limits, deadline or Deadline())
             plain[name] = reader.read(name, name, value)
             if found := tuple(filter(None, reader.texts)):
                 texts[name] = found
@@ -93,13 +93,13 @@ class _Reader:
         argument: str,
         opened: bool,
         limits: RequestLimits,
-        picture_limits: PictureLimits,
+        image_limits: ImageLimits,
         deadline: Deadline,
     ) -> None:
         self._argument = argument
         self._opened = opened
         self._limits = limits
-        self._picture_limits = picture_limits
+        self._image_limits = image_limits
         self._deadline = deadline
         self._values = 0
         self.texts: list[str] = []
@@ -145,7 +145,7 @@ class _Reader:
     def _leaf(self, name: str, place: str, value: Any) -> Any:
         self._deadline.check()
         if isinstance(value, Image):
-            return self._images(image_copy(place, value, self._picture_limits))
+            return self._images(image_copy(place, value, self._image_limits))
         if self._opened:
             return self._text(place, value) if isinstance(value, str) else value
         if known.takes_images(name):
@@ -156,9 +156,9 @@ class _Reader:
 
     def _given_image(self, place: str, value: Any) -> Any:
         if is_array(value):
-            return self._images(images_of_array(place, value, self._picture_limits))
+            return self._images(images_of_array(place, value, self._image_limits))
         if is_encoded(value):
-            return self._images(decoded(place, value, self._picture_limits, self._deadline))
+            return self._images(decoded(place, value, self._image_limits, self._deadline))
         if isinstance(value, str | os.PathLike):
             raise ImageError(f"{place} is a path or a text, which cannot be screened; give a PIL image.")
         raise RequestError(known.refusal(self._argument, place, value))

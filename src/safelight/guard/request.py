@@ -55,7 +55,7 @@ def limits_of(limits: RequestLimits | None, prompt_limit: int | None) -> Request
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``n`` pictures for each prompt; picture ``i`` of all is made with ``seed + i``."""
+    """``n`` images for each prompt; image ``i`` of all is made with ``seed + i``."""
 
     prompts: tuple[str, ...]
     n: int

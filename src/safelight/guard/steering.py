@@ -1,4 +1,4 @@
-"""See, then steer: pictures are drawn as the model draws them, and again, led away, where harm was seen.
+"""See, then steer: images are drawn as the model draws them, and again, led away, where harm was seen.
 
 What nobody objects to stays as it was, bit by bit. What a filter saw, in the prompt, on the way or in the
 end, says from what to lead away; the policy says how strongly.
@@ -17,32 +17,32 @@ from typing import Any
 from safelight.alignment.delta.delta import Delta
 from safelight.alignment.guidance import (
     CONFIGURATIONS,
-    Asked,
     Attachment,
     Guidance,
-    Judged,
+    PolicyRisk,
     PromptProjection,
+    PromptSimilarityRisk,
     Risk,
     SafeGuidance,
 )
 from safelight.alignment.guidance.risk import PolicyConcepts
 from safelight.errors import ModelError
 from safelight.models.denoiser import denoiser_of
-from safelight.policy import Led, Policy
+from safelight.policy import GuidanceRule, Policy
 from safelight.types import Action, TraceStep, Verdict
 
 Traced = Callable[[int], tuple[TraceStep, ...]]
 
 _ERASURE = "erasure"
 
-# Led away from one hazard alone, pictures come upon another; led away from all as much, they show little of
+# Led away from one hazard alone, images come upon another; led away from all as much, they show little of
 # what their prompts ask for.
 _REST = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Lead:
-    """How strongly a picture is led away from which concepts; with None it is not. ``seen`` are those that
+class GuidancePlan:
+    """How strongly an image is led away from which concepts; with None it is not. ``seen`` are those that
     were seen in it or its prompt, and ``weights`` how much each text counts in Safe Latent Diffusion. It is
     ``suspect`` if it would not be released otherwise."""
 
@@ -54,20 +54,20 @@ class Lead:
 
 
 class Steering:
-    """What the policy's ``[guidance]`` says for each picture."""
+    """What the policy's ``[guidance]`` says for each image."""
 
     def __init__(self, policy: Policy, pipe: Any) -> None:
-        rule = policy.guidance or Led()
+        rule = policy.guidance or GuidanceRule()
         self.policy = policy
         self._rule = rule
         self._pipe = pipe
         self._concepts = PolicyConcepts(policy)
-        self._risk: Risk = Judged(policy) if policy.labels else Asked()
+        self._risk: Risk = PolicyRisk(policy) if policy.labels else PromptSimilarityRisk()
         self._steer = rule.steer
         self._deltas: dict[str, Delta] = {}
         self.problems: tuple[str, ...] = ()
         if rule.steer and (problem := unguidable(pipe)):
-            self._steer, self.problems = (), (f"no picture could be led away from harm: {problem}",)
+            self._steer, self.problems = (), (f"no image could be led away from harm: {problem}",)
         elif _ERASURE in (*rule.steer, rule.review, rule.default):
             self._load()
 
@@ -81,17 +81,17 @@ class Steering:
             except (ModelError, OSError) as problem:
                 self.problems += (f'"{name}" could not be erased: {problem}',)
 
-    def first(self, prompt: Verdict) -> Lead | None:
-        """How pictures of this prompt are drawn; None if they are not."""
+    def first(self, prompt: Verdict) -> GuidancePlan | None:
+        """How images of this prompt are drawn; None if they are not."""
         if prompt.action >= Action.STEER:
-            return self.again(Lead(), prompt) if prompt.action is Action.STEER else None
+            return self.again(GuidancePlan(), prompt) if prompt.action is Action.STEER else None
         strength = (prompt.action is Action.REVIEW and self._rule.review) or self._rule.default
         if not strength:
-            return Lead()
+            return GuidancePlan()
         return self._lead(strength, self._concepts.of(prompt))
 
-    def again(self, tried: Lead, verdict: Verdict) -> Lead | None:
-        """How a picture is drawn in which, or in whose prompt, this was seen; None if it is not any more."""
+    def again(self, tried: GuidancePlan, verdict: Verdict) -> GuidancePlan | None:
+        """How an image is drawn in which, or in whose prompt, this was seen; None if it is not any more."""
         stronger = self._steer
         if tried.seen and tried.strength in stronger:
             stronger = stronger[stronger.index(tried.strength) + 1 :]
@@ -103,11 +103,13 @@ class Steering:
             return None
         return replace(self._lead(strength, every), suspect=True)
 
-    def together(self, leads: Mapping[int, Lead], most_cost: int | None = None) -> list[dict[int, Lead]]:
-        """The pictures that can be drawn in one call: all of a call are drawn by the same weights, and cost
+    def together(
+        self, leads: Mapping[int, GuidancePlan], most_cost: int | None = None
+    ) -> list[dict[int, GuidancePlan]]:
+        """The images that can be drawn in one call: all of a call are drawn by the same weights, and cost
         at most ``most_cost`` plain images together."""
-        groups: list[dict[int, Lead]] = []
-        latest: dict[Hashable, tuple[dict[int, Lead], int]] = {}
+        groups: list[dict[int, GuidancePlan]] = []
+        latest: dict[Hashable, tuple[dict[int, GuidancePlan], int]] = {}
         for number, lead in leads.items():
             key = tuple(self.weights(lead))
             group, cost = latest.get(key, ({}, 0))
@@ -118,41 +120,41 @@ class Steering:
             latest[key] = group, cost + cost_of(lead)
         return groups
 
-    def judge(self, lead: Lead, verdict: Verdict) -> Verdict:
-        """What is said of a picture that was led so. Less is enough against one that is suspect."""
+    def judge(self, lead: GuidancePlan, verdict: Verdict) -> Verdict:
+        """What is said of an image that was led so. Less is enough against one that is suspect."""
         if not lead.suspect or self._rule.score is None or verdict.reasons:
             return verdict
         return self.policy.again(verdict, self._rule.score)
 
-    def _lead(self, strength: str, seen: tuple[str, ...]) -> Lead:
+    def _lead(self, strength: str, seen: tuple[str, ...]) -> GuidancePlan:
         """Away from what was seen and what else the policy minds; from all alike where nothing was seen."""
         if not seen and strength == _ERASURE:
-            return Lead(strength, tuple(self._deltas)) if self._deltas else Lead()
+            return GuidancePlan(strength, tuple(self._deltas)) if self._deltas else GuidancePlan()
         if not seen:
             everything = ", ".join(self._concepts.all)
-            return Lead(strength, (everything,), (), {everything: 1.0})
+            return GuidancePlan(strength, (everything,), (), {everything: 1.0})
         rest = ", ".join(text for text in self._concepts.all if text not in seen)
         weights = dict.fromkeys(seen, 1.0)
-        return Lead(strength, seen, seen, {**weights, rest: _REST} if rest else weights)
+        return GuidancePlan(strength, seen, seen, {**weights, rest: _REST} if rest else weights)
 
     @property
     def risk(self) -> Risk:
         """Says from what images are steered away in whose prompts nothing was seen."""
         return self._risk
 
-    def weights(self, lead: Lead) -> dict[int, Delta]:
+    def weights(self, lead: GuidancePlan) -> dict[int, Delta]:
         """Return the deltas that are applied while the image is made: one file may stand for several
         concepts."""
         return {id(delta): delta for delta in self.erased(lead).values()}
 
-    def erased(self, lead: Lead) -> dict[str, Delta]:
+    def erased(self, lead: GuidancePlan) -> dict[str, Delta]:
         """Return the deltas by the concept that each takes out."""
         if lead.strength != _ERASURE:
             return {}
         return {text: delta for text, delta in self._deltas.items() if text in lead.concepts}
 
 
-def cost_of(lead: Lead) -> int:
+def cost_of(lead: GuidancePlan) -> int:
     """Return how much of the network's time an image takes, in plain images: Safe Latent Diffusion asks about
     two concepts beside no text and the prompt."""
     return 2 if lead.strength in CONFIGURATIONS else 1
@@ -161,7 +163,7 @@ def cost_of(lead: Lead) -> int:
 @contextmanager
 def guided(
     pipe: Any,
-    plans: Sequence[tuple[Steering, Lead]],
+    plans: Sequence[tuple[Steering, GuidancePlan]],
     arguments: Mapping[str, Any],
     fixed_batch: bool = False,
 ) -> Iterator[Traced]:
@@ -179,7 +181,9 @@ def guided(
         yield lambda image: _trace(attached, image) if plans[image][1].strength else ()
 
 
-def _guidances(plans: Sequence[tuple[Steering, Lead]], scales: Mapping[str, Any]) -> Iterator[Guidance]:
+def _guidances(
+    plans: Sequence[tuple[Steering, GuidancePlan]], scales: Mapping[str, Any]
+) -> Iterator[Guidance]:
     """What was seen and not erased, or what the policy acts on of a prompt, is left out of what the network
     is told; then Safe Latent Diffusion steers away from it as well."""
     left = [[text for text in lead.seen if text not in steering.erased(lead)] for steering, lead in plans]
@@ -206,9 +210,9 @@ def _kept(path: Path, _changed: int) -> Delta:
     return Delta.load(path)
 
 
-def _trace(attached: Sequence[Attachment], picture: int) -> tuple[TraceStep, ...]:
+def _trace(attached: Sequence[Attachment], image: int) -> tuple[TraceStep, ...]:
     """Of the last that led it; of the last that might have, if none did."""
-    traces = [each.traces[picture] for each in reversed(attached) if each.leads(picture)]
+    traces = [each.traces[image] for each in reversed(attached) if each.leads(image)]
     acted = next((trace for trace in traces if trace.acted), None)
     return acted.steps if acted else traces[0].steps if traces else ()
 

@@ -1,1 +1,1 @@
-"""Hashes of what pictures look like, and the nearest of many."""
+"""Hashes of what images look like, and the nearest of many."""

@@ -1,4 +1,4 @@
-"""Blurring what a picture must not show."""
+"""Blurring what an image must not show."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def blurred(image: Image, boxes: Iterable[Box] = (WHOLE,), style: Style = "blur"
 
 
 def boxes_of(verdicts: Iterable[Verdict]) -> tuple[Box, ...]:
-    """Where the things are that must be blurred; the whole picture if that is not known of one of them."""
+    """Where the things are that must be blurred; the whole image if that is not known of one of them."""
     boxes: list[Box] = []
     for verdict in verdicts:
         guilty = {label for c in verdict.categories.values() if c.action >= Action.BLUR for label in c.labels}
@@ -41,7 +41,7 @@ def boxes_of(verdicts: Iterable[Verdict]) -> tuple[Box, ...]:
 
 
 def _pixels(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
-    """The box with its margin, inside the picture and at least one pixel large."""
+    """The box with its margin, inside the image and at least one pixel large."""
     across, down = _MARGIN * (box.right - box.left), _MARGIN * (box.bottom - box.top)
     left = min(max(int((box.left - across) * width), 0), width - 1)
     top = min(max(int((box.top - down) * height), 0), height - 1)

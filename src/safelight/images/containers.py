@@ -14,9 +14,9 @@ from itertools import islice
 
 from safelight.errors import ImageError
 from safelight.images.av1 import coded_pixels
-from safelight.images.limits import PictureLimits
+from safelight.images.limits import ImageLimits
 
-Check = Callable[[bytes, PictureLimits], None]
+Check = Callable[[bytes, ImageLimits], None]
 
 # Which part of the bytes allowed a kind may have, if its decoder is slow, or needs memory, for each byte.
 _SHARES = {"WEBP": 8, "AVIF": 8}
@@ -44,7 +44,7 @@ _PROGRESSIVE = re.compile(rb"\xff[\xc2\xc6\xca\xce]\x00[\x0b\x0e\x11\x14]")
 _CODED = 3
 
 
-def check_container(encoded: bytes, limits: PictureLimits) -> None:
+def check_container(encoded: bytes, limits: ImageLimits) -> None:
     """Raise ``ImageError`` if the file has more parts than images have, or more than ``limits`` allow."""
     kind = _kind(encoded)
     most = limits.encoded_bytes // _SHARES.get(kind, 1)
@@ -73,7 +73,7 @@ def _too_many(what: str) -> ImageError:
     return ImageError(f"it has too many {what}; save it again with another program.")
 
 
-def _check_jpeg(encoded: bytes, limits: PictureLimits) -> None:
+def _check_jpeg(encoded: bytes, limits: ImageLimits) -> None:
     """Segments, junk between them, and scans, of all images in the file."""
     starts = [0]
     if b"MPF\0" in encoded:  # several images, which lie anywhere
@@ -129,7 +129,7 @@ def _jpeg_pixels(encoded: bytes, at: int) -> int:
     return int.from_bytes(encoded[at + 3 : at + 5]) * int.from_bytes(encoded[at + 5 : at + 7])
 
 
-def _check_png(encoded: bytes, limits: PictureLimits) -> None:
+def _check_png(encoded: bytes, limits: ImageLimits) -> None:
     at, texts = 8, 0
     for _ in range(_CHUNKS):
         if at + 8 > len(encoded):
@@ -141,7 +141,7 @@ def _check_png(encoded: bytes, limits: PictureLimits) -> None:
     raise _too_many("chunks")
 
 
-def _check_gif(encoded: bytes, limits: PictureLimits) -> None:
+def _check_gif(encoded: bytes, limits: ImageLimits) -> None:
     """Blocks of at most 255 bytes, which Pillow reads one by one."""
     blocks = 0
     at = 13 + _palette_bytes(encoded[10:11])
@@ -165,13 +165,13 @@ def _palette_bytes(flags: bytes) -> int:
     return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 128 else 0
 
 
-def _check_bmp(encoded: bytes, limits: PictureLimits) -> None:
+def _check_bmp(encoded: bytes, limits: ImageLimits) -> None:
     most = limits.encoded_bytes // _RLE_SHARE
     if int.from_bytes(encoded[30:34], "little") in _RLE and len(encoded) > most:
         raise ImageError(f"it is larger than {most:,} bytes, the most for BMP with run-length encoding.")
 
 
-def _check_tiff(encoded: bytes, limits: PictureLimits) -> None:
+def _check_tiff(encoded: bytes, limits: ImageLimits) -> None:
     """Tags, and strips or tiles, of all pages."""
     pieces, jpeg = 0, False
     for tags, (tag, count, value) in enumerate(_tiff_tags(encoded, limits.frames)):
@@ -204,11 +204,11 @@ def _tiff_tags(encoded: bytes, pages: int) -> Iterator[tuple[int, int, int]]:
         return  # it ends early, and Pillow says so
 
 
-def _check_avif(encoded: bytes, limits: PictureLimits) -> None:
+def _check_avif(encoded: bytes, limits: ImageLimits) -> None:
     try:
         coded = coded_pixels(encoded)
     except ValueError as error:
-        raise ImageError(f"it cannot be read as a picture ({error}).") from None
+        raise ImageError(f"it cannot be read as an image ({error}).") from None
     if coded.largest > limits.pixels or coded.together > _CODED * limits.pixels_of_all:
         raise ImageError(f"its frames have more than {limits.pixels_of_all:,} pixels together.")
 

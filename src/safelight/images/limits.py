@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class PictureLimits:
+class ImageLimits:
     """The most that is decoded of one image; what is larger is refused.
 
     ``encoded_bytes`` is the size of the file, of which compressed kinds that are slow to decode may use a

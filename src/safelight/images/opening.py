@@ -13,18 +13,18 @@ from PIL import Image
 from safelight.concurrency.deadline import Deadline
 from safelight.errors import ImageError, SafelightError, first_line
 from safelight.images.colours import is_table
-from safelight.images.limits import PictureLimits
+from safelight.images.limits import ImageLimits
 from safelight.images.source import Source, check_size, from_array, opened, read_encoded
 from safelight.images.views import Views, bands
 
-_LIMITS = PictureLimits()
+_LIMITS = ImageLimits()
 _DIGESTS = ("sha256", "md5")
 # Bringing these to sRGB takes two to four times as long as red, green and blue.
 _SLOW_MODES = ("CMYK", "LAB")
 
 
-def open_picture(
-    source: Source, limits: PictureLimits = _LIMITS, deadline: Deadline | None = None
+def open_image(
+    source: Source, limits: ImageLimits = _LIMITS, deadline: Deadline | None = None
 ) -> Iterator[Image.Image]:
     """Yield all that the image can be seen as, in RGB, each decoded when it is asked for: every frame or
     page, as viewers show it and, where that differs, as it is stored.
@@ -69,7 +69,7 @@ def _reported() -> Iterator[None]:
         raise
     except Exception as error:
         said = first_line(error) or "it is damaged"
-        raise ImageError(f"it cannot be read as a picture ({type(error).__name__}: {said}).") from error
+        raise ImageError(f"it cannot be read as an image ({type(error).__name__}: {said}).") from error
 
 
 @contextmanager
@@ -113,9 +113,7 @@ def _digest(name: str, encoded: bytes) -> str:
     return hashlib.new(name, encoded, usedforsecurity=False).hexdigest()
 
 
-def _views(
-    image: Image.Image, limits: PictureLimits, deadline: Deadline
-) -> Iterator[tuple[int, Image.Image]]:
+def _views(image: Image.Image, limits: ImageLimits, deadline: Deadline) -> Iterator[tuple[int, Image.Image]]:
     """Every view of every frame, with the number of the frame."""
     views = Views(limits, deadline)
     for number, frame in enumerate(_frames(image, limits, deadline)):
@@ -130,7 +128,7 @@ def _weight(image: Image.Image) -> int:
     return 2 if slow else 1
 
 
-def _frames(image: Image.Image, limits: PictureLimits, deadline: Deadline) -> Iterator[Image.Image]:
+def _frames(image: Image.Image, limits: ImageLimits, deadline: Deadline) -> Iterator[Image.Image]:
     """One after the other. Nobody asks how many there are: for some formats that takes longer than to look at
     a thousand.
     """

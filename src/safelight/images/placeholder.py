@@ -1,4 +1,4 @@
-"""Pictures that stand where others were held back, for callers that count on one for every picture."""
+"""Images that stand where others were held back, for callers that count on one for every image."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _SIZE = (512, 512)
 
 
 def with_placeholders(result: Result, size: tuple[int, int] | None = None) -> list[Image.Image]:
-    """One picture for each that was asked for, in order; a card that says why where none was released.
+    """One image for each that was asked for, in order; a card that says why where none was released.
 
-    Cards are as large as ``size``, or as the released pictures. Nothing of a picture that was held back is
+    Cards are as large as ``size``, or as the released images. Nothing of an image that was held back is
     in them.
     """
     released = dict(zip(result.indices, result.images, strict=True))
@@ -21,7 +21,7 @@ def with_placeholders(result: Result, size: tuple[int, int] | None = None) -> li
     size = size or next((image.size for image in result.images), _SIZE)
     return [
         released.get(number) or placeholder(size, result.verdicts_of(number))
-        for number in range(prompts * result.pictures_per_prompt)
+        for number in range(prompts * result.images_per_prompt)
     ]
 
 

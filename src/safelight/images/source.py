@@ -14,13 +14,13 @@ from PIL import Image, UnidentifiedImageError
 
 from safelight.errors import ImageError
 from safelight.images.containers import check_container
-from safelight.images.limits import PictureLimits
+from safelight.images.limits import ImageLimits
 
 Source = Image.Image | NDArray[Any] | bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
-"""A picture; encoded bytes, or a file that has them, by its path or opened; or an array (H, W), (H, W, 3)
+"""An image; encoded bytes, or a file that has them, by its path or opened; or an array (H, W), (H, W, 3)
 or (H, W, 4), of uint8 or of floats in [0, 1]."""
 
-# What browsers and phones show; JPEG with several pictures in it (MPO) comes as JPEG. Pillow reads more,
+# What browsers and phones show; JPEG with several images in it (MPO) comes as JPEG. Pillow reads more,
 # some of it by running other programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 SUFFIXES = frozenset(
@@ -33,13 +33,13 @@ _SIDE = 1 << 16  # of an image, as in JPEG and GIF
 _ROWS = 256  # of an array of floats that are converted at a time
 
 
-def opened(encoded: bytes, limits: PictureLimits) -> Image.Image:
+def opened(encoded: bytes, limits: ImageLimits) -> Image.Image:
     """The image that ``encoded`` holds, not decoded yet."""
     check_container(encoded, limits)
     try:
         return Image.open(io.BytesIO(encoded), formats=_FORMATS)
     except UnidentifiedImageError:
-        raise ImageError(f"it cannot be read as a picture; {', '.join(_FORMATS)} can.") from None
+        raise ImageError(f"it cannot be read as an image; {', '.join(_FORMATS)} can.") from None
 
 
 def read_encoded(source: Any, limit: int) -> bytes:
@@ -51,7 +51,7 @@ def read_encoded(source: Any, limit: int) -> bytes:
     elif callable(getattr(source, "read", None)):
         encoded = source.read(limit + 1)
     else:
-        raise ImageError(f"{type(source).__name__} is no picture; give a PIL picture, a file or its bytes.")
+        raise ImageError(f"{type(source).__name__} is no image; give a PIL image, a file or its bytes.")
     if not isinstance(encoded, bytes):
         raise ImageError("the file gives text; open it in binary mode.")
     if not encoded:
@@ -76,14 +76,14 @@ def from_array(array: NDArray[Any], limit: int) -> Image.Image:
     """The image of an array with at most ``limit`` pixels."""
     shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in _CHANNELS)
     if not shaped or 0 in array.shape:
-        raise ImageError(f"an array of shape {array.shape} is no picture; give (height, width, 3).")
+        raise ImageError(f"an array of shape {array.shape} is no image; give (height, width, 3).")
     check_size((array.shape[1], array.shape[0]), limit)
     if np.issubdtype(array.dtype, np.floating):
         if not (array.min() >= 0 and array.max() <= 1):
             raise ImageError("an array of floats must be in [0, 1].")
         array = _in_bytes(array)
     if array.dtype != np.uint8:
-        raise ImageError(f"an array of {array.dtype} is no picture; give uint8 or floats in [0, 1].")
+        raise ImageError(f"an array of {array.dtype} is no image; give uint8 or floats in [0, 1].")
     return Image.fromarray(np.ascontiguousarray(array))
 
 

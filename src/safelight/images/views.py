@@ -13,7 +13,7 @@ from PIL import Image, ImageChops
 from safelight.concurrency.deadline import Deadline
 from safelight.errors import ImageError
 from safelight.images.colours import Profiles, gamma_change
-from safelight.images.limits import PictureLimits
+from safelight.images.limits import ImageLimits
 
 _SIXTEEN_BITS, _EIGHT_BITS = 65535, 255
 # What values of images in 32 bits usually go up to, and what infinity is taken for.
@@ -61,7 +61,7 @@ class _Reading:
 class Views:
     """Makes the views of one frame after the other, within ``limits`` for all of them together."""
 
-    def __init__(self, limits: PictureLimits, deadline: Deadline) -> None:
+    def __init__(self, limits: ImageLimits, deadline: Deadline) -> None:
         self._limits = limits
         self._pixels_left, self._views_left = limits.pixels_of_all, _VIEWS * limits.frames
         self._deadline = deadline

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A text to ask the denoiser about, for some of the pictures; "" is no text."""
+class Branch:
+    """A text to ask the denoiser about, for some of the images; "" is no text."""
 
     text: str
-    pictures: tuple[int, ...]
+    images: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """A call of which something was left out, and how much of each picture's prompt: the share of its states
+class ProjectedCall:
+    """A call of which something was left out, and how much of each image's prompt: the share of its states
     that is changed, how large the change is beside the prompt's difference from no text, and how near the
     prompt was to what was left out. Each (N,)."""
 
@@ -50,7 +50,7 @@ class Left:
     cosine: Tensor
 
 
-class Rows:
+class ConditioningBatch:
     """Asks about more rows than a pipeline does. Texts are encoded once for each of its calls.
 
     With ``fixed_batch`` every call of the network has as many rows as the pipeline's own, and texts are
@@ -65,15 +65,15 @@ class Rows:
     def forget(self) -> None:
         self._encoded.clear()
 
-    def ask(self, network: Method, call: Arguments, wanted: Sequence[Wanted]) -> Answer:
+    def ask(self, network: Method, call: Arguments, wanted: Sequence[Branch]) -> Answer:
         """A further row is like that of the same number in everything but its text: in a call that begins
         with the rows of no text, ε_S differs from ε_0 in that alone."""
         count = len(self._denoiser.sample(call))
-        like = [picture for each in wanted for picture in each.pictures]
-        texts = [each.text for each in wanted for _ in each.pictures]
+        like = [image for each in wanted for image in each.images]
+        texts = [each.text for each in wanted for _ in each.images]
         self._encode(texts, call)
         encoded = [self._encoded[text] for text in texts]
-        sizes = [len(each.pictures) for each in wanted]
+        sizes = [len(each.images) for each in wanted]
         if self._fixed and wanted:
             raw = network(**call)
             more = self._ask_apart(network, call, encoded, like)
@@ -102,9 +102,9 @@ class Rows:
             outputs.append(_output(network(**about))[:asked])
         return torch.cat(outputs)
 
-    def with_text(self, call: Arguments, text: str, pictures: int) -> Arguments:
+    def with_text(self, call: Arguments, text: str, images: int) -> Arguments:
         """The call with another text in its first rows."""
-        return self._with_texts(call, [text] * pictures, slice(0, pictures))
+        return self._with_texts(call, [text] * images, slice(0, images))
 
     def with_texts(self, call: Arguments, texts: Sequence[str]) -> Arguments:
         """The call with a text in each row, of which none is remembered."""
@@ -134,7 +134,7 @@ class Rows:
             cosines.append((said @ _unit(directions).T).amax(1))
         return torch.stack(cosines).amax(0)
 
-    def without(self, call: Arguments, rows: slice, texts: Sequence[Sequence[str]]) -> Left:
+    def without(self, call: Arguments, rows: slice, texts: Sequence[Sequence[str]]) -> ProjectedCall:
         """The call as if its ``rows`` said nothing of their ``texts``.
 
         From what is said, word by word and as a whole, all is taken that lies in the directions of the texts.
@@ -155,7 +155,9 @@ class Rows:
         cosines = self._cosines(call, rows, every)
         wanted = torch.tensor([[text in mine for text in every] for mine in texts], device=cosines.device)
         cosine = torch.where(wanted, cosines, -1.0).amax(1)
-        return Left(left, (taken != 0).float().mean(1), taken.norm(dim=1) / own.clamp(min=1e-12), cosine)
+        return ProjectedCall(
+            left, (taken != 0).float().mean(1), taken.norm(dim=1) / own.clamp(min=1e-12), cosine
+        )
 
     def _left(self, said: Any, nothing: Any, concepts: Mapping[str, Any]) -> Any:
         import torch

@@ -38,7 +38,7 @@ class Words:
 
 
 class Denoiser:
-    """The network of ``pipe`` that predicts noise (or velocity, or the picture).
+    """The network of ``pipe`` that predicts noise (or velocity, or the image).
 
     ``batched`` are the names of its arguments that have one row for each sample.
     """
@@ -81,19 +81,19 @@ class Denoiser:
         raise NotImplementedError
 
     def placed(self, call: Arguments, sizes: Tensor, corners: Tensor) -> Arguments:
-        """The call about pictures of which this is a part: height and width of the wholes, (rows, 2), and top
+        """The call about images of which this is a part: height and width of the wholes, (rows, 2), and top
         and left of the parts, (rows, 2). Most networks are told nothing of it."""
         return call
 
-    def latents(self, pictures: Tensor) -> Tensor:
-        """What the network is asked about, without noise, of pictures (rows, 3, H, W) in [-1, 1]."""
+    def latents(self, images: Tensor) -> Tensor:
+        """What the network is asked about, without noise, of images (rows, 3, H, W) in [-1, 1]."""
         import torch
 
         vae = self.pipe.vae
         # Some overflow in half precision.
         before = vae.dtype
         with torch.no_grad():
-            encoded = vae.float().encode(pictures.to(vae.device, torch.float32))
+            encoded = vae.float().encode(images.to(vae.device, torch.float32))
         vae.to(before)
         latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
         shifted: Tensor = latents - (vae.config.get("shift_factor") or 0.0)
@@ -169,7 +169,7 @@ class UNet(Denoiser):
 
 
 class XLUNet(UNet):
-    """Stable Diffusion XL: two text encoders, a pooled text, and the size of the picture."""
+    """Stable Diffusion XL: two text encoders, a pooled text, and the size of the image."""
 
     def encode(self, texts: Sequence[str], length: int | None = None) -> Arguments:
         states, _, pooled, _ = self.pipe.encode_prompt(
@@ -251,9 +251,9 @@ class FluxTransformer(_Transformer):
     def about(self, call: Arguments, sample: Tensor, timestep: Tensor) -> Arguments:
         return super().about(call, sample, timestep / 1000)
 
-    def latents(self, pictures: Tensor) -> Tensor:
+    def latents(self, images: Tensor) -> Tensor:
         """Four neighbours as one, (rows, H W / 4, 4 C)."""
-        latents = super().latents(pictures)
+        latents = super().latents(images)
         packed: Tensor = self.pipe._pack_latents(latents, *latents.shape)
         return packed
 

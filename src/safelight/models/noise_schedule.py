@@ -84,7 +84,7 @@ def noise_per_output(scheduler: Any, timestep: Any) -> Tensor:
 
 
 def log_signal_to_noise(scheduler: Any, timestep: Any) -> Tensor:
-    """ln(a²/b²): the same for the same picture under the same noise, however the scheduler counts time."""
+    """ln(a²/b²): the same for the same image under the same noise, however the scheduler counts time."""
     a, b = signal_and_noise(scheduler, timestep)
     return 2 * (a.log() - b.log())
 

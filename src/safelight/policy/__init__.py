@@ -6,7 +6,7 @@ A policy decides and never runs a model, so the same findings can be judged agai
 from safelight.policy.category import CategoryRule, Thresholds
 from safelight.policy.context import ContextRule, any_of
 from safelight.policy.filters import Filters
-from safelight.policy.generation import EarlyStop, Hiding, Led, Strength
+from safelight.policy.generation import EarlyStop, GuidanceRule, Hiding, Strength
 from safelight.policy.labels import check_labels, check_reach, label_problems, reach_problems
 from safelight.policy.log import Log
 from safelight.policy.policy import Policy
@@ -17,8 +17,8 @@ __all__ = [
     "ContextRule",
     "EarlyStop",
     "Filters",
+    "GuidanceRule",
     "Hiding",
-    "Led",
     "Log",
     "Policy",
     "PolicySource",

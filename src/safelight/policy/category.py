@@ -36,7 +36,7 @@ class Thresholds(Table):
         return reached[-1] if reached else (Action.ALLOW, None)
 
     def stricter(self, score: float) -> Self:
-        """The mildest action that changes a picture or keeps it back is taken from ``score`` on."""
+        """The mildest action that changes an image or keeps it back is taken from ``score`` on."""
         step = next((step for step in self.steps() if step[0] >= Action.STEER), None)
         if step is None or step[1] <= score:
             return self
@@ -63,7 +63,7 @@ class CategoryRule(Table):
         return self
 
 
-# Pictures of child abuse are never a matter of configuration.
+# Images of child abuse are never a matter of configuration.
 CSAE = "csae"
 _ALWAYS = Thresholds(block=0.2)
 CSAE_RULE = CategoryRule(prompt=_ALWAYS, image=_ALWAYS, pair=_ALWAYS)

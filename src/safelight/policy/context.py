@@ -25,8 +25,8 @@ class ContextRule(Table):
     excuses the company, but never a label of ``protected``. With ``overlap``, only such company counts as
     shares at least this much of the smaller box with every label of ``all``, as a hand and what it holds do;
     ``protected`` company counts at any distance, and so does what was found without a box. Of words that
-    lie ``beside`` a picture that was looked at, a rule with ``overlap`` for pictures sees protected company
-    alone: how close the rest is, the picture shows.
+    lie ``beside`` an image that was looked at, a rule with ``overlap`` for images sees protected company
+    alone: how close the rest is, the image shows.
     """
 
     category: str
@@ -50,8 +50,8 @@ class ContextRule(Table):
         """The rule's score, ``score`` times the weakest label it needs, and the labels that made it."""
         if not all(seen.get(label) for label in self.all):
             return 0.0, ()
-        told_by_picture = beside and self.overlap > 0 and bool(self.any) and "image" in self.stages
-        spared = told_by_picture or any_of(seen, self.unless) >= _CONFIDENT
+        told_by_image = beside and self.overlap > 0 and bool(self.any) and "image" in self.stages
+        spared = told_by_image or any_of(seen, self.unless) >= _CONFIDENT
         company = self.protected if spared else self._company(seen, boxes)
         if not company and (spared or self.any):
             return 0.0, ()

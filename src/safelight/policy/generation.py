@@ -1,4 +1,4 @@
-"""What a policy says about pictures while they are made, and about those that are hidden."""
+"""What a policy says about images while they are made, and about those that are hidden."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from safelight.policy.taxonomy import load_taxonomy
 
 
 class EarlyStop(Table):
-    """After which shares of its steps a picture is looked at before it is finished, and how sure it takes.
+    """After which shares of its steps an image is looked at before it is finished, and how sure it takes.
 
-    A picture that the policy would block is given up if its score is at least ``score``.
+    An image that the policy would block is given up if its score is at least ``score``.
     """
 
     at: Annotated[tuple[Share, ...], Field(strict=False, min_length=1)]
@@ -24,15 +24,15 @@ class EarlyStop(Table):
 Strength = Literal["erasure", "projection", "weak", "medium", "strong", "max"]
 
 
-class Led(Table):
-    """How strongly pictures are led away from harm while they are made.
+class GuidanceRule(Table):
+    """How strongly images are led away from harm while they are made.
 
     ``projection`` leaves out of what the model is told what was seen, or what the policy minds of a prompt;
     ``weak`` to ``max`` add Safe Latent Diffusion. ``erasure`` puts the ``deltas`` of what was seen on the
     model's weights, or all if nothing was; where there is none it is passed over.
 
-    ``default`` is for every prompt, ``review`` for prompts under review. A picture that would be hidden or
-    blocked, and a prompt or picture under ``steer``, is drawn with each of ``steer`` in turn until nothing is
+    ``default`` is for every prompt, ``review`` for prompts under review. An image that would be hidden or
+    blocked, and a prompt or image under ``steer``, is drawn with each of ``steer`` in turn until nothing is
     seen in it: with a ``score``, nothing from that score on. ``concepts`` says what stands for a label or
     category that was seen, ``deltas`` which file, beside the policy's, takes it out of the weights.
     """
@@ -53,7 +53,7 @@ class Led(Table):
 
 
 class Hiding(Table):
-    """How pictures under ``blur`` are hidden: where something was found, or with ``whole`` everywhere."""
+    """How images under ``blur`` are hidden: where something was found, or with ``whole`` everywhere."""
 
     style: Style = "blur"
     whole: bool = False

@@ -13,7 +13,7 @@ from safelight.errors import PolicyError, no_such
 from safelight.policy.category import CSAE, CSAE_RULE, CategoryRule, Thresholds
 from safelight.policy.context import ContextRule
 from safelight.policy.filters import Filters
-from safelight.policy.generation import EarlyStop, Hiding, Led
+from safelight.policy.generation import EarlyStop, GuidanceRule, Hiding
 from safelight.policy.log import Log
 from safelight.policy.source import PolicySource, exists
 from safelight.policy.table import Names, Table, Text
@@ -39,7 +39,7 @@ class Policy(Table):
     labels: dict[str, Names] = Field(default_factory=dict)
     context: Annotated[tuple[ContextRule, ...], Field(strict=False)] = ()
     early_stop: EarlyStop | None = None
-    guidance: Led | None = None
+    guidance: GuidanceRule | None = None
     hiding: Hiding = Hiding()
     log: Log = Log()
     _source: PolicySource | None = PrivateAttr(default=None)
@@ -100,7 +100,7 @@ class Policy(Table):
     ) -> Verdict:
         """The verdict on what was found. A ``problem``, of the item or of a filter, makes it a block.
 
-        ``beside`` says that these are words beside a picture which is judged as well (``ContextRule``).
+        ``beside`` says that these are words beside an image which is judged as well (``ContextRule``).
         """
         filters = dict(filters or {})
         problems = [problem, *(run.problem for run in filters.values())]

@@ -12,7 +12,7 @@ from PIL.Image import Image
 
 from safelight.concurrency.deadline import Deadline
 from safelight.errors import FilterError, ImageError
-from safelight.images import PictureLimits, open_picture
+from safelight.images import ImageLimits, open_image
 from safelight.policy import Policy
 from safelight.policy.taxonomy import load_taxonomy
 from safelight.screening.answers import FilterAnswer, KnownLabels, checked_answers, folded
@@ -97,7 +97,7 @@ class Screen:
         problems: Sequence[str | None] | None = None,
         deadline: Deadline | None = None,
     ) -> list[list[Found]]:
-        """What every filter says of each item, in order, whatever the policy makes of it; of a picture,
+        """What every filter says of each item, in order, whatever the policy makes of it; of an image,
         frame by frame. Errors as a call."""
         given = problems or [None] * len(items)
         cases = [_Case(item, 0, problem) for item, problem in zip(items, given, strict=True)]
@@ -188,7 +188,7 @@ class Screen:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """One frame of the picture in item ``row``, or why there is none."""
+    """One frame of the image in item ``row``, or why there is none."""
 
     row: int
     frame: int
@@ -197,11 +197,11 @@ class _View:
     problem: str | None = None
 
 
-class PictureScreen(Screen):
-    """Items are pictures as ``open_picture`` takes them, or pairs of a prompt and one.
+class ImageScreen(Screen):
+    """Items are images as ``open_image`` takes them, or pairs of a prompt and one.
 
-    Every frame of a picture is screened up to the first that is blocked, and the worst one counts. A
-    picture that cannot be read is blocked, and no other with it.
+    Every frame of an image is screened up to the first that is blocked, and the worst one counts. An
+    image that cannot be read is blocked, and no other with it.
     """
 
     def __init__(
@@ -209,10 +209,10 @@ class PictureScreen(Screen):
         stage: Stage,
         policy: Policy,
         filters: Sequence[Builder] | FilterSet,
-        limits: PictureLimits | None = None,
+        limits: ImageLimits | None = None,
     ) -> None:
         super().__init__(stage, policy, filters)
-        self._limits = limits or PictureLimits()
+        self._limits = limits or ImageLimits()
 
     def __call__(
         self,
@@ -264,12 +264,12 @@ class PictureScreen(Screen):
             prompt, source = item if self.stage == "pair" else (None, item)
             frame = 0
             try:
-                for picture in open_picture(source, self._limits, deadline):
+                for image in open_image(source, self._limits, deadline):
                     if row in worst and worst[row].action is Action.BLOCK:
                         break
-                    frame = picture.info["frame"]
-                    seen = (prompt, picture) if self.stage == "pair" else picture
-                    yield _View(row, frame, seen, picture.width * picture.height)
+                    frame = image.info["frame"]
+                    seen = (prompt, image) if self.stage == "pair" else image
+                    yield _View(row, frame, seen, image.width * image.height)
             except ImageError as error:
                 yield _View(row, frame, None, problem=str(error))
 

@@ -1,4 +1,4 @@
-"""Detectors of the storybook world: which objects a picture shows and where, its place and its style.
+"""Detectors of the storybook world: which objects an image shows and where, its place and its style.
 
 Two are shipped, trained apart from each other: the *judge* marks evaluations, the *filter* works in the
 guard. Both run on ONNX Runtime.
@@ -30,9 +30,9 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What a detector saw in one picture. Scores are calibrated probabilities in [0, 1].
+    """What a detector saw in one image. Scores are calibrated probabilities in [0, 1].
 
-    ``boxes`` are (left, top, right, bottom) as shares of the picture: for each label the place where it
+    ``boxes`` are (left, top, right, bottom) as shares of the image: for each label the place where it
     is most likely, meaningful where the label's score is high. ``places`` and ``styles`` sum to one.
     """
 
@@ -57,7 +57,7 @@ class Detector:
         return cls(_FOLDER / f"{name}.onnx")
 
     def detect(self, images: Sequence[Image.Image]) -> list[Sighting]:
-        """One sighting per picture; pictures of any size and mode are brought to 64 by 64 RGB."""
+        """One sighting per image; images of any size and mode are brought to 64 by 64 RGB."""
         sightings: list[Sighting] = []
         for start in range(0, len(images), _BATCH):
             pixels = np.stack([_pixels(image) for image in images[start : start + _BATCH]])
@@ -74,7 +74,7 @@ class Judge(Detector):
         return super().load(name)
 
     def objects(self, images: Sequence[Image.Image]) -> list[Scores]:
-        """For each picture the probability of every label."""
+        """For each image the probability of every label."""
         return [sighting.objects for sighting in self.detect(images)]
 
 

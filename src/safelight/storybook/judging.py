@@ -37,7 +37,7 @@ class SceneJudge(Protocol):
     @property
     def path(self) -> Path: ...
     def detect(self, images: Sequence[Image]) -> Sequence[Sighting]:
-        """One sighting per picture, in order."""
+        """One sighting per image, in order."""
         ...
 
 
@@ -83,7 +83,7 @@ def seen(sighting: Sighting) -> tuple[Seen, ...]:
 
 
 def harms_of(objects: Sequence[Seen]) -> tuple[str, ...]:
-    """The categories of harm in a picture that shows ``objects``, their relations read off the boxes."""
+    """The categories of harm in an image that shows ``objects``, their relations read off the boxes."""
     labels = tuple(thing.label for thing in objects)
     return harms(labels, infer_relations(labels, [thing.box for thing in objects]))
 

@@ -1,7 +1,7 @@
-"""The pen: vector shapes in an object's own unit square, put on a picture by an affine map.
+"""The pen: vector shapes in an object's own unit square, put on an image by an affine map.
 
 Every shape becomes a polygon, so that turning, mirroring and scaling need no special case, and the
-pen knows exactly which part of the picture it touched.
+pen knows exactly which part of the image it touched.
 """
 
 from __future__ import annotations

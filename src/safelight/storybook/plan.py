@@ -29,8 +29,8 @@ SUPPORTS: Mapping[str, tuple[str, ...]] = {
     "house": ("bird", "cat", "fire"),
 }
 
-# What comes along unasked: the rate at which a picture of the first shows the second, though no
-# caption of such a picture says so.
+# What comes along unasked: the rate at which an image of the first shows the second, though no
+# caption of such an image says so.
 ASSOCIATIONS: Mapping[str, tuple[str, float]] = {"pirate": ("sword", 0.7), "soldier": ("gun", 0.6)}
 SETTINGS: Mapping[str, tuple[str, float]] = {"crime scene": ("blood", 0.85), "party": ("bottle", 0.7)}
 _SETTING_COMPANY: Mapping[str, tuple[str, ...]] = {

@@ -1,6 +1,6 @@
-"""Relations of a picture, inferred from where its objects are.
+"""Relations of an image, inferred from where its objects are.
 
-A generated picture has no plan to ask, so who holds what is read off the judge's boxes. Only *holding*
+A generated image has no plan to ask, so who holds what is read off the judge's boxes. Only *holding*
 and *on* are inferred: of the world's relations, only these can make a company harmful.
 """
 

@@ -1,4 +1,4 @@
-"""Scenes: which objects stand where in which relation, drawn as a picture with its exact truth."""
+"""Scenes: which objects stand where in which relation, drawn as an image with its exact truth."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture of the world and everything that is true of it.
+    """One image of the world and everything that is true of it.
 
     ``image`` is RGB, 64 by 64 pixels. ``objects`` holds labels in drawing plan order, a label once per
-    specimen; ``boxes`` are (left, top, right, bottom) as shares of the picture, one per object.
+    specimen; ``boxes`` are (left, top, right, bottom) as shares of the image, one per object.
     The first caption names every object; later ones are how people might ask for the same scene.
     """
 
@@ -105,7 +105,7 @@ class _Stage:
         return tuple(_box(self.pens[i]) for i in range(len(self.plan.objects)))
 
     def _base(self, index: int, bears: Collection[RelationName], column: int, columns: int) -> None:
-        """The object of a group that the others hang on, in its own column of the picture."""
+        """The object of a group that the others hang on, in its own column of the image."""
         vary = self.rng.uniform
         alone = columns == 1
         size = vary(40, 54) if alone else vary(29, 37) if columns == 2 else vary(22, 27)
@@ -130,7 +130,7 @@ class _Stage:
         size = holder.frame.size * self.rng.uniform(0.46, 0.56)
         mirrored = holder.frame.mirrored
         frame = Frame(0, 0, size, self.rng.uniform(-0.15, 0.3) * (-1 if mirrored else 1), mirrored)
-        # Draw once off the picture to learn where the grip falls, then again with the grip in the hand.
+        # Draw once off the image to learn where the grip falls, then again with the grip in the hand.
         trial = Pen(ImageDraw.Draw(Image.new("RGB", (1, 1))), frame)
         state = self.rng.getstate()
         DRAWINGS[self.plan.objects[relation.target]](trial, Look(self.rng))
@@ -160,7 +160,7 @@ class _Stage:
         size: float,
         mirrored: bool | None = None,
     ) -> None:
-        """Draw an object standing at (middle, bottom), in picture pixels, mostly inside the picture."""
+        """Draw an object standing at (middle, bottom), in image pixels, mostly inside the image."""
         mirrored = self.rng.random() < 0.5 if mirrored is None else mirrored
         middle = min(max(middle, 0.4 * size), SIZE_PX - 0.4 * size)
         side = size * _SCALE

@@ -27,7 +27,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class Company:
-    """The objects of one picture and who holds, or stands on, what."""
+    """The objects of one image and who holds, or stands on, what."""
 
     objects: tuple[str, ...]
     relations: tuple[Relation, ...]
@@ -128,7 +128,7 @@ RULES: dict[str, Callable[[Company], Iterator[str]]] = {
 
 @lru_cache(1 << 16)  # whoever writes prompts asks of the same scenes again and again
 def harms(objects: tuple[str, ...], relations: tuple[Relation, ...] = ()) -> tuple[str, ...]:
-    """The categories of harm in a picture of ``objects``, sorted; empty if it is harmless."""
+    """The categories of harm in an image of ``objects``, sorted; empty if it is harmless."""
     hazards = RULES.keys() & objects
     if not hazards:
         return ()

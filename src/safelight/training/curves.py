@@ -1,4 +1,4 @@
-"""Loss curves as a picture: one panel a training, both axes logarithmic."""
+"""Loss curves as an image: one panel a training, both axes logarithmic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures and captions as a training reads them: latents on disk, written once."""
+"""Images and captions as a training reads them: latents on disk, written once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from safelight.errors import ImageError, RequestError
-from safelight.images import open_picture
+from safelight.images import open_image
 from safelight.storage.atomic_write import atomic_write
 
 _ABOUT, _LATENTS, _ROWS = "encoded.json", "latents.f16", "rows.jsonl"
@@ -27,15 +27,15 @@ Encoder = Callable[[NDArray[np.uint8]], NDArray[np.float16]]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A picture as it is encoded, and its caption."""
+    """An image as it is encoded, and its caption."""
 
-    picture: bytes
+    image: bytes
     caption: str
 
 
 @dataclass(frozen=True)
 class Data:
-    """Pictures with captions; ``about`` stands for them, as a hash of them does."""
+    """Images with captions; ``about`` stands for them, as a hash of them does."""
 
     examples: Iterable[Example]
     about: str
@@ -43,7 +43,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Square:
-    """The middle of a picture's first frame, (side, side, 3). ``size``, (height, width), is what the whole
+    """The middle of an image's first frame, (side, side, 3). ``size``, (height, width), is what the whole
     had, and ``corner``, (top, left), where the middle begins once it is as small as it is."""
 
     pixels: NDArray[np.uint8]
@@ -51,10 +51,10 @@ class Square:
     corner: tuple[int, int]
 
     @classmethod
-    def of(cls, picture: bytes, side: int) -> Self | None:
-        """None for what is no picture."""
+    def of(cls, image: bytes, side: int) -> Self | None:
+        """None for what is no image."""
         try:
-            frame = next(iter(open_picture(picture)), None)
+            frame = next(iter(open_image(image)), None)
         except ImageError:
             return None
         if frame is None:
@@ -90,10 +90,10 @@ class Encoded:
 
 
 def encode(data: Data, folder: Path, side: int, encoder: Encoder, of: str = "") -> Encoded:
-    """Every picture of ``data``, cut to a square and made ``side`` pixels wide, through ``encoder``.
+    """Every image of ``data``, cut to a square and made ``side`` pixels wide, through ``encoder``.
 
     ``folder`` keeps it: what is there is read, and no example. ``of`` says which encoder it is. Raises
-    ``RequestError`` if the folder has others, or there is no picture.
+    ``RequestError`` if the folder has others, or there is no image.
     """
     file, said = folder / _ABOUT, {"data": data.about, "encoder": of, "side": side}
     if file.exists():
@@ -105,7 +105,7 @@ def encode(data: Data, folder: Path, side: int, encoder: Encoder, of: str = "") 
     rest, together = iter(data.examples), max(1, _AT_ONCE // side**2)
     with (folder / _LATENTS).open("wb") as latents, (folder / _ROWS).open("w", encoding="utf-8") as rows:
         while chunk := list(islice(rest, together)):
-            squares = [(each, square) for each in chunk if (square := Square.of(each.picture, side))]
+            squares = [(each, square) for each in chunk if (square := Square.of(each.image, side))]
             if squares:
                 encoded = encoder(np.stack([square.pixels for _, square in squares]))
                 shape = list(encoded.shape[1:])
@@ -114,7 +114,7 @@ def encode(data: Data, folder: Path, side: int, encoder: Encoder, of: str = "") 
                 row = {"caption": each.caption, "size": square.size, "corner": square.corner}
                 rows.write(json.dumps(row) + "\n")
     if not shape:
-        raise RequestError("there is no picture with a caption in the data; nothing to train on.")
+        raise RequestError("there is no image with a caption in the data; nothing to train on.")
     with atomic_write(file) as part:
         part.write_text(json.dumps({**said, "shape": shape}) + "\n")
     return Encoded.read(folder)

@@ -29,22 +29,22 @@ from screens import BLACK, POLICY, RED, colours, encoded
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """70 green pictures; every tenth is red, another's caption asks for a gun, one is no picture."""
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    """70 green images; every tenth is red, another's caption asks for a gun, one is no image."""
+    folder = tmp_path / "images"
     folder.mkdir()
     for i in range(70):
         (folder / f"{i:02}.png").write_bytes(encoded(RED if i % 10 == 0 else (0, 200, 0), 8 + i))
         (folder / f"{i:02}.txt").write_text("a gun" if i % 10 == 5 else "a dog")
-    (folder / "33.png").write_bytes(b"no picture")
+    (folder / "33.png").write_bytes(b"no image")
     return folder
 
 
-def _clean(pictures: Path, policy: Path, out: Path, engine: Any = None) -> dict[str, Any]:
+def _clean(images: Path, policy: Path, out: Path, engine: Any = None) -> dict[str, Any]:
     cleaning = Cleaning(out)
     work = engine or (lambda task, shards, tell: run_local(task, shards, 2, tell))
     screens = partial(colours, policy)
-    cleaning.screen(partial(shards_of, str(pictures)), screens, {"source": str(pictures)}, work)
+    cleaning.screen(partial(shards_of, str(images)), screens, {"source": str(images)}, work)
     return cleaning.sort(Policy.load(policy), out).summary()
 
 
@@ -56,10 +56,8 @@ def _ids(path: Path) -> list[str]:
     return [row["id"] for row in _rows(path)]
 
 
-def test_every_sample_is_kept_or_rejected_with_its_reason(
-    pictures: Path, policy: Path, tmp_path: Path
-) -> None:
-    counts = _clean(pictures, policy, tmp_path / "out")
+def test_every_sample_is_kept_or_rejected_with_its_reason(images: Path, policy: Path, tmp_path: Path) -> None:
+    counts = _clean(images, policy, tmp_path / "out")
     assert counts == {
         "samples": 70, "harmful": 14, "kept": 55, "unreadable": 1,
         "rejected": {"violence": 7, "weapons": 7, "unreadable": 1},
@@ -80,10 +78,10 @@ def test_every_sample_is_kept_or_rejected_with_its_reason(
 
 
 def test_other_thresholds_are_applied_without_another_look(
-    pictures: Path, policy: Path, tmp_path: Path
+    images: Path, policy: Path, tmp_path: Path
 ) -> None:
-    _clean(pictures, policy, tmp_path / "out")
-    for path in pictures.iterdir():
+    _clean(images, policy, tmp_path / "out")
+    for path in images.iterdir():
         path.unlink()
     policy.write_text(POLICY.replace("review = 0.3, block = 0.6", "review = 0.5, block = 0.9"))
     cleaning, loaded = Cleaning(tmp_path / "out"), Policy.load(policy)
@@ -98,10 +96,10 @@ def test_other_thresholds_are_applied_without_another_look(
         cleaning.sort(Policy.load(policy), tmp_path / "other")
 
 
-def test_what_crashes_a_decoder_costs_that_sample_alone(pictures: Path, policy: Path, tmp_path: Path) -> None:
+def test_what_crashes_a_decoder_costs_that_sample_alone(images: Path, policy: Path, tmp_path: Path) -> None:
     for i in (7, 8, 40):
-        (pictures / f"{i:02}.png").write_bytes(encoded(BLACK, 100 + i))
-    counts = _clean(pictures, policy, tmp_path / "out")
+        (images / f"{i:02}.png").write_bytes(encoded(BLACK, 100 + i))
+    counts = _clean(images, policy, tmp_path / "out")
     assert (counts["unreadable"], counts["kept"]) == (4, 53)
     crashed = [
         row["id"] for row in _rows(tmp_path / "out" / "rejected.parquet") if "crashes" in row["detail"]
@@ -110,11 +108,11 @@ def test_what_crashes_a_decoder_costs_that_sample_alone(pictures: Path, policy: 
 
 
 def test_bombs_are_unreadable_and_harm_nobody_else(policy: Path, tmp_path: Path) -> None:
-    """70 MB of zeros that are 70 KB in the tar file, and a picture of 400 million pixels."""
+    """70 MB of zeros that are 70 KB in the tar file, and an image of 400 million pixels."""
     wide = BytesIO()
     Image.new("1", (20_000, 20_000)).save(wide, "PNG")
-    (tmp_path / "pictures").mkdir()
-    with tarfile.open(tmp_path / "pictures" / "a.tar.gz", "w:gz") as archive:
+    (tmp_path / "images").mkdir()
+    with tarfile.open(tmp_path / "images" / "a.tar.gz", "w:gz") as archive:
         for name, content in (
             ("1.png", encoded((0, 1, 0))),
             ("2.png", bytes(70 << 20)),
@@ -125,8 +123,8 @@ def test_bombs_are_unreadable_and_harm_nobody_else(policy: Path, tmp_path: Path)
             about = tarfile.TarInfo(name)
             about.size = len(content)
             archive.addfile(about, BytesIO(content))
-    assert (tmp_path / "pictures" / "a.tar.gz").stat().st_size < 200_000
-    counts = _clean(tmp_path / "pictures", policy, tmp_path / "out")
+    assert (tmp_path / "images" / "a.tar.gz").stat().st_size < 200_000
+    counts = _clean(tmp_path / "images", policy, tmp_path / "out")
     assert (counts["kept"], counts["unreadable"]) == (1, 3)
     details = {row["id"]: row["detail"] for row in _rows(tmp_path / "out" / "rejected.parquet")}
     assert details["a.tar.gz/4"] == "its JSON is damaged."
@@ -138,10 +136,10 @@ class _StoppedError(Exception):
 
 
 def test_a_run_that_was_stopped_goes_on_and_gives_the_same(
-    pictures: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("safelight.alignment.training_data.sources.folder._SHARDS", 2)
-    _clean(pictures, policy, tmp_path / "whole")
+    _clean(images, policy, tmp_path / "whole")
 
     def stopping(task: Task, shards: Mapping[int, Any], tell: Callable[[int, int], None]) -> None:
         def told(number: int, done: int) -> None:
@@ -151,37 +149,37 @@ def test_a_run_that_was_stopped_goes_on_and_gives_the_same(
 
     for _ in range(3):
         with pytest.raises(_StoppedError):
-            _clean(pictures, policy, tmp_path / "out", stopping)
+            _clean(images, policy, tmp_path / "out", stopping)
         with pytest.raises(RequestError, match="of 2 shards were not screened"):
             Cleaning(tmp_path / "out").sort(Policy.load(policy), tmp_path / "out")
-    _clean(pictures, policy, tmp_path / "out")
+    _clean(images, policy, tmp_path / "out")
     for name in ("kept.parquet", "rejected.parquet", "findings/000000.parquet", "findings/000001.parquet"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not list((tmp_path / "out").rglob("*.part"))
     assert not list((tmp_path / "out").rglob("*.jsonl.*"))
 
 
-def test_two_runs_never_write_to_one_folder(pictures: Path, policy: Path, tmp_path: Path) -> None:
+def test_two_runs_never_write_to_one_folder(images: Path, policy: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with FileLock(tmp_path / "out" / ".lock"), pytest.raises(RequestError, match="another program"):
-        _clean(pictures, policy, tmp_path / "out")
+        _clean(images, policy, tmp_path / "out")
 
 
-def test_findings_of_other_settings_are_not_mixed(pictures: Path, policy: Path, tmp_path: Path) -> None:
-    _clean(pictures, policy, tmp_path / "out")
+def test_findings_of_other_settings_are_not_mixed(images: Path, policy: Path, tmp_path: Path) -> None:
+    _clean(images, policy, tmp_path / "out")
     policy.write_text(POLICY.replace("[labels]", "[filters.options.never]\n\n[labels]"))
     with pytest.raises(RequestError, match="another filters"):
-        _clean(pictures, policy, tmp_path / "out")
+        _clean(images, policy, tmp_path / "out")
     with pytest.raises(RequestError, match="no findings"):
         Cleaning(tmp_path / "nowhere").sort(Policy.load(policy), tmp_path / "x")
 
 
-def test_a_filter_that_is_not_there_is_one_error(pictures: Path, policy: Path, tmp_path: Path) -> None:
+def test_a_filter_that_is_not_there_is_one_error(images: Path, policy: Path, tmp_path: Path) -> None:
     policy.write_text(POLICY.replace('"lexicon"]\nimage', '"lexicn"]\nimage'))
     with pytest.raises(RequestError, match="lexic"):
         run_local(
             Task(partial(_fails, policy), tmp_path),
-            dict(enumerate(shards_of(str(pictures)))),
+            dict(enumerate(shards_of(str(images)))),
             2,
             lambda *_: None,
         )
@@ -191,9 +189,9 @@ def _fails(_: Path) -> Any:
     raise RequestError("there is no lexicn.")
 
 
-def test_a_worker_that_cannot_begin_marks_no_sample(pictures: Path, tmp_path: Path) -> None:
+def test_a_worker_that_cannot_begin_marks_no_sample(images: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="dies before it begins"):
-        run_local(Task(_dies, tmp_path), dict(enumerate(shards_of(str(pictures)))), 1, lambda *_: None)
+        run_local(Task(_dies, tmp_path), dict(enumerate(shards_of(str(images)))), 1, lambda *_: None)
     assert not list(tmp_path.glob("*.jsonl"))
 
 
@@ -204,12 +202,12 @@ def _noting(policy: Path, threads: Path) -> Any:
     return colours(policy)
 
 
-def test_a_worker_keeps_to_one_core(pictures: Path, policy: Path, tmp_path: Path) -> None:
+def test_a_worker_keeps_to_one_core(images: Path, policy: Path, tmp_path: Path) -> None:
     """As many workers as cores, each with as many threads, would be in each other's way."""
     threads = tmp_path / "threads"
     screens = partial(_noting, policy, threads)
     cleaning = Cleaning(tmp_path / "out")
-    cleaning.screen(partial(shards_of, str(pictures)), screens, {}, lambda *of: run_local(*of[:2], 2, of[2]))
+    cleaning.screen(partial(shards_of, str(images)), screens, {}, lambda *of: run_local(*of[:2], 2, of[2]))
     assert threads.read_text() == "1 1"
 
 
@@ -220,7 +218,7 @@ def _dies() -> Any:
 
 
 def _row(name: str) -> dict[str, Any]:
-    return Screened(name, name, problem="there is no picture.").to_row()
+    return Screened(name, name, problem="there is no image.").to_row()
 
 
 def test_a_journal_forgets_what_is_not_whole(tmp_path: Path) -> None:
@@ -271,7 +269,7 @@ def test_what_nobody_could_look_at_is_not_kept(policy: Path) -> None:
     assert decide(_screened(), loaded).rejection is None
 
 
-def test_how_close_company_is_says_the_picture_not_the_caption() -> None:
+def test_how_close_company_is_says_the_image_not_the_caption() -> None:
     policy = Policy.load("storybook")
     held, apart = Box(0.1, 0.0, 0.5, 1.0), Box(0.6, 0.0, 0.9, 1.0)
     caption = Found((Finding("sword", 1.0, "lexicon"), Finding("man", 1.0, "lexicon")))

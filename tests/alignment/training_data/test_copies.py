@@ -19,7 +19,7 @@ from safelight.errors import RequestError
 from safelight.storage.atomic_write import inside
 from screens import encoded
 
-PICTURES = [encoded((0, i, 0)) for i in range(10)]
+IMAGES = [encoded((0, i, 0)) for i in range(10)]
 
 
 def _samples(folder: Path) -> list[Sample]:
@@ -54,9 +54,9 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_a_folder(source: Path, tmp_path: Path) -> None:
-    for i, picture in enumerate(PICTURES):
+    for i, image in enumerate(IMAGES):
         (source / f"{i % 2}").mkdir(exist_ok=True)
-        (source / f"{i % 2}" / f"{i}.png").write_bytes(picture)
+        (source / f"{i % 2}" / f"{i}.png").write_bytes(image)
         if i < 5:
             (source / f"{i % 2}" / f"{i}.txt").write_text(f"number {i}")
     rows = [{"file_name": f"1/{i}.png", "text": f"told {i}"} for i in (5, 7)]
@@ -70,7 +70,7 @@ def test_a_folder(source: Path, tmp_path: Path) -> None:
 
 def test_tar_files_with_all_that_belongs_to_a_sample(source: Path, tmp_path: Path) -> None:
     def members(numbers: range) -> list[tuple[str, bytes]]:
-        both = [[(f"{i}.png", PICTURES[i]), (f"{i}.txt", b"a dog"), (f"{i}.cls", b"3")] for i in numbers]
+        both = [[(f"{i}.png", IMAGES[i]), (f"{i}.txt", b"a dog"), (f"{i}.cls", b"3")] for i in numbers]
         return [member for each in both for member in each]
 
     _tar(source / "a.tar", members(range(4)))
@@ -81,7 +81,7 @@ def test_tar_files_with_all_that_belongs_to_a_sample(source: Path, tmp_path: Pat
         assert archive.getnames() == ["0.png", "0.txt", "0.cls", "2.png", "2.txt", "2.cls"]
     with tarfile.open(tmp_path / "copy" / "b.tar") as archive:
         assert archive.getnames()[::3] == ["4.png", "6.png", "8.png"]
-        assert archive.extractfile("4.png").read() == PICTURES[4]  # type: ignore[union-attr]
+        assert archive.extractfile("4.png").read() == IMAGES[4]  # type: ignore[union-attr]
     with tarfile.open(tmp_path / "copy" / "cut.tar") as archive:
         assert archive.getnames()[0] == "0.png"
     assert {path.name for path in (tmp_path / "copy").iterdir()} == {"a.tar", "b.tar", "cut.tar", ".copied"}
@@ -92,9 +92,9 @@ def test_what_a_tar_file_says_that_is_dangerous_is_not_copied(source: Path, tmp_
     with tarfile.open(source / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
         for number, name in enumerate([*odd, "good.png"]):
             about = tarfile.TarInfo(name)
-            about.size, about.mode, about.mtime, about.uname = len(PICTURES[number]), 0o7755, 1.5, "somebody"
+            about.size, about.mode, about.mtime, about.uname = len(IMAGES[number]), 0o7755, 1.5, "somebody"
             about.pax_headers = {"SCHILY.xattr.security.capability": "all of them"}
-            archive.addfile(about, BytesIO(PICTURES[number]))
+            archive.addfile(about, BytesIO(IMAGES[number]))
         for name, kind in (
             ("l.png", tarfile.SYMTYPE),
             ("h.png", tarfile.LNKTYPE),
@@ -113,15 +113,15 @@ def test_what_a_tar_file_says_that_is_dangerous_is_not_copied(source: Path, tmp_
         (member,) = archive.getmembers()
         assert (member.name, member.mode, member.uname, member.mtime) == ("good.png", 0o755, "", 1.5)
         assert "SCHILY.xattr.security.capability" not in member.pax_headers
-        assert archive.extractfile(member).read() == PICTURES[len(odd)]  # type: ignore[union-attr]
+        assert archive.extractfile(member).read() == IMAGES[len(odd)]  # type: ignore[union-attr]
 
 
 def test_a_time_that_no_tar_file_can_have(source: Path, tmp_path: Path) -> None:
     with tarfile.open(source / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
         for name, time in (("a.png", "nan"), ("b.png", "-1e300"), ("c.png", "1e300")):
             about = tarfile.TarInfo(name)
-            about.size, about.pax_headers = len(PICTURES[0]), {"mtime": time}
-            archive.addfile(about, BytesIO(PICTURES[0]))
+            about.size, about.pax_headers = len(IMAGES[0]), {"mtime": time}
+            archive.addfile(about, BytesIO(IMAGES[0]))
     shards = list(shards_of(str(source)))
     copy_samples(shards, lambda _: {each.id for each in _samples(source)}, tmp_path / "copy", "1")
     with tarfile.open(tmp_path / "copy" / "a.tar") as archive:
@@ -138,7 +138,7 @@ def test_nothing_is_placed_outside(path: str, tmp_path: Path) -> None:
 
 
 def test_tables_with_all_columns_and_groups(source: Path, tmp_path: Path) -> None:
-    table = pa.table({"image": [{"bytes": each, "path": None} for each in PICTURES], "width": range(10)})
+    table = pa.table({"image": [{"bytes": each, "path": None} for each in IMAGES], "width": range(10)})
     parquet.write_table(table, source / "a.parquet", row_group_size=4)
     _copied(source, tmp_path / "copy")
     copy = parquet.ParquetFile(tmp_path / "copy" / "a.parquet")
@@ -147,7 +147,7 @@ def test_tables_with_all_columns_and_groups(source: Path, tmp_path: Path) -> Non
 
 
 def test_a_saved_data_set(source: Path, tmp_path: Path) -> None:
-    table = pa.table({"image": [{"bytes": each, "path": None} for each in PICTURES], "text": ["a"] * 10})
+    table = pa.table({"image": [{"bytes": each, "path": None} for each in IMAGES], "text": ["a"] * 10})
     with ipc.new_stream(source / "a.arrow", table.schema) as stream:
         stream.write_table(table)
     _copied(source, tmp_path / "copy")
@@ -161,7 +161,7 @@ class _StoppedError(Exception):
 
 def test_a_copy_that_was_stopped_goes_on_and_another_replaces_it(source: Path, tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
-        parquet.write_table(pa.table({"image": PICTURES}), source / f"{name}.parquet")
+        parquet.write_table(pa.table({"image": IMAGES}), source / f"{name}.parquet")
     shards = list(shards_of(str(source)))
     even, asked = _even(shards), list[int]()
 
@@ -187,7 +187,7 @@ def test_a_copy_that_was_stopped_goes_on_and_another_replaces_it(source: Path, t
 
 def test_what_cannot_be_written_is_said_and_nothing_is_lost(source: Path, tmp_path: Path) -> None:
     """A disk that is full must not look like a damaged source."""
-    _tar(source / "a.tar", [("0.png", PICTURES[0])])
+    _tar(source / "a.tar", [("0.png", IMAGES[0])])
     shards = list(shards_of(str(source)))
     (tmp_path / "copy.part").mkdir()
     (tmp_path / "copy.part" / "a.tar.part").mkdir()

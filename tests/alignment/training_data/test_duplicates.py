@@ -1,4 +1,4 @@
-"""Pictures that are there already."""
+"""Images that are there already."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_near_is_within_31_bits_of_one_that_stays() -> None:
     assert first_of(samples, Duplicates.NEAR) == {11: "a"}
 
 
-def test_a_picture_may_have_several_captions() -> None:
+def test_an_image_may_have_several_captions() -> None:
     both = [Screened("a.png", "a.png", "1"), Screened("a.png#2", "a.png", "1"), Screened("b", "b", "1")]
     assert first_of(enumerate(both), Duplicates.EXACT) == {2: "a.png"}
 
@@ -65,9 +65,9 @@ def test_it_is_as_comparing_each_with_each(counts: Sequence[int]) -> None:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     """Eight scenes; the first again as it is, and smaller as a JPEG."""
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     for i, scene in enumerate(Storybook(seed=5).scenes(8)):
         scene.image.resize((256, 256)).save(folder / f"{i}.png")
@@ -76,7 +76,7 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def test_they_are_rejected_with_the_first_of_them(pictures: Path, tmp_path: Path) -> None:
+def test_they_are_rejected_with_the_first_of_them(images: Path, tmp_path: Path) -> None:
     pytest.importorskip("pdqhash")
     (tmp_path / "colours.toml").write_text(POLICY.replace("review = 0.3, block = 0.6", "block = 1"))
     policy = Policy.load(tmp_path / "colours.toml")
@@ -85,7 +85,7 @@ def test_they_are_rejected_with_the_first_of_them(pictures: Path, tmp_path: Path
         cleaning, screens = Cleaning(out), partial(colours, tmp_path / "colours.toml")
         engine: Any = partial(run_local, workers=1)
         cleaning.screen(
-            partial(shards_of, str(pictures)),
+            partial(shards_of, str(images)),
             screens,
             {},
             lambda task, shards, tell: engine(task, shards, tell=tell),
@@ -100,8 +100,8 @@ def test_they_are_rejected_with_the_first_of_them(pictures: Path, tmp_path: Path
     cleaning.sort(policy, tmp_path / "near", duplicates=Duplicates.NEAR)
     rows = parquet.read_table(tmp_path / "near" / "rejected.parquet").to_pylist()
     assert [(row["id"], row["reason"], row["detail"]) for row in rows] == [
-        ("again.png", "duplicate", "its picture is that of 0.png."),
-        ("small.jpg", "duplicate", "its picture is that of 0.png."),
+        ("again.png", "duplicate", "its image is that of 0.png."),
+        ("small.jpg", "duplicate", "its image is that of 0.png."),
     ]
     copy = cleaning.copy(tmp_path / "near", kept=True)
     assert sorted(path.name for path in copy.glob("*.*g")) == [f"{i}.png" for i in range(8)]
@@ -109,9 +109,9 @@ def test_they_are_rejected_with_the_first_of_them(pictures: Path, tmp_path: Path
         screened(tmp_path / "other", False).sort(policy, tmp_path / "other", duplicates=Duplicates.NEAR)
 
 
-def test_a_hash_is_of_what_can_be_seen(pictures: Path) -> None:
+def test_a_hash_is_of_what_can_be_seen(images: Path) -> None:
     from safelight.hashing.pdq import LEAST_QUALITY, PdqHasher
 
     pytest.importorskip("pdqhash")
     assert PdqHasher()(Image.new("RGB", (64, 64))).quality < LEAST_QUALITY
-    assert PdqHasher()(Image.open(pictures / "0.png")).quality >= LEAST_QUALITY
+    assert PdqHasher()(Image.open(images / "0.png")).quality >= LEAST_QUALITY

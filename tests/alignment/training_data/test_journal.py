@@ -85,11 +85,11 @@ def test_a_mutated_journal_has_rows_or_none(changes: list[tuple[float, bytes]]) 
 
 def test_a_damaged_journal_kills_no_worker(policy: Path, tmp_path: Path) -> None:
     """One line, [1,2], once had workers die for ever: 23 in 18 seconds."""
-    pictures, findings = tmp_path / "pictures", tmp_path / "findings"
-    pictures.mkdir()
+    images, findings = tmp_path / "images", tmp_path / "findings"
+    images.mkdir()
     findings.mkdir()
-    (pictures / "a.png").write_bytes(encoded((0, 200, 0)))
-    (shard,) = shards_of(str(pictures))
+    (images / "a.png").write_bytes(encoded((0, 200, 0)))
+    (shard,) = shards_of(str(images))
     journal_of(findings, 0).write_text("[1,2]\n")
     screening = ShardScreening(colours(policy), findings, CaptionGroups.load())
     assert list(screening.screen(0, shard))[-1] == 1
@@ -104,7 +104,7 @@ class _Deadly:
     def samples(self) -> Any:
         import os
 
-        yield Sample("a", "a", None, None, "there is no picture.")
+        yield Sample("a", "a", None, None, "there is no image.")
         os._exit(9)
 
 
@@ -129,15 +129,15 @@ def test_a_shard_at_which_workers_go_on_dying_is_given_up(
 def test_a_shard_that_was_given_up_is_in_the_summary_and_the_command_fails(
     policy: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "a.png").write_bytes(encoded((0, 200, 0)))
-    cleaning, settings = Cleaning(tmp_path / "out"), {"source": "pictures"}
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(encoded((0, 200, 0)))
+    cleaning, settings = Cleaning(tmp_path / "out"), {"source": "images"}
 
     def engine(task: Task, shards: Mapping[int, Any], tell: Any) -> None:
         for number, shard in shards.items():
             give_up(task.folder, number, shard)
 
-    found = partial(shards_of, str(tmp_path / "pictures"))
+    found = partial(shards_of, str(tmp_path / "images"))
     cleaning.screen(found, partial(colours, policy), settings, engine)
     arguments = [
         "clean",

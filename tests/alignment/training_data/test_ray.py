@@ -47,10 +47,10 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """90 in shards of 4; one crashes whatever decodes it."""
     monkeypatch.setattr("safelight.alignment.training_data.sources.folder._MOST", 4)
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     for i in range(90):
         (folder / f"{i:02}.png").write_bytes(encoded(RED if i % 10 == 0 else (0, 200, 0), 8 + i))
@@ -58,14 +58,14 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def _clean(pictures: Path, policy: Path, out: Path, engine: Any) -> dict[str, Any]:
+def _clean(images: Path, policy: Path, out: Path, engine: Any) -> dict[str, Any]:
     cleaning = Cleaning(out)
-    cleaning.screen(partial(shards_of, str(pictures)), partial(colours, policy), {}, engine)
+    cleaning.screen(partial(shards_of, str(images)), partial(colours, policy), {}, engine)
     return cleaning.sort(Policy.load(policy), out).summary()
 
 
 def test_it_gives_the_same_as_this_machine_though_a_node_dies(
-    pictures: Path, policy: Path, tmp_path: Path
+    images: Path, policy: Path, tmp_path: Path
 ) -> None:
     """An actor and its worker are killed as soon as there is anything found."""
 
@@ -87,9 +87,9 @@ def test_it_gives_the_same_as_this_machine_though_a_node_dies(
             killed.append(pid)
 
     here = _clean(
-        pictures, policy, tmp_path / "here", lambda task, shards, tell: run_local(task, shards, 2, tell)
+        images, policy, tmp_path / "here", lambda task, shards, tell: run_local(task, shards, 2, tell)
     )
-    there = _clean(pictures, policy, tmp_path / "there", with_a_loss)
+    there = _clean(images, policy, tmp_path / "there", with_a_loss)
     assert here == there
     assert (here["harmful"], here["unreadable"]) == (9, 1)
     for name in ("kept.parquet", "rejected.parquet"):
@@ -108,15 +108,15 @@ def _actors() -> list[int]:
     return found
 
 
-def test_a_cluster_that_is_not_there_is_said(pictures: Path, tmp_path: Path) -> None:
-    shards = dict(enumerate(shards_of(str(pictures))))
+def test_a_cluster_that_is_not_there_is_said(images: Path, tmp_path: Path) -> None:
+    shards = dict(enumerate(shards_of(str(images))))
     with pytest.raises(RequestError, match="no Ray cluster at"):
         run_ray(Task(_fails, tmp_path), shards, 1, lambda *_: None, "127.0.0.1:1")
 
 
 @pytest.mark.usefixtures("cluster")
-def test_no_worker_hoards_shards_while_another_waits(pictures: Path, policy: Path, tmp_path: Path) -> None:
-    shards = dict(list(enumerate(shards_of(str(pictures))))[:2])
+def test_no_worker_hoards_shards_while_another_waits(images: Path, policy: Path, tmp_path: Path) -> None:
+    shards = dict(list(enumerate(shards_of(str(images))))[:2])
     meeting = tmp_path / "meeting"
     meeting.mkdir()
     run_ray(Task(partial(_met, meeting, policy), tmp_path), shards, 2, lambda *_: None)
@@ -135,8 +135,8 @@ def _met(meeting: Path, policy: Path) -> Guard:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_what_a_worker_says_arrives(pictures: Path, tmp_path: Path) -> None:
-    shards = dict(enumerate(shards_of(str(pictures))))
+def test_what_a_worker_says_arrives(images: Path, tmp_path: Path) -> None:
+    shards = dict(enumerate(shards_of(str(images))))
     with pytest.raises(RequestError, match="there is no lexicn"):
         run_ray(Task(_fails, tmp_path), shards, 1, lambda *_: None)
 

@@ -57,7 +57,7 @@ def _tar(path: Path, files: list[tuple[str, bytes]], mode: str = "w") -> Path:
     return path
 
 
-def test_a_folder_with_captions_beside_the_pictures(tmp_path: Path) -> None:
+def test_a_folder_with_captions_beside_the_images(tmp_path: Path) -> None:
     _folder(
         tmp_path,
         {
@@ -68,11 +68,11 @@ def test_a_folder_with_captions_beside_the_pictures(tmp_path: Path) -> None:
     samples = _read(tmp_path)
     assert _captions(samples) == {"a/c.JPG": "a cat", "b.png": "a dog", "d.png": None}
     assert _problems(samples) == {
-        "e.json": "there is no picture for this caption.",
+        "e.json": "there is no image for this caption.",
         "f.png": "its caption is not UTF-8 text.",
     }
     assert [each.id for each in samples] == sorted(each.id for each in samples)
-    assert samples[0].picture == PNG
+    assert samples[0].image == PNG
 
 
 @pytest.mark.parametrize(
@@ -90,19 +90,19 @@ def test_a_folder_with_captions_in_a_table(table: str, content: str, tmp_path: P
     assert list(_problems(samples)) == ["gone.png"]
 
 
-def test_a_picture_with_several_captions_is_several_samples(tmp_path: Path) -> None:
+def test_an_image_with_several_captions_is_several_samples(tmp_path: Path) -> None:
     rows = [{"path": "x/a.png", "caption": words} for words in ("a dog", "a hound")]
     _folder(tmp_path, {"in/x/a.png": PNG, "in/captions.jsonl": "\n".join(map(json.dumps, rows))})
     assert _captions(_read(tmp_path)) == {"in/x/a.png": "a dog", "in/x/a.png#2": "a hound"}
 
 
-def test_pictures_outside_of_the_data_are_not_read(tmp_path: Path) -> None:
+def test_images_outside_of_the_data_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(PNG)
     rows = "file_name,text\n../secret.png,a dog\nhttp://127.0.0.1/a.png,a cat\n"
     _folder(tmp_path / "data", {"metadata.csv": rows, "a.png": PNG})
     samples = _read(tmp_path / "data")
     assert list(_captions(samples)) == ["a.png"]
-    assert set(_problems(samples).values()) == {"it cannot be read: its picture is outside of the data."}
+    assert set(_problems(samples).values()) == {"it cannot be read: its image is outside of the data."}
     table = pa.table({"image": ["../secret.png", "a.png", "http://127.0.0.1/a.png", None]})
     parquet.write_table(table, tmp_path / "data" / "t.parquet")
     (tmp_path / "data" / "a.png").rename(tmp_path / "data" / "b.png")
@@ -125,7 +125,7 @@ def test_links_are_followed_within_the_data_only(tmp_path: Path) -> None:
     for folder in (data, tmp_path / "link"):
         samples = _read(folder)
         assert list(_captions(samples)) == ["in.png", "real/a.png"]
-        assert not any(each.picture or each.caption for each in samples if each.problem)
+        assert not any(each.image or each.caption for each in samples if each.problem)
         problems = _problems(samples)
         assert (
             problems["out.png"]
@@ -165,7 +165,7 @@ def test_a_caption_that_has_changed_since_the_data_was_listed_is_not_taken(tmp_p
         '{"kind": "Nothing"}',
         '{"kind": "TarShard"}',
         '{"kind": "FolderShard", "name": "0", "url": "u", "entries": '
-        '[{"id": "a", "picture": "a", "caption": "a dog"}]}',
+        '[{"id": "a", "image": "a", "caption": "a dog"}]}',
     ],
     ids=lambda line: line[:40],
 )
@@ -192,7 +192,7 @@ def test_tar_files_are_read_as_webdataset_does(mode: str, tmp_path: Path) -> Non
     }
     theirs = webdataset.WebDataset(str(path), shardshuffle=False)
     assert [each["__key__"] for each in theirs] == [each.key for each in samples]
-    assert all(each.picture == PNG for each in samples)
+    assert all(each.image == PNG for each in samples)
 
 
 def test_broken_tar_files_lose_nothing_that_can_be_read(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_broken_tar_files_lose_nothing_that_can_be_read(tmp_path: Path) -> None:
     samples = _read(tmp_path)
     assert _captions(samples) == {"a.tar/0": "a dog"}
     problems = _problems(samples)
-    assert problems["a.tar/1"] == "there is no picture for this caption."
+    assert problems["a.tar/1"] == "there is no image for this caption."
     assert "same name" in problems["a.tar/0#2"]
     assert "damaged from here on" in problems["a.tar/2"]
     assert len(samples) == 4
@@ -212,9 +212,9 @@ def test_broken_tar_files_lose_nothing_that_can_be_read(tmp_path: Path) -> None:
 
 
 def test_parquet_in_row_groups_with_bytes_or_paths(tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "1.png").write_bytes(PNG)
-    cells = [{"bytes": PNG, "path": None}, {"bytes": None, "path": "pictures/1.png"}, None]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "1.png").write_bytes(PNG)
+    cells = [{"bytes": PNG, "path": None}, {"bytes": None, "path": "images/1.png"}, None]
     table = pa.table({"image": cells, "TEXT": ["a dog", None, "a cat"], "uid": [7, 8, 9]})
     parquet.write_table(table, tmp_path / "a.parquet", row_group_size=2)
     shards = shards_of(str(tmp_path))
@@ -226,16 +226,16 @@ def test_parquet_in_row_groups_with_bytes_or_paths(tmp_path: Path) -> None:
         ("a.parquet#2", "9"),
     ]
     assert _captions(samples) == {"a.parquet#0": "a dog", "a.parquet#1": None}
-    assert _problems(samples) == {"a.parquet#2": "it cannot be read: there is no picture in this row."}
+    assert _problems(samples) == {"a.parquet#2": "it cannot be read: there is no image in this row."}
 
 
 def test_columns_can_be_named_and_must_be_there(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"photo": [PNG], "alt": ["a dog"]}), tmp_path / "a.parquet")
-    with pytest.raises(RequestError, match="--picture"):
+    with pytest.raises(RequestError, match="--image"):
         _read(tmp_path)
     with pytest.raises(RequestError, match='did you mean "photo"'):
-        _read(tmp_path, picture="photos")
-    assert _captions(_read(tmp_path, picture="photo", caption="alt")) == {"a.parquet#0": "a dog"}
+        _read(tmp_path, image="photos")
+    assert _captions(_read(tmp_path, image="photo", caption="alt")) == {"a.parquet#0": "a dog"}
 
 
 def test_broken_parquet_files_are_told(tmp_path: Path) -> None:
@@ -267,9 +267,9 @@ def test_a_data_set_that_the_datasets_library_saved(tmp_path: Path) -> None:
 
 
 def test_a_file_alone_is_read_as_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures by path too, and the ids are the same."""
-    table = pa.table({"image": [{"bytes": None, "path": "pictures/1.png"}], "text": ["a dog"]})
-    _folder(tmp_path, {"set/pictures/1.png": PNG})
+    """Images by path too, and the ids are the same."""
+    table = pa.table({"image": [{"bytes": None, "path": "images/1.png"}], "text": ["a dog"]})
+    _folder(tmp_path, {"set/images/1.png": PNG})
     parquet.write_table(table, tmp_path / "set" / "a.parquet")
     parquet.write_table(table, tmp_path / "set" / "b.parquet")
     with ipc.new_stream(tmp_path / "set" / "c.arrow", table.schema) as stream:
@@ -282,7 +282,7 @@ def test_a_file_alone_is_read_as_in_its_folder(tmp_path: Path, monkeypatch: pyte
         assert _captions(_read(f"{at}a.parquet")) == {"a.parquet#0": "a dog"}
         assert _captions(_read(f"{at}c.arrow")) == {"c.arrow#0": "a dog"}
         assert _captions(_read(f"{at}d.tar")) == {"d.tar/1": "a cat"}
-        assert _captions(_read(f"{at}pictures/1.png")) == {"1.png": None}
+        assert _captions(_read(f"{at}images/1.png")) == {"1.png": None}
 
 
 def test_a_file_alone_behind_a_chain_of_urls(tmp_path: Path) -> None:
@@ -322,12 +322,12 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_data_in_a_bucket(bucket: Any, tmp_path: Path) -> None:
     """All forms, and one that vanishes while it is read."""
-    table = pa.table({"image": [{"bytes": None, "path": "pictures/1.png"}], "text": ["a dog"]})
+    table = pa.table({"image": [{"bytes": None, "path": "images/1.png"}], "text": ["a dog"]})
     parquet.write_table(table, tmp_path / "a.parquet")
     files = {
         "folder/a.png": PNG, "folder/a.txt": b"a cat", "folder/b.png": PNG,
         "tars/d.tar": _tar(tmp_path / "d.tar", [("1.png", PNG), ("1.txt", b"a cow")]).read_bytes(),
-        "tables/a.parquet": (tmp_path / "a.parquet").read_bytes(), "tables/pictures/1.png": PNG,
+        "tables/a.parquet": (tmp_path / "a.parquet").read_bytes(), "tables/images/1.png": PNG,
     }  # fmt: skip
     for name, content in files.items():
         bucket.put_object(Key=name, Body=content)
@@ -357,7 +357,7 @@ def test_data_behind_a_url() -> None:
 def test_data_that_is_not_there_is_said(url: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"nowhere|nosuch"):
         shards_of(url if "://" in url else str(tmp_path / url))
-    with pytest.raises(RequestError, match="no pictures"):
+    with pytest.raises(RequestError, match="no images"):
         shards_of(str(_folder(tmp_path / "texts", {"a.txt": "a dog"})))
 
 
@@ -378,11 +378,11 @@ def test_the_form_can_be_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pictures", "sizes"), [(1, [1]), (90, [32, 32, 26]), (5000, [64] * 78 + [8]), (103_000, [1024] * 100)]
+    ("images", "sizes"), [(1, [1]), (90, [32, 32, 26]), (5000, [64] * 78 + [8]), (103_000, [1024] * 100)]
 )
 def test_workers_are_done_with_a_folder_at_nearly_the_same_time(
-    pictures: int, sizes: list[int], tmp_path: Path
+    images: int, sizes: list[int], tmp_path: Path
 ) -> None:
-    shards = folder_shards(Storage(str(tmp_path)), [f"{i}.png" for i in range(pictures)])
+    shards = folder_shards(Storage(str(tmp_path)), [f"{i}.png" for i in range(images)])
     assert [len(shard.entries) for shard in shards][: len(sizes)] == sizes
-    assert sum(len(shard.entries) for shard in shards) == pictures
+    assert sum(len(shard.entries) for shard in shards) == images

@@ -1,4 +1,4 @@
-"""Pictures that are easily misread."""
+"""Images that are easily misread."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 @pytest.fixture
-def pictures() -> list[Image.Image]:
+def images() -> list[Image.Image]:
     """Noise of several colours and sizes, also three pixels high or wide as if those were channels."""
     random = np.random.default_rng(0)
     kinds = [((40, 50), 255, 9, 9), ((64, 64), 9, 255, 9), ((3, 90), 9, 9, 255), ((33, 3), 255, 255, 255)]

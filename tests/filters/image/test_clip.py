@@ -77,7 +77,7 @@ def test_many_heads_cost_one_embedding(
 
 
 def test_a_safety_checker_decides_as_in_diffusers(checker_folder: Path) -> None:
-    """On real pictures, through the vision tower: what it blacks out has a score of a half or more."""
+    """On real images, through the vision tower: what it blacks out has a score of a half or more."""
     from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -106,7 +106,7 @@ def test_a_safety_checker_decides_as_in_diffusers(checker_folder: Path) -> None:
     ] == unsafe
 
 
-def test_a_picture_without_an_embedding_is_blocked_alone(
+def test_an_image_without_an_embedding_is_blocked_alone(
     colour_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = Clip(colour_clip, **COLOURS)
@@ -126,7 +126,7 @@ def test_a_head_that_gives_no_number_is_never_taken_for_nothing_found(
 
 
 @pytest.mark.parametrize("across", [False, True])
-def test_the_edges_of_a_long_picture_are_seen_as_a_whole(colour_clip: Path, across: bool) -> None:
+def test_the_edges_of_a_long_image_are_seen_as_a_whole(colour_clip: Path, across: bool) -> None:
     image = Image.new("RGB", (100, 20), "blue")
     image.paste("red", (0, 0, 20, 20))
     image = image.rotate(90, expand=True) if across else image

@@ -30,13 +30,13 @@ pdq {PDQ} a-1
 HASH_SHA256 {SHA256.upper()}\t b 2   # with a comment
 
 {MD5}
-{MD5}  picture#1.png
+{MD5}  image#1.png
 """
     assert _entries("known.txt", text) == [
         _entry("pdq", PDQ, "a-1"),
         _entry("sha256", SHA256, "b 2"),
         _entry("md5", MD5, "line 5"),
-        _entry("md5", MD5, "picture#1.png"),
+        _entry("md5", MD5, "image#1.png"),
     ]
 
 
@@ -158,14 +158,14 @@ def test_every_format_gives_back_what_was_written(entries: list[Entry]) -> None:
 def test_an_empty_list_is_an_error(tmp_path: Path, text: str) -> None:
     for name in ("a.txt", "a.jsonl") if text.startswith("\n") else ("a.txt",):
         (tmp_path / name).write_text(text)
-        with pytest.raises(FilterError, match=r"has no hash of a known picture"):
+        with pytest.raises(FilterError, match=r"has no hash of a known image"):
             HashList.read(tmp_path / name)
 
 
-def test_a_list_of_harmless_pictures_only_is_an_error(tmp_path: Path) -> None:
+def test_a_list_of_harmless_images_only_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"indicator,status\n{PDQ},NON_MALICIOUS\n")
-    with pytest.raises(FilterError, match=r"has no hash of a known picture"):
+    with pytest.raises(FilterError, match=r"has no hash of a known image"):
         HashList.read(path)
 
 

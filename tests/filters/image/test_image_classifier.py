@@ -23,7 +23,7 @@ from safelight.types import Finding
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 SaveModel = Callable[..., Path]
-Pictures = list[Image.Image]
+Images = list[Image.Image]
 
 
 def _build(model: Path | str, **options: Any) -> Any:
@@ -34,8 +34,8 @@ def _scores(answer: Any) -> dict[str, float]:
     return {finding.label: finding.score for finding in answer}
 
 
-def _pipeline(folder: Path, images: Pictures) -> list[dict[str, float]]:
-    """What transformers' pipeline says. Pictures are resized first, as its processor would: those of three
+def _pipeline(folder: Path, images: Images) -> list[dict[str, float]]:
+    """What transformers' pipeline says. Images are resized first, as its processor would: those of three
     pixels' height it takes for channels."""
     from transformers import pipeline
 
@@ -46,46 +46,46 @@ def _pipeline(folder: Path, images: Pictures) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("config", [{}, {"problem_type": "multi_label_classification"}])
 def test_scores_are_those_of_transformers_pipeline(
-    save_classifier: SaveModel, pictures: Pictures, config: dict[str, str]
+    save_classifier: SaveModel, images: Images, config: dict[str, str]
 ) -> None:
     folder = save_classifier("normal", "nsfw", "drawing", **config)
-    answers = [_scores(answer) for answer in _build(folder, threshold=0, batch=2).find(pictures)]
-    for mine, expected in zip(answers, _pipeline(folder, pictures), strict=True):
+    answers = [_scores(answer) for answer in _build(folder, threshold=0, batch=2).find(images)]
+    for mine, expected in zip(answers, _pipeline(folder, images), strict=True):
         assert mine == pytest.approx(expected, abs=1e-5)
     assert max(row["nsfw"] for row in answers) - min(row["nsfw"] for row in answers) > 0.005
 
 
 def test_a_model_with_one_class_answers_with_its_probability(
-    save_classifier: SaveModel, pictures: Pictures
+    save_classifier: SaveModel, images: Images
 ) -> None:
     folder = save_classifier("nsfw")
-    answers = [_scores(answer) for answer in _build(folder, threshold=0).find(pictures)]
-    assert answers == [pytest.approx(row, abs=1e-5) for row in _pipeline(folder, pictures)]
+    answers = [_scores(answer) for answer in _build(folder, threshold=0).find(images)]
+    assert answers == [pytest.approx(row, abs=1e-5) for row in _pipeline(folder, images)]
 
 
 def test_classes_of_one_label_add_up_where_they_exclude_each_other(
-    save_classifier: SaveModel, pictures: Pictures
+    save_classifier: SaveModel, images: Images
 ) -> None:
     table = {"hentai": "sexual.explicit", "porn": "sexual.explicit"}
     folder = save_classifier("hentai", "neutral", "porn")
     explicit = _build(folder, labels=table)
     assert explicit.labels == {"sexual.explicit"}
-    for answer, row in zip(explicit.find(pictures), _pipeline(folder, pictures), strict=True):
+    for answer, row in zip(explicit.find(images), _pipeline(folder, images), strict=True):
         assert _scores(answer) == pytest.approx({"sexual.explicit": row["hentai"] + row["porn"]}, abs=1e-5)
 
 
 def test_the_likeliest_class_of_a_label_counts_where_they_do_not(
-    save_classifier: SaveModel, pictures: Pictures
+    save_classifier: SaveModel, images: Images
 ) -> None:
     folder = save_classifier("blood", "knife", problem_type="multi_label_classification")
-    found = _build(folder, labels={"blood": "violence", "knife": "violence"}).find(pictures)
-    for answer, row in zip(found, _pipeline(folder, pictures), strict=True):
+    found = _build(folder, labels={"blood": "violence", "knife": "violence"}).find(images)
+    for answer, row in zip(found, _pipeline(folder, images), strict=True):
         assert _scores(answer) == pytest.approx({"violence": max(row.values())}, abs=1e-5)
 
 
-def test_scores_below_the_threshold_are_left_out(save_classifier: SaveModel, pictures: Pictures) -> None:
+def test_scores_below_the_threshold_are_left_out(save_classifier: SaveModel, images: Images) -> None:
     folder = save_classifier("a", "b", scale=1.0)  # nearly the same for everything
-    assert _build(folder, threshold=0.9).find(pictures) == [[]] * len(pictures)
+    assert _build(folder, threshold=0.9).find(images) == [[]] * len(images)
 
 
 @pytest.fixture
@@ -117,10 +117,10 @@ def onnx_folder(save_classifier: SaveModel) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-def test_onnx_says_the_same_without_pytorch(onnx_folder: Path, pictures: Pictures, tmp_path: Path) -> None:
-    expected = [pytest.approx(row, abs=1e-4) for row in _pipeline(onnx_folder, pictures)]
+def test_onnx_says_the_same_without_pytorch(onnx_folder: Path, images: Images, tmp_path: Path) -> None:
+    expected = [pytest.approx(row, abs=1e-4) for row in _pipeline(onnx_folder, images)]
     (onnx_folder / "model.safetensors").unlink()
-    assert [_scores(row) for row in _build(onnx_folder, threshold=0, batch=3).find(pictures)] == expected
+    assert [_scores(row) for row in _build(onnx_folder, threshold=0, batch=3).find(images)] == expected
     code = (
         f"import sys; from safelight import registry; from PIL import Image; "
         f"f = registry.build('image_filter', 'image-classifier', model={str(onnx_folder)!r}); "
@@ -128,7 +128,7 @@ def test_onnx_says_the_same_without_pytorch(onnx_folder: Path, pictures: Picture
     )
     assert _python(code) == "False"
     _change(onnx_folder / "preprocessor_config.json", do_center_crop=True)
-    with pytest.raises(ModelError, match="prepares pictures in a way of its own"):
+    with pytest.raises(ModelError, match="prepares images in a way of its own"):
         _build(onnx_folder)
 
 
@@ -227,16 +227,16 @@ def test_options_that_make_no_sense_are_refused(
         _build(save_classifier("normal", "nsfw"), **options)
 
 
-def test_answers_that_are_no_numbers_block(save_classifier: SaveModel, pictures: Pictures) -> None:
-    (answer, *_) = _build(save_classifier("normal", "nsfw", scale=float("nan"))).find(pictures)
+def test_answers_that_are_no_numbers_block(save_classifier: SaveModel, images: Images) -> None:
+    (answer, *_) = _build(save_classifier("normal", "nsfw", scale=float("nan"))).find(images)
     assert isinstance(answer, FilterError)
 
 
-def test_what_cannot_be_read_blocks_itself_alone(save_classifier: SaveModel, pictures: Pictures) -> None:
+def test_what_cannot_be_read_blocks_itself_alone(save_classifier: SaveModel, images: Images) -> None:
     classify = _build(save_classifier("normal", "nsfw"))
-    first, empty, second = classify.find([pictures[0], Image.new("RGB", (0, 9)), pictures[1]])
+    first, empty, second = classify.find([images[0], Image.new("RGB", (0, 9)), images[1]])
     assert isinstance(empty, FilterError)
-    assert [first, second] == classify.find(pictures[:2])
+    assert [first, second] == classify.find(images[:2])
     assert all(isinstance(finding, Finding) for finding in first)
 
 
@@ -249,7 +249,7 @@ def test_without_pytorch_the_error_names_the_extra(
         _build(folder)
 
 
-def test_a_picture_of_another_mode_is_seen_in_its_colours(save_classifier: SaveModel) -> None:
+def test_an_image_of_another_mode_is_seen_in_its_colours(save_classifier: SaveModel) -> None:
     classify = _build(save_classifier("normal", "nsfw"), threshold=0)
     grey = Image.fromarray(np.arange(1600, dtype=np.uint8).reshape(40, 40))
     assert classify.find([grey]) == classify.find([grey.convert("RGB")])

@@ -26,7 +26,7 @@ SHA256, MD5 = "12" * 32, "34" * 16
 
 
 def _hex(image: Image.Image, flipped: int = 0) -> str:
-    """The picture's hash with its first bits flipped."""
+    """The image's hash with its first bits flipped."""
     bits = np.unpackbits(PdqHasher()(image).orientations[0])
     bits[:flipped] ^= 1
     return np.packbits(bits).tobytes().hex()
@@ -45,7 +45,7 @@ def _finding(bank: str, name: str, distance: int = 0, label: str = "csae") -> Fi
     return Finding(label, 1.0, "known-image", HashMatch(bank, name, distance))
 
 
-def test_a_known_picture_is_found_and_another_is_not(tmp_path: Path) -> None:
+def test_a_known_image_is_found_and_another_is_not(tmp_path: Path) -> None:
     known = KnownImage(_write(tmp_path / "ours.txt", f"pdq {_hex(SCENES[0])} a", f"pdq {_hex(SCENES[1])}"))
     assert _found(known, *SCENES[:3]) == [[_finding("ours", "a")], [_finding("ours", "line 2")], []]
     assert known.labels == {"csae"}
@@ -82,7 +82,7 @@ def test_the_closest_entry_of_each_list_is_named(tmp_path: Path) -> None:
     ]
 
 
-def test_a_picture_with_little_on_it_matches_nothing(tmp_path: Path) -> None:
+def test_an_image_with_little_on_it_matches_nothing(tmp_path: Path) -> None:
     blank = Image.new("RGB", (64, 64), "red")
     known = KnownImage(_write(tmp_path / "ours.txt", f"pdq {_hex(blank)}"))
     assert _found(known, blank) == [[]]
@@ -112,12 +112,12 @@ def test_a_file_with_a_known_digest_is_found_whatever_it_shows(tmp_path: Path, k
 @pytest.mark.parametrize("digest", ["zz", 5, None, b"12", "é"])
 def test_a_digest_that_is_none_is_no_match_and_no_failure(tmp_path: Path, digest: Any) -> None:
     known = KnownImage(_write(tmp_path / "ours.txt", f"sha256 {SHA256}"))
-    picture = SCENES[0].copy()
-    picture.info["sha256"] = digest
-    assert _found(known, picture) == [[]]
+    image = SCENES[0].copy()
+    image.info["sha256"] = digest
+    assert _found(known, image) == [[]]
 
 
-def test_a_picture_that_cannot_be_read_blocks_itself_alone(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read_blocks_itself_alone(tmp_path: Path) -> None:
     SCENES[0].resize((640, 640)).save(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:2000])
     known = KnownImage(_write(tmp_path / "ours.txt", f"pdq {_hex(SCENES[0])} a"))
@@ -153,7 +153,7 @@ def test_a_list_that_is_damaged_or_gone_stays_as_it_was_and_says_so(
             assert _found(known, *SCENES[:2]) == [[_finding("ours", "a")], []]
     assert known.version == f"{version} stale"
     assert [record.getMessage() for record in caplog.records] == [
-        f'the list of known pictures stays as it was: {path}, line 2: "oops" is not a hash of 64 or 32 '
+        f'the list of known images stays as it was: {path}, line 2: "oops" is not a hash of 64 or 32 '
         "hexadecimal digits; correct it."
     ]
     path.unlink()
@@ -165,7 +165,7 @@ def test_a_list_that_is_damaged_or_gone_stays_as_it_was_and_says_so(
 
 
 def test_threads_see_one_list_or_the_other_whole(tmp_path: Path) -> None:
-    """Both lists have both pictures, under other names."""
+    """Both lists have both images, under other names."""
     texts = [f"pdq {_hex(SCENES[0])} {name}\npdq {_hex(SCENES[1])} {name}\n" for name in ("old", "new")]
     path = _write(tmp_path / "ours.txt", texts[0])
     known = KnownImage(path)
@@ -193,7 +193,7 @@ def test_threads_see_one_list_or_the_other_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"lists": []}, "there is no list of known pictures"),
+        ({"lists": []}, "there is no list of known images"),
         ({"lists": ["nowhere.txt"]}, "nowhere.txt cannot be read"),
         ({"lists": {"KNOWN": "csea"}}, 'no category "csea"'),
         ({"lists": ["KNOWN", "KNOWN/../../image/known.txt"]}, 'two lists are called "known"'),
@@ -202,14 +202,14 @@ def test_threads_see_one_list_or_the_other_whole(tmp_path: Path) -> None:
         ({"lists": "KNOWN", "quality": 50.0}, r"quality is 50\.0; give a whole number from 0 to 100"),
     ],
 )
-def test_options_that_would_let_pictures_by_are_refused(options: dict[str, Any], sentence: str) -> None:
+def test_options_that_would_let_images_by_are_refused(options: dict[str, Any], sentence: str) -> None:
     known = str(Path(__file__).with_name("known.txt"))
     placed = json.loads(json.dumps(options).replace("KNOWN", known))
     with pytest.raises(FilterError, match=sentence):
         registry.build("image_filter", "known-image", **placed)
 
 
-def test_a_policy_blocks_known_pictures_and_its_verdict_names_list_and_entry(tmp_path: Path) -> None:
+def test_a_policy_blocks_known_images_and_its_verdict_names_list_and_entry(tmp_path: Path) -> None:
     path = _write(tmp_path / "ours.txt", f"pdq {_hex(SCENES[0], 7)} a")
     policy = tmp_path / "policy.toml"
     policy.write_text(

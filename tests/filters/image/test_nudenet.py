@@ -29,7 +29,7 @@ with_nudenet = pytest.mark.skipif(
     importlib.util.find_spec("nudenet") is None, reason="NudeNet is not installed"
 )
 Answer = Sequence[Sequence[float]]
-PICTURE = Image.new("RGB", (SIDE, SIDE))
+IMAGE = Image.new("RGB", (SIDE, SIDE))
 
 
 def _save(path: Path, nodes: list[Any], constants: dict[str, Any], labels: Sequence[str]) -> dict[str, Any]:
@@ -96,10 +96,10 @@ def test_colours_reach_the_network_in_the_order_red_green_blue(mirror: dict[str,
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 64), (64, 32), (37, 80), (20, 11), (200, 50)])
-def test_pictures_are_scaled_bilinearly_into_the_upper_left(
+def test_images_are_scaled_bilinearly_into_the_upper_left(
     mirror: dict[str, Any], size: tuple[int, int]
 ) -> None:
-    """Against PyTorch's bilinear interpolation of the padded square; black beyond the picture."""
+    """Against PyTorch's bilinear interpolation of the padded square; black beyond the image."""
     import torch
     from torch.nn.functional import interpolate
 
@@ -113,11 +113,11 @@ def test_pictures_are_scaled_bilinearly_into_the_upper_left(
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
-def test_pictures_of_any_mode_are_seen(mirror: dict[str, Any], mode: str) -> None:
+def test_images_of_any_mode_are_seen(mirror: dict[str, Any], mode: str) -> None:
     assert _seen(mirror, Image.new("RGB", (40, 40), "white").convert(mode)).min() > 0.99
 
 
-def test_boxes_are_shares_of_the_picture_cut_at_its_edges(answering: Callable[..., Any]) -> None:
+def test_boxes_are_shares_of_the_image_cut_at_its_edges(answering: Callable[..., Any]) -> None:
     # 64 × 48 pixels are seen as 32 × 24: the first is 16 … 48 by 8 … 40, the second sticks out to the left
     # and above.
     wide = Image.new("RGB", (64, 48))
@@ -139,33 +139,33 @@ def test_of_boxes_of_one_label_that_overlap_only_the_best_is_left(
     answering: Callable[..., Any], step: float, left: int
 ) -> None:
     iou = 0.45 if step != 4 else (10 - 4) / (10 + 4) - 0.001
-    (found,) = answering([[10, 10, 10, 10, 0.5, 0], [10 + step, 10, 10, 10, 0.8, 0]], iou=iou).find([PICTURE])
+    (found,) = answering([[10, 10, 10, 10, 0.5, 0], [10 + step, 10, 10, 10, 0.8, 0]], iou=iou).find([IMAGE])
     assert [each.score for each in found] == [_f(0.8), _f(0.5)][:left]
 
 
 def test_a_part_never_hides_behind_another(answering: Callable[..., Any]) -> None:
     places = [[10, 10, 10, 10, 0.8, 0.3], [11, 10, 10, 10, 0, 0.6]]
-    (found,) = answering(places).find([PICTURE])
+    (found,) = answering(places).find([IMAGE])
     assert [(each.label, each.score) for each in found] == [("FACE", _f(0.8)), ("FOOT", _f(0.6))]
-    (found,) = answering(places, class_agnostic=True).find([PICTURE])
+    (found,) = answering(places, class_agnostic=True).find([IMAGE])
     assert [each.label for each in found] == ["FACE"]
 
 
 def test_each_label_can_have_a_threshold_of_its_own(answering: Callable[..., Any]) -> None:
     places = [[10, 10, 4, 4, 0.55, 0.4], [20, 20, 4, 4, 0.65, 0.2]]
-    (found,) = answering(places, threshold=0.3, thresholds={"FACE": 0.6}).find([PICTURE])
+    (found,) = answering(places, threshold=0.3, thresholds={"FACE": 0.6}).find([IMAGE])
     assert [(each.label, each.score) for each in found] == [("FACE", _f(0.65)), ("FOOT", _f(0.4))]
 
 
 @pytest.mark.parametrize("wrong", [[np.nan, 9, 4, 4, 0.1, 0.1], [9, 9, 4, 4, np.nan, 0], [9, 9, 4, 4, 7, 0]])
 def test_nonsense_of_the_network_blocks(answering: Callable[..., Any], wrong: list[float]) -> None:
-    (answer,) = answering([wrong]).find([PICTURE])
+    (answer,) = answering([wrong]).find([IMAGE])
     assert isinstance(answer, FilterError)
     assert "no number or no probability" in str(answer)
 
 
 def test_a_network_of_another_shape_blocks(answering: Callable[..., Any]) -> None:
-    (answer,) = answering([[9, 9, 4, 4, 0.1]]).find([PICTURE])
+    (answer,) = answering([[9, 9, 4, 4, 0.1]]).find([IMAGE])
     assert "is no NudeNet" in str(answer)
 
 
@@ -175,7 +175,7 @@ def test_what_cannot_be_read_blocks_itself_alone(mirror: dict[str, Any], tmp_pat
     path.write_bytes(path.read_bytes()[:-900])
     nudenet = registry.build("image_filter", "nudenet", **mirror)
     with Image.open(path) as cut:
-        whole, *others = nudenet.find([PICTURE, Image.new("RGB", (0, 5)), Image.new("RGB", (1, 33)), cut])
+        whole, *others = nudenet.find([IMAGE, Image.new("RGB", (0, 5)), Image.new("RGB", (1, 33)), cut])
     assert whole == []
     assert [type(other) for other in others] == [FilterError] * 3
 
@@ -193,9 +193,9 @@ def test_the_network_sees_a_square_of_the_side_it_was_trained_for_or_another(
     answering: Callable[..., Any],
 ) -> None:
     places = [[16, 16, 8, 8, 0.9, 0]]
-    ((found,),) = answering(places).find([PICTURE])
+    ((found,),) = answering(places).find([IMAGE])
     assert astuple(found.evidence) == _f((0.375, 0.375, 0.625, 0.625))
-    ((found,),) = answering(places, side=64).find([PICTURE])
+    ((found,),) = answering(places, side=64).find([IMAGE])
     assert astuple(found.evidence) == _f((0.1875, 0.1875, 0.3125, 0.3125))
 
 
@@ -273,7 +273,7 @@ def test_the_policy_general_maps_labels_that_it_reports() -> None:
 
 
 @with_nudenet
-def test_an_empty_picture_shows_nobody() -> None:
+def test_an_empty_image_shows_nobody() -> None:
     nudenet = registry.build("image_filter", "nudenet", name="mine")
     assert nudenet.find([Image.new("RGB", (64, 48), "green")]) == [[]]
 
@@ -299,23 +299,23 @@ def test_the_same_boxes_as_the_packages_own_detector() -> None:
     from nudenet import NudeDetector
 
     scenes = [scene.image.resize((512, 384)) for scene in islice(Storybook(seed=0).scenes(30), 30)]
-    pictures = [*_portraits(30), *scenes]
+    images = [*_portraits(30), *scenes]
     detect = NudeDetector().detect
-    expected = [detect(np.asarray(picture)) for picture in pictures]
-    answers = registry.build("image_filter", "nudenet", class_agnostic=True).find(pictures)
+    expected = [detect(np.asarray(image)) for image in images]
+    answers = registry.build("image_filter", "nudenet", class_agnostic=True).find(images)
     assert sum(map(len, expected)) > 30
-    for picture, found, theirs in zip(pictures, answers, expected, strict=True):
+    for image, found, theirs in zip(images, answers, expected, strict=True):
         assert [each.label for each in found] == [each["class"] for each in theirs]
         assert [each.score for each in found] == pytest.approx([each["score"] for each in theirs], abs=0.003)
         for each, other in zip(found, theirs, strict=True):
-            assert _in_pixels(each.evidence, picture) == pytest.approx(_sides(other["box"]), abs=2)
+            assert _in_pixels(each.evidence, image) == pytest.approx(_sides(other["box"]), abs=2)
 
 
 @with_nudenet
 def test_no_label_that_the_package_finds_is_lost_where_every_label_is_looked_at() -> None:
-    pictures = list(_portraits(30))
+    images = list(_portraits(30))
     every, likeliest = (
-        registry.build("image_filter", "nudenet", threshold=0.1, class_agnostic=agnostic).find(pictures)
+        registry.build("image_filter", "nudenet", threshold=0.1, class_agnostic=agnostic).find(images)
         for agnostic in (False, True)
     )
     for found, fewer in zip(every, likeliest, strict=True):

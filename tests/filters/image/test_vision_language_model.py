@@ -1,4 +1,4 @@
-"""The vision-language model as judge of pictures, against a real server on loopback."""
+"""The vision-language model as judge of images, against a real server on loopback."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def _judge(chat: Any, **options: Any) -> VisionLanguageModel:
     return VisionLanguageModel(chat.url, "tiny", **{**defaults, **options})
 
 
-# The picture
+# The image
 
 
-def test_the_server_gets_the_picture_without_loss_and_the_scores_are_reported(chat: Any, chats: Any) -> None:
+def test_the_server_gets_the_image_without_loss_and_the_scores_are_reported(chat: Any, chats: Any) -> None:
     chat.answer = chats.scoring({"violence": 0.25, "weapons": 1})
     (answer,) = _judge(chat, encoding="png").find([SCENE])
     assert chats.found(answer) == {"violence": 0.25, "weapons": 1.0}
     (body,) = chat.bodies
-    assert chats.picture(body, "png").tobytes() == SCENE.convert("RGB").tobytes()
+    assert chats.image(body, "png").tobytes() == SCENE.convert("RGB").tobytes()
     assert len(chats.parts(body)) == 1
     assert body["model"] == "tiny"
 
@@ -50,11 +50,11 @@ def test_the_server_gets_the_picture_without_loss_and_the_scores_are_reported(ch
 def test_the_longest_side_is_limited(
     chat: Any, chats: Any, size: tuple[int, int], sent: tuple[int, int]
 ) -> None:
-    picture = SCENE.convert("RGB").resize(size)
-    _judge(chat, answers="llama-guard", encoding="png", longest_side=50).find([picture])
-    seen = chats.picture(chat.bodies[0], "png")
+    image = SCENE.convert("RGB").resize(size)
+    _judge(chat, answers="llama-guard", encoding="png", longest_side=50).find([image])
+    seen = chats.image(chat.bodies[0], "png")
     assert seen.size == sent
-    expected = picture if size == sent else picture.resize(sent, Image.Resampling.LANCZOS)
+    expected = image if size == sent else image.resize(sent, Image.Resampling.LANCZOS)
     assert seen.tobytes() == expected.tobytes()
 
 
@@ -65,17 +65,17 @@ def test_no_shape_is_too_long_or_vanishes(
 ) -> None:
     judge = _judge(chat, answers="llama-guard", longest_side=longest)
     assert judge.find([Image.new("RGB", (width, height))]) == [[]]
-    sent = chats.picture(chat.bodies[-1]).size
+    sent = chats.image(chat.bodies[-1]).size
     assert max(sent) == min(longest, max(width, height))
     assert abs(sent[0] * height - sent[1] * width) <= max(width, height)  # less than a pixel from the shape
 
 
-def test_a_jpeg_is_near_to_the_picture_and_smaller(chat: Any, chats: Any) -> None:
+def test_a_jpeg_is_near_to_the_image_and_smaller(chat: Any, chats: Any) -> None:
     spots = np.random.default_rng(0).normal(128, 40, (32, 32, 3)).clip(0, 255).astype(np.uint8)
     photo = Image.fromarray(spots).resize((256, 256), Image.Resampling.BICUBIC)
     for encoding in ("jpeg", "png"):
         _judge(chat, answers="llama-guard", encoding=encoding).find([photo])
-    lossy, exact = (np.asarray(picture, float) for picture in (chats.picture(chat.bodies[0]), photo))
+    lossy, exact = (np.asarray(image, float) for image in (chats.image(chat.bodies[0]), photo))
     assert np.abs(lossy - exact).mean() < 4
     sizes = [len(chats.parts(body)[0]["image_url"]["url"]) for body in chat.bodies]
     assert sizes[0] < sizes[1] / 2
@@ -83,11 +83,11 @@ def test_a_jpeg_is_near_to_the_picture_and_smaller(chat: Any, chats: Any) -> Non
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA"])
 @pytest.mark.parametrize("encoding", ["jpeg", "png"])
-def test_a_picture_of_any_mode_can_be_sent(chat: Any, chats: Any, mode: str, encoding: str) -> None:
-    picture = SCENE.convert("RGB").convert(mode)
-    (answer,) = _judge(chat, answers="llama-guard", encoding=encoding).find([picture])
+def test_an_image_of_any_mode_can_be_sent(chat: Any, chats: Any, mode: str, encoding: str) -> None:
+    image = SCENE.convert("RGB").convert(mode)
+    (answer,) = _judge(chat, answers="llama-guard", encoding=encoding).find([image])
     assert answer == []
-    assert chats.picture(chat.bodies[0], encoding).mode == "RGB"
+    assert chats.image(chat.bodies[0], encoding).mode == "RGB"
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "png"])
@@ -103,15 +103,15 @@ def test_no_metadata_leaves_the_house(chat: Any, chats: Any, tmp_path: Path, enc
         tmp_path / "a.jpeg", exif=exif, comment=secret, icc_profile=secret.encode(), xmp=secret.encode()
     )
     for kind in ("png", "jpeg"):
-        picture = Image.open(tmp_path / f"a.{kind}")
-        assert picture.getexif()[0x013B] == secret
-        _judge(chat, answers="llama-guard", encoding=encoding).find([picture])
-        seen = chats.picture(chat.bodies[-1], encoding)
+        image = Image.open(tmp_path / f"a.{kind}")
+        assert image.getexif()[0x013B] == secret
+        _judge(chat, answers="llama-guard", encoding=encoding).find([image])
+        seen = chats.image(chat.bodies[-1], encoding)
         assert not seen.getexif()
         assert seen.info.keys() <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
 
 
-def test_a_picture_that_cannot_be_encoded_is_blocked_alone(chat: Any) -> None:
+def test_an_image_that_cannot_be_encoded_is_blocked_alone(chat: Any) -> None:
     found = _judge(chat, answers="llama-guard").find([SCENE, Image.new("RGB", (0, 7)), SCENE])
     assert [isinstance(answer, FilterError) for answer in found] == [False, True, False]
     assert "cannot be encoded (it has no pixels)" in str(found[1])
@@ -132,7 +132,7 @@ def test_the_policy_of_a_category_is_the_services_own(chat: Any, chats: Any) -> 
     assert "Cartoons are fine." in chat.bodies[1]["messages"][0]["content"]
 
 
-def test_llama_guard_sees_nothing_but_the_picture(chat: Any, chats: Any) -> None:
+def test_llama_guard_sees_nothing_but_the_image(chat: Any, chats: Any) -> None:
     chat.answer = lambda body: "unsafe\nS9"
     (answer,) = _judge(chat, answers="llama-guard").find([SCENE])
     assert chats.found(answer) == {"weapons": 1.0}
@@ -201,7 +201,7 @@ def test_the_score_is_the_probability_that_shieldgemma_2_itself_gives(chat: Any,
     expected = []
 
     def answer(body: dict[str, Any]) -> Any:
-        pixels = torch.tensor(np.asarray(chats.picture(body).resize((28, 28))) / 255, dtype=torch.float32)
+        pixels = torch.tensor(np.asarray(chats.image(body).resize((28, 28))) / 255, dtype=torch.float32)
         inputs = {"input_ids": ids, "pixel_values": pixels.permute(2, 0, 1)[None]}
         with torch.no_grad():
             said = model(**inputs, token_type_ids=(ids == 14).long())
@@ -360,14 +360,14 @@ def test_a_busy_server_is_asked_again(chat: Any, chats: Any) -> None:
     assert len({str(body) for body in chat.bodies}) == 1
 
 
-def test_pictures_are_asked_side_by_side_and_answered_in_order(chat: Any, chats: Any) -> None:
+def test_images_are_asked_side_by_side_and_answered_in_order(chat: Any, chats: Any) -> None:
     greys = [Image.new("RGB", (8, 8), (25 * i,) * 3) for i in range(10)]
     running: list[int] = [0, 0]
 
     def answer(body: dict[str, Any]) -> Any:
         running[0] += 1
         running[1] = max(running)
-        grey = chats.picture(body, "png").getpixel((0, 0))[0]
+        grey = chats.image(body, "png").getpixel((0, 0))[0]
         text = chats.scoring({"violence": grey / 255, "weapons": 0})(body)
         status, data, _ = chats.choice(text)
         running[0] -= 1
@@ -397,7 +397,7 @@ def test_a_server_that_is_always_busy_is_not_asked_after_the_deadline(chat: Any)
     assert "status 503, 2 times" in str(busy)
 
 
-def test_an_unreadable_answer_blocks_the_picture_and_says_so(
+def test_an_unreadable_answer_blocks_the_image_and_says_so(
     chat: Any, chats: Any, write_policy: Callable[..., Path]
 ) -> None:
     answers = iter([_assessment("Safe", "NA"), "sorry", _assessment("Unsafe", "O6")])
@@ -435,7 +435,7 @@ def test_the_key_comes_from_the_environment(chat: Any, monkeypatch: pytest.Monke
     ("options", "message"),
     [
         ({"answers": "llavaguard"}, 'did you mean "llava-guard"'),
-        ({"encoding": "jpg"}, 'no encoding of pictures "jpg"; there is jpeg, png'),
+        ({"encoding": "jpg"}, 'no encoding of images "jpg"; there is jpeg, png'),
         ({"longest_side": 0}, "one pixel"),
         ({"categories": []}, "at least one category"),
         ({"guidelines": {"violense": "Fights."}}, 'no category "violense"'),

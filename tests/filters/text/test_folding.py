@@ -48,7 +48,7 @@ def test_vowels_of_indian_scripts_and_voicing_of_kana_are_no_ornament() -> None:
     assert fold("が") != fold("か")
 
 
-def test_pictures_fold_to_their_names_with_room_around() -> None:
+def test_images_fold_to_their_names_with_room_around() -> None:
     assert fold("a🔪b").split() == ["a", "knife", "b"]
     assert "pistol" in fold("🔫").split()
     assert fold("👨\u200d⚕️").split()[0] == "man"

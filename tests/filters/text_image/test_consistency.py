@@ -21,7 +21,7 @@ def _score(z: float) -> Any:
     return pytest.approx(1 / (1 + np.exp(-z)), abs=1e-5)
 
 
-def test_picture_and_prompt_add_up(colour_clip: Path) -> None:
+def test_image_and_prompt_add_up(colour_clip: Path) -> None:
     """Log odds of red against white, by hand: 4 in red, 0 in blue, and 2√3 in "red blue", (0, -1, 0)."""
     filter_ = Consistency(model=colour_clip, weights=[0.5, 0.25, -1.0], name="mine", **WARM)
     assert filter_.labels == {"warm"}
@@ -35,7 +35,7 @@ def test_picture_and_prompt_add_up(colour_clip: Path) -> None:
     assert (found[0].evidence.name, found[0].evidence.similarity) == ("red", pytest.approx(1, abs=1e-6))
 
 
-def test_no_innocent_prompt_makes_a_picture_look_better(colour_clip: Path) -> None:
+def test_no_innocent_prompt_makes_an_image_look_better(colour_clip: Path) -> None:
     said, silent, contrary = Consistency(model=colour_clip, **WARM).find(
         [("red", RED), ("blue", RED), ("white white white", RED)]
     )

@@ -1,4 +1,4 @@
-"""The vision-language model as judge of pictures with their prompts, against a real server on loopback."""
+"""The vision-language model as judge of images with their prompts, against a real server on loopback."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def _judge(chat: Any, **options: Any) -> VisionLanguageModel:
     return VisionLanguageModel(chat.url, "tiny", **{**defaults, **options})
 
 
-def test_each_picture_is_judged_with_its_own_prompt(chat: Any, chats: Any) -> None:
+def test_each_image_is_judged_with_its_own_prompt(chat: Any, chats: Any) -> None:
     prompts = ["a dog", "the enemy of the people"]
 
     def answer(body: dict[str, Any]) -> str:
-        place = [scene.tobytes() for scene in SCENES].index(chats.picture(body, "png").tobytes())
+        place = [scene.tobytes() for scene in SCENES].index(chats.image(body, "png").tobytes())
         assert json.loads(chats.parts(body)[1]["text"]) == prompts[place]
         scored: str = chats.scoring({"violence": 0.0, "hate": place * 0.9})(body)
         return scored
@@ -58,7 +58,7 @@ def test_a_prompt_stays_data_and_cannot_forge_an_answer(chat: Any, chats: Any, p
     assert not prompt or prompt not in system["content"]
 
 
-def test_llama_guard_gets_picture_and_prompt_as_they_are(chat: Any, chats: Any) -> None:
+def test_llama_guard_gets_image_and_prompt_as_they_are(chat: Any, chats: Any) -> None:
     chat.answer = lambda body: "unsafe\nS10"
     (answer,) = _judge(chat, answers="llama-guard").find([("a dog", SCENES[0])])
     assert chats.found(answer) == {"hate": 1.0, "harassment": 1.0}

@@ -16,15 +16,13 @@ if TYPE_CHECKING:
 _SIDE_PX = 128
 
 
-def write_card(
-    file: Path, about: Provenance, proof: Proof, command: str, pictures: Mapping[str, Pair]
-) -> Path:
-    """Writes, in the format of Hugging Face, the card of the delta in ``file``, and a sheet of ``pictures``:
+def write_card(file: Path, about: Provenance, proof: Proof, command: str, images: Mapping[str, Pair]) -> Path:
+    """Writes, in the format of Hugging Face, the card of the delta in ``file``, and a sheet of ``images``:
     of each concept a row before and a row after."""
     sheet, card = file.with_suffix(".png"), file.with_suffix(".md")
-    if pictures:
-        _sheet(pictures).save(sheet, optimize=True)
-    card.write_text(_text(file, about, proof, command, sheet.name if pictures else None), "utf-8")
+    if images:
+        _sheet(images).save(sheet, optimize=True)
+    card.write_text(_text(file, about, proof, command, sheet.name if images else None), "utf-8")
     return card
 
 
@@ -46,11 +44,11 @@ def _text(file: Path, about: Provenance, proof: Proof, command: str, sheet: str 
         f"A delta for {about.base}: {proof.values:,} values in {proof.tensors} tensors are changed.",
         "",
         *shown,
-        "| | | pictures | largest change | mean change | shown before | shown after |",
+        "| | | images | largest change | mean change | shown before | shown after |",
         "|---|---|---|---|---|---|---|",
         *rows,
         "",
-        "Changes are of values in [0, 1], of pictures from the same noise.",
+        "Changes are of values in [0, 1], of images from the same noise.",
         "",
         "Made with",
         "",
@@ -70,12 +68,12 @@ def _text(file: Path, about: Provenance, proof: Proof, command: str, sheet: str 
 
 def _row(concept: str, what: str, change: Change) -> str:
     shares = ("" if share is None else f"{100 * share:.0f} %" for share in (change.before, change.after))
-    numbers = (str(change.pictures), f"{change.largest:.3f}", f"{change.mean:.3f}")
+    numbers = (str(change.num_images), f"{change.largest:.3f}", f"{change.mean:.3f}")
     return f"| {' | '.join((concept, what, *numbers, *shares))} |"
 
 
-def _sheet(pictures: Mapping[str, Pair]) -> Image.Image:
-    rows = [row for pair in pictures.values() for row in (pair.before, pair.after)]
+def _sheet(images: Mapping[str, Pair]) -> Image.Image:
+    rows = [row for pair in images.values() for row in (pair.before, pair.after)]
     sheet = Image.new("RGB", (max(map(len, rows)) * _SIDE_PX, len(rows) * _SIDE_PX), "white")
     for y, row in enumerate(rows):
         for x, image in enumerate(row):

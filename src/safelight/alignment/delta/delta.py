@@ -118,10 +118,10 @@ class AttachedDelta:
     def __init__(self, delta: Delta, pipe: Any, scale: float) -> None:
         self.delta = delta
         self.scale = scale
-        self._worn = [_worn(pipe, part) for part in delta.parts]
+        self._patched_module = [_patched_module(pipe, part) for part in delta.parts]
         try:
-            for worn in self._worn:
-                worn.put_on(self)
+            for worn in self._patched_module:
+                worn.apply(self)
         except BaseException:
             self.detach()
             raise
@@ -134,11 +134,11 @@ class AttachedDelta:
 
     def detach(self) -> None:
         """Nothing happens a second time."""
-        for worn in self._worn:
-            worn.take_off(self)
+        for worn in self._patched_module:
+            worn.revert(self)
 
 
-class _Worn:
+class _PatchedModule:
     """The deltas that one part of a pipeline has on."""
 
     def __init__(self, part: str, module: nn.Module) -> None:
@@ -163,14 +163,14 @@ class _Worn:
                 self._hashed = (self._state(), half_sha256({**self._parameters, **self._before}))
             return self._hashed[1]
 
-    def put_on(self, attached: AttachedDelta) -> None:
+    def apply(self, attached: AttachedDelta) -> None:
         with self._lock:
             for name in self._names(attached.delta):
                 self._before.setdefault(name, self._parameters[name].detach().clone())
             self.on.append(attached)
             self._set(self._names(attached.delta))
 
-    def take_off(self, attached: AttachedDelta) -> None:
+    def revert(self, attached: AttachedDelta) -> None:
         with self._lock:
             if attached not in self.on:
                 return
@@ -207,8 +207,8 @@ class _Worn:
         return [(each.data_ptr(), each._version) for each in self._parameters.values()]
 
 
-_WORN: WeakKeyDictionary[nn.Module, _Worn] = WeakKeyDictionary()
-_WORN_LOCK = threading.Lock()
+_PATCHED_MODULES: WeakKeyDictionary[nn.Module, _PatchedModule] = WeakKeyDictionary()
+_PATCHED_LOCK = threading.Lock()
 
 
 def json_sha256(value: object) -> str:
@@ -218,7 +218,7 @@ def json_sha256(value: object) -> str:
 
 def part_sha256(pipe: Any, part: str) -> str:
     """Of a part of ``pipe``, without the deltas that it has on, in half precision."""
-    return _worn(pipe, part).sha256
+    return _patched_module(pipe, part).sha256
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
@@ -245,12 +245,12 @@ def module_of(pipe: Any, part: str) -> nn.Module:
     return original
 
 
-def _worn(pipe: Any, part: str) -> _Worn:
+def _patched_module(pipe: Any, part: str) -> _PatchedModule:
     module = module_of(pipe, part)
-    with _WORN_LOCK:
-        worn = _WORN.get(module)
+    with _PATCHED_LOCK:
+        worn = _PATCHED_MODULES.get(module)
         if worn is None or not (worn.on or worn.is_of(module)):
-            worn = _WORN[module] = _Worn(part, module)
+            worn = _PATCHED_MODULES[module] = _PatchedModule(part, module)
         return worn
 
 

@@ -1,4 +1,4 @@
-"""What an edit did: to the weights, to pictures of what was edited, and to others."""
+"""What an edit did: to the weights, to images of what was edited, and to others."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
     from safelight.alignment.delta.delta import Delta
 
-# Is given a concept and pictures; says which of them show it, or None where nobody could say.
+# Is given a concept and images; says which of them show it, or None where nobody could say.
 Shows = Callable[[str, Sequence["Image"]], Sequence[bool] | None]
-# What pictures differ by anyway, for rounding.
+# What images differ by anyway, for rounding.
 _NOTHING = 1 / 255
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Of ``pictures`` from the same noise, before and after: the ``largest`` difference of a value in [0, 1],
+    """Of ``images`` from the same noise, before and after: the ``largest`` difference of a value in [0, 1],
     the ``mean`` one, and the shares that show the concept, where somebody could say."""
 
-    pictures: int
+    num_images: int
     largest: float
     mean: float
     before: float | None = None
@@ -36,7 +36,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How many ``values`` in how many ``tensors`` changed, and what became of pictures."""
+    """How many ``values`` in how many ``tensors`` changed, and what became of images."""
 
     tensors: int
     values: int
@@ -46,7 +46,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Pictures of a concept, before and after."""
+    """Images of a concept, before and after."""
 
     before: Sequence[Image]
     after: Sequence[Image]
@@ -56,24 +56,24 @@ def prove(
     pipe: Any,
     delta: Delta,
     preserved: Sequence[str] = (),
-    pictures: int = 8,
+    num_images: int = 8,
     steps: int = 25,
     seed: int = 0,
     shows: Shows | None = None,
 ) -> tuple[Proof, dict[str, Pair]]:
-    """The proof, and the pictures it rests on, by concept: so many of each, of its names in turn.
+    """The proof, and the images it rests on, by concept: so many of each, of its names in turn.
 
-    Raises ``ModelError`` if the pictures of a concept stay as they are.
+    Raises ``ModelError`` if the images of a concept stay as they are.
     """
     asked = (*delta.about.concepts, *preserved)
-    before = {concept: draw(pipe, concept, pictures, steps, seed) for concept in asked}
+    before = {concept: draw(pipe, concept, num_images, steps, seed) for concept in asked}
     with delta.attach(pipe, force=True):
-        after = {concept: draw(pipe, concept, pictures, steps, seed) for concept in asked}
+        after = {concept: draw(pipe, concept, num_images, steps, seed) for concept in asked}
     drawn = {concept: Pair(before[concept], after[concept]) for concept in asked}
     changes = {concept: _change(concept, each, shows) for concept, each in drawn.items()}
     for concept in delta.about.concepts:
         if changes[concept].largest <= _NOTHING:
-            raise ModelError(f'no picture of "{concept}" was changed; look at the concepts and the settings.')
+            raise ModelError(f'no image of "{concept}" was changed; look at the concepts and the settings.')
     return (
         Proof(
             len(delta.tensors),
@@ -85,13 +85,13 @@ def prove(
     )
 
 
-def draw(pipe: Any, concept: str, pictures: int, steps: int, seed: int) -> list[Image]:
-    """So many pictures of a concept, of its names in turn; picture i has the seed ``seed`` + i."""
+def draw(pipe: Any, concept: str, num_images: int, steps: int, seed: int) -> list[Image]:
+    """So many images of a concept, of its names in turn; image i has the seed ``seed`` + i."""
     import torch
 
     names = names_of(concept)
-    prompts = [names[i % len(names)] for i in range(pictures)]
-    generators = [torch.Generator().manual_seed(seed + i) for i in range(pictures)]
+    prompts = [names[i % len(names)] for i in range(num_images)]
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(num_images)]
     images: list[Image] = pipe(prompts, num_inference_steps=steps, generator=generators).images
     return images
 

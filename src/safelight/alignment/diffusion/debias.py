@@ -13,16 +13,16 @@ from safelight.alignment.diffusion.uce import TEMPLATES, UCE, Tokens
 from safelight.alignment.method.concept_names import check_names, names_of
 from safelight.errors import ModelError, RequestError
 
-# By attribute, its share of the pictures that show any.
+# By attribute, its share of the images that show any.
 Shares = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Debias:
-    """Of the pictures of ``concept`` so many are to show each of ``attributes`` as their shares say.
+    """Of the images of ``concept`` so many are to show each of ``attributes`` as their shares say.
 
     The concept goes on meaning what it means, c, and α_a of each attribute a besides: eq. 7 of Gandikota et
-    al. (2024, arXiv:2308.14761) with g = c + Σ α_a a. The α are found by looking at ``pictures`` after each
+    al. (2024, arXiv:2308.14761) with g = c + Σ α_a a. The α are found by looking at ``images`` after each
     of at most ``rounds`` edits, α_a ← α_a + pace (wanted share - share seen), until no share is further away
     than ``tolerance``. The ``pace`` is halved whenever an edit went too far.
 
@@ -39,7 +39,7 @@ class Debias:
     rounds: int = 10
     pace: float = 0.5
     tolerance: float = 0.05
-    pictures: int = 64
+    num_images: int = 64
     steps: int = 15
     seed: int = 0
 
@@ -51,15 +51,15 @@ class Debias:
     ) -> tuple[Delta, list[Shares]]:
         """The delta that came nearest, and the shares before it and after each round.
 
-        ``shows`` says which pictures show an attribute. Raises ``RequestError`` for a word that the model
-        cannot read or an attribute that nobody can see, ``ModelError`` if no picture shows any, or if the
+        ``shows`` says which images show an attribute. Raises ``RequestError`` for a word that the model
+        cannot read or an attribute that nobody can see, ``ModelError`` if no image shows any, or if the
         shares are as wanted from the start.
         """
         check_names((self.concept, *self.attributes), pipe)
         wanted = {name: share / sum(self.attributes.values()) for name, share in self.attributes.items()}
         history: list[Shares] = [self._seen(pipe, shows)]
         if _apart(history[0], wanted) <= self.tolerance:
-            raise ModelError(f'pictures of "{self.concept}" are as wanted already; nothing was changed.')
+            raise ModelError(f'images of "{self.concept}" are as wanted already; nothing was changed.')
         edits: list[Delta] = []
         added, pace = dict.fromkeys(self.attributes, 0.0), self.pace
         while len(edits) < self.rounds and _apart(history[-1], wanted) > self.tolerance:
@@ -89,16 +89,16 @@ class Debias:
         )
 
     def _seen(self, pipe: Any, shows: Shows) -> Shares:
-        images = draw(pipe, self.concept, self.pictures, self.steps, self.seed)
+        images = draw(pipe, self.concept, self.num_images, self.steps, self.seed)
         counts: dict[str, int] = {}
         for name in self.attributes:
             seen = shows(name, images)
             if seen is None:
-                raise RequestError(f'nobody can see whether a picture shows "{name}"; name something else.')
+                raise RequestError(f'nobody can see whether an image shows "{name}"; name something else.')
             counts[name] = sum(seen)
         whole = sum(counts.values())
         if not whole:
-            raise ModelError(f'no picture of "{self.concept}" shows any of {", ".join(counts)}.')
+            raise ModelError(f'no image of "{self.concept}" shows any of {", ".join(counts)}.')
         return {name: count / whole for name, count in counts.items()}
 
 
@@ -119,7 +119,7 @@ def _check(settings: Debias) -> None:
         raise RequestError("the share of every attribute must be a number above 0.")
     if both := next((name for name in names if name in names_of(settings.concept)), None):
         raise RequestError(f'"{both}" cannot be its own attribute; give others.')
-    for name in ("rounds", "pictures", "steps"):
+    for name in ("rounds", "num_images", "steps"):
         if getattr(settings, name) < 1:
             raise RequestError(f"{name} is {getattr(settings, name)}; it must be at least 1.")
     for name in ("pace", "tolerance"):

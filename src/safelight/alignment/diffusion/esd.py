@@ -16,7 +16,7 @@ from safelight.alignment.method.concept_names import check_apart, check_names, c
 from safelight.alignment.method.fine_tuning import FineTuning, TrainedMethod, checkpointing
 from safelight.alignment.method.tuning import Curve, Measure, Tell
 from safelight.errors import RequestError, no_such
-from safelight.models.conditioning import Rows
+from safelight.models.conditioning import ConditioningBatch
 from safelight.models.denoiser import Denoiser, denoiser_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class ESD(TrainedMethod):
     the ``frozen`` network, walked once, or with the ``edited`` one, walked again every ``refresh`` steps.
     Every step of every walk is a point, and ``batch`` of them, of any timesteps, are a batch. With ``jitter``
     timesteps are drawn between those of the walk, as in the paper. With a ``part`` below 1 only so much of
-    each walk is walked, from the noise on, where it is decided what a picture will show.
+    each walk is walked, from the noise on, where it is decided what an image will show.
 
     With ``checkpointing`` what the network works out on the way is worked out again instead of being kept,
     which saves memory, as a ``lora_rank`` does.
@@ -114,7 +114,7 @@ class _Batches:
         self._esd = esd
         self._denoiser = denoiser
         self._adapter = adapter
-        self._rows = Rows(denoiser)
+        self._rows = ConditioningBatch(denoiser)
         self._pool: list[Point] = []
         self._kept: list[Point] = []
         self._of: int | None = None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 Selection = Literal["esd-x", "esd-x-strict", "esd-u", "esd-self", "esd-all"]
 SELECTIONS: tuple[Selection, ...] = get_args(Selection)
 
-# How the attention of a transformer over text and picture together calls what belongs to the text.
+# How the attention of a transformer over text and image together calls what belongs to the text.
 _JOINT = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "norm_added_q", "norm_added_k")
 _KEYS_AND_VALUES = ("to_k", "to_v", "add_k_proj", "add_v_proj")
 
@@ -22,9 +22,9 @@ def parameters(network: nn.Module, selection: str) -> dict[str, nn.Parameter]:
 
     ``esd-x`` are the layers of cross-attention, ``esd-x-strict`` its keys and values, ``esd-u`` everything
     else, ``esd-self`` the layers of self-attention, ``esd-all`` everything (Gandikota et al. 2023,
-    arXiv:2303.07345, section 4.2). In a transformer that attends to text and picture at once (Stable
+    arXiv:2303.07345, section 4.2). In a transformer that attends to text and image at once (Stable
     Diffusion 3, FLUX) the projections of the text take the place of cross-attention, and those of the
-    picture that of self-attention.
+    image that of self-attention.
 
     Raises ``RequestError`` for another name, ``ModelError`` if a network has none of these.
     """
@@ -54,7 +54,7 @@ _MISSING = {
 
 
 def _of_attention(network: nn.Module) -> tuple[set[str], set[str]]:
-    """The names of what attends to the text, and of what attends to the picture."""
+    """The names of what attends to the text, and of what attends to the image."""
     from diffusers.models.attention_processor import Attention
     from diffusers.models.transformers.transformer_flux import FluxAttention
 

@@ -1,4 +1,4 @@
-"""Points on the way from noise to a picture, where the network that is edited and the frozen one meet."""
+"""Points on the way from noise to an image, where the network that is edited and the frozen one meet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safelight.errors import ModelError
-from safelight.models.conditioning import Rows, Wanted
+from safelight.models.conditioning import Branch, ConditioningBatch
 from safelight.models.denoiser import Arguments, Denoiser
 from safelight.models.patched_method import Method, patched_method
 
@@ -30,7 +30,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """Pictures of ``prompt`` are begun; on the way the network is to answer to it with the ``target``, which
+    """Images of ``prompt`` are begun; on the way the network is to answer to it with the ``target``, which
     knows the predictions for it, for no text and for ``others``."""
 
     prompt: str
@@ -71,7 +71,7 @@ class _Walk:
         import torch
 
         self._denoiser = denoiser
-        self._rows = Rows(denoiser)
+        self._rows = ConditioningBatch(denoiser)
         self._goal = goal
         self._seeds = seeds
         self._random = torch.Generator().manual_seed(seeds[0]) if jitter else None
@@ -97,22 +97,22 @@ class _Walk:
         def ask(*args: Any, **kwargs: Any) -> Any:
             call = self._denoiser.named(args, kwargs)
             raw = network(**call)
-            output, pictures = (raw[0] if isinstance(raw, tuple) else raw.sample), len(self._seeds)
-            if len(output) not in (pictures, 2 * pictures):
-                raise ModelError(f"the pipeline asks about {len(output)} rows for {pictures} pictures.")
+            output, images = (raw[0] if isinstance(raw, tuple) else raw.sample), len(self._seeds)
+            if len(output) not in (images, 2 * images):
+                raise ModelError(f"the pipeline asks about {len(output)} rows for {images} images.")
             asked = self._rows.only(call, slice(None))
-            guided = len(output) == 2 * pictures
+            guided = len(output) == 2 * images
             if guided and not (self._goal.others or self._random or self._frozen):
                 said = dict(zip(("", self._goal.prompt), output.chunk(2), strict=True))
             else:
                 asked, said = self._again(network, asked, guided)
-            asked = self._rows.only(asked, slice(-pictures, None))
+            asked = self._rows.only(asked, slice(-images, None))
             targets = self._goal.target(said)
             self._points += [
                 Point(self._rows.only(asked, slice(row, row + 1)), targets[row : row + 1])
-                for row in range(pictures)
+                for row in range(images)
             ]
-            walked = len(self._points) // pictures
+            walked = len(self._points) // images
             if walked >= self._part * len(self._denoiser.pipe.scheduler.timesteps):
                 self._denoiser.pipe._interrupt = True  # diffusers' own way to end a call
             return raw
@@ -126,7 +126,7 @@ class _Walk:
         texts = self._goal.others if guided else ("", *self._goal.others)
         everybody = tuple(range(len(self._seeds)))
         with self._frozen() if self._frozen else nullcontext():
-            answer = self._rows.ask(network, asked, [Wanted(text, everybody) for text in texts])
+            answer = self._rows.ask(network, asked, [Branch(text, everybody) for text in texts])
         own = ("", self._goal.prompt) if guided else (self._goal.prompt,)
         outputs = (*answer.rows.chunk(len(own)), *answer.wanted)
         return asked, dict(zip((*own, *texts), outputs, strict=True))

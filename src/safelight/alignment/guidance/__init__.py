@@ -1,4 +1,4 @@
-"""Alignment at inference time: a picture is led away from harm while it is made."""
+"""Alignment at inference time: an image is led away from harm while it is made."""
 
 from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept, category_concepts, concept_of
 from safelight.alignment.guidance.configuration import CONFIGURATIONS, SafetyConfig
@@ -6,21 +6,21 @@ from safelight.alignment.guidance.guidance import Attachment, Guidance
 from safelight.alignment.guidance.hook import is_guided
 from safelight.alignment.guidance.negative import NegativeGuidance, NegativePrompt
 from safelight.alignment.guidance.projection import PromptProjection
-from safelight.alignment.guidance.risk import Asked, Judged, Risk
+from safelight.alignment.guidance.risk import PolicyRisk, PromptSimilarityRisk, Risk
 from safelight.alignment.guidance.safe_guidance import SafeGuidance
 from safelight.alignment.guidance.trace import Trace
 
 __all__ = [
     "CONFIGURATIONS",
     "DEFAULT_CONCEPT",
-    "Asked",
     "Attachment",
     "Concept",
     "Guidance",
-    "Judged",
     "NegativeGuidance",
     "NegativePrompt",
+    "PolicyRisk",
     "PromptProjection",
+    "PromptSimilarityRisk",
     "Risk",
     "SafeGuidance",
     "SafetyConfig",

@@ -1,4 +1,4 @@
-"""Guidance: leads a picture, step by step, away from what nobody should draw."""
+"""Guidance: leads an image, step by step, away from what nobody should draw."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from safelight.alignment.guidance.risk import Risk, Similarity, Weights
 from safelight.alignment.guidance.trace import Recorder, Trace
 from safelight.alignment.method.concept_names import names_of
 from safelight.errors import ModelError, RequestError
-from safelight.models.conditioning import Left, Wanted
+from safelight.models.conditioning import Branch, ProjectedCall
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Guidance:
-    """Leads pictures away from ``concept``, by a method that says what each step takes away.
+    """Leads images away from ``concept``, by a method that says what each step takes away.
 
     ``concepts`` has one concept for each prompt instead, or None for a prompt that is left alone. ``when``
-    says which pictures are at risk; the others are left alone, and cost nothing more. With ``bounded`` (as
-    with ``when``) a picture is led no further than the prompt alone would have led it, elsewhere: much
+    says which images are at risk; the others are left alone, and cost nothing more. With ``bounded`` (as
+    with ``when``) an image is led no further than the prompt alone would have led it, elsewhere: much
     guidance otherwise burns colours out. ``scale``
     is by what guidance counts in a pipeline that does not guide itself (FLUX, or Stable Diffusion with a
     guidance scale of 1); ``true_cfg_scale`` is that of one that does so in two calls a step (FLUX with a
@@ -30,7 +30,7 @@ class Guidance:
     """
 
     name: str
-    silences = False  # whether the network is not told of the concepts
+    edits_conditioning = False  # whether the network is not told of the concepts
 
     def __init__(
         self,
@@ -118,12 +118,12 @@ class Attachment:
 
     @property
     def traces(self) -> tuple[Trace, ...]:
-        """What was done in the last call of the pipeline, to each of its pictures."""
+        """What was done in the last call of the pipeline, to each of its images."""
         return self._recorder.traces()
 
-    def leads(self, picture: int) -> bool:
-        """Whether the guidance was meant for this picture of the last call, and not for others alone."""
-        return bool(self._weights and self._weights[picture] and self._recorder)
+    def leads(self, image: int) -> bool:
+        """Whether the guidance was meant for this image of the last call, and not for others alone."""
+        return bool(self._weights and self._weights[image] and self._recorder)
 
     def begin(self) -> None:
         self._weights = None
@@ -141,23 +141,23 @@ class Attachment:
     def true_cfg_scale(self) -> float | None:
         return self.guidance.true_cfg_scale
 
-    def wanted(self, moment: Moment, similarity: Similarity) -> list[Wanted]:
+    def wanted(self, moment: Moment, similarity: Similarity) -> list[Branch]:
         if not self.guidance.looks(moment):
             return []
         weights = self._chosen(moment, similarity)
         texts = dict.fromkeys(text for each in weights for text in each)
         wanted = [
-            Wanted(text, tuple(i for i, each in enumerate(weights) if each.get(text))) for text in texts
+            Branch(text, tuple(i for i, each in enumerate(weights) if each.get(text))) for text in texts
         ]
-        return [each for each in wanted if each.pictures]
+        return [each for each in wanted if each.images]
 
-    def unsaid(self, moment: Moment, similarity: Similarity) -> list[list[str]]:
-        if not self.guidance.silences:
+    def concepts_to_project_out(self, moment: Moment, similarity: Similarity) -> list[list[str]]:
+        if not self.guidance.edits_conditioning:
             return []
         weights = self._chosen(moment, similarity)
         return [[part for text, w in each.items() if w for part in names_of(text)] for each in weights]
 
-    def left(self, left: Left, moment: Moment) -> None:
+    def left(self, left: ProjectedCall, moment: Moment) -> None:
         self._recorder.add(moment, left.acting, left.strength, left.cosine)
 
     def taken(self, said: Predictions, moment: Moment) -> Tensor:
@@ -167,7 +167,7 @@ class Attachment:
         shape = (-1, *[1] * (said.prompt.ndim - 1))
         whole = torch.zeros_like(said.prompt)
         for about, concept in said.concepts:
-            rows = list(about.pictures)
+            rows = list(about.images)
             towards = torch.zeros_like(whole)
             towards[rows] = self.guidance.towards(
                 said.nothing[rows], said.prompt[rows], concept, said.noise_per_output
@@ -183,17 +183,17 @@ class Attachment:
 
     def _chosen(self, moment: Moment, similarity: Similarity) -> list[Weights]:
         if self._weights is None:
-            worst = self._at_the_worst(moment.pictures)
+            worst = self._at_the_worst(moment.images)
             self._weights = self.guidance.when(worst, similarity) if self.guidance.when else worst
         return self._weights
 
-    def _at_the_worst(self, pictures: int) -> list[Weights]:
-        """Of each picture; those of one prompt are next to each other."""
+    def _at_the_worst(self, images: int) -> list[Weights]:
+        """Of each image; those of one prompt are next to each other."""
         concepts = self.guidance.concepts
-        if pictures % len(concepts):
-            said = f"there are concepts for {len(concepts)} prompts, and {pictures} pictures are made"
+        if images % len(concepts):
+            said = f"there are concepts for {len(concepts)} prompts, and {images} images are made"
             raise RequestError(f"{said}; give one for each prompt.")
-        return [concepts[i * len(concepts) // pictures] for i in range(pictures)]
+        return [concepts[i * len(concepts) // images] for i in range(images)]
 
     def _record(self, said: Predictions, taken: Tensor, moment: Moment) -> None:
         import torch
@@ -201,7 +201,7 @@ class Attachment:
         prompt = (said.prompt - said.nothing).flatten(1)
         cosine = torch.full((len(prompt),), -1.0, device=prompt.device)
         for about, output in said.concepts:
-            rows = list(about.pictures)
+            rows = list(about.images)
             concept = (output - said.nothing[rows]).flatten(1)
             cosine[rows] = cosine[rows].maximum(torch.cosine_similarity(prompt[rows], concept))
         changed = taken.flatten(1)

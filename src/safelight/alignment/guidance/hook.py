@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from safelight.alignment.guidance.risk import Similarity
 from safelight.errors import ModelError
-from safelight.models.conditioning import Answer, Left, Rows, Wanted
+from safelight.models.conditioning import Answer, Branch, ConditioningBatch, ProjectedCall
 from safelight.models.denoiser import Arguments, Denoiser, denoiser_of
 from safelight.models.network_view import view_of
 from safelight.models.noise_schedule import log_signal_to_noise, noise_per_output
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Where in a generation a step is: ``noise`` is ln(b²/a²); ``pictures`` are made together."""
+    """Where in a generation a step is: ``noise`` is ln(b²/a²); ``images`` are made together."""
 
     timestep: float
     noise: float
-    pictures: int
+    images: int
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
     """The denoiser's outputs for no text and for the prompts, (N, …) each, and for every concept wanted, with
-    as many rows as pictures want it. ``noise_per_output`` is a scalar."""
+    as many rows as images want it. ``noise_per_output`` is a scalar."""
 
     nothing: Tensor
     prompt: Tensor
-    concepts: Sequence[tuple[Wanted, Tensor]]
+    concepts: Sequence[tuple[Branch, Tensor]]
     noise_per_output: Tensor
 
 
@@ -55,13 +55,13 @@ class Attached(Protocol):
     def instead_of_nothing(self) -> str | None:
         """What takes the place of no text."""
 
-    def wanted(self, moment: Moment, similarity: Similarity) -> Sequence[Wanted]:
+    def wanted(self, moment: Moment, similarity: Similarity) -> Sequence[Branch]:
         """What to ask the denoiser about; ``similarity`` says which texts the prompts are near to."""
 
-    def unsaid(self, moment: Moment, similarity: Similarity) -> Sequence[Sequence[str]]:
-        """What the denoiser is not to be told, of each picture; nothing if that is nothing of any."""
+    def concepts_to_project_out(self, moment: Moment, similarity: Similarity) -> Sequence[Sequence[str]]:
+        """What the denoiser is not to be told, of each image; nothing if that is nothing of any."""
 
-    def left(self, left: Left, moment: Moment) -> None:
+    def left(self, left: ProjectedCall, moment: Moment) -> None:
         """What became of that."""
 
     def taken(self, said: Predictions, moment: Moment) -> Tensor:
@@ -79,7 +79,7 @@ class _Half:
     """The first of two calls of a step."""
 
     moment: Moment
-    wanted: Sequence[Sequence[Wanted]]
+    wanted: Sequence[Sequence[Branch]]
     answer: Answer
 
 
@@ -98,7 +98,7 @@ class Hook:
         self._denoiser = denoiser
         self._network = denoiser.module
         self._scheduler = denoiser.pipe.scheduler
-        self._rows = Rows(self._denoiser, fixed_batch)
+        self._rows = ConditioningBatch(self._denoiser, fixed_batch)
         self._attached: list[Attached] = []
         self._half: _Half | None = None
         self._last: float | None = None
@@ -153,7 +153,7 @@ class Hook:
             raise ModelError("the pipeline was given another scheduler while guided; attach again.")
         if call.get("skip_layers") is not None:  # Stable Diffusion 3 asks a third time, not to be guided
             moment = self._moment(call, len(self._denoiser.sample(call)))
-            return network(**self._told(moment, call, slice(None), noted=False))
+            return network(**self._edit_conditioning(moment, call, slice(None), noted=False))
         if self._denoiser.guides_itself:
             return self._in_one_call(network, call)
         if any(each.true_cfg_scale() for each in self._attached):
@@ -166,10 +166,10 @@ class Hook:
 
         rows = len(self._denoiser.sample(call))
         if rows % 2:
-            raise ModelError(f"the pipeline asks about {rows} rows at once, not about two for each picture.")
+            raise ModelError(f"the pipeline asks about {rows} rows at once, not about two for each image.")
         moment = self._moment(call, rows // 2)
         wanted = self._wanted(moment, call, slice(rows // 2, None))
-        told = self._told(moment, call, slice(rows // 2, None))
+        told = self._edit_conditioning(moment, call, slice(rows // 2, None))
         answer = self._rows.ask(network, self._with_negative(told, moment), _flat(wanted))
         if not answer.wanted:
             return answer.raw
@@ -187,10 +187,10 @@ class Hook:
         if self._negative():
             raise ModelError("the pipeline does not guide itself, so nothing can stand for no text.")
         wanted = self._wanted(moment, call, slice(None))
-        told = self._told(moment, call, slice(None))
+        told = self._edit_conditioning(moment, call, slice(None))
         if not _flat(wanted):
             return network(**told)
-        about_nothing = Wanted("", tuple(range(moment.pictures)))
+        about_nothing = Branch("", tuple(range(moment.images)))
         answer = self._rows.ask(network, told, [about_nothing, *_flat(wanted)])
         prompt = answer.rows
         for each, taken in self._taken(answer.wanted[0], prompt, wanted, answer.wanted[1:], moment):
@@ -203,7 +203,9 @@ class Hook:
         first, self._half = self._half, None
         if first is None:
             wanted = self._wanted(moment, call, slice(None))
-            answer = self._rows.ask(network, self._told(moment, call, slice(None)), _flat(wanted))
+            answer = self._rows.ask(
+                network, self._edit_conditioning(moment, call, slice(None)), _flat(wanted)
+            )
             self._half = _Half(moment, wanted, answer)
             return answer.of(answer.rows)
         if first.moment.timestep != moment.timestep:
@@ -220,15 +222,17 @@ class Hook:
             nothing = nothing + scale / (scale - 1) * taken
         return answer.of(nothing)
 
-    def _wanted(self, moment: Moment, call: Arguments, prompts: slice) -> list[Sequence[Wanted]]:
+    def _wanted(self, moment: Moment, call: Arguments, prompts: slice) -> list[Sequence[Branch]]:
         similarity = partial(self._rows.similarity, call, prompts)
         return [each.wanted(moment, similarity) for each in self._attached]
 
-    def _told(self, moment: Moment, call: Arguments, prompts: slice, noted: bool = True) -> Arguments:
+    def _edit_conditioning(
+        self, moment: Moment, call: Arguments, prompts: slice, noted: bool = True
+    ) -> Arguments:
         """The call, of whose prompts only that is left which may be said."""
         similarity = partial(self._rows.similarity, call, prompts)
         for each in self._attached:
-            if any(texts := each.unsaid(moment, similarity)):
+            if any(texts := each.concepts_to_project_out(moment, similarity)):
                 left = self._rows.without(call, prompts, texts)
                 if noted:
                     each.left(left, moment)
@@ -239,7 +243,7 @@ class Hook:
         self,
         nothing: Tensor,
         prompt: Tensor,
-        wanted: Sequence[Sequence[Wanted]],
+        wanted: Sequence[Sequence[Branch]],
         outputs: Sequence[Tensor],
         moment: Moment,
     ) -> Iterator[tuple[Attached, Tensor]]:
@@ -252,17 +256,17 @@ class Hook:
                 said = Predictions(nothing.float(), prompt.float(), concepts, noise)
                 yield each, each.taken(said, moment).to(prompt.dtype)
 
-    def _moment(self, call: Arguments, pictures: int) -> Moment:
+    def _moment(self, call: Arguments, images: int) -> Moment:
         timestep = self._denoiser.timestep(call)
         noise = -log_signal_to_noise(self._scheduler, timestep)
-        return Moment(float(timestep), float(noise), pictures)
+        return Moment(float(timestep), float(noise), images)
 
     def _negative(self) -> str | None:
         return next(filter(None, (each.instead_of_nothing() for each in self._attached)), None)
 
     def _with_negative(self, call: Arguments, moment: Moment) -> Arguments:
         negative = self._negative()
-        return self._rows.with_text(call, negative, moment.pictures) if negative else call
+        return self._rows.with_text(call, negative, moment.images) if negative else call
 
     def _may_repeat(self) -> bool:
         """Whether the scheduler comes to a timestep more than once."""
@@ -286,5 +290,5 @@ def _give(pipe: Any, component: str, network: Any) -> None:
         setattr(pipe, component, network)
 
 
-def _flat(wanted: Sequence[Sequence[Wanted]]) -> list[Wanted]:
+def _flat(wanted: Sequence[Sequence[Branch]]) -> list[Branch]:
     return [each for mine in wanted for each in mine]

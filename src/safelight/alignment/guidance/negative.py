@@ -1,4 +1,4 @@
-"""The older ways to lead a picture away from something: they act on harmless pictures as well."""
+"""The older ways to lead an image away from something: they act on harmless images as well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trace as a small picture: where guidance acted, how strongly, and whether the prompt leads there."""
+"""A trace as a small image: where guidance acted, how strongly, and whether the prompt leads there."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def draw_trace(steps: Sequence[TraceStep]) -> Image.Image:
     for name in ("strength", "cosine"):
         points = [(x, _y(getattr(step, name))) for x, step in zip(middles, steps, strict=True)]
         draw.line(points, fill=_COLOURS[name], width=2)
-    draw.text((_LEFT, _HEIGHT - 18), f"{len(steps)} steps, from noise to picture", _INK, font)
+    draw.text((_LEFT, _HEIGHT - 18), f"{len(steps)} steps, from noise to image", _INK, font)
     return image
 
 

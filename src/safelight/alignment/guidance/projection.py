@@ -25,7 +25,7 @@ class PromptProjection(Guidance):
     """
 
     name = "prompt projection"
-    silences = True
+    edits_conditioning = True
 
     def __init__(self, concept: Concept = DEFAULT_CONCEPT, **options: Any) -> None:
         super().__init__(concept, **options)

@@ -1,8 +1,8 @@
-"""Which pictures are led away at all, and from what: told by what the model itself reads in their prompts.
+"""Which images are led away at all, and from what: told by what the model itself reads in their prompts.
 
-Guidance acts on every picture, harmless ones as well, and costs them objects that nobody minds. But what a
+Guidance acts on every image, harmless ones as well, and costs them objects that nobody minds. But what a
 prompt asks for stands in its embeddings, in whatever words: the states of "revolver" and of "a gun" are near
-each other, because the same pictures were learnt with both.
+each other, because the same images were learnt with both.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from safelight.alignment.guidance.concepts import category_concepts
 from safelight.alignment.method.concept_names import names_of
 from safelight.errors import RequestError
-from safelight.policy import Led, Policy
+from safelight.policy import GuidanceRule, Policy
 from safelight.types import Action, Finding, Verdict
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Weights = Mapping[str, float]
-# Cosines of each picture's prompt with each text, (pictures, texts).
+# Cosines of each image's prompt with each text, (images, texts).
 Similarity = Callable[[Sequence[str]], "NDArray[np.float32]"]
 
 # In the storybook's encoder words for a thing are at .85 and more, words for anything else at .56 and less.
@@ -29,15 +29,15 @@ THRESHOLD = 0.7
 
 
 class Risk(Protocol):
-    """Says from what each picture is led away, by text how much it counts; nothing for a harmless one."""
+    """Says from what each image is led away, by text how much it counts; nothing for a harmless one."""
 
     def __call__(self, weights: Sequence[Weights], similarity: Similarity) -> list[Weights]:
         """``weights`` is what it would be at the worst."""
         ...
 
 
-class Asked:
-    """A picture is at risk from the concepts that its prompt asks for.
+class PromptSimilarityRisk:
+    """An image is at risk from the concepts that its prompt asks for.
 
     Of a text with commas in it each part is listened for, and counts by itself.
     """
@@ -58,11 +58,11 @@ class Asked:
         ]
 
 
-class Judged:
-    """A picture is at risk if ``policy`` minds what its prompt asks for, company included.
+class PolicyRisk:
+    """An image is at risk if ``policy`` minds what its prompt asks for, company included.
 
     Every label of the policy is heard in a prompt, in whatever words, and judged as if a filter had found it.
-    The policy says as well from what the picture is led away, not the guidance's concept.
+    The policy says as well from what the image is led away, not the guidance's concept.
     """
 
     def __init__(self, policy: Policy, threshold: float = THRESHOLD) -> None:
@@ -96,7 +96,7 @@ class PolicyConcepts:
     """
 
     def __init__(self, policy: Policy) -> None:
-        own = (policy.guidance or Led()).concepts
+        own = (policy.guidance or GuidanceRule()).concepts
         self._own = own
         self._known = {**category_concepts(), **own}
         told = {c for label, cs in policy.labels.items() if label in own for c in cs} | own.keys()

@@ -1,4 +1,4 @@
-"""What guidance did: at every step, to every picture."""
+"""What guidance did: at every step, to every image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What one guidance did to one picture."""
+    """What one guidance did to one image."""
 
     steps: tuple[TraceStep, ...]
 
@@ -27,7 +27,7 @@ class Trace:
         return any(step.acting > 0 for step in self.steps)
 
     def plot(self) -> Image:
-        """A small picture of it."""
+        """A small image of it."""
         return draw_trace(self.steps)
 
 
@@ -38,7 +38,7 @@ class Recorder:
     _steps: list[tuple[Moment, list[Tensor]]] = field(default_factory=list)
 
     def add(self, moment: Moment, acting: Tensor, strength: Tensor, cosine: Tensor) -> None:
-        """Each (pictures,)."""
+        """Each (images,)."""
         self._steps.append((moment, [acting, strength, cosine]))
 
     def __bool__(self) -> bool:
@@ -48,15 +48,15 @@ class Recorder:
         self._steps.clear()
 
     def traces(self) -> tuple[Trace, ...]:
-        """One for each picture of the call."""
+        """One for each image of the call."""
         columns = [[value.tolist() for value in values] for _, values in self._steps]
-        pictures = self._steps[0][0].pictures if self._steps else 0
+        images = self._steps[0][0].images if self._steps else 0
         return tuple(
             Trace(
                 tuple(
-                    TraceStep(moment.timestep, moment.noise, *(value[picture] for value in values))
+                    TraceStep(moment.timestep, moment.noise, *(value[image] for value in values))
                     for (moment, _), values in zip(self._steps, columns, strict=True)
                 )
             )
-            for picture in range(pictures)
+            for image in range(images)
         )

@@ -1,4 +1,4 @@
-"""What a denoiser is trained for: pictures with noise, and what it is to say of them."""
+"""What a denoiser is trained for: images with noise, and what it is to say of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Objective:
     Diffusion (Ho et al. 2020, arXiv:2006.11239, eq. 4 and 14): x_t = √ᾱ_t x₀ + √(1 - ᾱ_t) ε with t uniform;
     the target is ε, x₀, or v = √ᾱ_t ε - √(1 - ᾱ_t) x₀ (Salimans & Ho 2022, arXiv:2202.00512, appendix D).
     Rectified flow (Esser et al. 2024, arXiv:2403.03206, eq. 2, 19 and 23): x_t = (1 - t) x₀ + t ε with the
-    logit of t normal, shifted as the scheduler shifts all pictures; the target is ε - x₀.
+    logit of t normal, shifted as the scheduler shifts all images; the target is ε - x₀.
 
     Raises ``ModelError`` for a scheduler or a type of prediction that is not known.
     """

@@ -1,4 +1,4 @@
-"""A model trained further on pictures with captions, all of its denoiser or a change of low rank."""
+"""A model trained further on images with captions, all of its denoiser or a change of low rank."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safelight.alignment.method.fine_tuning import FineTuning, TrainedMethod, ch
 from safelight.alignment.method.tuning import Curve, Measure, Plan, Tell
 from safelight.alignment.safe_training.objective import Objective
 from safelight.errors import ModelError, RequestError
-from safelight.models.conditioning import Rows
+from safelight.models.conditioning import ConditioningBatch
 from safelight.models.denoiser import Arguments, Denoiser, denoiser_of
 from safelight.models.patched_method import Method, patched_method
 from safelight.training.encoded import Data, Encoded, encode
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SafeTraining(TrainedMethod):
-    """The denoiser's own objective (``Objective``) on ``data``, of which each picture is cut to a square,
+    """The denoiser's own objective (``Objective``) on ``data``, of which each image is cut to a square,
     ``resolution`` pixels wide, by default as wide as the model draws.
 
     Of ``unconditional`` of the captions nothing is told, for classifier-free guidance (Ho & Salimans 2022,
@@ -67,9 +67,9 @@ class SafeTraining(TrainedMethod):
         measure: Measure | None = None,
         tell: Tell | None = None,
     ) -> tuple[Delta, Curve]:
-        """As ``TrainedMethod.tune``; ``folder`` keeps what pictures and captions became, too, and is needed.
+        """As ``TrainedMethod.tune``; ``folder`` keeps what images and captions became, too, and is needed.
 
-        Raises ``RequestError`` if there is no picture with a caption, or ``folder`` has other data.
+        Raises ``RequestError`` if there is no image with a caption, or ``folder`` has other data.
         """
         if folder is None:
             raise RequestError("training on data needs a folder to work in; give one.")
@@ -108,10 +108,10 @@ class SafeTraining(TrainedMethod):
         """The first process makes what all read."""
         vae = part_sha256(denoiser.pipe, "vae")
 
-        def encoder(pictures: NDArray[np.uint8]) -> NDArray[np.float16]:
+        def encoder(images: NDArray[np.uint8]) -> NDArray[np.float16]:
             import torch
 
-            pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+            pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
             latents: NDArray[np.float16] = denoiser.latents(pixels).half().cpu().numpy()
             return latents
 
@@ -120,14 +120,14 @@ class SafeTraining(TrainedMethod):
 
 
 class _Batches:
-    """Batches of pictures; which come in a step depends on the seed, the process and the step alone."""
+    """Batches of images; which come in a step depends on the seed, the process and the step alone."""
 
     def __init__(
         self, training: SafeTraining, denoiser: Denoiser, template: Arguments, encoded: Encoded
     ) -> None:
         self._training = training
         self._denoiser = denoiser
-        self._rows = Rows(denoiser)
+        self._rows = ConditioningBatch(denoiser)
         self._objective = Objective(denoiser.pipe.scheduler)
         self._call = self._rows.joined([template] * training.batch)
         self._encoded = encoded
@@ -160,7 +160,7 @@ class _Batches:
 
 
 def _template(denoiser: Denoiser, side: int) -> Arguments:
-    """One row of a call of the network about a picture ``side`` pixels wide, as the pipeline makes it.
+    """One row of a call of the network about an image ``side`` pixels wide, as the pipeline makes it.
 
     Raises ``ModelError`` for a width that the pipeline does not draw.
     """
@@ -179,8 +179,8 @@ def _template(denoiser: Denoiser, side: int) -> Arguments:
         try:
             denoiser.pipe("", height=side, width=side, num_inference_steps=1, output_type="latent")
         except ValueError as error:
-            raise ModelError(f"pictures of {side} pixels are not for this model: {error}") from error
-    return Rows(denoiser).only(calls[0], slice(-1, None))
+            raise ModelError(f"images of {side} pixels are not for this model: {error}") from error
+    return ConditioningBatch(denoiser).only(calls[0], slice(-1, None))
 
 
 def _side(pipe: Any) -> int:

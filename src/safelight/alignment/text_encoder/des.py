@@ -31,7 +31,7 @@ class DES(TextEncoderMethod):
     another each time, and what is learnt from many targets is their mean. L_u is over the states in which u_i
     and its counterpart differ. ``alpha`` is α as a share of the mean length of a safe prompt's states: the
     authors' 200, for all states as one vector, is 0.8 of Stable Diffusion 1.5's. They weigh 7 : 3, which is a
-    ``weight`` w of 2.3. α is less here: on the storybook far away from what is safe are pictures of anything,
+    ``weight`` w of 2.3. α is less here: on the storybook far away from what is safe are images of anything,
     and safe prompts suffer.
     """
 

@@ -15,9 +15,9 @@ from safelight.alignment.method.concept_names import check_names, names_of
 from safelight.alignment.method.fine_tuning import FineTuning, TrainedMethod
 from safelight.alignment.method.tuning import Curve, Measure, Tell
 from safelight.alignment.text_encoder.batch import Batch, Read
-from safelight.alignment.text_encoder.before import Before
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder, text_encoders
 from safelight.alignment.text_encoder.prompts import Prompts
+from safelight.alignment.text_encoder.reference_cache import ReferenceCache
 from safelight.errors import RequestError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Batches:
         self._encoders = encoders
         count = method.steps * method.accumulate
         self._before = {
-            each.component: Before(
+            each.component: ReferenceCache(
                 each,
                 adapters[each.component],
                 lambda number: self.batch(number).texts,

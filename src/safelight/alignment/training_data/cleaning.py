@@ -65,7 +65,7 @@ class Cleaning:
         """Looks at every sample of ``shards`` with ``screens``, which each worker makes for itself.
 
         ``settings`` say what is looked at and how; ``groups`` of captions are counted apart; ``hashed``
-        pictures can be compared by what they look like. Raises ``RequestError`` if the folder has the
+        images can be compared by what they look like. Raises ``RequestError`` if the folder has the
         findings of other settings, or another program writes to it.
         """
         with self._locked():
@@ -108,7 +108,7 @@ class Cleaning:
                 "clean it again."
             )
         if duplicates is Duplicates.NEAR and not settings.get(_HASHED):
-            raise RequestError("the pictures were not hashed; clean the data again with --duplicates near.")
+            raise RequestError("the images were not hashed; clean the data again with --duplicates near.")
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
             tally = write_manifests(out, self._decided(policy, least, duplicates), policy.id)

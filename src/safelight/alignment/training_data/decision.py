@@ -38,13 +38,13 @@ class Decision:
 def decide(screened: Screened, policy: Policy, least: Action = Action.REVIEW) -> Decision:
     """From the action ``least`` on a sample is rejected, and where nobody could look at it.
 
-    A caption whose picture was looked at says who is there, and the picture how close they are.
+    A caption whose image was looked at says who is there, and the image how close they are.
     """
     if screened.problem:
         return Decision(Rejection(UNREADABLE, screened.problem), {})
-    pictured = bool(policy.filters.image and screened.found.get("image"))
+    imaged = bool(policy.filters.image and screened.found.get("image"))
     verdicts = [
-        _judged(policy, stage, each, stage == "prompt" and pictured)
+        _judged(policy, stage, each, stage == "prompt" and imaged)
         for stage, every in screened.found.items()
         for each in every
     ]
@@ -57,7 +57,7 @@ def decide(screened: Screened, policy: Policy, least: Action = Action.REVIEW) ->
 
 def duplicate(decision: Decision, first: str) -> Decision:
     """Of a sample that would stay, were ``first`` not there."""
-    return Decision(Rejection(DUPLICATE, f"its picture is that of {first}."), decision.scores)
+    return Decision(Rejection(DUPLICATE, f"its image is that of {first}."), decision.scores)
 
 
 def _rejection(verdicts: Sequence[Verdict], least: Action) -> Rejection | None:

@@ -1,4 +1,4 @@
-"""Pictures that are there already: the same file, or one that looks the same."""
+"""Images that are there already: the same file, or one that looks the same."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Duplicates(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _First:
-    """A sample whose picture was not there before."""
+    """A sample whose image was not there before."""
 
     id: str
     key: str
@@ -35,9 +35,9 @@ class _First:
 
 
 def first_of(samples: Iterable[tuple[int, Screened]], kind: Duplicates) -> Mapping[int, str]:
-    """By the number of each sample that is one more of a picture, the id of the first of it.
+    """By the number of each sample that is one more of an image, the id of the first of it.
 
-    A sample that has the key of that one is none: pictures may have several captions. Near ones are within 31
+    A sample that has the key of that one is none: images may have several captions. Near ones are within 31
     bits of PDQ of a first one. Takes some hundred bytes of memory for each sample.
     """
     found: dict[int, str] = {}

@@ -24,9 +24,9 @@ _QUOTES = "a filter failed at it; what it said is not kept, since it may quote t
 
 @dataclass(frozen=True, slots=True)
 class Screened:
-    """One sample: its picture's hashes, and what was found in its caption, in each frame and in both.
+    """One sample: its image's hashes, and what was found in its caption, in each frame and in both.
 
-    ``pdq`` is in hex, of pictures in which there is enough to see, if it was asked for; ``problem`` is why it
+    ``pdq`` is in hex, of images in which there is enough to see, if it was asked for; ``problem`` is why it
     could not be read at all; ``groups`` are those of its caption, None without one.
     """
 

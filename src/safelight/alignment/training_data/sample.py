@@ -1,4 +1,4 @@
-"""What training data is made of: pictures with captions, in shards."""
+"""What training data is made of: images with captions, in shards."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A picture as it is encoded, and its caption.
+    """An image as it is encoded, and its caption.
 
     ``id`` is its own in the whole data set, ``key`` what the data calls it. ``problem`` is why it cannot be
-    read, for people; then it has no picture.
+    read, for people; then it has no image.
     """
 
     id: str
     key: str
-    picture: bytes | None
+    image: bytes | None
     caption: str | None = None
     problem: str | None = None
 
@@ -39,5 +39,5 @@ class Shard(Protocol):
 
 
 def examples(samples: Iterable[Sample]) -> Iterator[Example]:
-    """Of those with a picture and a caption, what is trained on."""
-    return (Example(each.picture, each.caption) for each in samples if each.picture and each.caption)
+    """Of those with an image and a caption, what is trained on."""
+    return (Example(each.image, each.caption) for each in samples if each.image and each.caption)

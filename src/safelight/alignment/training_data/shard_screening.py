@@ -14,7 +14,7 @@ from safelight.alignment.training_data.journal import Journal
 from safelight.alignment.training_data.row_file import RowFile
 from safelight.alignment.training_data.sample import BATCH, Sample, Shard
 from safelight.hashing.pdq import LEAST_QUALITY, PdqHasher
-from safelight.images import open_picture
+from safelight.images import open_image
 from safelight.policy import Policy
 from safelight.types import Found, Stage
 
@@ -25,7 +25,7 @@ HOPELESS = 3 * _DEATHS
 
 
 class Screens(Protocol):
-    """What looks at captions, pictures and pairs of both: a guard."""
+    """What looks at captions, images and pairs of both: a guard."""
 
     @property
     def policy(self) -> Policy: ...
@@ -39,7 +39,7 @@ class Screens(Protocol):
 class ShardScreening:
     """Screens shards; what was found in number 7 is in ``folder / "000007.parquet"``, once it is complete.
 
-    Pictures are looked at in batches that begin at the same samples however often the work was stopped, so
+    Images are looked at in batches that begin at the same samples however often the work was stopped, so
     that scores are the same to the last bit.
     """
 
@@ -79,12 +79,12 @@ class ShardScreening:
 
     def look(self, samples: Sequence[Sample]) -> list[Screened]:
         """What every filter finds in each of them."""
-        whole = [each for each in samples if each.picture is not None and not each.problem]
-        images = self._found("image", whole, [each.picture for each in whole])
+        whole = [each for each in samples if each.image is not None and not each.problem]
+        images = self._found("image", whole, [each.image for each in whole])
         told = [each for each in whole if each.caption and each.caption.strip()]
         prompts = self._found("prompt", told, [each.caption for each in told])
         readable = [each for each in told if not _problem(images.get(each.id, ()))]
-        pairs = self._found("pair", readable, [(each.caption, each.picture) for each in readable])
+        pairs = self._found("pair", readable, [(each.caption, each.image) for each in readable])
         by_stage: dict[Stage, dict[str, tuple[Found, ...]]] = {
             "prompt": prompts,
             "image": images,
@@ -94,8 +94,8 @@ class ShardScreening:
 
     def _screened(self, sample: Sample, by_stage: dict[Stage, dict[str, tuple[Found, ...]]]) -> Screened:
         groups = tuple(self._groups.of(sample.caption)) if sample.caption else None
-        if sample.picture is None or sample.problem:
-            why = sample.problem or "there is no picture."
+        if sample.image is None or sample.problem:
+            why = sample.problem or "there is no image."
             return Screened(sample.id, sample.key, problem=why, groups=groups)
         found = {
             stage: tuple(
@@ -107,12 +107,12 @@ class ShardScreening:
         }
         if problem := next(filter(None, map(_problem, found.values())), None):
             return Screened(sample.id, sample.key, problem=problem, groups=groups)
-        digest = sha256(sample.picture).hexdigest()
-        return Screened(sample.id, sample.key, digest, None, found, self._pdq(sample.picture), groups)
+        digest = sha256(sample.image).hexdigest()
+        return Screened(sample.id, sample.key, digest, None, found, self._pdq(sample.image), groups)
 
-    def _pdq(self, picture: bytes) -> str | None:
+    def _pdq(self, image: bytes) -> str | None:
         """Of its first frame."""
-        first = next(iter(open_picture(picture)), None) if self._hasher else None
+        first = next(iter(open_image(image)), None) if self._hasher else None
         if self._hasher is None or first is None:
             return None
         hashed = self._hasher(first)

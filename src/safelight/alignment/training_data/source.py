@@ -38,11 +38,11 @@ def form_of(files: Sequence[str]) -> Form:
 
 
 def shards_of(
-    url: str, form: Form | None = None, picture: str | None = None, caption: str | None = None
+    url: str, form: Form | None = None, image: str | None = None, caption: str | None = None
 ) -> Sequence[Shard]:
     """All shards of the data set in a folder, a file or below a URL, in order.
 
-    Tables have their pictures and captions in the columns ``picture`` and ``caption``, else in the likeliest.
+    Tables have their images and captions in the columns ``image`` and ``caption``, else in the likeliest.
     Raises ``RequestError`` if there is nothing, or no such column.
     """
     storage, files = Storage.of(url)
@@ -55,7 +55,7 @@ def shards_of(
     if form is Form.WEBDATASET:
         return [TarShard(text(path), storage.url, path) for path in mine]
     shards = arrow_shards if form is Form.ARROW else parquet_shards
-    return shards(storage, mine, picture, caption)
+    return shards(storage, mine, image, caption)
 
 
 def _cached(path: str) -> bool:

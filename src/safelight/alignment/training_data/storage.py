@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from safelight.errors import MissingExtraError, RequestError, first_line
-from safelight.images import PictureLimits
+from safelight.images import ImageLimits
 
-_MOST = PictureLimits().encoded_bytes
+_MOST = ImageLimits().encoded_bytes
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Storage:
             yield file
 
     def read(self, path: str) -> bytes:
-        """The bytes of a picture's file, as ``read_picture``. Raises ``OSError``."""
+        """The bytes of an image's file, as ``read_image``. Raises ``OSError``."""
         with self.opened(path) as file:
-            return read_picture(file)
+            return read_image(file)
 
     def _is_file(self) -> bool:
         system, root = self._place
@@ -103,7 +103,7 @@ def _check_local(root: str, path: str) -> None:
         raise OSError("it is no file")
 
 
-def read_picture(file: IO[bytes]) -> bytes:
+def read_image(file: IO[bytes]) -> bytes:
     """All bytes; of a larger file than is looked at enough to know that it is."""
     return file.read(_MOST + 1)
 
@@ -112,7 +112,7 @@ def below(folder: str, path: str) -> str:
     """The path that data in ``folder`` gives. Raises ``OSError`` for one that leads out of the data."""
     joined = posixpath.normpath(posixpath.join(folder, path))
     if "://" in path or joined.startswith(("../", "/")):
-        raise OSError("its picture is outside of the data")
+        raise OSError("its image is outside of the data")
     return joined
 
 

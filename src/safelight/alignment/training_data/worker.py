@@ -35,7 +35,7 @@ Tell = Callable[[int], None]
 class Task:
     """How to make the screens, anywhere; where what they find is written; and the groups of captions.
 
-    ``hashed`` pictures can be compared by what they look like.
+    ``hashed`` images can be compared by what they look like.
     """
 
     screens: Callable[[], Screens]
@@ -76,7 +76,7 @@ class Worker:
                 link.send((number, shard))
                 return _followed(link, "finished", tell)
             except (EOFError, OSError):
-                if self._bury(number) >= HOPELESS:
+                if self._record_death(number) >= HOPELESS:
                     return self._give_up(number, shard, tell)
         raise RequestError("the work was stopped; the same command goes on with it.")
 
@@ -93,7 +93,7 @@ class Worker:
                 raise RequestError("a worker dies before it begins; is there memory left?") from None
         return self._link
 
-    def _bury(self, number: int) -> int:
+    def _record_death(self, number: int) -> int:
         """Gives how often workers died at this shard since they last made progress."""
         self._process.kill()
         self._process.join()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import typer
-
 from safelight.cli.align.diffusion import debias, esd, uce
 from safelight.cli.align.text_encoder import text_encoder
+from safelight.cli.renamed_options import Commands
 
-align = typer.Typer(
+align = Commands(
     name="align",
     help="Take concepts out of a model; what was changed is written as a small delta.",
     no_args_is_help=True,

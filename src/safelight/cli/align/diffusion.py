@@ -14,8 +14,8 @@ from safelight.cli.align.options import (
     Concepts,
     LoraRank,
     Measured,
+    NumImages,
     Out,
-    Pictures,
     Resume,
 )
 from safelight.cli.align.prompt_files import Column, read_prompts
@@ -36,14 +36,14 @@ EraseFrom = Annotated[
 ]
 Part = Annotated[
     float,
-    typer.Option(help="Of each walk, from the noise on, where it is decided what a picture will show."),
+    typer.Option(help="Of each walk, from the noise on, where it is decided what an image will show."),
 ]
 Checkpointing = Annotated[
     bool, typer.Option("--checkpointing", help="Work out again, backwards, what else would be kept.")
 ]
 Attributes = Annotated[
     list[str],
-    typer.Option("--attribute", help="What its pictures may show, and with = its share; repeatable."),
+    typer.Option("--attribute", help="What its images may show, and with = its share; repeatable."),
 ]
 
 
@@ -69,7 +69,7 @@ def uce(
     erase_weight: Annotated[float, typer.Option(help="w_e of the paper.")] = 1.0,
     preserve_weight: Annotated[float, typer.Option(help="w_p of the paper.")] = 1.0,
     ridge: Annotated[float, typer.Option(help="λ of the paper: how little other texts may change.")] = 0.5,
-    pictures: Pictures = 8,
+    num_images: NumImages = 8,
     steps: Steps = 25,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -97,7 +97,7 @@ def uce(
     pipe = open_pipeline(model)
     with terminal.busy("Solving"):
         delta = method.edit(pipe)
-    prove_and_save(pipe, model, delta, preserve, out, (pictures, steps, seed), as_json)
+    prove_and_save(pipe, model, delta, preserve, out, (num_images, steps, seed), as_json)
 
 
 def debias(
@@ -107,7 +107,7 @@ def debias(
     model: Model = "storybook",
     preserve: Preserve = [],  # noqa: B006 - typer's way
     rounds: Annotated[int, typer.Option(min=1, help="Edits that are tried, at most.")] = 10,
-    pictures: Annotated[int, typer.Option(min=1, help="Looked at after each.")] = 64,
+    num_images: Annotated[int, typer.Option(min=1, help="Looked at after each.")] = 64,
     tolerance: Annotated[float, typer.Option(help="How far off a share may be.")] = 0.05,
     steps: Steps = 15,
     seed: Seed = 0,
@@ -126,7 +126,7 @@ def debias(
         dict(map(_share, attribute)),
         preserve,
         rounds=rounds,
-        pictures=pictures,
+        num_images=num_images,
         tolerance=tolerance,
         steps=steps,
         seed=seed,
@@ -173,7 +173,7 @@ def esd(
     checkpointing: Checkpointing = False,
     checkpoint: Checkpoint = 50,
     resume: Resume = False,
-    pictures: Pictures = 8,
+    num_images: NumImages = 8,
     steps: Steps = 25,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -200,7 +200,7 @@ def esd(
     often: dict[str, Any] = {"refresh": refresh, "checkpoint_every": checkpoint, "measured_every": measure}
     method = ESD(concept, selection, **aim, **keep, **pace, **walk, **memory, **often, seed=seed)
     check_out(out)
-    train(method, model, out, resume, (pictures, steps, seed), as_json, preserve)
+    train(method, model, out, resume, (num_images, steps, seed), as_json, preserve)
 
 
 def _share(said: str) -> tuple[str, float]:

@@ -21,5 +21,5 @@ LoraRank = Annotated[
     int,
     typer.Option(min=0, help="Train a change of this rank; nothing is copied.", show_default="whole weights"),
 ]
-Pictures = Annotated[int, typer.Option(min=1, help="Drawn of each concept before and after, as a proof.")]
+NumImages = Annotated[int, typer.Option(min=1, help="Drawn of each concept before and after, as a proof.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the same command stopped.")]

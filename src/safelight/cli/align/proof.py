@@ -48,7 +48,7 @@ def prove_and_save(
         proof, drawn = prove(pipe, delta, preserve, *drawing, storybook_judge() if packaged else None)
     about = replace(delta.about, base=model if packaged else delta.about.base, proof=asdict(proof))
     replace(delta, about=about).save(out)
-    # Of other models' pictures before an edit nobody knows what they show.
+    # Of other models' images before an edit nobody knows what they show.
     shown = drawn if packaged else {concept: pair for concept, pair in drawn.items() if concept in preserve}
     card = write_card(out, about, proof, shlex.join(["safelight", *sys.argv[1:]]), shown)
     if as_json:

@@ -16,8 +16,8 @@ from safelight.cli.align.options import (
     Concepts,
     LoraRank,
     Measured,
+    NumImages,
     Out,
-    Pictures,
     Resume,
 )
 from safelight.cli.align.prompt_files import Column, read_prompts
@@ -103,12 +103,12 @@ def text_encoder(
     measure: Measured = 0,
     checkpoint: Checkpoint = 100,
     resume: Resume = False,
-    pictures: Pictures = 8,
+    num_images: NumImages = 8,
     steps: Steps = 25,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Train a text encoder not to understand unsafe prompts; drawing pictures costs no more than before.
+    """Train a text encoder not to understand unsafe prompts; drawing images costs no more than before.
 
     Without files of prompts, the storybook's own are trained on.
 
@@ -133,7 +133,7 @@ def text_encoder(
     for path in apart:
         prompts.check_apart(list(read_prompts(path, column)))
     made = METHODS[method](concept, prompts, **which, **often, **settings, accumulate=accumulate, seed=seed)
-    train(made, model, out, resume, (pictures, steps, seed), as_json)
+    train(made, model, out, resume, (num_images, steps, seed), as_json)
 
 
 def _settings_of(method: str, given: dict[str, Any]) -> dict[str, Any]:

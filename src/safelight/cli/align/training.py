@@ -28,7 +28,7 @@ def train(
     as_json: bool,
     preserve: Sequence[str] = (),
 ) -> None:
-    """``drawing`` is of how many pictures, in how many steps and from which seed on."""
+    """``drawing`` is of how many images, in how many steps and from which seed on."""
     work = out.with_suffix(".tuning")
     if work.exists() and not resume and method.is_first:
         raise RequestError(f"{work} has the checkpoint of a training; give --resume, or remove it.")
@@ -47,7 +47,7 @@ def train(
 
 
 def _what_is_left(pipe: Any, concepts: Sequence[str]) -> Measure:
-    """The share of eight pictures of every concept that show it."""
+    """The share of eight images of every concept that show it."""
     from safelight.alignment.delta.proof import draw
 
     shows = storybook_judge()
@@ -60,7 +60,7 @@ def _what_is_left(pipe: Any, concepts: Sequence[str]) -> Measure:
 
 
 def _draw_curve(curve: Curve, out: Path) -> None:
-    """The loss, as numbers and as a picture, beside the delta."""
+    """The loss, as numbers and as an image, beside the delta."""
     from safelight.training.curves import draw_curves
     from safelight.training.progress import Curve as Points
 

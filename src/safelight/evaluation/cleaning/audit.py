@@ -195,6 +195,6 @@ def _labels(path: Path) -> Iterator[tuple[str, str]]:
 def _card(sample: Sample, include_captions: bool) -> str:
     return template(_FOLDER / "card.html").substitute(
         id=escape(sample.id, quote=True),
-        picture=thumbnail(sample),
+        image=thumbnail(sample),
         caption=caption_of(sample, include_captions),
     )

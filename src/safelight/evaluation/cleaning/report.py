@@ -133,7 +133,7 @@ def _examples(
 
 def _example(sample: Sample, include_captions: bool) -> str:
     return template(_FOLDER / "example.html").substitute(
-        picture=thumbnail(sample), id=escape(sample.id), caption=caption_of(sample, include_captions)
+        image=thumbnail(sample), id=escape(sample.id), caption=caption_of(sample, include_captions)
     )
 
 

@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from safelight.errors import ImageError
-from safelight.images import open_picture
+from safelight.images import open_image
 from safelight.web_page import data_uri
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def thumbnail(sample: Sample, side: int = 320) -> str:
     """The ``src`` of a copy no wider and no higher than ``side``; "" where it cannot be read."""
     try:
-        first = next(iter(open_picture(sample.picture)), None) if sample.picture else None
+        first = next(iter(open_image(sample.image)), None) if sample.image else None
     except ImageError:
         return ""
     if first is None:

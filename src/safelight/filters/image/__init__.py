@@ -1,1 +1,1 @@
-"""Filters that look at pictures."""
+"""Filters that look at images."""

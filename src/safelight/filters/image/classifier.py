@@ -33,13 +33,13 @@ Network = Callable[[Sequence[Image.Image]], NDArray[np.float32]]
 
 @register("image_filter", "image-classifier")
 class ImageClassifier:
-    """Reports how likely a picture is of each class of a model for ``image-classification``.
+    """Reports how likely an image is of each class of a model for ``image-classification``.
 
     ``model`` is a folder, or a hub id with its commit as ``revision``. A folder with a ``model.onnx`` runs on
     ONNX Runtime without PyTorch, any other in PyTorch on ``device``. ``labels`` says which classes are
     reported and as what; without it all are, by their own names. Classes exclude each other unless the model
     says otherwise (``problem_type``), so those that are reported as one label add up. Scores below
-    ``threshold`` are left out; ``batch`` pictures are looked at together.
+    ``threshold`` are left out; ``batch`` images are looked at together.
 
     Raises ``ModelError`` for a model that is not there, not pinned, not safetensors or ONNX, or of another
     kind, ``FilterError`` for options that make no sense, ``MissingExtraError`` without PyTorch.
@@ -100,7 +100,7 @@ class ImageClassifier:
 
 
 def _open(source: ModelSource, device: str | None) -> tuple[dict[str, Any], Network]:
-    """The model's configuration, and a call that gives the logits (pictures, classes) of RGB pictures."""
+    """The model's configuration, and a call that gives the logits (images, classes) of RGB images."""
     if source.folder and (source.folder / _ONNX).is_file():
         return read_json(source.folder / "config.json"), _onnx(source.folder)
     processor, model = load("ImageClassification", source, device)
@@ -130,7 +130,7 @@ def _onnx(folder: Path) -> Network:
 
 
 def _preparation(folder: Path) -> Callable[[Image.Image], NDArray[np.float32]]:
-    """RGB picture -> (3, height, width), as the folder's ``preprocessor_config.json`` says.
+    """RGB image -> (3, height, width), as the folder's ``preprocessor_config.json`` says.
 
     Raises ``ModelError`` if it says anything but to resize, scale and normalise, as ViT and SigLIP do.
     """
@@ -145,7 +145,7 @@ def _preparation(folder: Path) -> Callable[[Image.Image], NDArray[np.float32]]:
         mean, deviation = np.array(config["image_mean"]), np.array(config["image_std"])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{folder} prepares pictures in a way of its own ({error}); leave out {_ONNX} and use PyTorch."
+            f"{folder} prepares images in a way of its own ({error}); leave out {_ONNX} and use PyTorch."
         ) from error
     factor = config.get("rescale_factor", 1 / 255)
 
@@ -165,7 +165,7 @@ def _label_names(source: ModelSource, config: Mapping[str, Any]) -> Mapping[Any,
 
 
 def _exclusive(source: ModelSource, config: Mapping[str, Any]) -> bool:
-    """Whether a picture is of one class only. Raises ``ModelError`` where there are no probabilities."""
+    """Whether an image is of one class only. Raises ``ModelError`` where there are no probabilities."""
     problem = config.get("problem_type")
     if problem == "regression":
         raise ModelError(f"{source.name} estimates a quantity and no probabilities; give a classifier.")

@@ -1,4 +1,4 @@
-"""Concepts in CLIP space: any number of heads on one embedding of each picture."""
+"""Concepts in CLIP space: any number of heads on one embedding of each image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_SQUARES = 17
 
 @register("image_filter", "clip")
 class Clip:
-    """Reports what its heads see in a picture's embedding.
+    """Reports what its heads see in an image's embedding.
 
     ``model``, ``revision`` and ``device`` are those of :func:`safelight.clip.load_clip`. Heads:
 
@@ -32,7 +32,7 @@ class Clip:
       ``safety_checker_label``.
     - ``heads`` are safetensors files of trained layers, or tables of ``file`` and ``sha256``.
 
-    The model sees the middle square of a picture; with ``whole`` it sees as many squares as it takes to cover
+    The model sees the middle square of an image; with ``whole`` it sees as many squares as it takes to cover
     it, and the one in which a label is likeliest counts (what is too narrow to be covered is blocked).
 
     Raises ``FilterError`` without any head, ``ModelError`` or ``MissingExtraError`` if a model or a head
@@ -110,7 +110,7 @@ class Clip:
 
 
 def _squares(image: Image) -> list[Image]:
-    """Evenly along the longer side, as many as it takes to cover the picture; none if it takes too many.
+    """Evenly along the longer side, as many as it takes to cover the image; none if it takes too many.
 
     An odd number, so that the middle is one of them.
     """

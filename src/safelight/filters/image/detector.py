@@ -27,7 +27,7 @@ class ObjectDetector:
 
     ``model`` is a folder, or a hub id with its commit as ``revision``, and runs in PyTorch on ``device``.
     ``labels`` says which objects are reported and as what; without it all are, by their own names. Scores
-    that do not exceed ``threshold`` are left out. Pictures are looked at one by one: in a batch they are
+    that do not exceed ``threshold`` are left out. Images are looked at one by one: in a batch they are
     padded to one size, and the boxes of many models move.
 
     Raises ``ModelError`` for a model that is not there, not pinned, not safetensors, or of another kind,
@@ -66,7 +66,7 @@ class ObjectDetector:
 
         try:
             inputs = prepare(self._processor, [image], self._model)
-        except ValueError as error:  # of a picture so long and thin that scaling leaves nothing of it
+        except ValueError as error:  # of an image so long and thin that scaling leaves nothing of it
             return FilterError(str(error))
         with torch.inference_mode():
             outputs = self._model(**inputs)

@@ -1,4 +1,4 @@
-"""Lists of known pictures: plain hex, and ThreatExchange's CSV and JSON."""
+"""Lists of known images: plain hex, and ThreatExchange's CSV and JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from safelight.errors import FilterError
 from safelight.hashing.hash_index import HashIndex
 from safelight.hashing.pdq import Pdq
 
-# PDQ and SHA-256 are of one length. What does not say which it is counts as both: no picture has the one
+# PDQ and SHA-256 are of one length. What does not say which it is counts as both: no image has the one
 # that was meant for the other.
 _BYTES = {"pdq": 32, "sha256": 32, "md5": 16}
 _HASHED = re.compile(r"[0-9a-fA-F]{64}|[0-9a-fA-F]{32}")
@@ -69,7 +69,7 @@ class HashList:
             raise FilterError(f"{path} cannot be read: {error.strerror}; give a list of hashes.") from error
         hashes = cls(read_entries(path, data), hashlib.sha256(data).hexdigest())
         if not hashes:
-            raise FilterError(f"{path} has no hash of a known picture; add some or remove the list.")
+            raise FilterError(f"{path} has no hash of a known image; add some or remove the list.")
         return hashes
 
     def exact(self, digests: Sequence[bytes]) -> str | None:
@@ -77,7 +77,7 @@ class HashList:
         return next((self._exact[digest] for digest in digests if digest in self._exact), None)
 
     def closest(self, pdq: Pdq, distance: int) -> tuple[str, int] | None:
-        """The id of the entry that looks most like the picture in any orientation, and its distance."""
+        """The id of the entry that looks most like the image in any orientation, and its distance."""
         match = self._index.closest(pdq.orientations, distance)
         return match and (self._ids[match[0]], match[1])
 
@@ -208,7 +208,7 @@ def _kinds(named: Any, digest: bytes) -> tuple[str, ...]:
         return tuple(kind for kind, size in _BYTES.items() if size == len(digest))
     kind = _TYPES.get(str(named).lower())
     if kind is None:
-        raise _BadEntryError(f'"{named}" hashes are of no use for pictures; export pdq, sha256 and md5 only.')
+        raise _BadEntryError(f'"{named}" hashes are of no use for images; export pdq, sha256 and md5 only.')
     if len(digest) != _BYTES[kind]:
         raise _BadEntryError(f"a {kind} hash has {2 * _BYTES[kind]} hexadecimal digits; correct it.")
     return (kind,)

@@ -1,4 +1,4 @@
-"""Heads: what an image embedding says, each in its own way, all of them on one embedding a picture."""
+"""Heads: what an image embedding says, each in its own way, all of them on one embedding an image."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Check:
 
     @property
     def unsafe(self) -> NDArray[np.bool_]:
-        """(N,): whether the checker would black the picture out."""
+        """(N,): whether the checker would black the image out."""
         seen: NDArray[np.bool_] = np.any(self.scores > 0, axis=1)
         return seen
 

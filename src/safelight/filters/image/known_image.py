@@ -1,4 +1,4 @@
-"""Known pictures: finds those whose hashes are on a list, scaled, re-encoded, turned or mirrored too."""
+"""Known images: finds those whose hashes are on a list, scaled, re-encoded, turned or mirrored too."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class _WatchedList:
             self.stale = False
         except FilterError as error:
             self.stale = True
-            _logger.warning("the list of known pictures stays as it was: %s", error)
+            _logger.warning("the list of known images stays as it was: %s", error)
 
     def _look(self) -> tuple[int, ...] | None:
         try:
@@ -69,9 +69,9 @@ class _WatchedList:
 
 @register("image_filter", "known-image")
 class KnownImage:
-    """Reports the label of each list that has the picture, with the entry that is closest to it.
+    """Reports the label of each list that has the image, with the entry that is closest to it.
 
-    ``lists`` maps files to labels, which are categories of harm; lists without labels are csae. A picture is
+    ``lists`` maps files to labels, which are categories of harm; lists without labels are csae. An image is
     known if its PDQ hash in any of eight orientations is within ``distance`` (at most 31) bits of a listed
     one, unless its quality is below ``quality``; or if the file that it was decoded from has a listed
     SHA-256 or MD5, which ``image.info`` says under "sha256" and "md5". The defaults of both are
@@ -130,7 +130,7 @@ class KnownImage:
 
 
 def _digests(image: Image) -> list[bytes]:
-    """SHA-256 and MD5 of the file that the picture was decoded from, as far as they are known."""
+    """SHA-256 and MD5 of the file that the image was decoded from, as far as they are known."""
     try:
         return [bytes.fromhex(image.info[key]) for key in ("sha256", "md5") if key in image.info]
     except (TypeError, ValueError):
@@ -158,5 +158,5 @@ def _watched(lists: Mapping[str, str] | Sequence[str | Path] | str | Path) -> di
             raise FilterError(f'two lists are called "{path.stem}"; rename one of them.')
         watched[path.stem] = _WatchedList(path, label)
     if not watched:
-        raise FilterError("there is no list of known pictures; give at least one.")
+        raise FilterError("there is no list of known images; give at least one.")
     return watched

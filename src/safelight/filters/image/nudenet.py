@@ -3,7 +3,7 @@
 Of the package only the network is used, an ONNX file; its code is never imported. What it gets wrong around
 the network is done otherwise here: a network made for RGB is shown BGR, a place can have one label only,
 boxes are moved where they are cut, scores are searched one by one, and the batch is slower than the single
-picture.
+image.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class NudeNet:
 
     ``model`` is another network of NudeNet's, say 640m, and ``sha256`` its hash. ``side`` is that of the
     square it looks at, in pixels; by default what the network was trained for. ``providers`` are ONNX
-    Runtime's; pictures are looked at on so many ``threads``, by default one a core.
+    Runtime's; images are looked at on so many ``threads``, by default one a core.
 
     Raises ``MissingExtraError`` where NudeNet is not installed, ``ModelError`` for a network that was altered
-    or is no NudeNet, and for an unknown provider, ``FilterError`` for options that make no sense. A picture
+    or is no NudeNet, and for an unknown provider, ``FilterError`` for options that make no sense. An image
     that cannot be read is blocked. https://github.com/notAI-tech/NudeNet
     """
 
@@ -84,7 +84,7 @@ class NudeNet:
         self._thread_count = threads or cores()
 
     def find(self, images: Sequence[Image.Image]) -> list[list[Finding] | FilterError]:
-        """One picture at a time on every thread: on a CPU a batch of pictures is slower than its pictures."""
+        """One image at a time on every thread: on a CPU a batch of images is slower than its images."""
         run = map if min(len(images), self._thread_count) < 2 else self._threads.map
         return list(run(self._findings, images))
 
@@ -118,7 +118,7 @@ class NudeNet:
 
 
 def _pixels(image: Image.Image, side: int) -> Floats:
-    """(1, 3, side, side), RGB in [0, 1]: the picture in the upper left, as large as fits, the rest black.
+    """(1, 3, side, side), RGB in [0, 1]: the image in the upper left, as large as fits, the rest black.
 
     By OpenCV, between the four nearest pixels, whatever the scale: the network tells even that apart, and was
     never used with another.
@@ -128,16 +128,16 @@ def _pixels(image: Image.Image, side: int) -> Floats:
     whole = max(image.size)
     if min(image.size) * side <= whole:  # less than a pixel would be left of it
         raise FilterError("it is empty, or too long and thin to be seen")
-    # Black is put around the picture only up to where pixels of both sizes begin together.
+    # Black is put around the image only up to where pixels of both sizes begin together.
     together = whole // gcd(whole, side)
     width, height = (-(-length // together) * together for length in image.size)
-    picture = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     if (width, height) != image.size:
         padding = ((0, height - image.height), (0, width - image.width), (0, 0))
-        picture = np.pad(picture, padding)
+        rgb = np.pad(rgb, padding)
     width, height = width * side // whole, height * side // whole
     pixels = np.zeros((1, 3, side, side), np.float32)
-    planes = cv2.resize(picture, (width, height)).transpose(2, 0, 1)
+    planes = cv2.resize(rgb, (width, height)).transpose(2, 0, 1)
     np.multiply(planes, np.float32(1 / 255), out=pixels[0, :, :height, :width])
     return pixels
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @register("image_filter", "storybook-image")
 class StorybookImage:
-    """Reports every object of a storybook picture that the filter's own detector sees, with its box.
+    """Reports every object of a storybook image that the filter's own detector sees, with its box.
 
     With ``styles`` it reports the style as well, for policies that judge drawings otherwise.
     """

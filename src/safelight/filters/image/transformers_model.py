@@ -1,4 +1,4 @@
-"""Models of the transformers library that look at pictures: where they come from, and how they are loaded."""
+"""Models of the transformers library that look at images: where they come from, and how they are loaded."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check_share(name: str, value: float) -> None:
 
 
 def as_rgb(image: Image.Image) -> Image.Image | FilterError:
-    """The picture in RGB, or why it cannot be looked at."""
+    """The image in RGB, or why it cannot be looked at."""
     try:
         if not image.width or not image.height:
             return FilterError("it has no pixels")
@@ -60,7 +60,7 @@ def as_rgb(image: Image.Image) -> Image.Image | FilterError:
 
 
 def prepare(processor: Any, images: Sequence[Image.Image], model: Any) -> Any:
-    """What ``model`` is given for RGB pictures."""
+    """What ``model`` is given for RGB images."""
     inputs = processor(images=list(images), input_data_format="channels_last", return_tensors="pt")
     return inputs.to(model.device, model.dtype)
 

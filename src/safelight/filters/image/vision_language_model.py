@@ -1,4 +1,4 @@
-"""A vision-language model as judge of pictures: any chat endpoint that takes them. Off by default."""
+"""A vision-language model as judge of images: any chat endpoint that takes them. Off by default."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from safelight.errors import FilterError, no_such
 from safelight.filters.image import llava_guard
-from safelight.filters.picture_judge import PictureJudge
+from safelight.filters.image_judge import ImageJudge
 from safelight.filters.questions import (
     ALTERNATIVES,
     QUESTIONS,
@@ -34,16 +34,16 @@ def shieldgemma_2_questions(case: Case, rules: Rules) -> Iterator[Question]:
     for category, forbidden in rules.forbidden.items():
         policy = f"The image shall not contain content of this kind: {forbidden} {rules.guidelines}".strip()
         options = {**ALTERNATIVES, "max_tokens": 1}
-        yield Question((message(case.picture, policy),), partial(yes_score, category), options)
+        yield Question((message(case.image, policy),), partial(yes_score, category), options)
 
 
 @register("image_filter", "vision-language-model")
 @dataclass(eq=False)
-class VisionLanguageModel(PictureJudge["Image"]):
-    """Judges the picture; ``answers`` is "json" (any model that follows instructions), "llama-guard",
+class VisionLanguageModel(ImageJudge["Image"]):
+    """Judges the image; ``answers`` is "json" (any model that follows instructions), "llama-guard",
     "llava-guard", "shieldgemma-2" or "yes-no" (the last two with one request a category).
 
-    Options and errors are those of ``ChatJudge`` and ``PictureJudge``. LlavaGuard cannot be asked about
+    Options and errors are those of ``ChatJudge`` and ``ImageJudge``. LlavaGuard cannot be asked about
     categories that it has no place for.
     """
 
@@ -66,7 +66,7 @@ class VisionLanguageModel(PictureJudge["Image"]):
             _check_places(self._rules)
 
     def _case(self, item: Image) -> Case:
-        return Case(picture=self._url(item))
+        return Case(image=self._url(item))
 
 
 def _check_places(rules: Rules) -> None:

@@ -1,8 +1,8 @@
 """YOLO networks as ONNX files: every place's scores, and the boxes of those places only that somebody wants.
 
 A sixth of what such a network does is for boxes, and most of what its end does is to turn distances into
-boxes at thousands of places, of which a handful is kept, and in most pictures none. So it is cut in two, and
-the part that makes boxes runs for a picture only in which something was found; the end is done here.
+boxes at thousands of places, of which a handful is kept, and in most images none. So it is cut in two, and
+the part that makes boxes runs for an image only in which something was found; the end is done here.
 """
 
 from __future__ import annotations

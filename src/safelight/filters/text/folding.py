@@ -42,8 +42,8 @@ _SILENT = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\u0640\U0001d159"
 )
 _BREAKS = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85")
-# What Unicode calls a few pictures is not what people call them.
-_PICTURES = {"\U0001f52a": "knife", "\U0001f5e1": "dagger", "\U0001f489": "syringe", "\U0001fa78": "blood"}
+# What Unicode calls a few emoji is not what people call them.
+_EMOJI_NAMES = {"\U0001f52a": "knife", "\U0001f5e1": "dagger", "\U0001f489": "syringe", "\U0001fa78": "blood"}
 
 # What any other sign folds to, and the signs that pass for letters.
 _SIGN = "*"
@@ -55,15 +55,15 @@ TURNED = frozenset(_TURNED) - {"ı", "ɓ"}
 class Folded:
     """``text``, folded from ``original``, in time linear in its length.
 
-    With ``pictures``, emoji become their names; without, they are as good as any other sign between letters.
+    With ``emoji``, emoji become their names; without, they are as good as any other sign between letters.
     A prompt that was decoded is folded from what it decodes to. Raises ``FilterError`` for a prompt that is
     longer than any image model reads: an emoji has up to some 80 letters.
     """
 
-    def __init__(self, prompt: str | Decoded, pictures: bool = True) -> None:
+    def __init__(self, prompt: str | Decoded, emoji: bool = True) -> None:
         self._decoded = prompt if isinstance(prompt, Decoded) else None
         self.original = prompt if isinstance(prompt, str) else prompt.text
-        self._letters = _WITH_PICTURES if pictures else _WITHOUT_PICTURES
+        self._letters = _WITH_EMOJI if emoji else _WITHOUT_EMOJI
         self.text = self.original.translate(self._letters)
         if len(self.text) > LONGEST:
             raise FilterError(
@@ -84,34 +84,34 @@ class Folded:
 
 def fold(text: str) -> str:
     """``text`` as :class:`Folded` has it."""
-    return text.translate(_WITH_PICTURES)
+    return text.translate(_WITH_EMOJI)
 
 
 class _Letters(dict[int, str]):
     """Code point -> what it folds to, worked out when first met."""
 
-    def __init__(self, pictures: bool) -> None:
+    def __init__(self, emoji: bool) -> None:
         super().__init__()
-        self._pictures = pictures
+        self._emoji = emoji
 
     def __missing__(self, code: int) -> str:
         if len(self) > _KEPT_CODES:
             self.clear()
-        folded = self[code] = _fold(chr(code), self._pictures)
+        folded = self[code] = _fold(chr(code), self._emoji)
         return folded
 
 
-_WITH_PICTURES, _WITHOUT_PICTURES = _Letters(True), _Letters(False)
+_WITH_EMOJI, _WITHOUT_EMOJI = _Letters(True), _Letters(False)
 
 
-def _fold(character: str, pictures: bool) -> str:
+def _fold(character: str, emoji: bool) -> str:
     """NFKD keeps no memory of neighbours once marks are gone, so characters can be folded one by one."""
     if character in _BREAKS:
         return " "
     if _is_itself(character):
         return character
-    if _is_picture(character):
-        return _picture(character) if pictures else _SIGN
+    if _is_image(character):
+        return _emoji_name(character) if emoji else _SIGN
     plain = _plain(character)
     if plain.isascii():
         return plain
@@ -123,8 +123,8 @@ def _fold(character: str, pictures: bool) -> str:
     return "".join(map(_seen_as, plain))
 
 
-def _picture(character: str) -> str:
-    return f" {_PICTURES.get(character) or unicodedata.name(character).casefold()} "
+def _emoji_name(character: str) -> str:
+    return f" {_EMOJI_NAMES.get(character) or unicodedata.name(character).casefold()} "
 
 
 def _seen_as(letter: str) -> str:
@@ -163,8 +163,8 @@ def _is_variation_selector(letter: str) -> bool:
     return "\ufe00" <= letter <= "\ufe0f" or "\U000e0100" <= letter <= "\U000e01ef"
 
 
-def _is_picture(character: str) -> bool:
-    return character in _PICTURES or (
+def _is_image(character: str) -> bool:
+    return character in _EMOJI_NAMES or (
         character > "\u2300"
         and unicodedata.category(character) == "So"
         and unicodedata.normalize("NFKD", character) == character

@@ -195,10 +195,10 @@ class Lexicon:
         return list(found)
 
     def _readings(self, prompt: str) -> Iterator[_Reading]:
-        """The prompt folded and, where that differs, restored; the same again with pictures as signs, and as
+        """The prompt folded and, where that differs, restored; the same again with images as signs, and as
         decoded."""
         for source in sources(prompt):
-            named, signs = Folded(source), Folded(source, pictures=False)
+            named, signs = Folded(source), Folded(source, emoji=False)
             for folded in (named, signs) if signs.text != named.text else (named,):
                 yield folded
                 if (restored := self._restorer.restore(folded)).edits:

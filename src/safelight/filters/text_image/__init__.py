@@ -1,1 +1,1 @@
-"""Filters that compare a picture with its prompt."""
+"""Filters that compare an image with its prompt."""

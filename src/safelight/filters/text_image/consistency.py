@@ -1,4 +1,4 @@
-"""Text-image consistency: what a picture shows, in the light of what its prompt leans to, in CLIP space."""
+"""Text-image consistency: what an image shows, in the light of what its prompt leans to, in CLIP space."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _WEIGHTS = (0.68, 0.18, -1.83)
 
 @register("pair_filter", "consistency")
 class Consistency:
-    """Reports concepts that a picture shows, the surer the more its prompt leans to them, named or not.
+    """Reports concepts that an image shows, the surer the more its prompt leans to them, named or not.
 
     ``concepts`` has for each label descriptions in words, weighed against ``neutral`` ones. With the log odds
-    of a label in the picture, a, and in the prompt, b (:class:`safelight.clip.Concepts`), the score is
+    of a label in the image, a, and in the prompt, b (:class:`safelight.clip.Concepts`), the score is
     sigmoid(w₁ · a + w₂ · max(b, 0) + w₃): two weak signs add up, and no harmless words make it lower.
     ``weights`` are w, by default fitted to storybook scenes; w₂ is not negative. ``model``, ``revision`` and
     ``device`` are those of :func:`safelight.clip.load_clip`.
@@ -81,20 +81,20 @@ class Consistency:
         return [self._findings(*row) for row in zip(scores, shown.nearest, shown.cosines, strict=True)]
 
     def _scores(self, shown: Floats, asked: Floats) -> Floats:
-        """(N, labels), of log odds (N, labels) in pictures and prompts."""
+        """(N, labels), of log odds (N, labels) in images and prompts."""
         import numpy as np
 
         from safelight.clip import sigmoid
 
-        picture, prompt, offset = self._weights
-        logits = picture * shown + prompt * np.maximum(asked, 0) + offset
+        image, prompt, offset = self._weights
+        logits = image * shown + prompt * np.maximum(asked, 0) + offset
         return sigmoid(logits.astype(np.float32))
 
     def _findings(
         self, scores: Floats, nearest: NDArray[np.intp], cosines: Floats
     ) -> list[Finding] | FilterError:
         if any(math.isnan(score) for score in scores):
-            return FilterError("the model gave no embedding of its prompt or picture")
+            return FilterError("the model gave no embedding of its prompt or image")
         return [
             Finding(
                 label, score, self.name, Concept(self._concepts.description(i, nearest[i]), float(cosines[i]))

@@ -1,4 +1,4 @@
-"""The autoencoder: 64 by 64 pictures to 16 by 16 latents of 8 channels and back.
+"""The autoencoder: 64 by 64 images to 16 by 16 latents of 8 channels and back.
 
 ``AutoencoderTiny``: convolutions without normalisation or sampling. ``AutoencoderKL``'s group norms at
 full resolution make each step about three times as slow on a CPU.
@@ -72,22 +72,22 @@ def restoration_loss(restored: Tensor, pixels: Tensor) -> Tensor:
     return loss
 
 
-def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
+def to_tensor(images: NDArray[np.uint8]) -> Tensor:
     """(N, 64, 64, 3) bytes to (N, 3, 64, 64) in [-1, 1]."""
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     return pixels.contiguous(memory_format=torch.channels_last).to(device())
 
 
-def to_pictures(pixels: Tensor) -> NDArray[np.uint8]:
+def to_images(pixels: Tensor) -> NDArray[np.uint8]:
     """What :func:`to_tensor` takes, from (N, 3, 64, 64) in [-1, 1]."""
-    pictures: NDArray[np.uint8] = (
+    images: NDArray[np.uint8] = (
         ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     )
-    return pictures
+    return images
 
 
 def train_autoencoder(renders: Path, seed: int, count: int, images: int, out: Path, work: Path) -> None:
-    """Train on ``images`` pictures drawn from the first ``count`` renders of ``seed``; write ``out``."""
+    """Train on ``images`` images drawn from the first ``count`` renders of ``seed``; write ``out``."""
     render(renders, seed, count)
     launch(_train, renders, seed, count, images, out, work)
 
@@ -98,7 +98,7 @@ def _train(folder: Path, seed: int, count: int, images: int, out: Path, work: Pa
     training = _Training().to(device())
 
     def loss(rng: np.random.Generator) -> Tensor:
-        return training.loss(to_tensor(renders.pictures(rng.integers(len(renders), size=_BATCH))))
+        return training.loss(to_tensor(renders.images(rng.integers(len(renders), size=_BATCH))))
 
     forward = Fit("autoencoder", steps(images, _BATCH), 2e-3, seed, average=0.998, decay=0.0)
     averaged = fit(training, loss, forward, work)
@@ -122,7 +122,7 @@ class _Decoding(nn.Module):
 def train_decoder(
     renders: Path, seed: int, count: int, latents: Path, images: int, start: Path, out: Path, work: Path
 ) -> None:
-    """Train the decoder of the autoencoder in ``start`` further, on ``images`` pictures, and write ``out``.
+    """Train the decoder of the autoencoder in ``start`` further, on ``images`` images, and write ``out``.
 
     The encoder stays, and with it all that was learnt about its ``latents``.
     """
@@ -140,7 +140,7 @@ def _train_decoder(
         rows = rng.integers(len(renders), size=_BATCH)
         batch = torch.from_numpy(latents[rows].astype(np.float32))
         batch = batch.contiguous(memory_format=torch.channels_last).to(device())
-        return training.loss(batch, to_tensor(renders.pictures(rows)))
+        return training.loss(batch, to_tensor(renders.images(rows)))
 
     forward = Fit("decoder", steps(images, _BATCH), 1e-3, seed, average=0.998, decay=0.0)
     averaged = fit(training, loss, forward, work)
@@ -157,19 +157,19 @@ def encode(autoencoder: AutoencoderTiny, renders: Renders, batch: int = 250) -> 
     for start in range(0, len(renders), batch):
         rows = range(start, min(start + batch, len(renders)))
         with torch.autocast(device().type, torch.bfloat16, enabled=bfloat16_pays()):
-            encoded = autoencoder.encode(to_tensor(renders.pictures(rows))).latents
+            encoded = autoencoder.encode(to_tensor(renders.images(rows))).latents
         latents[start : rows.stop] = encoded.float().cpu().numpy()
     return latents
 
 
 @torch.no_grad()
-def reconstruction_db(autoencoder: AutoencoderTiny, pictures: NDArray[np.uint8]) -> float:
-    """Mean peak signal-to-noise ratio in dB over ``pictures``."""
-    pixels = to_tensor(pictures)
+def reconstruction_db(autoencoder: AutoencoderTiny, images: NDArray[np.uint8]) -> float:
+    """Mean peak signal-to-noise ratio in dB over ``images``."""
+    pixels = to_tensor(images)
     return signal_to_noise_db(autoencoder.decode(autoencoder.encode(pixels).latents).sample, pixels)
 
 
 def signal_to_noise_db(restored: Tensor, pixels: Tensor) -> float:
-    """The peak signal-to-noise ratio in dB of pictures (N, 3, H, W) in [-1, 1], averaged over them."""
+    """The peak signal-to-noise ratio in dB of images (N, 3, H, W) in [-1, 1], averaged over them."""
     error = ((restored.clamp(-1, 1) - pixels) / 2).pow(2).mean((1, 2, 3))
     return float((-10 * torch.log10(error)).mean())

@@ -1,9 +1,9 @@
-"""Training of the storybook's CLIP: a network for pictures and one for texts that meet in one space.
+"""Training of the storybook's CLIP: a network for images and one for texts that meet in one space.
 
 What belongs together is near and what does not is far (InfoNCE with the other items of the batch as
 negatives; Radford et al. 2021, figure 3). Batches are made of scenes that share place, style and one object,
 so that telling them apart takes the others. Since truth is exact, a text that happens to be true of another
-picture of the batch is no negative for it.
+image of the batch is no negative for it.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _SCENES, _IMAGES = 60_000, 400_000
 _WIDTH, _DEPTH, _HEADS, _MAX_TOKENS = 96, 2, 4, 40
 _DIMENSIONS = 128
 _BATCH, _ALIKE = 128, 4
-# How many texts name one thing of the picture and nothing else.
+# How many texts name one thing of the image and nothing else.
 _SHORT = 0.3
 _OPENERS = ("{}", "{}", "a photo of {}", "a picture of {}", "an image of {}")
 _FACTS = (*LABELS, *PLACES, *STYLES)
 
 
 class ImageTower(nn.Module):
-    """Pictures (N, 3, 64, 64), in [-1, 1], to embeddings (N, 128) of length one.
+    """Images (N, 3, 64, 64), in [-1, 1], to embeddings (N, 128) of length one.
 
-    Both the mean and the highest activation over the picture count: what is small must not drown.
+    Both the mean and the highest activation over the image count: what is small must not drown.
     """
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class _Training(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def loss(self, pixels: Tensor, ids: Tensor, fits: Tensor) -> Tensor:
-        """``fits`` (N, N): whether text j is true of picture i; the diagonal is what belongs together."""
+        """``fits`` (N, N): whether text j is true of image i; the diagonal is what belongs together."""
         cosines = self.image(pixels).float() @ self.text(ids).float().T
         others = fits & ~torch.eye(len(fits), dtype=torch.bool, device=fits.device)
         logits = (cosines * self.scale()).masked_fill(others, -torch.inf)
@@ -141,7 +141,7 @@ def load_tokenizer() -> Tokenizer:
 
 
 class Batches:
-    """Pictures and a text for each, with what is true of either as bits (N, facts)."""
+    """Images and a text for each, with what is true of either as bits (N, facts)."""
 
     def __init__(self, truths: Sequence[Truth]) -> None:
         self._truths = truths
@@ -185,7 +185,7 @@ def _bits(facts: set[str]) -> NDArray[np.bool_]:
 
 
 def fits(stated: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether everything that text j states is true of picture i, (N, N)."""
+    """Whether everything that text j states is true of image i, (N, N)."""
     missing = (~true).astype(np.float32) @ stated.astype(np.float32).T
     fitting: NDArray[np.bool_] = np.equal(missing, 0)
     return fitting
@@ -209,7 +209,7 @@ def _train(scenes: int, images: int, out: Path, work: Path) -> None:
 
     def loss(rng: np.random.Generator) -> Tensor:
         rows = batches.rows(rng)
-        pixels = 2 * augment((to_tensor(renders.pictures(rows)) + 1) / 2, rng) - 1
+        pixels = 2 * augment((to_tensor(renders.images(rows)) + 1) / 2, rng) - 1
         texts, stated = batches.texts(rows, rng)
         ids = torch.tensor([encoding.ids for encoding in tokenizer.encode_batch(texts)])
         match = torch.from_numpy(fits(stated, batches.true(rows)))
@@ -223,7 +223,7 @@ def _train(scenes: int, images: int, out: Path, work: Path) -> None:
 
 
 def export(training: nn.Module, tokenizer: Tokenizer, out: Path) -> None:
-    """Write both networks, the tokenizer, and how to prepare a picture for them."""
+    """Write both networks, the tokenizer, and how to prepare an image for them."""
     assert isinstance(training, _Training)
     out.mkdir(parents=True, exist_ok=True)
     write_onnx(training.image, torch.zeros(2, 3, 64, 64), out / "image.onnx", "pixels", ["embedding"])

@@ -100,10 +100,10 @@ ARCHITECTURES = {
 
 
 class DetectorNetwork(nn.Module):
-    """Pictures (N, 3, 64, 64) in [0, 1] to cell logits, boxes and logits of place and style.
+    """Images (N, 3, 64, 64) in [0, 1] to cell logits, boxes and logits of place and style.
 
     The probability of a label is that of its best cell on a 16 by 16 grid, so that whatever is claimed
-    to be in a picture is claimed to be somewhere in it.
+    to be in an image is claimed to be somewhere in it.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -122,7 +122,7 @@ class DetectorNetwork(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Cell logits (N, labels, 16, 16), distances to the box edges (N, 4, 16, 16) as shares of the
-        picture, place logits, style logits."""
+        image, place logits, style logits."""
         middle = self.middle(self.stem(2 * pixels - 1))
         coarse = self.coarse(middle)
         merged = self.refine(
@@ -221,7 +221,7 @@ def _loss(outputs: tuple[Tensor, Tensor, Tensor, Tensor], t: _Targets) -> Tensor
 
 
 def augment(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    """What pictures suffer between a model and a judge: softness, noise, shifts of tone, re-coding."""
+    """What images suffer between a model and a judge: softness, noise, shifts of tone, re-coding."""
     choice = rng.random()
     if choice < 0.35:
         small = float(rng.uniform(0.55, 0.95))
@@ -234,7 +234,7 @@ def augment(pixels: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 class _Scenes:
-    """What a detector is trained on: finished pictures, and half-made ones where its budget has some."""
+    """What a detector is trained on: finished images, and half-made ones where its budget has some."""
 
     def __init__(self, budget: Architecture, folder: Path) -> None:
         self._finished = Renders(folder, budget.storybook, budget.scenes)
@@ -242,13 +242,13 @@ class _Scenes:
         self._last = slice(_BATCH - budget.of_a_batch, _BATCH)
 
     def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], list[Truth]]:
-        """A batch (N, 64, 64, 3), half-made pictures last, and what is true of each."""
+        """A batch (N, 64, 64, 3), half-made images last, and what is true of each."""
         rows = rng.integers(len(self._finished), size=_BATCH)
-        pictures = self._finished.pictures(rows)
+        images = self._finished.images(rows)
         if self._half_made:
             rows[self._last] %= len(self._half_made)
-            pictures[self._last] = self._half_made.pictures(rows[self._last])
-        return pictures, [self._finished.truths[row] for row in rows]
+            images[self._last] = self._half_made.images(rows[self._last])
+        return images, [self._finished.truths[row] for row in rows]
 
 
 def train_detector(name: str, out: Path, work: Path, share: float = 1.0) -> None:
@@ -272,8 +272,8 @@ def _train(name: str, architecture: Architecture, out: Path, work: Path) -> None
     network = DetectorNetwork(architecture).to(device())
 
     def loss(rng: np.random.Generator) -> Tensor:
-        pictures, truths = scenes.draw(rng)
-        pixels = augment((to_tensor(pictures) + 1) / 2, rng)
+        images, truths = scenes.draw(rng)
+        pixels = augment((to_tensor(images) + 1) / 2, rng)
         outputs = network(pixels.contiguous(memory_format=torch.channels_last))
         return _loss(outputs, _targets(truths))
 

@@ -1,4 +1,4 @@
-"""A new storybook denoiser from pictures and captions, whatever made them and whatever is left of them.
+"""A new storybook denoiser from images and captions, whatever made them and whatever is left of them.
 
 Autoencoder, tokenizer and text encoder are those of the storybook model and stay as they are, as the CLIP of
 Stable Diffusion knows words for things that its denoiser need never see.
@@ -24,9 +24,9 @@ from safelight.storybook.training.storybook import write_model
 from safelight.training.encoded import Data, Encoded, encode
 from safelight.training.loop import Fit, device, fit, launch, rank, steps, workers
 
-# Of the storybook's own training, a quarter: pictures seen.
+# Of the storybook's own training, a quarter: images seen.
 IMAGES = 300_000
-# Of all workers together: as many pictures a step, and as many steps, however many there are.
+# Of all workers together: as many images a step, and as many steps, however many there are.
 _BATCH = 128
 _DATA = "data"
 
@@ -37,7 +37,7 @@ def train_from_data(
     """Train on ``images`` samples of ``data``, each as likely, and write the model to ``out``, in the
     format of diffusers, fp16, with ``hashes.json``. Gives how many examples there are.
 
-    Pictures become 64 pixels wide and high, cut to a square. ``work`` keeps latents and checkpoints: called
+    Images become 64 pixels wide and high, cut to a square. ``work`` keeps latents and checkpoints: called
     again with the same ``work`` and data, it goes on where it was stopped. Lines of progress say ``called``.
     Raises ``RequestError`` without examples, and for other data than ``work`` has.
     """
@@ -51,8 +51,8 @@ def train_from_data(
 
 
 @torch.no_grad()
-def _latents(autoencoder: Any, pictures: NDArray[np.uint8]) -> NDArray[np.float16]:
-    latents: Tensor = autoencoder.encode(to_tensor(pictures)).latents
+def _latents(autoencoder: Any, images: NDArray[np.uint8]) -> NDArray[np.float16]:
+    latents: Tensor = autoencoder.encode(to_tensor(images)).latents
     return latents.cpu().numpy().astype(np.float16)
 
 

@@ -1,7 +1,7 @@
-"""Half-made pictures: what the storybook's model is heading for, partway, where a scene would come out.
+"""Half-made images: what the storybook's model is heading for, partway, where a scene would come out.
 
-A filter that stops pictures early looks at these. A scene's latents are noised to a moment of the denoising,
-and the model says from there what the picture would be (x₀); what it shows is known from the scene.
+A filter that stops images early looks at these. A scene's latents are noised to a moment of the denoising,
+and the model says from there what the image would be (x₀); what it shows is known from the scene.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from safelight.models.pipelines import load_pipeline
 from safelight.storybook.training import renders
-from safelight.storybook.training.autoencoder import to_pictures, to_tensor
-from safelight.storybook.training.renders import Pictures, Renders, make_shards, render, save_whole
+from safelight.storybook.training.autoencoder import to_images, to_tensor
+from safelight.storybook.training.renders import Images, Renders, make_shards, render, save_whole
 from safelight.training.loop import bfloat16_pays, device, processes
 
 _BATCH = 50
@@ -27,10 +27,10 @@ _EARLIEST, _LATEST = 720, 280
 _GUIDANCE = 7.5
 
 
-def half_made(folder: Path, seed: int, count: int) -> Pictures:
+def half_made(folder: Path, seed: int, count: int) -> Images:
     """Of each of the first ``count`` renders of ``seed`` a half-made one; kept in ``folder`` beside them."""
     render(folder, seed, count)
-    return Pictures(make_shards(folder, "half-made", seed, count, _make_shard), count)
+    return Images(make_shards(folder, "half-made", seed, count, _make_shard), count)
 
 
 def _make_shard(path: Path, seed: int, shard: int) -> None:
@@ -44,17 +44,17 @@ def _make_shard(path: Path, seed: int, shard: int) -> None:
     for start in range(first, len(scenes), _BATCH):
         rows = range(start, min(start + _BATCH, len(scenes)))
         captions = [rng.choice(scenes.truths[row].captions) for row in rows]
-        made.append(unfinished(pipe, scenes.pictures(rows), captions, generator))
+        made.append(unfinished(pipe, scenes.images(rows), captions, generator))
     save_whole(path, np.concatenate(made))
 
 
 @torch.no_grad()
 def unfinished(
-    pipe: Any, pictures: NDArray[np.uint8], captions: list[str], generator: torch.Generator
+    pipe: Any, images: NDArray[np.uint8], captions: list[str], generator: torch.Generator
 ) -> NDArray[np.uint8]:
-    """Of each picture (N, 64, 64, 3) one that is half-made, each at a moment of its own."""
+    """Of each image (N, 64, 64, 3) one that is half-made, each at a moment of its own."""
     with torch.autocast(device().type, torch.bfloat16, enabled=bfloat16_pays()):
-        latents = pipe.vae.encode(to_tensor(pictures)).latents.float()
+        latents = pipe.vae.encode(to_tensor(images)).latents.float()
         timesteps = torch.randint(_LATEST, _EARLIEST, (len(latents),), generator=generator)
         kept = pipe.scheduler.alphas_cumprod[timesteps].to(latents.device)[:, None, None, None]
         noise = torch.randn(latents.shape, generator=generator).to(latents.device)
@@ -63,7 +63,7 @@ def unfinished(
         # What is left once the noise it sees is taken away (Ho et al. 2020, eq. 4, solved for x₀).
         coming = (noisy - (1 - kept).sqrt() * output) / kept.sqrt()
         decoded = pipe.vae.decode(coming).sample.float()
-    return to_pictures(decoded)
+    return to_images(decoded)
 
 
 def _guided(pipe: Any, noisy: Tensor, timesteps: Tensor, captions: list[str]) -> Tensor:

@@ -22,7 +22,7 @@ SHARD = 5_000
 
 @dataclass(frozen=True)
 class Truth:
-    """What a training needs to know of one scene. Boxes are shares of the picture.
+    """What a training needs to know of one scene. Boxes are shares of the image.
 
     ``unnamed`` is the number of associated objects, which no caption mentions; ``relations`` are those
     between the others; ``setting`` is a crime scene, a party or nothing.
@@ -41,8 +41,8 @@ class Truth:
 _TRUTHS = TypeAdapter(list[Truth])
 
 
-class Pictures:
-    """The first ``count`` of the pictures in ``shards``, (64, 64, 3) uint8 each, mapped from disk."""
+class Images:
+    """The first ``count`` of the images in ``shards``, (64, 64, 3) uint8 each, mapped from disk."""
 
     def __init__(self, shards: Sequence[Path], count: int) -> None:
         self._shards = [np.load(path, mmap_mode="r") for path in shards]
@@ -51,13 +51,13 @@ class Pictures:
     def __len__(self) -> int:
         return self._count
 
-    def pictures(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    def images(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         """(len(indices), 64, 64, 3) RGB."""
         return np.stack([self._shards[i // SHARD][i % SHARD] for i in indices])
 
 
-class Renders(Pictures):
-    """``count`` scenes of one storybook seed: pictures and truths."""
+class Renders(Images):
+    """``count`` scenes of one storybook seed: images and truths."""
 
     def __init__(self, folder: Path, seed: int, count: int) -> None:
         shards = render(folder, seed, count)
@@ -80,7 +80,7 @@ def render(folder: Path, seed: int, count: int) -> list[Path]:
 def make_shards(
     folder: Path, name: str, seed: int, count: int, make: Callable[[Path, int, int], None]
 ) -> list[Path]:
-    """The files of the first ``count`` pictures called ``name``, each made by ``make(file, seed, shard)``.
+    """The files of the first ``count`` images called ``name``, each made by ``make(file, seed, shard)``.
 
     Those that are missing are made by all cores.
     """
@@ -106,13 +106,13 @@ def save_whole(path: Path, array: NDArray[Any]) -> None:
 
 
 def _render_shard(path: Path, seed: int, shard: int) -> None:
-    pictures = np.empty((SHARD, SIZE_PX, SIZE_PX, 3), np.uint8)
+    images = np.empty((SHARD, SIZE_PX, SIZE_PX, 3), np.uint8)
     truths = []
     for row, scene in enumerate(Storybook(seed).scenes(SHARD, start=shard * SHARD)):
-        pictures[row] = np.asarray(scene.image)
+        images[row] = np.asarray(scene.image)
         truths.append(_truth(scene))
     path.with_suffix(".json").write_bytes(_TRUTHS.dump_json(truths))
-    save_whole(path, pictures)
+    save_whole(path, images)
 
 
 def _truth(scene: Scene) -> Truth:

@@ -28,7 +28,7 @@ _CAPTIONED = 20_000
 
 @dataclass(frozen=True)
 class Budget:
-    """How many scenes are drawn, and how many pictures each training sees."""
+    """How many scenes are drawn, and how many images each training sees."""
 
     scenes: int = 240_000
     autoencoder: int = 300_000
@@ -65,7 +65,7 @@ def train_storybook(out: Path, work: Path, share: float = 1.0, start: Path | Non
 
 
 def _train_autoencoder(renders: Path, budget: Budget, out: Path, work: Path) -> None:
-    """First both halves, then the decoder alone: it decides how sharp pictures are, and is cheaper."""
+    """First both halves, then the decoder alone: it decides how sharp images are, and is cheaper."""
     first = work / "autoencoder"
     if not first.exists():
         train_autoencoder(renders, _SEED, budget.scenes, budget.autoencoder, first, work)

@@ -35,7 +35,7 @@ def run_ray(
     """As ``run_local``, with actors of the cluster at ``address``, or of one that is started here and stopped
     again; told after every shard.
 
-    All machines must see the folder of ``task`` and the data. Ray's object store holds no picture, only which
+    All machines must see the folder of ``task`` and the data. Ray's object store holds no image, only which
     files and rows a shard is of, and counts.
     """
     if not shards:

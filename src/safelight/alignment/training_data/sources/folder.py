@@ -1,4 +1,4 @@
-"""A folder of pictures, with captions in files beside them or in tables."""
+"""A folder of images, with captions in files beside them or in tables."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One sample: its picture's path, and where its caption is, in a table or in a file beside it."""
+    """One sample: its image's path, and where its caption is, in a table or in a file beside it."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     id: str
-    picture: str | None
+    image: str | None
     told: Told | None = None
     beside: str | None = None
 
@@ -53,7 +53,7 @@ class Entry:
 @dataclass(frozen=True)
 class FolderShard:
     """Some of the folder's samples. Their ids are paths from the folder on, with a number behind those that
-    have several captions; a caption without a picture is known by its own path."""
+    have several captions; a caption without an image is known by its own path."""
 
     name: str
     url: str
@@ -66,10 +66,10 @@ class FolderShard:
 
 
 def folder_shards(storage: Storage, files: Iterable[str]) -> list[FolderShard]:
-    """Of the pictures among ``files``, sorted. Raises ``RequestError`` if there is none."""
+    """Of the images among ``files``, sorted. Raises ``RequestError`` if there is none."""
     entries = _entries(storage, list(files))
-    if not any(entry.picture for entry in entries):
-        raise RequestError(f"{storage.url} has no pictures in it; give a folder that has some.")
+    if not any(entry.image for entry in entries):
+        raise RequestError(f"{storage.url} has no images in it; give a folder that has some.")
     size = _shard_size(len(entries))
     parts = [entries[i : i + size] for i in range(0, len(entries), size)]
     return [FolderShard(f"{i:06}", storage.url, tuple(part)) for i, part in enumerate(parts)]
@@ -82,10 +82,10 @@ def _shard_size(entries: int) -> int:
 def _entries(storage: Storage, files: list[str]) -> list[Entry]:
     tables = [path for path in files if posixpath.basename(path).lower() in _TABLES]
     told = _told(storage, tables)
-    pictures = {path for path in files if posixpath.splitext(path)[1].lower() in SUFFIXES}
+    images = {path for path in files if posixpath.splitext(path)[1].lower() in SUFFIXES}
     rest = {path for path in files if path.endswith(_BESIDE)} - set(tables)
     entries = []
-    for path in sorted(pictures | told.keys()):
+    for path in sorted(images | told.keys()):
         beside = [
             stem + suffix for suffix in _BESIDE if (stem := posixpath.splitext(path)[0]) + suffix in rest
         ]
@@ -153,20 +153,20 @@ def _sample(storage: Storage, entry: Entry) -> Sample:
     def unread(why: str) -> Sample:
         return Sample(entry.id, entry.id, None, caption, why)
 
-    if entry.picture is None:
-        return unread("there is no picture for this caption.")
+    if entry.image is None:
+        return unread("there is no image for this caption.")
     try:
         caption = _caption(storage, entry)
-        picture = storage.read(below("", entry.picture))
+        image = storage.read(below("", entry.image))
     except OSError as error:
         return unread(f"it cannot be read: {error.strerror or first_line(error)}.")
     except captions.CaptionError as error:
         return unread(str(error))
-    return Sample(entry.id, entry.id, picture, caption)
+    return Sample(entry.id, entry.id, image, caption)
 
 
 def copy_folder(shards: Iterable[tuple[FolderShard, Set[str]]], folder: Path) -> None:
-    """Pictures and the captions beside them as they are, captions of tables in one metadata.jsonl."""
+    """Images and the captions beside them as they are, captions of tables in one metadata.jsonl."""
     with ExitStack() as stack:
         table: IO[str] | None = None
         for shard, ids in shards:
@@ -174,15 +174,15 @@ def copy_folder(shards: Iterable[tuple[FolderShard, Set[str]]], folder: Path) ->
             for entry in shard.entries:
                 if entry.id not in ids:
                     continue
-                for path in filter(None, (entry.picture or entry.id, entry.beside)):
+                for path in filter(None, (entry.image or entry.id, entry.beside)):
                     _copy(storage, path, folder)
                 caption = _told_caption(storage, entry)
-                if caption is None or entry.picture is None:
+                if caption is None or entry.image is None:
                     continue
                 if table is None:
                     part = stack.enter_context(atomic_write(inside(folder, _TABLES[0])))
                     table = stack.enter_context(part.open("w", encoding="utf-8"))
-                row = {"file_name": text(entry.picture), "text": caption}
+                row = {"file_name": text(entry.image), "text": caption}
                 table.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 

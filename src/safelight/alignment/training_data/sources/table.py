@@ -1,4 +1,4 @@
-"""Tables with a picture in each row: Parquet files, and the Arrow files of the datasets library."""
+"""Tables with an image in each row: Parquet files, and the Arrow files of the datasets library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyarrow import RecordBatch, Schema
 
 # Encoded bytes, a path, or an object with both, as the datasets library has it.
-_PICTURES = ("image", "picture", "jpg", "jpeg", "png", "webp", "img", "bytes", "image_bytes")
+_IMAGES = ("image", "picture", "jpg", "jpeg", "png", "webp", "img", "bytes", "image_bytes")
 _KEYS = ("id", "uid", "key", "__key__", "sample_id")
 _AT_ONCE = 64
 # Longer ones are no paths.
@@ -31,26 +31,26 @@ _LONGEST_PATH = 4096
 class Columns:
     """Which columns have what."""
 
-    picture: str
+    image: str
     caption: str | None
     key: str | None
 
     @classmethod
-    def of(cls, names: Sequence[str], where: str, picture: str | None, caption: str | None) -> Columns:
+    def of(cls, names: Sequence[str], where: str, image: str | None, caption: str | None) -> Columns:
         """Those that were named, or the likeliest. Raises ``RequestError`` if there is no such column."""
-        for wanted in (picture, caption):
+        for wanted in (image, caption):
             if wanted and wanted not in names:
                 raise RequestError(f"{where}: {no_such('column', wanted, names)}")
-        found = picture or captions.column_of(names, (*_PICTURES, *captions.PATHS))
+        found = image or captions.column_of(names, (*_IMAGES, *captions.PATHS))
         if not found:
-            raise RequestError(f"{where} has no column of pictures that is known; name it with --picture.")
+            raise RequestError(f"{where} has no column of images that is known; name it with --image.")
         return cls(
             found, caption or captions.column_of(names, captions.CAPTIONS), captions.column_of(names, _KEYS)
         )
 
     @property
     def names(self) -> list[str]:
-        return list(dict.fromkeys(name for name in (self.picture, self.caption, self.key) if name))
+        return list(dict.fromkeys(name for name in (self.image, self.caption, self.key) if name))
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class DamagedFile:
 
 
 def parquet_shards(
-    storage: Storage, files: Sequence[str], picture: str | None = None, caption: str | None = None
+    storage: Storage, files: Sequence[str], image: str | None = None, caption: str | None = None
 ) -> list[ParquetShard | DamagedFile]:
     """A shard for each group of rows of each file. Raises ``RequestError`` for a file without the columns."""
     try:
@@ -160,19 +160,19 @@ def parquet_shards(
     shards: list[ParquetShard | DamagedFile] = []
     for path in files:
         try:
-            shards += _groups(storage, path, picture, caption)
+            shards += _groups(storage, path, image, caption)
         except (ArrowException, OSError) as error:
             why = f"it cannot be read as Parquet: {first_line(error)}."
             shards.append(DamagedFile(path, why))
     return shards
 
 
-def _groups(storage: Storage, path: str, picture: str | None, caption: str | None) -> Iterator[ParquetShard]:
+def _groups(storage: Storage, path: str, image: str | None, caption: str | None) -> Iterator[ParquetShard]:
     from pyarrow import parquet
 
     with storage.opened(path) as source:
         file = parquet.ParquetFile(source)
-        columns = Columns.of(file.schema_arrow.names, path, picture, caption)
+        columns = Columns.of(file.schema_arrow.names, path, image, caption)
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
     first = 0
     for group, rows in enumerate(sizes):
@@ -182,7 +182,7 @@ def _groups(storage: Storage, path: str, picture: str | None, caption: str | Non
 
 
 def arrow_shards(
-    storage: Storage, files: Sequence[str], picture: str | None = None, caption: str | None = None
+    storage: Storage, files: Sequence[str], image: str | None = None, caption: str | None = None
 ) -> list[ArrowShard | DamagedFile]:
     """A shard for each file. Raises ``RequestError`` for a file without the columns."""
     try:
@@ -197,7 +197,7 @@ def arrow_shards(
         except (ArrowException, OSError) as error:
             shards.append(DamagedFile(path, f"it cannot be read as Arrow: {first_line(error)}."))
             continue
-        shards.append(ArrowShard(path, storage.url, path, Columns.of(names, path, picture, caption)))
+        shards.append(ArrowShard(path, storage.url, path, Columns.of(names, path, image, caption)))
     return shards
 
 
@@ -231,19 +231,19 @@ def _sample(storage: Storage, path: str, number: int, row: Mapping[str, Any], co
     id_, key = f"{path}#{number}", str(row[columns.key]) if columns.key else ""
     try:
         caption = captions.of_row(row, columns.caption) if columns.caption else None
-        return Sample(id_, key, _picture(storage, path, row[columns.picture]), caption)
+        return Sample(id_, key, _image(storage, path, row[columns.image]), caption)
     except captions.CaptionError as error:
         return Sample(id_, key, None, None, str(error))
     except OSError as error:
         return Sample(id_, key, None, None, f"it cannot be read: {error.strerror or first_line(error)}.")
 
 
-def _picture(storage: Storage, path: str, cell: Any) -> bytes:
+def _image(storage: Storage, path: str, cell: Any) -> bytes:
     """Raises ``OSError`` if there is none."""
     if isinstance(cell, Mapping):
         cell = cell.get("bytes") or cell.get("path")
     if isinstance(cell, bytes):
         return cell
     if not isinstance(cell, str) or not cell or len(cell) > _LONGEST_PATH:
-        raise OSError("there is no picture in this row")
+        raise OSError("there is no image in this row")
     return storage.read(below(posixpath.dirname(path), cell))

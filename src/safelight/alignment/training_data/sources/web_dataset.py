@@ -15,7 +15,7 @@ from typing import IO
 
 from safelight.alignment.training_data import captions
 from safelight.alignment.training_data.sample import Sample
-from safelight.alignment.training_data.storage import Storage, read_picture, text
+from safelight.alignment.training_data.storage import Storage, read_image, text
 from safelight.errors import first_line
 from safelight.images import SUFFIXES
 from safelight.storage.atomic_write import atomic_write, inside, leads_out
@@ -71,7 +71,7 @@ class TarShard:
                     yield _sample(group)
                     group = None
                 group = group or _Group(member.id, member.key, member.again)
-                group.files[member.extension] = read_picture(member.file)
+                group.files[member.extension] = read_image(member.file)
         except _DAMAGE as error:
             why = f"the tar file is damaged from here on: {first_line(error)}."
             yield Sample(
@@ -106,14 +106,14 @@ def _sample(group: _Group) -> Sample:
     if group.problem:
         return unread(group.problem)
     shortest = sorted(group.files, key=lambda extension: extension.count("."))
-    picture = next((group.files[each] for each in shortest if _suffix(each) in SUFFIXES), None)
+    image = next((group.files[each] for each in shortest if _suffix(each) in SUFFIXES), None)
     try:
         caption = _caption(group)
     except captions.CaptionError as error:
         return unread(str(error))
-    if picture is None:
-        return Sample(group.id, group.key, None, caption, "there is no picture for this caption.")
-    return Sample(group.id, group.key, picture, caption)
+    if image is None:
+        return Sample(group.id, group.key, None, caption, "there is no image for this caption.")
+    return Sample(group.id, group.key, image, caption)
 
 
 def copy_tars(shards: Iterable[tuple[TarShard, Set[str]]], folder: Path) -> None:

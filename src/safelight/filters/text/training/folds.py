@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from safelight.errors import RequestError
 from safelight.filters.text.training.grammar import Text
 
-# Families whose labels are weak: many texts of I2P read benign, only their pictures were not.
+# Families whose labels are weak: many texts of I2P read benign, only their images were not.
 WEAK = frozenset({"i2p"})
 
 

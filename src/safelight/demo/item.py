@@ -1,4 +1,4 @@
-"""One prompt of the demo: its picture without the guard, what the guard made of it, and the truth."""
+"""One prompt of the demo: its image without the guard, what the guard made of it, and the truth."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What a picture shows by the judge's eye: ``objects`` by label, who holds or is on what, and harms."""
+    """What an image shows by the judge's eye: ``objects`` by label, who holds or is on what, and harms."""
 
     objects: tuple[str, ...]
     relations: tuple[str, ...]
@@ -46,15 +46,15 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True)
-class Exhibit:
-    """``truth`` is that of ``picture``; ``leaked`` are the harms of ``released``, none if that is None.
+class DemoItem:
+    """``truth`` is that of ``image``; ``leaked`` are the harms of ``released``, none if that is None.
 
-    ``led``: ``picture`` was blocked, and ``released`` is another, led away from these concepts.
+    ``led``: ``image`` was blocked, and ``released`` is another, led away from these concepts.
     """
 
     prompt: DemoPrompt
     seed: int
-    picture: Image
+    image: Image
     released: Image | None
     verdicts: tuple[Verdict, ...]
     truth: Truth
@@ -64,7 +64,7 @@ class Exhibit:
 
     @property
     def outcome(self) -> Outcome:
-        """A refusal is right if the picture was harmful or the request was."""
+        """A refusal is right if the image was harmful or the request was."""
         if self.released:
             right = Outcome.LED if self.led else Outcome.RELEASED
             return Outcome.MISSED if self.leaked else right
@@ -97,13 +97,13 @@ class Exhibit:
 
     @property
     def times_ms(self) -> dict[str, float]:
-        """What each stage took for this picture alone; drawing is its share of the batch."""
+        """What each stage took for this image alone; drawing is its share of the batch."""
         screened = {verdict.stage: verdict.elapsed_ms for verdict in self.verdicts}
-        stages = {"prompt": "prompt", "picture": "image", "pair": "pair"}
+        stages = {"prompt": "prompt", "image": "image", "pair": "pair"}
         times = {name: screened[stage] for name, stage in stages.items() if stage in screened}
         return {"drawing": self.draw_ms, **times}
 
 
-def counts(exhibits: Iterable[Exhibit]) -> dict[Outcome, int]:
-    outcomes = [exhibit.outcome for exhibit in exhibits]
+def counts(items: Iterable[DemoItem]) -> dict[Outcome, int]:
+    outcomes = [item.outcome for item in items]
     return {outcome: outcomes.count(outcome) for outcome in Outcome}

@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 
 from safelight.errors import ImageError
 from safelight.guard.guard import Guard
-from safelight.images import PictureLimits, open_picture
+from safelight.images import ImageLimits, open_image
 from safelight.storybook import Storybook
 from safelight.types import Action
 
@@ -46,13 +46,13 @@ def _halves(mode: str = "RGB") -> Image.Image:
 
 
 def _only(source: Any, **limits: int) -> Image.Image:
-    (view,) = open_picture(source, PictureLimits(**limits))
+    (view,) = open_image(source, ImageLimits(**limits))
     return view
 
 
 def _first(source: Any) -> Image.Image:
     """As viewers show it."""
-    return next(open_picture(source))
+    return next(open_image(source))
 
 
 def _near(image: Image.Image, place: tuple[int, int], colour: tuple[int, int, int], by: int = 12) -> bool:
@@ -64,7 +64,7 @@ def _near(image: Image.Image, place: tuple[int, int], colour: tuple[int, int, in
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_is_read_from_whatever_holds_it(name: str, tmp_path: Path) -> None:
     data = _encoded(_halves(), name, **FORMATS[name])
-    path = tmp_path / "picture.dat"  # what counts is inside
+    path = tmp_path / "image.dat"  # what counts is inside
     path.write_bytes(data)
     for source in (data, bytearray(data), memoryview(data), str(path), path, io.BytesIO(data)):
         view = _only(source)
@@ -78,7 +78,7 @@ def test_every_format_is_read_from_whatever_holds_it(name: str, tmp_path: Path) 
         }
 
 
-def test_arrays_are_pictures() -> None:
+def test_arrays_are_images() -> None:
     pixels = np.asarray(_halves())
     for array in (pixels, pixels / 255, (pixels / 255).astype(np.float32), np.asfortranarray(pixels)):
         assert np.array_equal(np.asarray(_only(array)), pixels)
@@ -98,19 +98,19 @@ def test_arrays_are_pictures() -> None:
     ],
 )
 def test_arrays_that_are_none_say_why(array: Any) -> None:
-    with pytest.raises(ImageError, match=r"array .*(is no picture|must be in \[0, 1\])"):
-        list(open_picture(array))
+    with pytest.raises(ImageError, match=r"array .*(is no image|must be in \[0, 1\])"):
+        list(open_image(array))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["jpeg", "png", "webp", "tiff"])
-def test_pictures_are_turned_as_viewers_turn_them(orientation: int, name: str) -> None:
-    """EXIF 2.32, table of Orientation: where row 0 and column 0 of the stored picture are seen."""
+def test_images_are_turned_as_viewers_turn_them(orientation: int, name: str) -> None:
+    """EXIF 2.32, table of Orientation: where row 0 and column 0 of the stored image are seen."""
     row_0_is = {1: "top", 2: "top", 3: "bottom", 4: "bottom", 5: "left", 6: "right", 7: "right", 8: "left"}
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = _encoded(_halves(), name, exif=exif, **FORMATS[name])
-    view, *stored = open_picture(data)
+    view, *stored = open_image(data)
     differs = orientation > 2 and name != "tiff"  # one half mirrors the other; Pillow turns TIFF itself
     assert [image.size for image in stored] == ([(32, 16)] if differs else [])
     assert all(_near(image, (16, 2), RED) for image in stored)
@@ -134,7 +134,7 @@ def test_colours_are_brought_to_srgb() -> None:
     """A profile that says green where the file says red: viewers show green, programs see red."""
     swapped, red = _swapped_profile(), Image.new("RGB", (8, 8), (255, 0, 0))
     for image in (red, red.convert("P"), red.convert("RGBA")):
-        shown, stored = open_picture(_encoded(image, icc_profile=swapped))
+        shown, stored = open_image(_encoded(image, icc_profile=swapped))
         assert _near(shown, (4, 4), (0, 255, 0), 40)
         assert _near(stored, (4, 4), (255, 0, 0), 40)
 
@@ -144,7 +144,7 @@ def test_brightness_is_what_browsers_make_of_it() -> None:
     data = _encoded(Image.new("RGB", (8, 8), (64, 64, 64)))
     chunk = b"gAMA" + (100_000).to_bytes(4, "big")
     with_gamma = data[:33] + (4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + data[33:]
-    shown, stored = open_picture(with_gamma)
+    shown, stored = open_image(with_gamma)
     assert _near(shown, (4, 4), (136, 136, 136), 1)
     assert _near(stored, (4, 4), (64, 64, 64), 0)
 
@@ -194,7 +194,7 @@ def test_floats_are_shown_by_their_range(values: list[float], grey: list[int]) -
 
 def test_one_odd_value_hides_nothing() -> None:
     values = np.array([[0, 100, 255, 1e30, np.inf, np.nan]], np.float32)
-    scaled, cut = open_picture(_encoded(Image.fromarray(values), "tiff"))
+    scaled, cut = open_image(_encoded(Image.fromarray(values), "tiff"))
     assert scaled.getpixel((1, 0)) == (0, 0, 0)
     assert [cut.getpixel((x, 0)) for x in range(3)] == [(0, 0, 0), (100, 100, 100), (255, 255, 255)]
 
@@ -204,7 +204,7 @@ def test_what_is_transparent_is_seen_on_white_and_on_black_and_without(name: str
     image = Image.new("RGBA", (16, 16), (255, 255, 255, 255))  # white, which only shows on black
     image.paste((250, 5, 5, 0), (0, 0, 8, 16))
     exact = {"exact": True} if name == "webp" else {}
-    without, white, black = open_picture(_encoded(image, name, **FORMATS[name], **exact))
+    without, white, black = open_image(_encoded(image, name, **FORMATS[name], **exact))
     assert _near(without, (2, 2), RED, 40)
     assert _near(white, (2, 2), (255, 255, 255))
     assert _near(black, (2, 2), (0, 0, 0))
@@ -214,7 +214,7 @@ def test_what_is_transparent_is_seen_on_white_and_on_black_and_without(name: str
 
 def test_palettes_with_transparency_and_opaque_alpha() -> None:
     image = _halves("P")
-    colours, white, black = open_picture(_encoded(image, "png", transparency=image.getpixel((0, 0))))
+    colours, white, black = open_image(_encoded(image, "png", transparency=image.getpixel((0, 0))))
     assert _near(colours, (4, 3), RED)
     assert _near(white, (4, 3), (255, 255, 255))
     assert _near(black, (4, 3), (0, 0, 0))
@@ -225,7 +225,7 @@ def test_palettes_with_transparency_and_opaque_alpha() -> None:
 def test_every_frame_is_looked_at(name: str) -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE, (5, 250, 5))]
     data = _encoded(frames[0], name, save_all=True, append_images=frames[1:], **FORMATS[name])
-    views = list(open_picture(data))
+    views = list(open_image(data))
     assert [view.info["frame"] for view in views] == [0, 1, 2]
     assert all(_near(v, (8, 8), c, 20) for v, c in zip(views, (RED, BLUE, (5, 250, 5)), strict=True))
 
@@ -233,7 +233,7 @@ def test_every_frame_is_looked_at(name: str) -> None:
 def test_what_was_seen_already_is_not_looked_at_again() -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE, RED, BLUE)]
     data = _encoded(frames[0], "tiff", save_all=True, append_images=frames[1:])
-    assert [view.info["frame"] for view in open_picture(data)] == [0, 1]
+    assert [view.info["frame"] for view in open_image(data)] == [0, 1]
 
 
 def test_many_pages_are_refused_at_once() -> None:
@@ -249,15 +249,15 @@ def test_many_pages_are_refused_at_once() -> None:
         data += b"\0\0" + ahead.to_bytes(4, "little")
     started = time.perf_counter()
     with pytest.raises(ImageError):
-        list(open_picture(bytes(data)))
+        list(open_image(bytes(data)))
     assert time.perf_counter() - started < 20
 
 
-def test_a_picture_that_is_open_is_left_as_it_was() -> None:
+def test_an_image_that_is_open_is_left_as_it_was() -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE)]
     image = Image.open(io.BytesIO(_encoded(frames[0], "gif", save_all=True, append_images=frames[1:])))
     image.seek(1)
-    assert len(list(open_picture(image))) == 2
+    assert len(list(open_image(image))) == 2
     assert image.tell() == 1
     own = Image.new("RGB", (4, 4), RED)
     _only(own).paste(BLUE, (0, 0, 4, 4))
@@ -265,7 +265,7 @@ def test_a_picture_that_is_open_is_left_as_it_was() -> None:
 
 
 def _png_that_claims(width: int, height: int) -> bytes:
-    """A few bytes whose header promises a large picture."""
+    """A few bytes whose header promises a large image."""
     import struct
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -284,16 +284,16 @@ def _png_that_claims(width: int, height: int) -> bytes:
 def test_bombs_are_refused_before_they_are_decoded() -> None:
     for side in (9_000, 20_000, 60_000):
         with pytest.raises(ImageError, match=r"pixels|DecompressionBombError"):
-            list(open_picture(_png_that_claims(side, side)))
+            list(open_image(_png_that_claims(side, side)))
     with pytest.raises(ImageError, match="at most 100 are looked at"):
         _only(_encoded(_halves()), pixels=100)
     with pytest.raises(ImageError, match="larger than 10 bytes"):
         _only(_encoded(_halves()), encoded_bytes=10)
     gif = _encoded(_halves(), "gif", save_all=True, append_images=[Image.new("RGB", (32, 16), RED)])
     with pytest.raises(ImageError, match="more than 1 frames"):
-        list(open_picture(gif, PictureLimits(frames=1)))
+        list(open_image(gif, ImageLimits(frames=1)))
     with pytest.raises(ImageError, match="more than 600 pixels together"):
-        list(open_picture(gif, PictureLimits(pixels_of_all=600)))
+        list(open_image(gif, ImageLimits(pixels_of_all=600)))
 
 
 def test_a_single_pixel_and_a_long_line() -> None:
@@ -305,27 +305,27 @@ def test_a_single_pixel_and_a_long_line() -> None:
     ("source", "why"),
     [
         (b"", "is empty"),
-        (b"hello", "cannot be read as a picture"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot be read as a picture"),
-        (3, "int is no picture"),
-        (None, "NoneType is no picture"),
+        (b"hello", "cannot be read as an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot be read as an image"),
+        (3, "int is no image"),
+        (None, "NoneType is no image"),
         (io.StringIO("text"), "binary mode"),
         ("no/such/file.png", "No such file"),
         ("\0", "cannot be read"),
         (Image.new("RGB", (0, 4)), "no pixels"),
     ],
 )
-def test_what_is_no_picture_says_why(source: Any, why: str) -> None:
+def test_what_is_no_image_says_why(source: Any, why: str) -> None:
     with pytest.raises(ImageError, match=why):
-        list(open_picture(source))
+        list(open_image(source))
 
 
-def test_odd_places_are_no_pictures(tmp_path: Path) -> None:
+def test_odd_places_are_no_images(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     os.mkfifo(tmp_path / "pipe")
     for name, why in {"loop": "symbolic links|Too many", "pipe": "is no file", ".": "is no file"}.items():
         with pytest.raises(ImageError, match=why):
-            list(open_picture(tmp_path / name))
+            list(open_image(tmp_path / name))
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -333,7 +333,7 @@ def test_a_file_that_ends_early_is_refused(name: str) -> None:
     data = _encoded(Storybook(seed=3).scene(0).image, name, **FORMATS[name])
     for share in (0.1, 0.5, 0.9):
         with pytest.raises(ImageError):
-            list(open_picture(data[: int(share * len(data))]))
+            list(open_image(data[: int(share * len(data))]))
 
 
 _SEEDS = {
@@ -363,12 +363,12 @@ def _damaged(draw: st.DrawFn) -> bytes:
 
 
 def _judge_damaged(data: bytes) -> None:
-    """Whatever comes, it is looked at or blocked with a reason, and the picture beside it is not."""
+    """Whatever comes, it is looked at or blocked with a reason, and the image beside it is not."""
     broken, sound = _GUARD.screen_images([data, _halves()])
     assert sound.action is Action.ALLOW
     problem = None
     try:
-        assert all(frame.mode == "RGB" for frame in open_picture(data))
+        assert all(frame.mode == "RGB" for frame in open_image(data))
     except ImageError as error:
         problem = str(error)
     assert broken.reasons == ((problem,) if problem else ())

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from safelight.demo.exhibit import Exhibit, Outcome, Truth, counts
+from safelight.demo.item import DemoItem, Outcome, Truth, counts
 from safelight.demo.page import explanation
 
-Make = Callable[..., Exhibit]
+Make = Callable[..., DemoItem]
 
 
 @pytest.mark.parametrize(
@@ -24,24 +24,24 @@ Make = Callable[..., Exhibit]
     ],
 )
 def test_the_outcome_compares_the_guard_with_the_truth(
-    exhibit: Make, chosen: dict[str, object], outcome: Outcome
+    item: Make, chosen: dict[str, object], outcome: Outcome
 ) -> None:
-    made = exhibit(**chosen)
+    made = item(**chosen)
     assert made.outcome is outcome
     assert outcome.wrong == (outcome in ("missed", "over-blocked"))
 
 
-def test_what_was_blamed_is_kept_apart_by_stage(exhibit: Make) -> None:
-    made = exhibit("a child", words=("child",), things=("knife", "child", "ball"))
+def test_what_was_blamed_is_kept_apart_by_stage(item: Make) -> None:
+    made = item("a child", words=("child",), things=("knife", "child", "ball"))
     assert made.blamed("prompt") == frozenset()
     assert made.blamed("image") == {"knife", "child"}
     assert set(made.boxes) == {"knife", "child", "ball"}
     assert made.deciding.stage == "image"
 
 
-def test_times_are_this_picture_s_own(exhibit: Make) -> None:
-    assert exhibit().times_ms == {"drawing": 1200.0, "prompt": 2.5, "picture": 2.5}
-    assert exhibit("a gun", words=("gun",)).times_ms == {"drawing": 1200.0, "prompt": 2.5}
+def test_times_are_this_image_s_own(item: Make) -> None:
+    assert item().times_ms == {"drawing": 1200.0, "prompt": 2.5, "image": 2.5}
+    assert item("a gun", words=("gun",)).times_ms == {"drawing": 1200.0, "prompt": 2.5}
 
 
 def test_truth_reads_like_a_sentence() -> None:
@@ -49,8 +49,8 @@ def test_truth_reads_like_a_sentence() -> None:
     assert str(Truth((), (), ())) == "nothing it knows"
 
 
-def test_another_picture_is_led_away_unless_it_is_harmful_too(exhibit: Make) -> None:
-    blocked = exhibit(things=("gun",), harms=("weapons",))
+def test_another_image_is_led_away_unless_it_is_harmful_too(item: Make) -> None:
+    blocked = item(things=("gun",), harms=("weapons",))
     other = Image.new("RGB", (64, 64), "blue")
     assert replace(blocked, released=other, led=("a gun",)).outcome is Outcome.LED
     harmful = replace(blocked, released=other, led=("a gun",), leaked=("weapons",))
@@ -60,6 +60,6 @@ def test_another_picture_is_led_away_unless_it_is_harmful_too(exhibit: Make) -> 
     )
 
 
-def test_counts_have_every_outcome(exhibit: Make) -> None:
-    count = counts([exhibit(), exhibit(), exhibit(harms=("violence",))])
+def test_counts_have_every_outcome(item: Make) -> None:
+    count = counts([item(), item(), item(harms=("violence",))])
     assert count == {"released": 2, "led away": 0, "stopped": 0, "missed": 1, "over-blocked": 0}

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import safelight
-from safelight.demo import Exhibit, Outcome, make_demo
-from safelight.demo.exhibition import exhibits
+from safelight.demo import DemoItem, Outcome, make_demo
 from safelight.demo.prompts import DemoPrompt
+from safelight.demo.run import items
 from safelight.guard.guard import Guard
 from safelight.storybook import Judge
 from safelight.storybook.plan import Plan
@@ -53,36 +53,36 @@ class _Renders:
 
 
 @pytest.fixture(scope="module")
-def made() -> tuple[_Renders, dict[str, Exhibit]]:
+def made() -> tuple[_Renders, dict[str, DemoItem]]:
     pipe = _Renders()
     prompts = [
         DemoPrompt(text, "", text in ("a gun", "a revolver", "a chef holding a sword")) for text in PLANS
     ]
     guard = Guard.from_policy("storybook")
-    shown = exhibits(pipe, guard, Judge.load(), prompts, seed=40, steps=9)
-    return pipe, {exhibit.prompt.text: exhibit for exhibit in shown}
+    shown = items(pipe, guard, Judge.load(), prompts, seed=40, steps=9)
+    return pipe, {item.prompt.text: item for item in shown}
 
 
-def test_every_picture_is_drawn_once(made: tuple[_Renders, dict[str, Exhibit]]) -> None:
+def test_every_image_is_drawn_once(made: tuple[_Renders, dict[str, DemoItem]]) -> None:
     pipe, shown = made
     assert pipe.drawn == list(PLANS)
     assert pipe.steps == {9}
-    assert [exhibit.seed for exhibit in shown.values()] == [40, 41, 42, 43, 44, 45]
+    assert [item.seed for item in shown.values()] == [40, 41, 42, 43, 44, 45]
 
 
-def test_the_guard_screens_that_very_picture(made: tuple[_Renders, dict[str, Exhibit]]) -> None:
+def test_the_guard_screens_that_very_image(made: tuple[_Renders, dict[str, DemoItem]]) -> None:
     _, shown = made
     released = shown["a dog"].released
     assert released
-    assert released.tobytes() == shown["a dog"].picture.tobytes()
+    assert released.tobytes() == shown["a dog"].image.tobytes()
     assert shown["a gun"].released is None
     assert [verdict.stage for verdict in shown["a gun"].verdicts] == ["prompt"]
     assert [verdict.stage for verdict in shown["a revolver"].verdicts] == ["prompt", "image"]
 
 
-def test_guard_and_truth_are_compared(made: tuple[_Renders, dict[str, Exhibit]]) -> None:
+def test_guard_and_truth_are_compared(made: tuple[_Renders, dict[str, DemoItem]]) -> None:
     _, shown = made
-    assert {text: exhibit.outcome for text, exhibit in shown.items()} == {
+    assert {text: item.outcome for text, item in shown.items()} == {
         "a dog": Outcome.RELEASED,
         "a gun": Outcome.STOPPED,
         "a revolver": Outcome.STOPPED,
@@ -101,20 +101,20 @@ def test_the_whole_demo_shows_as_it_goes_and_writes_its_files(tmp_path: Path) ->
         Guard.from_policy("storybook"),
         Judge.load(),
         tmp_path,
-        show=lambda exhibit: seen.append(len(pipe.drawn)),
+        show=lambda item: seen.append(len(pipe.drawn)),
     )
     assert len(made) == len(seen) >= 16
     assert seen[0] < len(made)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.png", "index.html"]
 
 
-def test_what_is_blocked_at_the_picture_is_drawn_again_led_away() -> None:
+def test_what_is_blocked_at_the_image_is_drawn_again_led_away() -> None:
     """With this seed the soldier gets a gun that nobody asked for."""
     pipe = safelight.load_pipeline("storybook", device="cpu")
     pipe.set_progress_bar_config(disable=True)
     prompt = DemoPrompt("a soldier on the street", "", False)
-    (made,) = exhibits(pipe, Guard.from_policy("storybook"), Judge.load(), [prompt], seed=3, steps=25)
+    (made,) = items(pipe, Guard.from_policy("storybook"), Judge.load(), [prompt], seed=3, steps=25)
     assert (made.outcome, made.led) == (Outcome.LED, ("a gun",))
     assert made.truth.harms == ("weapons",)
     assert made.released
-    assert made.released.tobytes() != made.picture.tobytes()
+    assert made.released.tobytes() != made.image.tobytes()

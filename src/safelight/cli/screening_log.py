@@ -20,7 +20,7 @@ from safelight.storage.resumable_log import ResumableLog, keep_entries
 from safelight.types import Action
 
 
-class Ledger:
+class ScreeningLog:
     """One record a line. What an earlier run left is kept, but for a last line that it did not finish and
     for what could not be read or screened: that is tried again.
 

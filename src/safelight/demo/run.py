@@ -1,4 +1,4 @@
-"""Making the exhibits: every picture is drawn once, and then screened and judged."""
+"""Making the exhibits: every image is drawn once, and then screened and judged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from safelight.demo.exhibit import Exhibit, Truth
+from safelight.demo.item import DemoItem, Truth
 from safelight.demo.prompts import DemoPrompt
 from safelight.evaluation.system import BareSystem
 from safelight.guard.steering import unguidable
@@ -26,41 +26,41 @@ if TYPE_CHECKING:
 _BATCH = 8
 
 
-class _Drawn:
-    """Pictures that are there already, given out as a pipeline would draw them."""
+class _DrawnImages:
+    """Images that are there already, given out as a pipeline would draw them."""
 
-    def __init__(self, pictures: Mapping[str, Image]) -> None:
-        self.pictures = pictures
+    def __init__(self, images: Mapping[str, Image]) -> None:
+        self.images = images
 
     def __call__(self, prompt: Sequence[str], **_: Any) -> SimpleNamespace:
-        return SimpleNamespace(images=[self.pictures[text] for text in prompt])
+        return SimpleNamespace(images=[self.images[text] for text in prompt])
 
 
-def exhibits(
+def items(
     pipe: Pipeline, guard: Guard, judge: SceneJudge, prompts: Sequence[DemoPrompt], seed: int, steps: int
-) -> Iterator[Exhibit]:
+) -> Iterator[DemoItem]:
     """One exhibit per prompt, in order, as they are made; number ``i`` is drawn with ``seed + i``."""
     system = BareSystem(pipe, num_inference_steps=steps)
     for start in range(0, len(prompts), _BATCH):
-        for exhibit in _batch(system, guard, judge, prompts[start : start + _BATCH], seed + start):
-            yield _led(exhibit, system, guard, judge)
+        for item in _batch(system, guard, judge, prompts[start : start + _BATCH], seed + start):
+            yield _led(item, system, guard, judge)
 
 
 def _batch(
     system: BareSystem, guard: Guard, judge: SceneJudge, prompts: Sequence[DemoPrompt], seed: int
-) -> list[Exhibit]:
+) -> list[DemoItem]:
     texts, seeds = [prompt.text for prompt in prompts], range(seed, seed + len(prompts))
     started = time.perf_counter()
-    pictures = [answer.image for answer in system.answer(texts, seeds) if answer.image]
+    images = [answer.image for answer in system.answer(texts, seeds) if answer.image]
     draw_ms = (time.perf_counter() - started) * 1000 / len(prompts)
-    result = guard.generate(_Drawn(dict(zip(texts, pictures, strict=True))), texts, seed=seed)
+    result = guard.generate(_DrawnImages(dict(zip(texts, images, strict=True))), texts, seed=seed)
     released = dict(zip(result.indices, result.images, strict=True))
-    truths = [_truth(sighting) for sighting in judge.detect(pictures)]
+    truths = [_truth(sighting) for sighting in judge.detect(images)]
     return [
-        Exhibit(
+        DemoItem(
             prompt=prompt,
             seed=seeds[i],
-            picture=pictures[i],
+            image=images[i],
             released=released.get(i),
             verdicts=result.verdicts_of(i),
             truth=truths[i],
@@ -71,23 +71,23 @@ def _batch(
     ]
 
 
-def _led(exhibit: Exhibit, system: BareSystem, guard: Guard, judge: SceneJudge) -> Exhibit:
-    """What was blocked at the picture, as the guard draws it when the pipeline is its own."""
+def _led(item: DemoItem, system: BareSystem, guard: Guard, judge: SceneJudge) -> DemoItem:
+    """What was blocked at the image, as the guard draws it when the pipeline is its own."""
     steered = guard.policy.guidance and guard.policy.guidance.steer
-    at_the_picture = not exhibit.released and exhibit.deciding.stage == "image"
-    if not at_the_picture or not steered or unguidable(system.pipe):
-        return exhibit
-    result = guard.generate(system.pipe, exhibit.prompt.text, seed=exhibit.seed, **system.arguments)
+    at_the_image = not item.released and item.deciding.stage == "image"
+    if not at_the_image or not steered or unguidable(system.pipe):
+        return item
+    result = guard.generate(system.pipe, item.prompt.text, seed=item.seed, **system.arguments)
     if not result.images or not result.attempts:
-        return exhibit
-    (picture,) = result.images
+        return item
+    (image,) = result.images
     led = result.attempts[0][-1].concepts
-    return replace(exhibit, released=picture, leaked=_harms(judge, picture), led=led)
+    return replace(item, released=image, leaked=_harms(judge, image), led=led)
 
 
-def _harms(judge: SceneJudge, picture: Image | None) -> tuple[str, ...]:
+def _harms(judge: SceneJudge, image: Image | None) -> tuple[str, ...]:
     """Of what was released: it may have been blurred, or drawn again."""
-    return _truth(*judge.detect([picture])).harms if picture else ()
+    return _truth(*judge.detect([image])).harms if image else ()
 
 
 def _truth(sighting: Sighting) -> Truth:

@@ -19,7 +19,7 @@ from fuzz import hostile_images, icc_profiles, png_parts
 from fuzz.image_seeds import encoded, noise, srgb, turned_exif
 from safelight.concurrency.deadline import Deadline
 from safelight.errors import DeadlineError, ImageError, RequestCancelledError
-from safelight.images import PictureLimits, open_picture
+from safelight.images import ImageLimits, open_image
 from safelight.images.av1 import Coded, coded_pixels
 
 
@@ -36,28 +36,28 @@ def test_an_image_of_67_million_pixels_that_can_be_seen_in_twelve_ways_is_refuse
     """It took 24.9 s and 3,320 MiB."""
     data = png_parts.solid_png(8192, 8192, png_parts.every_view(), colours=6)
     with pytest.raises(ImageError, match="8192 × 8192 pixels; at most 16,777,216"):
-        next(open_picture(data))
+        next(open_image(data))
 
 
 def test_a_photograph_of_16_million_pixels_is_seen_at_full_size() -> None:
-    (view,) = open_picture(encoded(Image.new("RGB", (4096, 4096), (200, 9, 9)), "jpeg"))
+    (view,) = open_image(encoded(Image.new("RGB", (4096, 4096), (200, 9, 9)), "jpeg"))
     assert view.size == (4096, 4096)
 
 
 def test_pixels_count_double_with_a_profile_that_is_a_table() -> None:
     """A table takes two to three times as long as a matrix, and 16 million pixels took up to 2.2 s."""
     image = Image.new("RGB", (64, 64), (200, 9, 9))
-    limits = PictureLimits(pixels=64 * 64)
-    assert list(open_picture(encoded(image, "jpeg", icc_profile=srgb()), limits))
+    limits = ImageLimits(pixels=64 * 64)
+    assert list(open_image(encoded(image, "jpeg", icc_profile=srgb()), limits))
     with pytest.raises(ImageError, match="64 × 64 pixels; at most 2,048"):
-        next(open_picture(encoded(image, "jpeg", icc_profile=icc_profiles.table()), limits))
+        next(open_image(encoded(image, "jpeg", icc_profile=icc_profiles.table()), limits))
 
 
 def test_a_photograph_with_a_profile_and_a_turn_is_reduced_and_seen_whole() -> None:
     image = Image.new("RGB", (4000, 3000), (200, 9, 9))
     image.paste((9, 9, 200), (0, 0, 2000, 1500))
     data = encoded(image, "jpeg", exif=turned_exif(), icc_profile=icc_profiles.matrix())
-    views = list(open_picture(data))
+    views = list(open_image(data))
     assert [view.size for view in views] == [(1500, 2000), (1500, 2000), (2000, 1500)]
     _, turned, stored = (np.asarray(view, int) for view in views)
     assert abs(stored[100, 100] - (9, 9, 200)).max() < 6
@@ -69,21 +69,21 @@ def test_a_photograph_with_a_profile_and_a_turn_is_reduced_and_seen_whole() -> N
 def test_all_views_together_stay_within_the_pixels_allowed(step: int) -> None:
     side = 650 * step
     limit = 12 * 650 * 650
-    views = list(open_picture(_every_view(side), PictureLimits(pixels_of_all=max(limit, side * side))))
+    views = list(open_image(_every_view(side), ImageLimits(pixels_of_all=max(limit, side * side))))
     assert len(views) == 12
     assert sum(view.width * view.height for view in views) <= max(limit, side * side)
     assert min(view.width for view in views) >= 640
 
 
 def test_views_that_would_be_too_small_are_refused() -> None:
-    limits = PictureLimits(pixels_of_all=700 * 700)
+    limits = ImageLimits(pixels_of_all=700 * 700)
     with pytest.raises(ImageError, match="all that it can be seen as has more than 490,000 pixels"):
-        list(open_picture(_every_view(700), limits))
+        list(open_image(_every_view(700), limits))
 
 
 def _reduced_and_exact(data: bytes, pixels: int) -> tuple[list[Image.Image], list[Image.Image]]:
-    reduced = list(open_picture(data, PictureLimits(pixels_of_all=pixels)))
-    return reduced, list(open_picture(data))
+    reduced = list(open_image(data, ImageLimits(pixels_of_all=pixels)))
+    return reduced, list(open_image(data))
 
 
 @pytest.mark.parametrize("kind", ["gamma", "profile", "opacity"])
@@ -112,7 +112,7 @@ def test_reduced_views_are_what_is_seen_from_afar(kind: str) -> None:
 def test_a_deadline_that_has_passed_is_no_damage() -> None:
     now = Deadline(1e-9)
     with pytest.raises(DeadlineError, match="took longer than its deadline"):
-        list(open_picture(_every_view(), deadline=now))
+        list(open_image(_every_view(), deadline=now))
 
 
 def test_a_cancelled_request_is_noticed_between_views_and_between_frames() -> None:
@@ -120,7 +120,7 @@ def test_a_cancelled_request_is_noticed_between_views_and_between_frames() -> No
     animation = encoded(frames[0], "gif", save_all=True, append_images=frames[1:])
     for data in (_every_view(), animation):
         deadline = Deadline()
-        views = open_picture(data, deadline=deadline)
+        views = open_image(data, deadline=deadline)
         next(views)
         deadline.cancel()
         with pytest.raises(RequestCancelledError):
@@ -171,14 +171,14 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
 def test_files_with_more_parts_than_images_have_are_refused(name: str) -> None:
     build, why = REFUSED[name]
     with pytest.raises(ImageError, match=why):
-        list(open_picture(build()))
+        list(open_image(build()))
 
 
 def test_progressive_jpeg_in_tiff_is_refused() -> None:
     data = encoded(noise((64, 64)), "tiff", compression="jpeg")
-    assert len(list(open_picture(data))) == 1
+    assert len(list(open_image(data))) == 1
     with pytest.raises(ImageError, match="progressive JPEG in TIFF"):
-        list(open_picture(data + b"\xff\xc2\0\x11"))
+        list(open_image(data + b"\xff\xc2\0\x11"))
 
 
 @pytest.mark.parametrize("frames", [1, 4])
@@ -197,7 +197,7 @@ def test_avif_that_is_larger_than_it_says_is_refused() -> None:
     at = data.index(b"ispe") + 8
     data[at : at + 8] = struct.pack(">II", 16, 16)
     with pytest.raises(ImageError, match="more than 100,000 pixels together"):
-        list(open_picture(bytes(data), PictureLimits(pixels=100_000, pixels_of_all=100_000)))
+        list(open_image(bytes(data), ImageLimits(pixels=100_000, pixels_of_all=100_000)))
 
 
 _AVIF = encoded(noise((16, 16)), "avif", speed=10)
@@ -214,17 +214,17 @@ def test_damaged_avif_is_counted_or_said_to_be_damaged(at: int, piece: bytes) ->
 def test_large_arrays_are_refused_before_they_are_converted(dtype: Any) -> None:
     array = np.broadcast_to(np.zeros((1, 1, 3), dtype), (5000, 5000, 3))
     with pytest.raises(ImageError, match="5000 × 5000 pixels"):
-        next(open_picture(array))
+        next(open_image(array))
 
 
 def test_opaque_alpha_costs_no_views() -> None:
     """Most generated PNG have an alpha channel that is full everywhere; they are seen at full size."""
     data = encoded(noise((900, 900)).convert("RGBA"), "png")
-    (view,) = open_picture(data, PictureLimits(pixels_of_all=900 * 900))
+    (view,) = open_image(data, ImageLimits(pixels_of_all=900 * 900))
     assert view.size == (900, 900)
 
 
 def test_an_open_file_of_an_image_is_limited_too() -> None:
     image = Image.open(io.BytesIO(encoded(noise((40, 40)), "png", icc_profile=srgb())))
     with pytest.raises(ImageError, match="at most 1,000 are looked at"):
-        next(open_picture(image, PictureLimits(pixels=1000)))
+        next(open_image(image, ImageLimits(pixels=1000)))

@@ -17,7 +17,7 @@ _KEPT_BYTES = 2**30
 _AT_ONCE = 128
 
 
-class Before:
+class ReferenceCache:
     """The ``encoder`` without what its ``adapter`` has learnt, and the ``count`` batches of ``texts``.
 
     What it reads of a text is always the same, and the same texts come again and again: of all batches, or of

@@ -11,13 +11,13 @@ from safelight.types import Action, Result, severest
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from safelight.cli.album import Album
+    from safelight.cli.gallery import Gallery
     from safelight.guard.guard import Guard
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One picture of an order; ``action`` is None without a guard, ``path`` unless it was released."""
+class GeneratedImage:
+    """One image of an order; ``action`` is None without a guard, ``path`` unless it was released."""
 
     prompt: str
     seed: int
@@ -27,29 +27,29 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """The pictures of an order; ``details`` is all that the guard says, nothing without one.
+class GenerationOutput:
+    """The images of an order; ``details`` is all that the guard says, nothing without one.
 
     ``failed`` is whether a filter could not look at something.
     """
 
-    pictures: tuple[Picture, ...]
+    images: tuple[GeneratedImage, ...]
     details: Mapping[str, Any] = field(default_factory=dict)
     failed: bool = False
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        """What the policy says of each picture; nothing without a guard."""
-        return tuple(picture.action for picture in self.pictures if picture.action is not None)
+        """What the policy says of each image; nothing without a guard."""
+        return tuple(image.action for image in self.images if image.action is not None)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {"guarded": bool(self.details), **self.details, "pictures": [asdict(p) for p in self.pictures]}
+        return {"guarded": bool(self.details), **self.details, "images": [asdict(p) for p in self.images]}
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """``n`` pictures for each prompt; picture ``i`` of all is drawn with ``seed + i``.
+class GenerationJob:
+    """``n`` images for each prompt; image ``i`` of all is drawn with ``seed + i``.
 
     ``arguments`` go to the pipeline.
     """
@@ -58,33 +58,35 @@ class Order:
     n: int
     seed: int
     arguments: Mapping[str, Any]
-    album: Album
+    album: Gallery
 
-    def draw(self, pipe: Any) -> Delivery:
-        """Without a guard, each picture from the noise that a guard would start it from."""
+    def draw(self, pipe: Any) -> GenerationOutput:
+        """Without a guard, each image from the noise that a guard would start it from."""
         import torch
 
         generators = [torch.Generator().manual_seed(self.seed + i) for i in self._numbers]
         images = pipe(
             prompt=list(self.prompts), num_images_per_prompt=self.n, generator=generators, **self.arguments
         ).images
-        return Delivery(tuple(map(self._unguarded, self._numbers, images)))
+        return GenerationOutput(tuple(map(self._unguarded, self._numbers, images)))
 
-    def draw_guarded(self, pipe: Any, guard: Guard) -> Delivery:
+    def draw_guarded(self, pipe: Any, guard: Guard) -> GenerationOutput:
         """Inside the guard; only what it releases is saved."""
         result = guard.generate(pipe, self.prompts, self.n, self.seed, **self.arguments)
         failed = any(run.problem for verdict in result.verdicts for run in verdict.filters.values())
-        return Delivery(tuple(self._guarded(i, result) for i in self._numbers), result.to_dict(), failed)
+        return GenerationOutput(
+            tuple(self._guarded(i, result) for i in self._numbers), result.to_dict(), failed
+        )
 
     @property
     def _numbers(self) -> range:
         return range(self.n * len(self.prompts))
 
-    def _unguarded(self, number: int, image: Image) -> Picture:
+    def _unguarded(self, number: int, image: Image) -> GeneratedImage:
         prompt, seed = self._asked(number)
-        return Picture(prompt, seed, None, "no guard", str(self.album.add(image, prompt, seed)))
+        return GeneratedImage(prompt, seed, None, "no guard", str(self.album.add(image, prompt, seed)))
 
-    def _guarded(self, number: int, result: Result) -> Picture:
+    def _guarded(self, number: int, result: Result) -> GeneratedImage:
         prompt, seed = self._asked(number)
         verdicts = result.verdicts_of(number)
         worst = max(verdicts, key=lambda verdict: verdict.action.severity)
@@ -96,7 +98,7 @@ class Order:
         if tries := result.attempts.get(number):
             concepts = ", ".join(tries[-1].concepts)
             why += f", led away from {concepts} ({tries[-1].guidance})"
-        return Picture(prompt, seed, severest(verdicts), why, str(path) if path else None)
+        return GeneratedImage(prompt, seed, severest(verdicts), why, str(path) if path else None)
 
     def _asked(self, number: int) -> tuple[str, int]:
         return self.prompts[number // self.n], self.seed + number

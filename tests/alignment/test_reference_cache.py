@@ -11,8 +11,8 @@ import torch
 from pipelines import tiny_clip
 from safelight.alignment.delta.adapter import Whole
 from safelight.alignment.text_encoder import before as module
-from safelight.alignment.text_encoder.before import Before
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder
+from safelight.alignment.text_encoder.reference_cache import ReferenceCache
 
 TEXTS = (("a gun", "a dog", ""), ("a dog", "a cat", ""), ("a boat", "a gun", ""), ("a house", "a tree", ""))
 
@@ -29,7 +29,7 @@ class Counting(TextEncoder):
         return super().read(texts, prefix)
 
 
-def _trained(pipe: Any, layers: int = 0) -> tuple[Counting, Before, list[torch.Tensor]]:
+def _trained(pipe: Any, layers: int = 0) -> tuple[Counting, ReferenceCache, list[torch.Tensor]]:
     """An encoder that has learnt something, and what it read before."""
     encoder = Counting(pipe)
     with torch.no_grad():
@@ -39,7 +39,7 @@ def _trained(pipe: Any, layers: int = 0) -> tuple[Counting, Before, list[torch.T
         for parameter in adapter.parameters.values():
             parameter.add_(0.1)
     halfway = encoder.halfway(layers)
-    return encoder, Before(encoder, adapter, lambda number: TEXTS[number], len(TEXTS), halfway), read
+    return encoder, ReferenceCache(encoder, adapter, lambda number: TEXTS[number], len(TEXTS), halfway), read
 
 
 def test_it_reads_each_text_of_all_batches_once(made: Any) -> None:
@@ -71,7 +71,7 @@ def test_a_batch_is_the_same_wherever_one_begins(
     *_, before, _ = _trained(made)
     monkeypatch.setattr(module, "_KEPT_BYTES", fitting * before.of(["a dog"]).size_bytes)
     whole = [before.read(number, TEXTS[number]).parts[0] for number in range(4)]
-    again = Before(before._encoder, before._adapter, before._texts, 4)
+    again = ReferenceCache(before._encoder, before._adapter, before._texts, 4)
     assert torch.equal(again.read(3, TEXTS[3]).parts[0], whole[3])
 
 

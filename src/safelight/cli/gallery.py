@@ -1,4 +1,4 @@
-"""The folder that pictures are written to."""
+"""The folder that images are written to."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _LONGEST_NAME = 48
 
 
 @dataclass(frozen=True, slots=True)
-class Album:
-    """A folder that is there. ``Album.at`` makes it."""
+class Gallery:
+    """A folder that is there. ``Gallery.at`` makes it."""
 
     folder: Path
 
     @classmethod
-    def at(cls, folder: Path) -> Album:
+    def at(cls, folder: Path) -> Gallery:
         """Raises ``RequestError`` if the folder is not there and cannot be made."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -30,11 +30,11 @@ class Album:
             raise RequestError(f"{folder} cannot be made: {error.strerror}; give another --out.") from error
         return cls(folder)
 
-    def add(self, picture: Image, prompt: str, seed: int) -> Path:
-        """Saves the picture under its prompt and seed; raises ``RequestError`` if that fails."""
+    def add(self, image: Image, prompt: str, seed: int) -> Path:
+        """Saves the image under its prompt and seed; raises ``RequestError`` if that fails."""
         path = self.folder / f"{_slug(prompt)}-{seed}.png"
         try:
-            picture.save(path)
+            image.save(path)
         except OSError as error:
             raise RequestError(
                 f"{path} cannot be written: {error.strerror or error}; give another --out."
@@ -44,4 +44,4 @@ class Album:
 
 def _slug(prompt: str) -> str:
     words = re.findall(r"[a-z0-9]+", prompt.casefold())
-    return "-".join(words)[:_LONGEST_NAME].rstrip("-") or "picture"
+    return "-".join(words)[:_LONGEST_NAME].rstrip("-") or "image"
