@@ -22,7 +22,9 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     pipe.set_progress_bar_config(disable=True)
     prompts = [case.prompt for case in suite("benign", 5, _BATCH).cases]
     trained = Prompts(unsafe=("a gun", "a gun in a park"), safe=("a dog", "a cat in a park"))
-    delta = SafeText([_CONCEPT], trained, steps=5).edit(pipe)  # how well it is aligned costs nothing
+    delta = (
+        SafeText([_CONCEPT], trained, train_steps=5).align(pipe).delta
+    )  # how well it is aligned costs nothing
 
     def draw() -> None:
         generators = [torch.Generator().manual_seed(i) for i in range(_BATCH)]

@@ -20,7 +20,7 @@ from safelight.storybook.training.autoencoder import (
     to_tensor,
 )
 from safelight.storybook.training.renders import Renders
-from safelight.training.loop import bfloat16_pays, device
+from safelight.training.processes import bfloat16_pays, device
 
 SECONDS, BATCH, RATE = 600.0, 16, 2e-3
 _TRAINED, _FRESH = 15_000, 500

@@ -52,13 +52,30 @@ def uce(concepts: list[str]) -> UCE:
 def esd_x(concepts: list[str]) -> ESD:
     """One thing towards a flower, a style towards no text; two at once need scenes and captions."""
     if len(concepts) > 1:
-        return ESD(concepts, "esd-x", batch=16, steps=200 * len(concepts), **_in_scenes(concepts, 4, 40))
+        return ESD(
+            concepts, "esd-x", batch_size=16, train_steps=200 * len(concepts), **_in_scenes(concepts, 4, 40)
+        )
     anchor = "" if _labels(concepts) & STYLES.keys() else "a flower"
-    return ESD(concepts, "esd-x", anchor=anchor, rate=1e-3, steps=150, walks=2, steps_of_walk=25)
+    return ESD(
+        concepts,
+        "esd-x",
+        anchor=anchor,
+        learning_rate=1e-3,
+        train_steps=150,
+        trajectories=2,
+        num_inference_steps=25,
+    )
 
 
 def esd_u(concepts: list[str]) -> ESD:
-    return ESD(concepts, "esd-u", batch=32, steps=1000, part=0.8, **_in_scenes(concepts, 11, 250))
+    return ESD(
+        concepts,
+        "esd-u",
+        batch_size=32,
+        train_steps=1000,
+        trajectory_fraction=0.8,
+        **_in_scenes(concepts, 11, 250),
+    )
 
 
 def _in_scenes(concepts: list[str], scenes: int, captions: int) -> dict[str, Any]:
@@ -66,10 +83,10 @@ def _in_scenes(concepts: list[str], scenes: int, captions: int) -> dict[str, Any
         "anchor": "a flower",
         "templates": _SCENES[:scenes],
         "captions": _captions(concepts, captions),
-        "rate": 1e-3,
-        "falling": True,
-        "walks": 1,
-        "steps_of_walk": 15,
+        "learning_rate": 1e-3,
+        "lr_scheduler": "cosine",
+        "trajectories": 1,
+        "num_inference_steps": 15,
     }
 
 
@@ -99,7 +116,7 @@ def main(folder: Path, names: list[str]) -> None:
         for what in things:
             path = folder / f"{what}-{method}.safetensors"
             if path.stem in names or (not names and what in ERASED):
-                make({**ERASED, **_NAMED}[what]).edit(pipe).save(path)
+                make({**ERASED, **_NAMED}[what]).align(pipe).delta.save(path)
 
 
 if __name__ == "__main__":

@@ -19,15 +19,16 @@ from safelight import load_pipeline
 from safelight.alignment.diffusion import ESD
 from safelight.alignment.diffusion.parameters import parameters
 from safelight.storybook.detector import Judge
+from safelight.types import AlignmentRun
 
 _CONCEPT, _ASKED = "a gun", ("a gun", "a pistol", "a revolver", "a firearm")
 _BATCH, _MOST = 8, 40
 _IMAGES, _STEPS, _GONE = 4, 10, 0.02
 _STEPS_OF_WALK, _SCALE, _TIMESTEPS, _PART = 50, 3.0, 1000, 0.5
 # Of the plain loop, whose one setting is its rate, and of ours, with as many walks of as many steps.
-_PLAIN = [{"rate": rate} for rate in (5e-4, 1e-3, 2e-3, 3e-3, 4e-3, 6e-3)]
+_PLAIN = [{"learning_rate": rate} for rate in (5e-4, 1e-3, 2e-3, 3e-3, 4e-3, 6e-3)]
 _OURS = [
-    {"rate": rate, "walks": walks, "steps_of_walk": steps}
+    {"learning_rate": rate, "trajectories": walks, "num_inference_steps": steps}
     for rate in (2e-3, 4e-3)
     for walks, steps in ((1, 8), (2, 8), (4, 10))
 ]
@@ -105,15 +106,15 @@ def _told(number: float) -> float | None:
 def _ours(pipe: Any, setting: _Setting, seed: int, clock: _Clock) -> None:
     esd = ESD(
         [_CONCEPT],
-        steps=_MOST,
-        batch=_BATCH,
-        part=_PART,
-        measured_every=1,
+        train_steps=_MOST,
+        batch_size=_BATCH,
+        trajectory_fraction=_PART,
+        eval_every=1,
         patience=_MOST,
         seed=seed,
         **setting,
     )
-    esd.tune(pipe, measure=clock.look)
+    esd.align(pipe, AlignmentRun(evaluate=clock.look))
 
 
 def _plain(pipe: Any, setting: _Setting, seed: int, clock: _Clock) -> None:
@@ -121,7 +122,7 @@ def _plain(pipe: Any, setting: _Setting, seed: int, clock: _Clock) -> None:
     random = torch.Generator().manual_seed(seed)
     chosen = parameters(pipe.unet, "esd-x")
     frozen = {name: parameter.detach().clone() for name, parameter in chosen.items()}
-    adam = torch.optim.Adam(chosen.values(), lr=setting["rate"])
+    adam = torch.optim.Adam(chosen.values(), lr=setting["learning_rate"])
     with torch.no_grad():
         text, *_ = pipe.encode_prompt([_CONCEPT] * _BATCH, "cpu", 1, False)
         nothing, *_ = pipe.encode_prompt([""] * _BATCH, "cpu", 1, False)

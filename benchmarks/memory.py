@@ -15,10 +15,12 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from safelight import load_pipeline
 from safelight.alignment.diffusion import ESD
-from safelight.alignment.diffusion.parameters import parameters
+from safelight.alignment.diffusion.parameters import Selection, parameters
 from safelight.errors import ModelError
+from safelight.types import AlignmentRun
 
 _RANK, _LATENT = 8, 8
+_SELECTIONS: tuple[Selection, ...] = ("esd-x", "esd-all")
 _GIB = 2**30
 
 
@@ -27,7 +29,7 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     pipe = _pipeline()
     network = sum(parameter.nbytes for parameter in pipe.unet.parameters())
     figures: dict[str, float | None] = {"the network: GiB": network / _GIB}
-    for selection in ("esd-x", "esd-all"):
+    for selection in _SELECTIONS:
         trained = sum(each.nbytes for each in parameters(pipe.unet, selection).values())
         low = _alive(pipe, selection, _RANK)
         # Gradients and two moments of what is trained, and the whole network twice, as in the plain loop.
@@ -43,18 +45,20 @@ class _EnoughError(Exception):
     """The first step is done."""
 
 
-def _alive(pipe: Any, selection: str, rank: int) -> int:
+def _alive(pipe: Any, selection: Selection, rank: int) -> int:
     """Bytes of all tensors after the first step, without those of the pipeline's other parts."""
     found: list[int] = []
 
-    def count(step: int, loss: float) -> None:
+    def count(step: int, steps: int) -> None:
         found.append(_bytes() - others)
         raise _EnoughError
 
     others = _bytes() - sum(parameter.nbytes for parameter in pipe.unet.parameters())
-    esd = ESD(["a gun"], selection, steps=1, batch=1, walks=1, steps_of_walk=2, lora_rank=rank)
+    esd = ESD(
+        ["a gun"], selection, train_steps=1, batch_size=1, trajectories=1, num_inference_steps=2, rank=rank
+    )
     try:
-        esd.tune(pipe, tell=count)
+        esd.align(pipe, AlignmentRun(progress=count))
     except _EnoughError:
         return found[0]
     raise ModelError("the training ended before its first step.")

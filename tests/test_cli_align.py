@@ -17,7 +17,7 @@ from safelight.alignment.delta.delta import Delta
 from safelight.cli import app
 from safelight.models.pipelines import load_pipeline
 
-FAST = ["--num-images", "2", "--steps", "2"]
+FAST = ["--num-images", "2", "--num-inference-steps", "2"]
 
 
 def run(*arguments: str | Path) -> Result:
@@ -28,7 +28,7 @@ def run(*arguments: str | Path) -> Result:
 def delta(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("delta") / "cat.safetensors"
     done = run("align", "uce", "--model", model_folder, "--concept", "cat, kitten", "--target", "dog",
-               "--preserve", "cow", "--ridge", "0.01", "--out", out, *FAST, "--json")  # fmt: skip
+               "--preserve", "cow", "--ridge", "0.01", "--output", out, *FAST, "--json")  # fmt: skip
     assert done.exit_code == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["delta"] == str(out)
@@ -102,7 +102,7 @@ def test_a_lora_of_full_rank_draws_the_same(delta: Path, model_folder: Path, tmp
 def test_the_judge_says_what_became_of_a_storybook_concept(tmp_path: Path) -> None:
     out = tmp_path / "boat.safetensors"
     done = run("align", "uce", "--concept", "a boat, boat, ship", "--target", "flower", "--preserve", "dog",
-               "--out", out, "--num-images", "3", "--steps", "10", "--json")  # fmt: skip
+               "--output", out, "--num-images", "3", "--num-inference-steps", "10", "--json")  # fmt: skip
     said = json.loads(done.stdout)
     assert said["concepts"]["a boat, boat, ship"]["before"] == 1
     assert said["concepts"]["a boat, boat, ship"]["after"] == 0
@@ -113,11 +113,11 @@ def test_the_judge_says_what_became_of_a_storybook_concept(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--concept", "cat", "--out", "cat.bin"], "ends with .safetensors"),
-        (["--concept", ",", "--out", "cat.safetensors"], "there is no concept"),
-        (["--concept", "cat", "--preserve", "cat", "--out", "cat.safetensors"], "is to be taken out and"),
-        (["--concept", "cat", "--target", "cat", "--out", "cat.safetensors"], "cannot mean itself"),
-        (["--concept", "cat", "--ridge", "1e30", "--out", "cat.safetensors"], "was changed"),
+        (["--concept", "cat", "--output", "cat.bin"], "ends with .safetensors"),
+        (["--concept", ",", "--output", "cat.safetensors"], "there is no concept"),
+        (["--concept", "cat", "--preserve", "cat", "--output", "cat.safetensors"], "is to be removed and"),
+        (["--concept", "cat", "--target", "cat", "--output", "cat.safetensors"], "be edited to mean itself"),
+        (["--concept", "cat", "--ridge", "1e30", "--output", "cat.safetensors"], "was changed"),
     ],
 )
 def test_nothing_is_written_for_what_is_no_edit(
@@ -149,13 +149,13 @@ ESD = (
     "esd",
     "--concept",
     "cat",
-    "--iterations",
+    "--train-steps",
     "4",
-    "--walks",
+    "--trajectories",
     "1",
-    "--checkpoint",
+    "--checkpoint-every",
     "2",
-    "--rate",
+    "--learning-rate",
     "0.05",
 )
 
@@ -163,30 +163,30 @@ ESD = (
 def test_a_training_that_was_stopped_goes_on(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from safelight.alignment.method.tuning import Tuning
+    from safelight.training.loop import TrainingLoop
 
     whole, out = tmp_path / "whole.safetensors", tmp_path / "cat.safetensors"
-    done = run(*ESD, "--model", model_folder, "--out", whole, *FAST, "--json")
+    done = run(*ESD, "--model", model_folder, "--output", whole, *FAST, "--json")
     assert done.exit_code == 0, done.stderr
     assert (tmp_path / "whole.curve.png").exists()
     assert len(json.loads((tmp_path / "whole.curve.json").read_text())) == 4
-    assert not (tmp_path / "whole.tuning").exists()
-    step = Tuning._step
+    assert not (tmp_path / "whole.checkpoint").exists()
+    step = TrainingLoop._step
 
-    def stop(tuning: Tuning, loss: Any) -> None:
-        if tuning.done == 3:
+    def stop(loop: TrainingLoop, loss: Any) -> None:
+        if loop.steps_done == 3:
             raise KeyboardInterrupt
-        step(tuning, loss)
+        step(loop, loss)
 
-    monkeypatch.setattr(Tuning, "_step", stop)
-    stopped = run(*ESD, "--model", model_folder, "--out", out, *FAST)
+    monkeypatch.setattr(TrainingLoop, "_step", stop)
+    stopped = run(*ESD, "--model", model_folder, "--output", out, *FAST)
     assert stopped.exit_code == 2
     assert "stopped after 3 of 4 steps" in " ".join(stopped.stderr.split())
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("cat")] == ["cat.tuning"]
-    monkeypatch.setattr(Tuning, "_step", step)
-    again = run(*ESD, "--model", model_folder, "--out", out, *FAST)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("cat")] == ["cat.checkpoint"]
+    monkeypatch.setattr(TrainingLoop, "_step", step)
+    again = run(*ESD, "--model", model_folder, "--output", out, *FAST)
     assert "give --resume" in " ".join(again.stderr.split())
-    resumed = run(*ESD, "--model", model_folder, "--out", out, *FAST, "--resume")
+    resumed = run(*ESD, "--model", model_folder, "--output", out, *FAST, "--resume")
     assert resumed.exit_code == 0, resumed.stderr
     one, other = (Delta.load(path).tensors for path in (whole, out))
     assert one.keys() == other.keys()
@@ -194,17 +194,18 @@ def test_a_training_that_was_stopped_goes_on(
 
 
 def test_nobody_can_measure_an_unknown_model(model_folder: Path, tmp_path: Path) -> None:
-    done = run(*ESD, "--model", model_folder, "--out", tmp_path / "cat.safetensors", "--measure", "2")
+    done = run(*ESD, "--model", model_folder, "--output", tmp_path / "cat.safetensors", "--eval-every", "2")
     assert done.exit_code == 2
-    assert "packaged models only" in " ".join(done.stderr.split())
+    assert "no judge of this model" in " ".join(done.stderr.split())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_training_ends_where_nothing_is_left(tmp_path: Path) -> None:
     """After as many steps as it takes the storybook to forget boats, and no more."""
     out = tmp_path / "boat.safetensors"
-    done = run("align", "esd", "--concept", "boat", "--anchor", "flower", "--rate", "3e-3", "--walks", "1",
-               "--iterations", "100", "--measure", "10", "--out", out, *FAST, "--json")  # fmt: skip
+    done = run("align", "esd", "--concept", "boat", "--anchor", "flower", "--learning-rate", "3e-3",
+               "--trajectories", "1",
+               "--train-steps", "100", "--eval-every", "10", "--output", out, *FAST, "--json")  # fmt: skip
     assert done.exit_code == 0, done.stderr
     settings = Delta.load(out).about.settings
     assert settings["steps_done"] < 100
@@ -214,22 +215,34 @@ def test_a_training_ends_where_nothing_is_left(tmp_path: Path) -> None:
 def test_scenes_are_erased_and_captions_from_files_stay(model_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "kept.txt").write_text("a dog, a ball\na boat at sea\n")
     out = tmp_path / "cat.safetensors"
-    arguments = ["align", "esd", "--model", model_folder, "--concept", "cat", "--out", out, *FAST]
-    arguments += ["--walks", "1", "--iterations", "2", "--rate", "0.01", "--captions", tmp_path / "kept.txt"]
+    arguments = ["align", "esd", "--model", model_folder, "--concept", "cat", "--output", out, *FAST]
+    arguments += [
+        "--trajectories",
+        "1",
+        "--train-steps",
+        "2",
+        "--learning-rate",
+        "0.01",
+        "--captions",
+        tmp_path / "kept.txt",
+    ]
     done = run(*arguments, "--template", "{}", "--template", "{} in a park")
     assert done.exit_code == 0, done.stderr
     settings = Delta.load(out).about.settings
     assert (settings["templates"], settings["captions"]["count"]) == (["{}", "{} in a park"], 2)
-    for wrong, said in ((("--template", "park"), "must have one {}"), (("--captions", "no.txt"), "no file")):
-        done = run(*arguments, "--out", tmp_path / "other.safetensors", *wrong)
+    for wrong, said in (
+        (("--template", "park"), "must have exactly one {}"),
+        (("--captions", "no.txt"), "no file"),
+    ):
+        done = run(*arguments, "--output", tmp_path / "other.safetensors", *wrong)
         assert done.exit_code == 2
         assert said in done.stderr
 
 
 def test_what_a_word_brings_along_is_evened_out(tmp_path: Path) -> None:
     out = tmp_path / "pet.safetensors"
-    arguments = ("align", "debias", "--concept", "a pet", "--out", out, "--num-images", "8", "--rounds", "1",
-                 "--steps", "8")  # fmt: skip
+    arguments = ("align", "debias", "--concept", "a pet", "--output", out, "--images-per-round", "8",
+                 "--rounds", "1", "--num-inference-steps", "8")  # fmt: skip
     done = run(*arguments, "--attribute", "dog=3", "--attribute", "bird")
     assert done.exit_code == 0, done.stderr
     about = Delta.load(out).about
@@ -237,7 +250,7 @@ def test_what_a_word_brings_along_is_evened_out(tmp_path: Path) -> None:
     before, after = (each["dog"] for each in about.settings["shares"])
     assert after > before or about.settings["add"]["dog"] < 0
     assert f"dog  {100 * before:.0f} %  {100 * after:.0f} %" in done.stdout
-    for wrong, said in ((("dog=much", "cat"), '"much" is no share'), (("dog",), "at least two")):
+    for wrong, said in ((("dog=much", "cat"), '"much" is not a number'), (("dog",), "at least two")):
         refused = run(*arguments, *(part for each in wrong for part in ("--attribute", each)))
         assert refused.exit_code == 2
         assert said in " ".join(refused.stderr.split())
@@ -245,6 +258,6 @@ def test_what_a_word_brings_along_is_evened_out(tmp_path: Path) -> None:
 
 def test_what_nobody_sees_cannot_be_evened_out(model_folder: Path, tmp_path: Path) -> None:
     refused = run("align", "debias", "--model", model_folder, "--concept", "a pet", "--attribute", "dog",
-                  "--attribute", "cat", "--out", tmp_path / "pet.safetensors")  # fmt: skip
+                  "--attribute", "cat", "--output", tmp_path / "pet.safetensors")  # fmt: skip
     assert refused.exit_code == 2
-    assert "nobody can say what this model draws, so debias is" in " ".join(refused.stderr.split())
+    assert "there is no judge of this model's images" in " ".join(refused.stderr.split())

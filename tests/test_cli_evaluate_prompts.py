@@ -132,7 +132,9 @@ def _timeless(folder: Path) -> list[str]:
 
 
 def test_a_delta_is_on_the_model_that_is_measured(model_folder: Path, prompts: Path, tmp_path: Path) -> None:
-    UCE(["cat"], "dog", ridge=0.01).edit(load_pipeline(model_folder)).save(tmp_path / "cat.safetensors")
+    UCE(["cat"], "dog", ridge=0.01).align(load_pipeline(model_folder)).delta.save(
+        tmp_path / "cat.safetensors"
+    )
     order = ["--model", model_folder, "--prompts", prompts, "--judge", "storybook"]
     bare = _run(*order, "--output", tmp_path / "bare")
     edited = _run(*order, "--output", tmp_path / "edited", "--delta", tmp_path / "cat.safetensors")

@@ -51,7 +51,7 @@ def test_any_model_is_trained_further_on_cleaned_data(
     assert "concept-erasure" not in card
     with Image.open(out.with_suffix(".png")) as sheet:
         assert sheet.size == (4 * 128, 2 * 128)
-    assert not out.with_suffix(".tuning").exists()
+    assert not out.with_suffix(".checkpoint").exists()
     applied = tmp_path / "lora"
     order = [
         "apply",
@@ -69,7 +69,7 @@ def test_any_model_is_trained_further_on_cleaned_data(
 
 def test_an_unfinished_training_is_not_begun_anew(model_folder: Path, cleaned: Path, tmp_path: Path) -> None:
     out = tmp_path / "safer.safetensors"
-    out.with_suffix(".tuning").mkdir()
+    out.with_suffix(".checkpoint").mkdir()
     done = CliRunner().invoke(app, _order(model_folder, cleaned, out))
     assert done.exit_code == 2
     assert "give --resume, or remove it" in " ".join(done.stderr.split())

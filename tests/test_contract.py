@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import safelight
 from pipelines import draw, family
 from safelight import registry
-from safelight.errors import RegistryError, RequestError
-from safelight.protocols import ImageFilter, Judge, PairFilter, PromptFilter, System
-from safelight.types import Answer, Finding, Span
+from safelight.alignment.text_encoder import Prompts
+from safelight.errors import ModelError, RegistryError, RequestError
+from safelight.protocols import AlignmentMethod, ImageFilter, Judge, PairFilter, PromptFilter, System
+from safelight.types import AlignmentRun, Answer, Finding, Span
 
 DETECTOR = Path(safelight.__file__).parent / "storybook" / "detectors" / "filter.onnx"
 CLASSIFIER = Path(safelight.__file__).parent / "filters" / "text" / "classifiers" / "general" / "model.onnx"
@@ -74,11 +76,26 @@ GUIDANCE: dict[str, dict[str, Any]] = {
 }
 ATTACKS: dict[str, dict[str, Any]] = {"spelling": {}}
 JUDGES: dict[str, dict[str, Any]] = {"storybook": {}}
+_TRAINED: dict[str, Any] = {"train_steps": 4, "checkpoint_every": 2, "learning_rate": 0.01}
+_PROMPTS: dict[str, Any] = {
+    "prompts": Prompts((), ("a dog", "a boat"), (("a cat", "a dog"), ("cats in a park", "a boat at sea"))),
+    "unsafe_batch_size": 2,
+    "safe_batch_size": 2,
+}
+ALIGNMENT: dict[str, dict[str, Any]] = {
+    "uce": {"concepts": ["a cat"], "target": "dog"},
+    "debias": {"concept": "a cat", "attributes": {"dog": 1, "cow": 1}, "rounds": 2, "images_per_round": 2},
+    "esd": {"concepts": ["a cat"], "trajectories": 1, "num_inference_steps": 2, "batch_size": 2, **_TRAINED},
+    "safetext": {"concepts": ["a cat"], **_PROMPTS, **_TRAINED},
+    "des": {"concepts": ["a cat"], **_PROMPTS, **_TRAINED},
+    "safe-clip": {"concepts": ["a cat"], **_PROMPTS, **_TRAINED},
+    "adversarial": {"concepts": ["a cat"], "attack_warmup_steps": 1, **_PROMPTS, **_TRAINED},
+}
 
 
 def test_every_component_has_a_row() -> None:
     registered = {(kind, name) for kind in registry.KINDS for name in registry.names(kind)}
-    tables = {"guidance": GUIDANCE, "attack": ATTACKS, "judge": JUDGES}
+    tables = {"guidance": GUIDANCE, "attack": ATTACKS, "judge": JUDGES, "alignment_method": ALIGNMENT}
     rows = {(kind, name) for kind, table in tables.items() for name in table}
     assert {(kind, name) for kind, name, *_ in ROWS} | rows == registered
 
@@ -101,6 +118,51 @@ def test_guidance_keeps_the_contract(name: str, options: dict[str, Any], pipe: A
         registry.build("guidance", name, concept="")
     with pytest.raises(RegistryError, match="option"):
         registry.build("guidance", name, no_such_option=1)
+
+
+def _shows(concept: str, images: Sequence[Any]) -> list[bool]:
+    """A judge for which every image shows a dog and none a cow."""
+    return [concept == "dog"] * len(images)
+
+
+@pytest.mark.parametrize(("name", "options"), ALIGNMENT.items())
+def test_alignment_methods_keep_the_contract(
+    name: str, options: dict[str, Any], pipe: Any, tmp_path: Path
+) -> None:
+    """The same seed gives the same delta, progress is reported to the end, the pipeline is afterwards what it
+    was, bit for bit, and a training that was stopped ends as if it had not been."""
+    made, call, _ = family("sd", pipe)
+    before = draw(made, **call)
+    reports: list[tuple[int, int]] = []
+    method = registry.build("alignment_method", name, **options)
+    result = method.align(made, AlignmentRun(shows=_shows, progress=lambda *done: reports.append(done)))
+    assert isinstance(method, AlignmentMethod)
+    assert result.delta.about.method == name
+    assert json.dumps(result.delta.about.settings)
+    assert "a boat at sea" not in json.dumps(result.delta.about.settings)
+    assert np.array_equal(draw(made, **call), before)
+    with result.delta.attach(made):
+        assert not np.array_equal(draw(made, **call), before)
+    if hasattr(method, "train_steps"):
+        assert reports == [(done, 4) for done in range(1, 5)]
+        assert len(result.loss) == 4
+        with pytest.raises(ModelError, match="stopped after 3 of 4"):
+            method.align(made, AlignmentRun(tmp_path, progress=_stop))
+    again = method.align(made, AlignmentRun(tmp_path, shows=_shows)).delta.tensors
+    assert again.keys() == result.delta.tensors.keys()
+    assert all(torch.equal(each, again[key]) for key, each in result.delta.tensors.items())
+    for wrong in ("concept", "concepts"):
+        if wrong in options:
+            nothing = "" if wrong == "concept" else [","]
+            with pytest.raises(RequestError, match="no concept"):
+                registry.build("alignment_method", name, **{**options, wrong: nothing})
+    with pytest.raises(RegistryError, match="option"):
+        registry.build("alignment_method", name, **options, no_such_option=1)
+
+
+def _stop(done: int, _: int) -> None:
+    if done == 3:
+        raise KeyboardInterrupt
 
 
 class _Listening:

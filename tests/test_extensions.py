@@ -58,6 +58,19 @@ def test_a_function_or_a_filter_as_judge(judge: str, installed: dict[str, str], 
     assert (row["group"], row["n"]) == ("all", 2)
 
 
+def test_an_eraser_by_name(installed: dict[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "boat.safetensors"
+    options = ["--concept", "a boat, ship", "--strength", "0.9", "--num-images", "1", "--output", str(out)]
+    command = [sys.executable, "-m", "safelight", "align", "my-eraser", *options]
+    fast = ["--num-inference-steps", "2", "--json"]
+    done = subprocess.run(
+        [*command, *fast], env=installed, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["concepts"]["a boat, ship"]["largest"] > 1 / 255
+    assert (tmp_path / "boat.md").is_file()
+
+
 def test_extensions_are_short() -> None:
     for path in EXTENSIONS.rglob("my_*.py"):
         assert len(path.read_text("utf-8").splitlines()) <= 100, path

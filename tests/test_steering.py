@@ -183,7 +183,7 @@ def test_an_aligned_text_encoder_is_put_on_for_the_images_that_need_it(
 ) -> None:
     before = {name: value.clone() for name, value in pipe.text_encoder.state_dict().items()}
     prompts = Prompts(("a gun", "a gun in a park"), ("a dog", "a cat"))
-    delta = SafeText(["a gun"], prompts, steps=4, rate=0.05).edit(pipe)
+    delta = SafeText(["a gun"], prompts, train_steps=4, learning_rate=0.05).align(pipe).delta
     delta.save(tmp_path / "gun.safetensors")
     eye.says = lambda call, row: gun() if call == 1 and row == 1 else []
     result = leading(ERASED).generate(pipe, PROMPTS, seed=5, **STEPS)

@@ -15,7 +15,7 @@ _SEED = 4
 def main() -> None:
     pipe = load_pipeline("storybook")
     pipe.set_progress_bar_config(disable=True)
-    delta = UCE(["gun, a gun, pistol, revolver"], target="flower", preserve=["dog"]).edit(pipe)
+    delta = UCE(["gun, a gun, pistol, revolver"], target="flower", preserve=["dog"]).align(pipe).delta
 
     def draw(said: str) -> list[Tile]:
         generators = [torch.Generator().manual_seed(_SEED) for _ in _PROMPTS]

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from safelight.errors import FilterError
-from safelight.types import Answer, Finding, Judgement
+from safelight.types import AlignmentResult, AlignmentRun, Answer, Finding, Judgement
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -117,6 +117,26 @@ class Attack(Protocol):
     def settings(self) -> Mapping[str, Any]: ...
     def against(self, system: System, judge: Judge) -> System:
         """Return the attacked system. Raises ``RequestError`` for a system that it cannot attack."""
+        ...
+
+
+@runtime_checkable
+class AlignmentMethod(Protocol):
+    """Changes the weights of a model, mostly to remove concepts.
+
+    It is a dataclass: ``safelight align`` makes the options of its command from the fields, with "help" and
+    what else ``cli/align/field_options.py`` names from their metadata, and the help text from the first
+    paragraph of the docstring. A field ``seed`` takes the value of the option that all methods share.
+    """
+
+    @property
+    def name(self) -> str: ...
+    def align(self, pipe: Any, run: AlignmentRun = ...) -> AlignmentResult[Any]:
+        """Return the change to ``pipe``, which is afterwards bit for bit what it was.
+
+        Raises ``RequestError`` for settings or concepts that make no sense for this model, and ``ModelError``
+        if nothing was changed or the change is not finite.
+        """
         ...
 
 

@@ -27,6 +27,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "pair_filter": ("safelight.filters.constant", "safelight.filters.text_image"),
     "attack": ("safelight.attacks",),
     "guidance": ("safelight.alignment.guidance",),
+    "alignment_method": ("safelight.alignment.diffusion", "safelight.alignment.text_encoder"),
     "judge": ("safelight.storybook.judging",),
 }
 KINDS = tuple(_HOMES)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 # Below this a score says nothing, and no useful threshold is lower; filters may leave such findings out. They
 # ask "not less than", so that what is no number goes on and fails.
 LEAST_SCORE = 0.05
+
+D = TypeVar("D")
 
 Stage = Literal["prompt", "image", "pair"]
 STAGES: tuple[Stage, ...] = ("prompt", "image", "pair")
@@ -360,6 +363,37 @@ class Judgement:
     harms: tuple[str, ...] = ()
     features: tuple[float, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentRun:
+    """What an alignment method is given beside the pipeline.
+
+    ``folder`` keeps checkpoints, from which a training that was stopped goes on. ``shows`` is given a concept
+    and images, and returns which of them show it, or None if it cannot tell. ``evaluate`` is given the number
+    of steps done and returns the rate that should fall to 0; without it, trainings evaluate by ``shows``.
+    ``progress`` is given how many steps of how many are done.
+    """
+
+    folder: Path | None = None
+    shows: Callable[[str, Sequence[Image]], Sequence[bool] | None] | None = None
+    evaluate: Callable[[int], float] | None = None
+    progress: Callable[[int, int], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentResult(Generic[D]):
+    """What every alignment method returns.
+
+    ``delta`` is the change to the model. ``loss`` is that of every step, empty where nothing was trained.
+    ``measured`` has what was measured after so many steps or edits, by name. ``preserved`` are the concepts
+    that should look as before.
+    """
+
+    delta: D
+    loss: tuple[float, ...] = ()
+    measured: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    preserved: tuple[str, ...] = ()
 
 
 def badness(said: Verdict | CategoryScore) -> tuple[int, float]:

@@ -18,14 +18,15 @@ from safelight.alignment.diffusion.points import Goal, points
 from safelight.errors import ModelError, RequestError
 from safelight.models.denoiser import denoiser_of
 from safelight.storybook.detector import Judge
+from safelight.types import AlignmentRun
 
 FAMILIES = ("sd", "sd2", "sdxl", "sd3", "flux")
 SHORT: dict[str, Any] = {
-    "steps": 4,
-    "batch": 3,
-    "walks": 2,
-    "steps_of_walk": 3,
-    "rate": 1e-2,
+    "train_steps": 4,
+    "batch_size": 3,
+    "trajectories": 2,
+    "num_inference_steps": 3,
+    "learning_rate": 1e-2,
     "checkpoint_every": 2,
 }
 
@@ -86,7 +87,7 @@ def test_a_part_of_a_walk_is_its_beginning(name: str, pipe: Any) -> None:
     made, options, _ = family(name, pipe)
     denoiser, goal = denoiser_of(made), Goal("a cat", lambda said: said["a cat"])
     before = draw(made, "a cat", **options)
-    whole, part = (points(denoiser, goal, [4, 5], steps=5, part=part) for part in (1.0, 0.5))
+    whole, part = (points(denoiser, goal, [4, 5], steps=5, fraction=part) for part in (1.0, 0.5))
     assert (len(whole), len(part)) == (5 * 2, 3 * 2)
     for one, other in zip(part, whole, strict=False):
         assert torch.equal(one.target, other.target)
@@ -127,7 +128,7 @@ def test_scenes_are_erased_and_captions_stay_as_they_are(made: Any) -> None:
     ]
     said = {name: torch.tensor([float(i)]) for i, name in enumerate(["", "gun in a park", "a cat in a park"])}
     assert list(batches._goals())[2].target(said).tolist() == [2 - 1]
-    assert [goal.prompt for goal in batches._keeping()] == ["a dog, a ball"]
+    assert [goal.prompt for goal in batches._preserved_goals()] == ["a dog, a ball"]
 
 
 def test_what_is_erased_from_stands_in_the_scene(made: Any) -> None:
@@ -138,7 +139,7 @@ def test_what_is_erased_from_stands_in_the_scene(made: Any) -> None:
 
 
 def test_a_delta_does_not_tell_its_captions(made: Any) -> None:
-    delta = ESD(["gun"], captions=["a dog at sea"], **SHORT).edit(made)
+    delta = ESD(["gun"], captions=["a dog at sea"], **SHORT).align(made).delta
     assert delta.about.settings["captions"]["count"] == 1
     assert "sea" not in str(delta.about)
 
@@ -175,7 +176,7 @@ def test_what_was_chosen_learns_and_the_model_stays(name: str, pipe: Any) -> Non
     made, options, _ = family(name, pipe)
     before = draw(made, "a cat", **options)
     network = denoiser_of(made).module
-    delta = ESD(["a cat"], "esd-x-strict", **SHORT).edit(made)
+    delta = ESD(["a cat"], "esd-x-strict", **SHORT).align(made).delta
     component = denoiser_of(made).component
     assert {each.removeprefix(f"{component}.") for each in delta.tensors} <= parameters(
         network, "esd-x-strict"
@@ -200,21 +201,26 @@ def _stop(step: int, _: float) -> None:
 
 @pytest.mark.parametrize("sampling", ["frozen", "edited"])
 def test_interrupted_and_resumed_is_uninterrupted(sampling: Any, made: Any, tmp_path: Path) -> None:
-    esd = ESD(["a cat"], sampling=sampling, jitter=True, refresh=2, preserve=["a dog"], **SHORT)
-    whole = esd.edit(made)
+    esd = ESD(
+        ["a cat"], sampling=sampling, jitter_timesteps=True, refresh_every=2, preserve=["a dog"], **SHORT
+    )
+    whole = esd.align(made).delta
 
     with pytest.raises(ModelError, match="stopped after 2 of 4 steps"):
-        esd.tune(made, tmp_path, tell=_stop)
-    assert same(esd.tune(made, tmp_path)[0], whole)
+        esd.align(made, AlignmentRun(tmp_path, progress=_stop))
+    assert same(esd.align(made, AlignmentRun(tmp_path)).delta, whole)
     assert not same(
-        ESD(["a cat"], sampling=sampling, jitter=True, refresh=2, seed=1, **SHORT).edit(made), whole
+        ESD(["a cat"], sampling=sampling, jitter_timesteps=True, refresh_every=2, seed=1, **SHORT)
+        .align(made)
+        .delta,
+        whole,
     )
 
 
 def test_a_checkpoint_of_another_concept_is_not_gone_on_from(made: Any, tmp_path: Path) -> None:
-    ESD(["a cat"], **SHORT).tune(made, tmp_path)
-    with pytest.raises(ModelError, match="is of another tuning"):
-        ESD(["a dog"], **SHORT).tune(made, tmp_path)
+    ESD(["a cat"], **SHORT).align(made, AlignmentRun(tmp_path))
+    with pytest.raises(ModelError, match="is of another training"):
+        ESD(["a dog"], **SHORT).align(made, AlignmentRun(tmp_path))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -223,7 +229,7 @@ def test_with_a_rank_the_change_has_it_and_the_model_stays(name: str, pipe: Any)
     made, options, _ = family(name, pipe)
     network = denoiser_of(made).module
     before = draw(made, "a cat", **options)
-    delta = ESD(["a cat"], "esd-all", lora_rank=2, checkpointing=True, **SHORT).edit(made)
+    delta = ESD(["a cat"], "esd-all", rank=2, gradient_checkpointing=True, **SHORT).align(made).delta
     matrices = {each: value.flatten(1) for each, value in delta.tensors.items() if value.ndim > 1}
     assert matrices.keys() == delta.tensors.keys()
     ranks = {int(torch.linalg.matrix_rank(value, rtol=1e-4)) for value in matrices.values()}
@@ -238,23 +244,24 @@ def test_with_a_rank_the_change_has_it_and_the_model_stays(name: str, pipe: Any)
 @pytest.mark.parametrize("rank", [0, 2])
 def test_checkpointing_changes_nothing(rank: int, made: Any) -> None:
     one, other = (
-        ESD(["a cat"], lora_rank=rank, checkpointing=sparing, **SHORT).edit(made) for sparing in (False, True)
+        ESD(["a cat"], rank=rank, gradient_checkpointing=sparing, **SHORT).align(made).delta
+        for sparing in (False, True)
     )
     assert same(one, other)
 
 
 def test_with_a_rank_interrupted_and_resumed_is_uninterrupted(made: Any, tmp_path: Path) -> None:
-    esd = ESD(["a cat"], lora_rank=2, seed=3, **SHORT)
-    whole = esd.edit(made)
+    esd = ESD(["a cat"], rank=2, seed=3, **SHORT)
+    whole = esd.align(made).delta
 
     with pytest.raises(ModelError, match="stopped after 2 of 4 steps"):
-        esd.tune(made, tmp_path, tell=_stop)
-    assert same(esd.tune(made, tmp_path)[0], whole)
+        esd.align(made, AlignmentRun(tmp_path, progress=_stop))
+    assert same(esd.align(made, AlignmentRun(tmp_path)).delta, whole)
 
 
 def test_the_edited_network_walks_and_the_frozen_one_is_asked(made: Any) -> None:
     denoiser = denoiser_of(made)
-    esd = ESD(["a cat"], sampling="edited", refresh=2, **SHORT)
+    esd = ESD(["a cat"], sampling="edited", refresh_every=2, **SHORT)
     chosen = parameters(made.unet, "esd-x")
     batches = _Batches(esd, denoiser, Whole(denoiser.module, chosen))
     with torch.no_grad():
@@ -316,16 +323,16 @@ def test_no_text_can_be_preserved(made: Any) -> None:
     ("settings", "said"),
     [
         ({"concepts": [","]}, "there is no concept"),
-        ({"concepts": ["a gun, blood"], "preserve": ["blood"]}, '"blood" is to be taken out and'),
-        ({"concepts": ["a gun"], "captions": ["a dog, a gun", "a gun "]}, '"a gun" is to be taken out and'),
+        ({"concepts": ["a gun, blood"], "preserve": ["blood"]}, '"blood" is to be removed and'),
+        ({"concepts": ["a gun"], "captions": ["a dog, a gun", "a gun "]}, '"a gun" is to be removed and'),
         ({"selection": "xattn"}, "there is no selection"),
         ({"sampling": "froze"}, 'did you mean "frozen"'),
         ({"anchor": "a dog", "erase_from": "a cat"}, "not both"),
-        ({"batch": 0}, "batch is 0"),
-        ({"walks": 0}, "walks is 0"),
-        ({"part": 0.0}, "part is 0.0"),
-        ({"lora_rank": -1}, "lora_rank is -1"),
-        ({"sampling": "edited", "refresh": 30}, "must be a multiple of refresh"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"trajectories": 0}, "trajectories is 0"),
+        ({"trajectory_fraction": 0.0}, "trajectory_fraction is 0.0"),
+        ({"rank": -1}, "rank is -1"),
+        ({"sampling": "edited", "refresh_every": 30}, "must be a multiple of refresh"),
     ],
 )
 def test_what_makes_no_sense_is_refused(settings: dict[str, Any], said: str) -> None:
@@ -350,7 +357,17 @@ def test_the_storybook_unlearns_guns_by_any_name_and_nothing_else() -> None:
         return judge.objects(images)[0][label] > 0.5
 
     assert all(seen("gun", prompt) for prompt in prompts)
-    delta = ESD(["gun, a gun, pistol"], rate=1e-3, steps=100, walks=2, steps_of_walk=25).edit(pipe)
+    delta = (
+        ESD(
+            ["gun, a gun, pistol"],
+            learning_rate=1e-3,
+            train_steps=100,
+            trajectories=2,
+            num_inference_steps=25,
+        )
+        .align(pipe)
+        .delta
+    )
     with delta.attach(pipe):
         assert not any(seen("gun", prompt) for prompt in prompts)
         assert all(seen(label, prompt) for label, prompt in others.items())

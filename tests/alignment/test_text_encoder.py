@@ -19,11 +19,12 @@ from safelight.alignment.text_encoder.distances import apart, differ, left, mean
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder, text_encoders
 from safelight.errors import ModelError, RequestError
 from safelight.models.denoiser import denoiser_of
+from safelight.types import AlignmentRun
 
 UNSAFE = ("a gun", "a gun in a park", "a dog with a gun")
 SAFE = ("a dog", "a cat in a park", "a boat", "a house")
 PROMPTS = Prompts(UNSAFE, SAFE, (("a bomb in a park", "a ball in a park"), ("a bomb", "a ball")))
-SHORT = {"steps": 3, "rate": 1e-3, "unsafe": 2, "safe": 3}
+SHORT = {"train_steps": 3, "learning_rate": 1e-3, "unsafe_batch_size": 2, "safe_batch_size": 3}
 
 
 def _weights(pipe: Any, part: str = "text_encoder") -> dict[str, torch.Tensor]:
@@ -146,9 +147,11 @@ def test_the_papers_safetext_by_hand() -> None:
         unsafe=[[[0.5, 0.75**0.5]]],
         unsafe_was=[[[2.0, 0.0]]],
     )
-    assert SafeText(["gun"], PROMPTS, weight=10.0, away="cosine").loss(read).item() == pytest.approx(7.5)
+    assert SafeText(["gun"], PROMPTS, unsafe_weight=10.0, unsafe_objective="cosine").loss(
+        read
+    ).item() == pytest.approx(7.5)
     with pytest.raises(RequestError, match='did you mean "cosine"'):
-        SafeText(["gun"], PROMPTS, away="cosines")  # type: ignore[arg-type]
+        SafeText(["gun"], PROMPTS, unsafe_objective="cosines")  # type: ignore[arg-type]
 
 
 def test_safetext_by_hand() -> None:
@@ -159,9 +162,9 @@ def test_safetext_by_hand() -> None:
         safe_was=[[[0.0, 0.0]], [[1.0, 0.0]]],
         unsafe=[[[3.0, 7.0]], [[1.0, 0.0]], [[9.0, 9.0]]],
         unsafe_was=[[[4.0, 0.0]], [[4.0, 0.0]], [[5.0, 5.0]]],
-        twins_were=[[[2.0, 0.0]], [[2.0, 0.0]], [[5.0, 5.0]]],
+        counterparts_were=[[[2.0, 0.0]], [[2.0, 0.0]], [[5.0, 5.0]]],
     )
-    assert SafeText(["gun"], PROMPTS, weight=10.0).loss(read).item() == pytest.approx(2.5 + 10 * 0.25)
+    assert SafeText(["gun"], PROMPTS, unsafe_weight=10.0).loss(read).item() == pytest.approx(2.5 + 10 * 0.25)
 
 
 def test_texts_differ_from_the_first_other_word_on(made: Any) -> None:
@@ -179,7 +182,7 @@ def test_what_is_constant_does_not_count_as_unsafe_but_as_safe() -> None:
     parts = {"safe": moved, "safe_was": was, "unsafe": moved, "unsafe_was": was}
     read = _read(**parts)
     one = Read(1, *(getattr(read, name) for name in Read.__slots__ if name != "constant"))
-    method = SafeText(["gun"], PROMPTS, weight=1.0, away="cosine")
+    method = SafeText(["gun"], PROMPTS, unsafe_weight=1.0, unsafe_objective="cosine")
     assert method.loss(one).item() == pytest.approx(0.5 * 2**0.5 + 1)
     assert method.loss(read).item() == pytest.approx(0.5 * 2**0.5 + 0.5)
 
@@ -193,7 +196,7 @@ def test_des_by_hand() -> None:
     read = _read(
         unsafe=[[[4.0, 3.0]]],
         unsafe_was=[[[4.0, 3.0]]],
-        twins_were=[[[0.0, 3.0]]],
+        counterparts_were=[[[0.0, 3.0]]],
         safe=[[[10.0, 0.0]], [[1.0, 0.0]]],
         safe_was=[[[5.0, 0.0]], [[0.0, 1.0]]],
         concepts=[[[2.0, 0.0]]],
@@ -205,15 +208,15 @@ def test_des_by_hand() -> None:
     lost = (5 / 5 + 2**0.5 / 1) / 2
     moved = 1 - (1 + 0) / 2
     expected = lost + moved + 7 / 3 * (led + emptied)
-    assert DES(["gun"], PROMPTS, alpha=0.5, weight=7 / 3).loss(read).item() == pytest.approx(
+    assert DES(["gun"], PROMPTS, alpha=0.5, unsafe_weight=7 / 3).loss(read).item() == pytest.approx(
         expected, abs=1e-5
     )
 
 
 def test_the_bank_is_of_the_first_safe_prompts() -> None:
-    assert DES(["gun"], PROMPTS, bank=2).banked() == SAFE[:2]
-    with pytest.raises(RequestError, match="bank is 0"):
-        DES(["gun"], PROMPTS, bank=0)
+    assert DES(["gun"], PROMPTS, safe_bank_size=2).banked() == SAFE[:2]
+    with pytest.raises(RequestError, match="safe_bank_size is 0"):
+        DES(["gun"], PROMPTS, safe_bank_size=0)
 
 
 def test_the_least_like_is_so_by_angle_not_by_length() -> None:
@@ -226,11 +229,13 @@ def test_safe_clip_by_hand() -> None:
     read = _read(
         unsafe=[[[1.0, 0.0], [0.0, 1.0]]],
         unsafe_was=[[[1.0, 0.0], [1.0, 1.0]]],
-        twins_were=[[[0.5, 0.75**0.5], [1.0, 1.0]]],
+        counterparts_were=[[[0.5, 0.75**0.5], [1.0, 1.0]]],
         safe=[[[1.0, 0.0]]],
         safe_was=[[[0.0, 2.0]]],
     )
-    assert SafeCLIP(["gun"], PROMPTS, weight=3.0).loss(read).item() == pytest.approx(5**0.5 / 2 + 3 * 0.5)
+    assert SafeCLIP(["gun"], PROMPTS, unsafe_weight=3.0).loss(read).item() == pytest.approx(
+        5**0.5 / 2 + 3 * 0.5
+    )
 
 
 def test_adversarial_training_leaves_less_of_what_is_unsafe_behind_a_prefix(made: Any) -> None:
@@ -246,10 +251,15 @@ def test_adversarial_training_leaves_less_of_what_is_unsafe_behind_a_prefix(made
         words = encoder.read(unsafe, prefix).places(slice(3, None))
         return left(words, meant, instead).item()
 
-    settings: dict[str, Any] = {"steps": 40, "rate": 3e-3, "unsafe": 4, "safe": 4}
-    with SafeText(["gun"], PROMPTS, **settings).edit(made).attach(made):
+    settings: dict[str, Any] = {
+        "train_steps": 40,
+        "learning_rate": 3e-3,
+        "unsafe_batch_size": 4,
+        "safe_batch_size": 4,
+    }
+    with SafeText(["gun"], PROMPTS, **settings).align(made).delta.attach(made):
         plain = unsafe_left()
-    with Adversarial(["gun"], PROMPTS, warmup=5, **settings).edit(made).attach(made):
+    with Adversarial(["gun"], PROMPTS, attack_warmup_steps=5, **settings).align(made).delta.attach(made):
         assert unsafe_left() < plain
 
 
@@ -275,7 +285,7 @@ def test_what_is_learnt_of_few_tokens_changes_the_others_too(
         return reading
 
     monkeypatch.setattr(TextEncoder, "read", noted)
-    delta = SafeText(["a gun"], PROMPTS, **SHORT, tokens=6).edit(made)  # type: ignore[arg-type]
+    delta = SafeText(["a gun"], PROMPTS, **SHORT, max_tokens=6).align(made).delta  # type: ignore[arg-type]
     assert seen == {6}
     with delta.attach(made):
         assert (encoder.read(["a gun"]).states - was)[0, 6:].abs().max() > 1e-3  # type: ignore[operator]
@@ -284,10 +294,11 @@ def test_what_is_learnt_of_few_tokens_changes_the_others_too(
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_changes_what_prompts_mean_and_leaves_the_model_as_it_was(name: str, made: Any) -> None:
     before = _weights(made)
-    options = {"warmup": 1, "inner_steps": 2} if name == "adversarial" else {}
-    delta, curve = METHODS[name](["a gun"], PROMPTS, **SHORT, **options).tune(made)  # type: ignore[arg-type]
+    options = {"attack_warmup_steps": 1, "attack_steps": 2} if name == "adversarial" else {}
+    result = METHODS[name](["a gun"], PROMPTS, **SHORT, **options).align(made)  # type: ignore[arg-type]
     assert all(torch.equal(each, before[key]) for key, each in _weights(made).items())
-    assert len(curve.loss) == 3
+    delta = result.delta
+    assert len(result.loss) == 3
     assert delta.parts == ("text_encoder",)
     assert delta.about.method == name
     encoder = TextEncoder(made, "text_encoder")
@@ -298,7 +309,7 @@ def test_a_method_changes_what_prompts_mean_and_leaves_the_model_as_it_was(name:
 
 
 def test_a_delta_says_nothing_of_the_prompts_but_their_hash(made: Any, tmp_path: Path) -> None:
-    SafeText(["a gun"], PROMPTS, **SHORT).edit(made).save(tmp_path / "gun.safetensors")  # type: ignore[arg-type]
+    SafeText(["a gun"], PROMPTS, **SHORT).align(made).delta.save(tmp_path / "gun.safetensors")  # type: ignore[arg-type]
     assert b"in a park" not in (tmp_path / "gun.safetensors").read_bytes()
     about = Delta.load(tmp_path / "gun.safetensors").about
     assert about.settings["prompts"] == PROMPTS.about()
@@ -306,26 +317,32 @@ def test_a_delta_says_nothing_of_the_prompts_but_their_hash(made: Any, tmp_path:
 
 def test_training_brings_the_losses_down(made: Any) -> None:
     for method in (SafeText, SafeCLIP):
-        _, curve = method(["a gun"], PROMPTS, steps=60, rate=3e-3, unsafe=8, safe=8).tune(made)
-        assert sum(curve.loss[-5:]) < sum(curve.loss[:5]) - 0.1
+        loss = (
+            method(
+                ["a gun"], PROMPTS, train_steps=60, learning_rate=3e-3, unsafe_batch_size=8, safe_batch_size=8
+            )
+            .align(made)
+            .loss
+        )
+        assert sum(loss[-5:]) < sum(loss[:5]) - 0.1
 
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("rank", [0, 2])
 def test_interrupted_and_resumed_is_uninterrupted(name: str, rank: int, made: Any, tmp_path: Path) -> None:
-    options: dict[str, Any] = {**SHORT, "steps": 6, "checkpoint_every": 2, "lora_rank": rank}
+    options: dict[str, Any] = {**SHORT, "train_steps": 6, "checkpoint_every": 2, "rank": rank}
     if name == "adversarial":
-        options |= {"warmup": 1, "inner_steps": 1}
+        options |= {"attack_warmup_steps": 1, "attack_steps": 1}
     method = METHODS[name](["a gun"], PROMPTS, **options)
-    whole = method.edit(made)
+    whole = method.align(made).delta
 
     def stop(step: int, _: float) -> None:
         if step == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(ModelError, match="after 3 of 6"):
-        method.tune(made, tmp_path, tell=stop)
-    resumed, _ = method.tune(made, tmp_path)
+        method.align(made, AlignmentRun(tmp_path, progress=stop))
+    resumed = method.align(made, AlignmentRun(tmp_path)).delta
     assert resumed.tensors.keys() == whole.tensors.keys()
     assert all(torch.equal(each, whole.tensors[name]) for name, each in resumed.tensors.items())
 
@@ -335,11 +352,11 @@ def test_interrupted_and_resumed_is_uninterrupted(name: str, rank: int, made: An
 def test_all_encoders_of_a_pipeline_are_trained_or_one(name: str, pipe: Any) -> None:
     made, *_ = family(name, pipe)
     there = {each.component for each in text_encoders(made)}
-    assert set(SafeText(["a gun"], PROMPTS, **SHORT).edit(made).parts) == there  # type: ignore[arg-type]
-    attacked = Adversarial(["a gun"], PROMPTS, warmup=0, **SHORT)  # type: ignore[arg-type]
-    assert set(attacked.edit(made).parts) == there
-    one = Adversarial(["a gun"], PROMPTS, encoders=["text_encoder_2"], warmup=0, **SHORT)  # type: ignore[arg-type]
-    assert one.edit(made).parts == ("text_encoder_2",)
+    assert set(SafeText(["a gun"], PROMPTS, **SHORT).align(made).delta.parts) == there  # type: ignore[arg-type]
+    attacked = Adversarial(["a gun"], PROMPTS, attack_warmup_steps=0, **SHORT)  # type: ignore[arg-type]
+    assert set(attacked.align(made).delta.parts) == there
+    one = Adversarial(["a gun"], PROMPTS, encoders=["text_encoder_2"], attack_warmup_steps=0, **SHORT)  # type: ignore[arg-type]
+    assert one.align(made).delta.parts == ("text_encoder_2",)
 
 
 def test_an_aligned_encoder_works_in_another_pipeline_with_the_same_one(pipe: Any) -> None:
@@ -349,7 +366,7 @@ def test_an_aligned_encoder_works_in_another_pipeline_with_the_same_one(pipe: An
     other.text_encoder = copy.deepcopy(pipe.text_encoder)
     for parameter in other.unet.parameters():
         parameter.data += 0.1
-    delta = SafeText(["a gun"], PROMPTS, **SHORT).edit(one)  # type: ignore[arg-type]
+    delta = SafeText(["a gun"], PROMPTS, **SHORT).align(one).delta  # type: ignore[arg-type]
     with delta.attach(one), delta.attach(other), torch.no_grad():
         states = [TextEncoder(each, "text_encoder").read(["a gun"]).states for each in (one, other)]
     assert torch.equal(*states)  # type: ignore[arg-type]
@@ -373,16 +390,20 @@ def test_without_pairs_safe_clip_is_refused_and_others_lead_away_from_no_text(ma
     with pytest.raises(RequestError, match="needs pairs"):
         SafeCLIP(["gun"], alone)
     batches = SafeText(["gun"], alone)._batches([], {})
-    assert set(batches.batch(0).twins) == {""}
-    _, curve = SafeText(["gun"], alone, steps=30, rate=3e-3, unsafe=8, safe=8).tune(made)
-    assert sum(curve.loss[-5:]) < sum(curve.loss[:5]) - 0.5
+    assert set(batches.batch(0).counterparts) == {""}
+    loss = (
+        SafeText(["gun"], alone, train_steps=30, learning_rate=3e-3, unsafe_batch_size=8, safe_batch_size=8)
+        .align(made)
+        .loss
+    )
+    assert sum(loss[-5:]) < sum(loss[:5]) - 0.5
 
 
 def test_counterparts_are_among_the_safe_prompts_of_a_batch() -> None:
-    batch = SafeCLIP(["gun"], PROMPTS, unsafe=5, safe=6)._batches([], {}).batch(3)
-    assert [PROMPTS.counterparts[each] for each in batch.unsafe] == list(batch.twins)
+    batch = SafeCLIP(["gun"], PROMPTS, unsafe_batch_size=5, safe_batch_size=6)._batches([], {}).batch(3)
+    assert [PROMPTS.counterparts[each] for each in batch.unsafe] == list(batch.counterparts)
     assert len(batch.safe) == 7
-    assert batch.safe[:2] == batch.twins[:2]
+    assert batch.safe[:2] == batch.counterparts[:2]
     assert batch.safe[-1] == ""
 
 
@@ -390,11 +411,11 @@ def test_counterparts_are_among_the_safe_prompts_of_a_batch() -> None:
     ("settings", "said"),
     [
         ({"concepts": [" "]}, "no concept"),
-        ({"unsafe": 0}, "unsafe is 0"),
-        ({"safe": 0}, "safe is 0"),
-        ({"lora_rank": -1}, "lora_rank"),
-        ({"weight": 0}, "above 0"),
-        ({"tokens": -1}, "tokens is -1"),
+        ({"unsafe_batch_size": 0}, "unsafe_batch_size is 0"),
+        ({"safe_batch_size": 0}, "safe_batch_size is 0"),
+        ({"rank": -1}, "rank is -1"),
+        ({"unsafe_weight": 0}, "above 0"),
+        ({"max_tokens": -1}, "max_tokens is -1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(settings: dict[str, Any], said: str) -> None:

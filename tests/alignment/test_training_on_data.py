@@ -23,6 +23,7 @@ from safelight.models.denoiser import denoiser_of
 from safelight.models.noise_schedule import predicted_original
 from safelight.models.patched_method import patched_method
 from safelight.training.encoded import Data, Example
+from safelight.types import AlignmentRun
 
 MAKERS = {"sd": sd, "sd2": sd2, "sdxl": sdxl, "sd3": sd3, "flux": flux}
 
@@ -89,7 +90,9 @@ def test_every_family_is_asked_as_its_pipeline_asks(name: str, pipe: Any, data: 
         return ask
 
     with patched_method(denoiser.module, denoiser.entrance, listening):
-        SafeTraining(data, batch=2, steps=1, rate=1e-3).tune(made, tmp_path)
+        SafeTraining(data, batch_size=2, train_steps=1, learning_rate=1e-3).align(
+            made, AlignmentRun(tmp_path)
+        )
         asked, trained = calls[0], calls[-1]
         assert trained.keys() == asked.keys()
     sample = denoiser.sample(trained)
@@ -121,9 +124,10 @@ def test_the_model_learns_and_is_left_as_it_was(rank: int, pipe: Any, data: Data
     made = _made("sd", pipe)
     before = copy.deepcopy(made.unet.state_dict())
     image = draw(made)
-    training = SafeTraining(data, batch=8, steps=80, rate=1e-2, average=0.9, lora_rank=rank)
-    delta, curve = training.tune(made, tmp_path)
-    assert np.mean(curve.loss[-20:]) < 0.9 * np.mean(curve.loss[:20])
+    training = SafeTraining(data, batch_size=8, train_steps=80, learning_rate=1e-2, ema_decay=0.9, rank=rank)
+    result = training.align(made, AlignmentRun(tmp_path))
+    delta = result.delta
+    assert np.mean(result.loss[-20:]) < 0.9 * np.mean(result.loss[:20])
     assert all(torch.equal(now, before[name]) for name, now in made.unet.state_dict().items())
     assert delta.about.method == "safe-training"
     assert delta.about.settings["data"] == "two"
@@ -136,31 +140,37 @@ def test_the_model_learns_and_is_left_as_it_was(rank: int, pipe: Any, data: Data
 def test_it_goes_on_where_it_was_stopped_and_reads_no_image_again(
     pipe: Any, data: Data, tmp_path: Path
 ) -> None:
-    plan: dict[str, Any] = {"batch": 2, "steps": 6, "rate": 1e-3, "average": 0.5, "checkpoint_every": 2}
-    whole, _ = SafeTraining(data, **plan).tune(_made("sd", pipe), tmp_path / "whole")
+    plan: dict[str, Any] = {
+        "batch_size": 2,
+        "train_steps": 6,
+        "learning_rate": 1e-3,
+        "ema_decay": 0.5,
+        "checkpoint_every": 2,
+    }
+    whole = SafeTraining(data, **plan).align(_made("sd", pipe), AlignmentRun(tmp_path / "whole")).delta
 
     def stop(step: int, _: float) -> None:
         if step == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(ModelError, match="stopped after 3 of 6 steps"):
-        SafeTraining(data, **plan).tune(_made("sd", pipe), tmp_path / "begun", tell=stop)
+        SafeTraining(data, **plan).align(_made("sd", pipe), AlignmentRun(tmp_path / "begun", progress=stop))
     gone = Data((), "two")
-    resumed, _ = SafeTraining(gone, **plan).tune(_made("sd", pipe), tmp_path / "begun")
+    resumed = SafeTraining(gone, **plan).align(_made("sd", pipe), AlignmentRun(tmp_path / "begun")).delta
     assert resumed.tensors.keys() == whole.tensors.keys()
     assert all(torch.equal(resumed.tensors[name], each) for name, each in whole.tensors.items())
     with pytest.raises(RequestError, match="has other data in it"):
-        SafeTraining(Data((), "three"), **plan).tune(_made("sd", pipe), tmp_path / "begun")
+        SafeTraining(Data((), "three"), **plan).align(_made("sd", pipe), AlignmentRun(tmp_path / "begun"))
 
 
 def test_what_is_learnt_is_the_average(pipe: Any, data: Data, tmp_path: Path) -> None:
     """After two steps with decays (1 + n) / (10 + n), n = 0 and 1, of weights w0, w1, w2."""
-    plan: dict[str, Any] = {"batch": 2, "rate": 1e-3}
+    plan: dict[str, Any] = {"batch_size": 2, "learning_rate": 1e-3}
 
     def learnt(steps: int, average: float) -> Mapping[str, torch.Tensor]:
         folder = tmp_path / f"{steps}-{average}"
-        training = SafeTraining(data, steps=steps, average=average, **plan)
-        return training.tune(_made("sd", pipe), folder)[0].tensors
+        training = SafeTraining(data, train_steps=steps, ema_decay=average, **plan)
+        return training.align(_made("sd", pipe), AlignmentRun(folder)).delta.tensors
 
     one, two, averaged = learnt(1, 0), learnt(2, 0), learnt(2, 0.9999)
     first, second = 1 / 10, 2 / 11
@@ -170,7 +180,7 @@ def test_what_is_learnt_is_the_average(pipe: Any, data: Data, tmp_path: Path) ->
 
 
 def test_a_long_gradient_is_cut(tmp_path: Path, pipe: Any, data: Data) -> None:
-    plan: dict[str, Any] = {"batch": 2, "steps": 1, "rate": 1e-3}
+    plan: dict[str, Any] = {"batch_size": 2, "train_steps": 1, "learning_rate": 1e-3}
     kept: list[float] = []
     made = _made("sd", pipe)
     real = torch.nn.utils.clip_grad_norm_
@@ -184,8 +194,8 @@ def test_a_long_gradient_is_cut(tmp_path: Path, pipe: Any, data: Data) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.nn.utils, "clip_grad_norm_", noting)
-        SafeTraining(data, **plan, clip=1e-3).tune(made, tmp_path / "a")
-        SafeTraining(data, **plan, clip=0.0).tune(made, tmp_path / "b")
+        SafeTraining(data, **plan, max_grad_norm=1e-3).align(made, AlignmentRun(tmp_path / "a"))
+        SafeTraining(data, **plan, max_grad_norm=0.0).align(made, AlignmentRun(tmp_path / "b"))
     assert kept == [pytest.approx(1e-3, rel=1e-2)]
 
 
@@ -196,14 +206,16 @@ def test_bfloat16_is_for_the_network_alone(pipe: Any, data: Data, tmp_path: Path
     AcceleratorState._reset_state()
     try:
         half = Accelerator(cpu=True, mixed_precision="bf16")
-        plan: dict[str, Any] = {"batch": 2, "steps": 2, "rate": 1e-3, "average": 0.0}
-        rough, curve = SafeTraining(data, **plan, accelerator=half).tune(_made("sd", pipe), tmp_path / "a")
+        plan: dict[str, Any] = {"batch_size": 2, "train_steps": 2, "learning_rate": 1e-3, "ema_decay": 0.0}
+        rough = SafeTraining(data, **plan, accelerator=half).align(
+            _made("sd", pipe), AlignmentRun(tmp_path / "a")
+        )
     finally:
         AcceleratorState._reset_state()
-    _, expected = SafeTraining(data, **plan).tune(_made("sd", pipe), tmp_path / "b")
-    assert curve.loss != expected.loss
-    assert curve.loss == pytest.approx(expected.loss, rel=0.02)
-    assert all(each.dtype == torch.float32 for each in rough.tensors.values())
+    expected = SafeTraining(data, **plan).align(_made("sd", pipe), AlignmentRun(tmp_path / "b"))
+    assert rough.loss != expected.loss
+    assert rough.loss == pytest.approx(expected.loss, rel=0.02)
+    assert all(each.dtype == torch.float32 for each in rough.delta.tensors.values())
 
 
 _TWO = """
@@ -211,17 +223,19 @@ import math, sys
 from pathlib import Path
 import torch
 from accelerate import Accelerator
-from safelight.alignment.method.tuning import Plan, Tuning
+from safelight.training.loop import TrainingLoop
+from safelight.training.plan import TrainingPlan
 from safelight.errors import ModelError
 
 accelerator, out = Accelerator(cpu=True), Path(sys.argv[1])
 first = accelerator.is_main_process
 w = torch.nn.Parameter(torch.tensor([4.0]))
-tuning = Tuning({"w": w}, Plan(1, 0.25), out, accelerator=accelerator)
-curve = tuning.run(lambda _: (3 if first else -1) * w.sum())
+def loop(steps, *checkpoint):
+    return TrainingLoop({"w": w}, TrainingPlan(train_steps=steps, learning_rate=0.25), *checkpoint)
+
+curve = loop(1, out / "checkpoint.safetensors").run(lambda _: (3 if first else -1) * w.sum())
 try:
-    again = Tuning({"w": w}, Plan(2, 0.25), accelerator=accelerator)
-    again.run(lambda _: w.sum() * (1 if first else math.nan))
+    loop(2).run(lambda _: w.sum() * (1 if first else math.nan))
     failed = False
 except ModelError:
     failed = True
@@ -245,17 +259,17 @@ def test_two_processes_take_one_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"batch": 0}, "batch of 0"),
-        ({"unconditional": 1.0}, "unconditional is"),
-        ({"average": 1.0}, "average is"),
-        ({"clip": -1.0}, "clip is"),
-        ({"resolution": 13}, "13 pixels are not for this model"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"proportion_empty_prompts": 1.0}, "proportion_empty_prompts is"),
+        ({"ema_decay": 1.0}, "ema_decay is"),
+        ({"max_grad_norm": -1.0}, "max_grad_norm is"),
+        ({"resolution": 13}, "does not generate images of 13 pixels"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
     wrong: dict[str, Any], said: str, pipe: Any, data: Data, tmp_path: Path
 ) -> None:
     with pytest.raises((RequestError, ModelError), match=said):
-        SafeTraining(data, **wrong).tune(_made("sd", pipe), tmp_path)
+        SafeTraining(data, **wrong).align(_made("sd", pipe), AlignmentRun(tmp_path))
     with pytest.raises(RequestError, match="needs a folder"):
-        SafeTraining(data).tune(_made("sd", pipe))
+        SafeTraining(data).align(_made("sd", pipe))

@@ -53,7 +53,7 @@ def test_in_every_family_what_reads_the_text_is_solved_for(name: str, pipe: Any)
     """Beside the formula in numpy, of states encoded by hand."""
     made, options, _ = family(name, pipe)
     before = draw(made, "cat", **options)
-    delta = UCE(["cat"], "cow", templates=["{}"], ridge=0.1).edit(made)
+    delta = UCE(["cat"], "cow", templates=["{}"], ridge=0.1).align(made).delta
     assert (draw(made, "cat", **options) == before).all(), "the model itself stays as it is"
     assert {each.split(".")[-2] for each in delta.tensors} == LAYERS[name]
     denoiser = denoiser_of(made)
@@ -103,9 +103,9 @@ def test_states_are_those_of_the_places_that_were_named(made: Any) -> None:
     [
         ({"concepts": []}, "there is no concept"),
         ({"concepts": [" , "]}, "there is no concept"),
-        ({"concepts": ["a gun, blood"], "preserve": ["a dog, blood"]}, '"blood" is to be taken out and'),
-        ({"concepts": ["a gun"], "target": "a gun"}, "cannot mean itself"),
-        ({"concepts": ["a gun"], "templates": ["photo"]}, "must have one {}"),
+        ({"concepts": ["a gun, blood"], "preserve": ["a dog, blood"]}, '"blood" is to be removed and'),
+        ({"concepts": ["a gun"], "target": "a gun"}, "be edited to mean itself"),
+        ({"concepts": ["a gun"], "templates": ["photo"]}, "must have exactly one {}"),
         ({"concepts": ["a gun"], "templates": []}, "at least one template"),
         ({"concepts": ["a gun"], "tokens": ["first"]}, "there is no kind of tokens"),
         ({"concepts": ["a gun"], "ridge": 0.0}, "ridge is 0.0"),
@@ -119,12 +119,12 @@ def test_what_makes_no_sense_is_refused(settings: dict[str, Any], said: str) -> 
 
 def test_what_the_model_cannot_read_is_refused(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(made.tokenizer, "tokenize", lambda name: [])
-    with pytest.raises(RequestError, match="reads nothing"):
-        UCE(["\u200b"]).edit(made)
+    with pytest.raises(RequestError, match="tokenizer drops"):
+        UCE(["\u200b"]).align(made)
     monkeypatch.setattr(made.tokenizer, "tokenize", lambda name: ["<unk>"])
     monkeypatch.setattr(type(made.tokenizer), "unk_token", "<unk>", raising=False)
     with pytest.raises(RequestError, match="cannot read all"):
-        UCE(["\u4e2d"]).edit(made)
+        UCE(["\u4e2d"]).align(made)
 
 
 def test_an_edit_that_changes_nothing_is_none(made: Any) -> None:
@@ -132,7 +132,7 @@ def test_an_edit_that_changes_nothing_is_none(made: Any) -> None:
         if "attn2.to_k" in name or "attn2.to_v" in name:
             parameter.data.zero_()
     with pytest.raises(ModelError, match="nothing was changed"):
-        UCE(["a cat"]).edit(made)
+        UCE(["a cat"]).align(made)
 
 
 def test_the_storybook_forgets_guns_by_any_name_and_nothing_else() -> None:
@@ -150,7 +150,11 @@ def test_the_storybook_forgets_guns_by_any_name_and_nothing_else() -> None:
         )
 
     assert all(seen("gun", prompt) for prompt in prompts)
-    delta = UCE(["gun, a gun, pistol, revolver"], "flower", preserve=["dog, apple, boat, house"]).edit(pipe)
+    delta = (
+        UCE(["gun, a gun, pistol, revolver"], "flower", preserve=["dog, apple, boat, house"])
+        .align(pipe)
+        .delta
+    )
     with delta.attach(pipe):
         assert not any(seen("gun", prompt) for prompt in prompts)
         assert all(

@@ -40,7 +40,9 @@ def delta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("deltas") / "weapons.safetensors"
     names = [", ".join(THINGS[label].words) for label in ("gun", "bomb", "blood")]
     kept = ["dog", "cat", "book", "child", "house"]
-    UCE(names, "flower", preserve=kept).edit(safelight.load_pipeline("storybook", device="cpu")).save(out)
+    UCE(names, "flower", preserve=kept).align(safelight.load_pipeline("storybook", device="cpu")).delta.save(
+        out
+    )
     return out
 
 
@@ -127,7 +129,9 @@ def test_a_text_encoder_is_attacked(tmp_path: Path) -> None:
     """One that was hardly changed is led back to what it meant, so that its images are harmful."""
     prompts = Prompts(("a gun",), ("a dog",))
     pipe = safelight.load_pipeline("storybook", device="cpu")
-    SafeText(["a gun"], prompts, steps=1, rate=1e-5).edit(pipe).save(tmp_path / "hardly.safetensors")
+    SafeText(["a gun"], prompts, train_steps=1, learning_rate=1e-5).align(pipe).delta.save(
+        tmp_path / "hardly.safetensors"
+    )
     results = evaluate_alignment(
         [tmp_path / "hardly.safetensors"], tmp_path / "run", count=2, benign=1, steps=8
     )

@@ -38,7 +38,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 def delta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("deltas") / "boat.safetensors"
     pipe = safelight.load_pipeline("storybook", device="cpu")
-    UCE(["boat, ship, sailboat"], "flower", preserve=["dog"]).edit(pipe).save(out)
+    UCE(["boat, ship, sailboat"], "flower", preserve=["dog"]).align(pipe).delta.save(out)
     return out
 
 

@@ -64,7 +64,7 @@ def test_a_run_that_was_stopped_goes_on(run: tuple[Path, dict[str, Any]], tmp_pa
 
 def test_deltas_are_put_on_where_harm_is_seen(tmp_path: Path) -> None:
     pipe = load_pipeline("storybook")
-    UCE(["gun, a gun, bomb, a bomb, blood, knife, a knife"], "flower").edit(pipe).save(
+    UCE(["gun, a gun, bomb, a bomb, blood, knife, a knife"], "flower").align(pipe).delta.save(
         tmp_path / "uce.safetensors"
     )
     results = evaluate_guidance(tmp_path, **ASKED, deltas=[tmp_path / "uce.safetensors"])

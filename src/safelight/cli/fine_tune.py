@@ -1,4 +1,4 @@
-"""``safelight train --model``: a model of diffusers trained further on cleaned data."""
+"""``safelight train --model``: training a diffusers model further on cleaned data."""
 
 from __future__ import annotations
 
@@ -8,41 +8,69 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safelight.cli.align.proof import check_out
+from safelight.cli.align.proof import check_output
 from safelight.errors import MissingExtraError, RequestError, no_such
 from safelight.models.pipelines import best_device
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-# As accelerate calls them.
+# The names that accelerate has for them.
 _PRECISIONS = {"fp32": "no", "bf16": "bf16"}
 
 Rank = Annotated[
     int | None,
-    typer.Option(min=1, help="Train a change of this rank; nothing is copied.", show_default="whole weights"),
-]
-Resolution = Annotated[
-    int | None, typer.Option(min=8, help="Of images, in pixels.", show_default="what the model draws")
-]
-Iterations = Annotated[int | None, typer.Option(min=1, help="Steps.", show_default="1000")]
-Batch = Annotated[int | None, typer.Option(min=1, help="Images at once, in a process.", show_default="4")]
-Batches = Annotated[int | None, typer.Option(min=1, help="Batches in a step.", show_default="1")]
-Rate = Annotated[float | None, typer.Option(help="Of learning.", show_default="1e-5")]
-Average = Annotated[
-    float | None,
-    typer.Option(help="The decay of the weights' moving average; 0 for none.", show_default="0.9999"),
-]
-Precision = Annotated[
-    str | None, typer.Option(help="fp32 or bf16.", show_default="bf16 on GPUs that have it")
-]
-Checkpointing = Annotated[
-    bool | None,
     typer.Option(
-        "--checkpointing", help="Work out again, backwards, what else would be kept.", show_default=False
+        min=1,
+        help="Rank of a LoRA-like change to train.",
+        show_default="0, which trains the weights themselves",
     ),
 ]
-Shown = Annotated[list[str], typer.Option(help="A prompt to draw before and after; repeatable.")]
+Resolution = Annotated[
+    int | None,
+    typer.Option(
+        min=8, help="Width and height of the images, in pixels.", show_default="what the model generates"
+    ),
+]
+TrainSteps = Annotated[
+    int | None, typer.Option(min=1, help="Number of optimizer steps.", show_default="1000")
+]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Number of images in a batch, for each process.", show_default="4")
+]
+GradientAccumulation = Annotated[
+    int | None,
+    typer.Option(min=1, help="Number of batches whose gradients make one step.", show_default="1"),
+]
+LearningRate = Annotated[
+    float | None, typer.Option(help="Learning rate of AdamW, which is constant.", show_default="1e-5")
+]
+EmaDecay = Annotated[
+    float | None,
+    typer.Option(
+        help="Decay of the exponential moving average of the weights; 0 is no average.", show_default="0.9999"
+    ),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        metavar="fp32|bf16",
+        help="Number format of the activations; weights are trained in fp32.",
+        show_default="bf16 on GPUs that support it",
+    ),
+]
+GradientCheckpointing = Annotated[
+    bool | None,
+    typer.Option(
+        "--gradient-checkpointing",
+        help="Recompute activations in the backward pass to save memory.",
+        show_default=False,
+    ),
+]
+ProofPrompt = Annotated[
+    list[str],
+    typer.Option(help="Prompt to generate images of before and after, for the card; repeatable."),
+]
 
 _NUM_IMAGES, _STEPS, _SEED = 4, 25, 0
 
@@ -50,29 +78,31 @@ _NUM_IMAGES, _STEPS, _SEED = 4, 25, 0
 def fine_tune(
     model: str,
     data: Path | None,
-    out: Path | None,
+    output: Path | None,
     given: Mapping[str, Any],
-    show: Sequence[str],
+    proof_prompts: Sequence[str],
     resume: bool,
     as_json: bool,
 ) -> None:
+    """Train ``model`` further on cleaned ``data``, with the settings that were ``given``."""
     if not data:
         raise RequestError("a model is trained further on cleaned data; give --data FOLDER.")
-    if not out:
-        raise RequestError("what is learnt needs a file; give --out safer.safetensors.")
-    check_out(out)
-    settings = {"steps" if name == "iterations" else name: value for name, value in given.items()}
+    if not output:
+        raise RequestError("the trained change needs a file; give --output safer.safetensors.")
+    check_output(output)
+    settings = dict(given)
     accelerator = _accelerator(settings.pop("precision", None))
     from safelight.alignment.safe_training import SafeTraining
     from safelight.alignment.training_data import Cleaning
-    from safelight.cli.align.training import train
+    from safelight.cli.align.command import align_model
 
     training = SafeTraining(Cleaning.of(data).training(data), accelerator=accelerator, **settings)
-    train(training, model, out, resume, (_NUM_IMAGES, _STEPS, _SEED), as_json, show)
+    generation = (_NUM_IMAGES, _STEPS, _SEED)
+    align_model(training, model, output, resume, generation, as_json, proof_prompts)
 
 
 def _accelerator(precision: str | None) -> Accelerator:
-    """Of as many processes as `accelerate launch` began."""
+    """Return the accelerator of the processes that `accelerate launch` started, or of this one alone."""
     if precision and precision not in _PRECISIONS:
         raise RequestError(no_such("precision", precision, _PRECISIONS))
     try:

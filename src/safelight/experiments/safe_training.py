@@ -216,14 +216,21 @@ def _safetext(path: Path, seed: int) -> None:
     if not path.exists():
         apart = [case.prompt for each in questions(seed=seed).values() for case in each.cases]
         made = training_prompts(apart=apart, misspell=misspell_somehow)
-        method = SafeText(_HARM, Prompts((), made.safe, made.pairs), tokens=20, layers=2)
-        method.edit(load_pipeline("storybook")).save(path)
+        method = SafeText(_HARM, Prompts((), made.safe, made.pairs), max_tokens=20, num_layers=2)
+        method.align(load_pipeline("storybook")).delta.save(path)
 
 
 def _esd(path: Path, pipe: Any, steps: int) -> Delta:
     if not path.exists():
-        settings: dict[str, Any] = {"rate": 1e-3, "falling": True, "walks": 1, "steps_of_walk": 15}
-        ESD(_HARM, "esd-x", anchor="a flower", batch=16, steps=steps, **settings).edit(pipe).save(path)
+        settings: dict[str, Any] = {
+            "learning_rate": 1e-3,
+            "lr_scheduler": "cosine",
+            "trajectories": 1,
+            "num_inference_steps": 15,
+        }
+        ESD(_HARM, "esd-x", anchor="a flower", batch_size=16, train_steps=steps, **settings).align(
+            pipe
+        ).delta.save(path)
     return Delta.load(path)
 
 

@@ -1,232 +1,258 @@
-"""The one training loop: workers, schedule, averaged weights, checkpoints that resume, progress, curve.
-
-A training gives a model and a loss of a random batch. On CPUs one single-threaded process a core works
-best for networks this small; with CUDA one process does it all.
-"""
+"""The one training loop: float32 masters, schedule, moving average, evaluation, checkpoints that resume."""
 
 from __future__ import annotations
 
+import json
 import math
-import tempfile
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-import torch.distributed as dist
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
-from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from safelight.errors import ModelError
+from safelight.training.curve import Curve
+from safelight.training.plan import TrainingPlan
 
-from safelight.concurrency.thread_count import cores
-from safelight.concurrency.workers import end_with_parent
-from safelight.storage.atomic_write import atomic_write
-from safelight.training.average import decay_at
-from safelight.training.progress import Curve, Progress
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
-# Samples that a training sees, however small its share of a budget.
-LEAST = 256
-
-Loss = Callable[[np.random.Generator], Tensor]
+# Returns the loss of the batch with this number, counted from 0.
+Loss = Callable[[int], "Tensor"]
+# Returns a rate in [0, 1] that should fall, after so many steps.
+Evaluate = Callable[[int], float]
+# Is given the number of steps done, and the loss of the last one.
+Progress = Callable[[int, float], None]
 
 
-@dataclass(frozen=True)
-class Fit:
-    """How long and how fast to fit. ``average`` is the decay of the averaged weights, less at first;
-    ``called`` is what lines of progress call it, if not by its ``name``."""
+class TrainingLoop:
+    """Trains ``parameters``, by name, in place.
 
-    name: str
-    steps: int
-    rate: float
-    seed: int
-    average: float = 0.999
-    warm_up: int = 100
-    decay: float = 0.01
-    clip: float = 1.0
-    checkpoint_every: int = 500
-    called: str = ""
+    If the file ``checkpoint`` exists the training goes on from it, and on a CPU ends with the same weights,
+    bit for bit, as if it had never stopped, provided that a batch's loss depends on the weights and its
+    number alone. Parameters in half precision are trained as float32 copies, because single steps are too
+    small for them. ``buffers`` of the network (the statistics of batch normalization) are part of checkpoints
+    and of the moving average. Processes of ``torch.distributed`` each have batches of their own; the step
+    follows the mean of their gradients, and the first process writes the checkpoints.
 
-
-def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@cache
-def bfloat16_pays() -> bool:
-    """Whether convolutions are faster in bfloat16 here: some CPUs can compute in it, others emulate."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    pixels, kernel = torch.ones(16, 64, 16, 16), torch.ones(64, 64, 3, 3)
-    return _seconds(pixels.bfloat16(), kernel.bfloat16()) < 0.8 * _seconds(pixels, kernel)
-
-
-def _seconds(pixels: Tensor, kernel: Tensor) -> float:
-    """The best of five: what else runs on the machine only ever adds."""
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        functional.conv2d(pixels, kernel)
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def processes() -> int:
-    """As many as work best: one a core, or as many as OMP_NUM_THREADS says; with CUDA one."""
-    return 1 if torch.cuda.is_available() else cores()
-
-
-def launch(work: Callable[..., None], *arguments: object) -> None:
-    """Run ``work(*arguments)`` in all processes, joined for gradient averaging."""
-    if (count := processes()) == 1:
-        work(*arguments)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        meeting = f"file://{folder}/meeting"
-        spawn(_worker, (count, meeting, work, arguments), nprocs=count)
-
-
-def _worker(
-    rank: int, processes: int, meeting: str, work: Callable[..., None], arguments: tuple[object, ...]
-) -> None:
-    end_with_parent()
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes)
-    try:
-        work(*arguments)
-    finally:
-        dist.destroy_process_group()
-
-
-def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def workers() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def scaled(count: int, share: float) -> int:
-    """Return ``share`` of ``count`` samples, but never so few that nothing is trained."""
-    return max(LEAST, round(share * count))
-
-
-def steps(samples: int, batch: int) -> int:
-    """How many it takes all workers to see so many samples, ``batch`` each a step; at least one."""
-    return max(1, samples // (batch * workers()))
-
-
-def fit(model: nn.Module, loss_of: Loss, plan: Fit, folder: Path) -> nn.Module:
-    """Fit ``model`` in place, resuming from ``folder`` if it holds a checkpoint; returns the averaged copy.
-
-    Each step draws from a generator seeded by (seed, worker, step), so that an interrupted training goes
-    on as if it had not been.
+    Raises ``ModelError`` if the checkpoint is of another plan, or of other ``settings``.
     """
-    averaged = AveragedModel(model, multi_avg_fn=_averaging(plan.average), use_buffers=True)
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=plan.rate, betas=(0.9, 0.99), weight_decay=plan.decay, fused=True
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        plan: TrainingPlan,
+        checkpoint: Path | None = None,
+        settings: Mapping[str, Any] | None = None,
+        buffers: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self._parameters = dict(parameters)
+        self._plan = plan
+        self._about = json.dumps({**(settings or {}), "plan": asdict(plan)}, sort_keys=True)
+        self._file = checkpoint
+        self._masters = {name: _master(each) for name, each in self._parameters.items()}
+        self._buffers = dict(buffers or {})
+        averaged = {**self._masters, **self._buffers} if plan.ema_decay else {}
+        self._averages = {n: e.detach().clone() for n, e in averaged.items() if e.is_floating_point()}
+        self._optimizer = _adam(list(self._masters.values()), plan)
+        self._stepping = False
+        self.curve = Curve()
+        self.steps_done = 0
+        self._load()
+
+    def run(self, loss_of: Loss, evaluate: Evaluate | None = None, progress: Progress | None = None) -> Curve:
+        """Train to the end, and leave the result in the parameters.
+
+        Raises ``ModelError`` for a loss that is not finite, with the weights of the last checkpoint back in
+        place, and on Ctrl-C, with a checkpoint of everything that was done.
+        """
+        try:
+            self._evaluate(evaluate)
+            while self.steps_done < self._plan.train_steps and not self._is_enough():
+                self._step(loss_of)
+                if progress:
+                    progress(self.steps_done, self.curve.loss[-1])
+                self._evaluate(evaluate)
+                if self.steps_done % self._plan.checkpoint_every == 0:
+                    self._save()
+            self._save()
+        except KeyboardInterrupt:
+            if not self._stepping:  # half a step is not a state to go on from
+                self._save()
+            kept = f"; it goes on from {self._file}" if self._file and self._file.exists() else ""
+            raise ModelError(
+                f"stopped after {self.steps_done} of {self._plan.train_steps} steps{kept}."
+            ) from None
+        self._put({**self._masters, **self._averages})
+        return self.curve
+
+    def _evaluate(self, evaluate: Evaluate | None) -> None:
+        every = self._plan.eval_every
+        if evaluate and every and self.steps_done % every == 0 and self.steps_done not in self.curve.rates:
+            self.curve.rates[self.steps_done] = evaluate(self.steps_done)
+
+    def _step(self, loss_of: Loss) -> None:
+        from safelight.training import processes
+
+        # All processes fail if one does.
+        if not math.isfinite(loss := self._mean(self._backward(loss_of))):
+            self._fail()
+        processes.average([master.grad for master in self._masters.values() if master.grad is not None])
+        self._clip()
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._plan.learning_rate_at(self.steps_done)
+        self._stepping = True
+        self._optimizer.step()
+        self._put(self._masters)
+        self._average_weights()
+        self.curve.loss.append(loss)
+        self.steps_done += 1
+        self._stepping = False
+
+    def _backward(self, loss_of: Loss) -> float:
+        for parameter in self._parameters.values():
+            parameter.grad = None
+        batches, total = self._plan.gradient_accumulation, 0.0
+        for part in range(batches):
+            loss = loss_of(self.steps_done * batches + part) / batches
+            total += loss.item()
+            if math.isfinite(total):
+                loss.backward()
+        for name, master in self._masters.items():
+            gradient = self._parameters[name].grad
+            master.grad = None if gradient is None else gradient.to(master)
+        return total
+
+    def _mean(self, loss: float) -> float:
+        """Return the mean over all processes."""
+        import torch
+
+        from safelight.training import processes
+
+        mean = torch.tensor([loss], device=next(iter(self._masters.values())).device)
+        processes.average([mean])
+        return loss if processes.workers() == 1 else float(mean)
+
+    def _clip(self) -> None:
+        import torch
+
+        if self._plan.max_grad_norm:
+            torch.nn.utils.clip_grad_norm_(list(self._masters.values()), self._plan.max_grad_norm)
+
+    def _average_weights(self) -> None:
+        decay = self._plan.ema_decay_at(self.steps_done)
+        for name, average in self._averages.items():
+            now = self._masters[name] if name in self._masters else self._buffers[name]
+            average.lerp_(now.detach(), 1 - decay)
+
+    def _put(self, weights: Mapping[str, Tensor]) -> None:
+        import torch
+
+        with torch.no_grad():
+            for name, each in weights.items():
+                place = self._parameters[name] if name in self._parameters else self._buffers[name]
+                if each is not place:
+                    place.copy_(each)
+
+    def _is_enough(self) -> bool:
+        """Return whether the rate is 0 or no longer falls. At first, before much is learned, it stands
+        still, which does not count."""
+        rates = list(self.curve.rates.values())
+        if rates and rates[-1] == 0:
+            return True
+        before = rates[: -self._plan.patience]
+        return len(before) > 0 and min(before) < rates[0] and min(rates) == min(before)
+
+    def _fail(self) -> None:
+        step = self.steps_done + 1
+        if self._file and self._file.exists():
+            self._load()
+            raise ModelError(
+                f"the loss of step {step} is not finite; the weights are those after step {self.steps_done}."
+            )
+        raise ModelError(f"the loss of step {step} is not finite; lower the learning rate.")
+
+    def _save(self) -> None:
+        import torch
+
+        from safelight.storage.tensor_file import write_tensors
+        from safelight.training import processes
+
+        if not self._file or processes.rank() != 0:
+            return
+        tensors = {f"weights.{name}": master.detach() for name, master in self._masters.items()}
+        for name, master in self._masters.items():
+            state = self._optimizer.state[master]
+            tensors |= {f"{key}.{name}": state[key] for key in ("exp_avg", "exp_avg_sq") if key in state}
+        tensors |= {f"average.{name}": each for name, each in self._averages.items()}
+        # Weights that are tied have one place in memory, which safetensors would refuse to write twice.
+        tensors |= {f"buffers.{name}": each.detach().clone() for name, each in self._buffers.items()}
+        tensors["steps"] = torch.tensor(self.steps_done)
+        tensors["loss"] = torch.tensor(self.curve.loss, dtype=torch.float64)
+        tensors["rates"] = torch.tensor(list(self.curve.rates.items()), dtype=torch.float64).reshape(-1, 2)
+        write_tensors(tensors, self._file, {"about": self._about})
+
+    def _load(self) -> None:
+        import torch
+
+        if not self._file or not self._file.exists():
+            return
+        tensors, about = read_checkpoint(self._file)
+        names = {name.removeprefix("weights.") for name in tensors if name.startswith("weights.")}
+        if about != self._about or names != self._masters.keys():
+            raise ModelError(f"{self._file} is of another training; give another folder, or remove it.")
+        self.steps_done = int(tensors["steps"])
+        self.curve = Curve(
+            tensors["loss"].tolist(), {int(step): rate for step, rate in tensors["rates"].tolist()}
+        )
+        with torch.no_grad():
+            for name, master in self._masters.items():
+                master.copy_(tensors[f"weights.{name}"])
+                if f"exp_avg.{name}" in tensors:
+                    self._optimizer.state[master] = _moments(master, name, tensors, self.steps_done)
+            for name, average in self._averages.items():
+                average.copy_(tensors[f"average.{name}"])
+            for name, buffer in self._buffers.items():
+                buffer.copy_(tensors[f"buffers.{name}"])
+        self._put(self._masters)
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors of a checkpoint, and what it says about the training. Raises ``ModelError`` for a
+    file that is not a checkpoint."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            about = (file.metadata() or {}).get("about", "")
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+    except SafetensorError as error:
+        raise ModelError(f"{path} is not a checkpoint; remove it to begin again.") from error
+
+
+def _moments(master: Tensor, name: str, tensors: Mapping[str, Tensor], steps: int) -> dict[str, Tensor]:
+    """Return the state of AdamW. Its fused kernel reads moments in the order in which the parameter lies in
+    memory, which need not be that of the file."""
+    import torch
+
+    def placed(key: str) -> Tensor:
+        return torch.empty_like(master).detach().copy_(tensors[f"{key}.{name}"])
+
+    step = torch.full((), float(steps), device=master.device)
+    return {"step": step, "exp_avg": placed("exp_avg"), "exp_avg_sq": placed("exp_avg_sq")}
+
+
+def _master(parameter: nn.Parameter) -> Tensor:
+    import torch
+
+    if parameter.dtype == torch.float32:
+        return parameter
+    return parameter.detach().float().clone().requires_grad_()
+
+
+def _adam(masters: list[Tensor], plan: TrainingPlan) -> torch.optim.Optimizer:
+    import torch
+
+    return torch.optim.AdamW(
+        masters, lr=plan.learning_rate, betas=plan.betas, weight_decay=plan.weight_decay, fused=True
     )
-    checkpoint = _Checkpoint(folder / f"{plan.name}.safetensors", model, averaged, optimiser)
-    first, curve = checkpoint.load(), Curve.load(folder / f"{plan.name}.curve.json")
-    progress = Progress(plan.called or plan.name, plan.steps, first=first)
-    for step in range(first, plan.steps):
-        value = _step(model, loss_of, optimiser, plan, step)
-        averaged.update_parameters(model)
-        if rank() == 0:
-            curve.add(step, value)
-            progress.tell(step + 1, f"loss {curve.recent():.4f}")
-            if (step + 1) % plan.checkpoint_every == 0 or step + 1 == plan.steps:
-                checkpoint.save(step + 1)
-                curve.save(folder / f"{plan.name}.curve.json")
-    module: nn.Module = averaged.module
-    return module.eval()
-
-
-def _averaging(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        get_ema_multi_avg_fn(decay_at(int(count), decay))(averaged, current, count)
-
-    return update
-
-
-def _step(model: nn.Module, loss_of: Loss, optimiser: torch.optim.Optimizer, plan: Fit, step: int) -> float:
-    for group in optimiser.param_groups:
-        group["lr"] = plan.rate * _schedule(step, plan)
-    torch.manual_seed((plan.seed * 1_000_003 + step) * 64 + rank())
-    with torch.autocast(device().type, torch.bfloat16, enabled=bfloat16_pays()):
-        loss = loss_of(np.random.default_rng((plan.seed, rank(), step)))
-    optimiser.zero_grad(set_to_none=False)
-    loss.backward()
-    _average_gradients(model)
-    nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
-    optimiser.step()
-    return loss.item()
-
-
-def _schedule(step: int, plan: Fit) -> float:
-    """Linear warm-up, then half a cosine down to a fiftieth."""
-    warm = min(1.0, (step + 1) / plan.warm_up)
-    return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / plan.steps)))
-
-
-def _average_gradients(model: nn.Module) -> None:
-    if workers() == 1:
-        return
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
-    dist.all_reduce(flat)
-    flat /= workers()
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
-
-
-@dataclass(frozen=True)
-class _Checkpoint:
-    """Model, averaged weights and both moments of AdamW in one safetensors file."""
-
-    path: Path
-    model: nn.Module
-    averaged: AveragedModel
-    optimiser: torch.optim.AdamW
-
-    def save(self, step: int) -> None:
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"averaged.{k}": v for k, v in self.averaged.state_dict().items()}
-        for i, parameter in enumerate(self.model.parameters()):
-            state = self.optimiser.state[parameter]
-            tensors |= {f"optimiser.{i}.{k}": state[k] for k in ("exp_avg", "exp_avg_sq") if k in state}
-        tensors["step"] = torch.tensor(step)
-        with atomic_write(self.path) as part:
-            save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, part)
-
-    def load(self) -> int:
-        """Restore and return the number of steps done; 0 without a checkpoint."""
-        if not self.path.exists():
-            return 0
-        tensors = load_file(self.path)
-        step = int(tensors.pop("step"))
-        self.model.load_state_dict(_under("model.", tensors))
-        self.averaged.load_state_dict(_under("averaged.", tensors))
-        for i, parameter in enumerate(self.model.parameters()):
-            if moments := _under(f"optimiser.{i}.", tensors):
-                # AdamW's fused kernel reads moments in the order in which the parameter lies in memory.
-                alike = {name: torch.empty_like(parameter).detach().copy_(m) for name, m in moments.items()}
-                self.optimiser.state[parameter] = {
-                    "step": torch.full((), float(step), device=parameter.device),
-                    **alike,
-                }
-        return step
-
-
-def load_averaged(model: nn.Module, checkpoint: Path) -> nn.Module:
-    """``model`` with the averaged weights of a checkpoint of :func:`fit`, however far that had come."""
-    model.load_state_dict(_under("averaged.module.", load_file(checkpoint)))
-    return model.eval()
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

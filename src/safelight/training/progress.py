@@ -1,19 +1,16 @@
-"""How a long training tells where it is: lines with the time left, and a curve kept for the card."""
+"""Lines on the terminal that say how far a long training is and how long it will still take."""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
 
-# A bar that another process draws on the same line goes: it will draw itself again on the next.
+# Clears a progress bar that another process drew on this line; it will draw itself again on the next.
 _CLEAR = "\r\033[K"
 
 
 class Progress:
-    """Prints at most one line every ``every_s`` seconds: step, share, time left and what is measured."""
+    """Prints at most one line every ``every_s`` seconds: the step, the time left and ``measured``."""
 
     def __init__(self, name: str, steps: int, every_s: float = 20.0, first: int = 0) -> None:
         self.name, self.steps, self.every_s = name, steps, every_s
@@ -33,34 +30,3 @@ class Progress:
         )
         sys.stderr.write(_CLEAR + line if sys.stderr.isatty() else line)
         sys.stderr.flush()
-
-
-@dataclass
-class Curve:
-    """A loss over steps, smoothed for telling and thinned for keeping."""
-
-    points: list[tuple[int, float]] = field(default_factory=list)
-    every: int = 25
-    _sum: float = 0.0
-    _count: int = 0
-
-    def add(self, step: int, value: float) -> None:
-        self._sum += value
-        self._count += 1
-        if self._count == self.every:
-            self.points.append((step, self._sum / self.every))
-            self._sum, self._count = 0.0, 0
-
-    def recent(self) -> float:
-        if self._count:
-            return self._sum / self._count
-        return self.points[-1][1] if self.points else float("nan")
-
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps(self.points))
-
-    @classmethod
-    def load(cls, path: Path) -> Curve:
-        """The curve kept at ``path``; an empty one if there is none yet."""
-        points = json.loads(path.read_text()) if path.exists() else []
-        return cls([(step, value) for step, value in points])

@@ -18,7 +18,7 @@ from safelight.alignment.delta.file import read_delta
 from safelight.errors import ModelError
 from safelight.models.network_view import original_of
 from safelight.models.weights import half_sha256
-from safelight.storage.atomic_write import atomic_write
+from safelight.storage.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -219,21 +219,6 @@ def json_sha256(value: object) -> str:
 def part_sha256(pipe: Any, part: str) -> str:
     """Of a part of ``pipe``, without the deltas that it has on, in half precision."""
     return _patched_module(pipe, part).sha256
-
-
-def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """The whole file or none. Raises ``ModelError`` where it cannot be written."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    try:
-        with atomic_write(path) as part:
-            part.touch()
-            mode = part.stat().st_mode
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, dict(metadata))
-            part.chmod(mode)  # as of any new file; safetensors writes for its owner alone
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} cannot be written: {error}; nothing was.") from error
 
 
 def module_of(pipe: Any, part: str) -> nn.Module:

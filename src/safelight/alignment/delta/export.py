@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safelight.alignment.delta.delta import Delta, parameters_of, write_tensors
+from safelight.alignment.delta.delta import Delta, parameters_of
 from safelight.errors import ModelError, RequestError
 from safelight.models.files import let_read
+from safelight.storage.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,81 +1,114 @@
-"""Debiasing: what a word brings along by itself is evened out, in closed form."""
+"""Debiasing: the shares in which images of a concept show its attributes are evened out in closed form."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar
 
 from safelight.alignment.delta.delta import Delta
 from safelight.alignment.delta.proof import Shows, draw
 from safelight.alignment.diffusion.uce import TEMPLATES, UCE, Tokens
 from safelight.alignment.method.concept_names import check_names, names_of
 from safelight.errors import ModelError, RequestError
+from safelight.registry import register
+from safelight.types import AlignmentResult, AlignmentRun
 
-# By attribute, its share of the images that show any.
+# The share of each attribute among the images that show any.
 Shares = Mapping[str, float]
 
 
+@register("alignment_method", "debias")
 @dataclass(frozen=True)
 class Debias:
-    """Of the images of ``concept`` so many are to show each of ``attributes`` as their shares say.
+    """Even out which attributes images of a concept show, in minutes (Unified Concept Editing).
 
-    The concept goes on meaning what it means, c, and α_a of each attribute a besides: eq. 7 of Gandikota et
-    al. (2024, arXiv:2308.14761) with g = c + Σ α_a a. The α are found by looking at ``images`` after each
-    of at most ``rounds`` edits, α_a ← α_a + pace (wanted share - share seen), until no share is further away
-    than ``tolerance``. The ``pace`` is halved whenever an edit went too far.
+    Among images of ``concept`` that show any of ``attributes``, each should be shown in the given share. The
+    concept keeps its meaning c and gains α_a of each attribute a: eq. 7 of Gandikota et al. (2024,
+    arXiv:2308.14761) with g = c + Σ α_a a. The α are found by generating ``images_per_round`` images after
+    each of at most ``rounds`` edits, α_a ← α_a + step_size (target share - observed share), until no share
+    deviates by more than ``tolerance``. ``step_size`` is halved whenever an edit overshot.
 
-    The rest is as in ``UCE``. Raises ``RequestError`` for settings that make no sense.
+    The other settings are those of ``UCE``. Raises ``RequestError`` for settings that make no sense.
     """
 
-    concept: str
-    attributes: Shares
-    preserve: Sequence[str] = ()
-    templates: Sequence[str] = TEMPLATES
-    tokens: Sequence[Tokens] = ("last",)
-    preserve_weight: float = 1.0
-    ridge: float = 0.5
-    rounds: int = 10
-    pace: float = 0.5
-    tolerance: float = 0.05
-    num_images: int = 64
-    steps: int = 15
+    concept: str = field(metadata={"help": "Concept to even out; separate synonyms by commas."})
+    attributes: Shares = field(
+        metadata={
+            "option": "--attribute",
+            "help": "Attribute that images may show, as NAME or NAME=SHARE; repeatable, at least two.",
+        }
+    )
+    preserve: Sequence[str] = field(
+        default=(), metadata={"help": "Concept that should stay as it is, with its synonyms; repeatable."}
+    )
+    templates: Sequence[str] = field(
+        default=TEMPLATES,
+        metadata={
+            "option": "--template",
+            "help": "Text with {} in the place of the concept; repeatable.",
+            "shown": "six texts",
+        },
+    )
+    tokens: Sequence[Tokens] = field(
+        default=("last",), metadata={"help": "Token states to edit: last, words or end; repeatable."}
+    )
+    preserve_weight: float = field(default=1.0, metadata={"help": "Weight w_p of what is preserved."})
+    ridge: float = field(
+        default=0.5, metadata={"help": "Regularization λ; higher values change other texts less."}
+    )
+    rounds: int = field(default=10, metadata={"help": "Largest number of edits.", "min": 1})
+    step_size: float = field(
+        default=0.5, metadata={"help": "Change of an attribute's amount for each unit of deviation."}
+    )
+    tolerance: float = field(
+        default=0.05, metadata={"help": "Largest allowed deviation from a target share, from 0 to 1."}
+    )
+    images_per_round: int = field(
+        default=64, metadata={"help": "Number of images generated after each edit.", "min": 1}
+    )
+    num_inference_steps: int = 15
     seed: int = 0
+
+    name: ClassVar[str] = "debias"
+    examples: ClassVar[tuple[str, ...]] = (
+        '--concept "a pet" --attribute dog=1 --attribute cat=1 --output pet.safetensors',
+    )
 
     def __post_init__(self) -> None:
         _check(self)
 
-    def edit(
-        self, pipe: Any, shows: Shows, tell: Callable[[int], None] | None = None
-    ) -> tuple[Delta, list[Shares]]:
-        """The delta that came nearest, and the shares before it and after each round.
+    def align(self, pipe: Any, run: AlignmentRun = AlignmentRun()) -> AlignmentResult[Delta]:
+        """Return the delta that came nearest, and the shares before it and after each edit.
 
-        ``shows`` says which images show an attribute. Raises ``RequestError`` for a word that the model
-        cannot read or an attribute that nobody can see, ``ModelError`` if no image shows any, or if the
-        shares are as wanted from the start.
+        ``run.shows`` tells which images show an attribute. Raises ``RequestError`` if there is none, for a
+        word that the model cannot read or an attribute that cannot be told; ``ModelError`` if no image shows
+        any attribute, or if the shares are as wanted from the start.
         """
+        if not run.shows:
+            raise RequestError("there is no judge of this model's images, and debiasing needs one.")
         check_names((self.concept, *self.attributes), pipe)
         wanted = {name: share / sum(self.attributes.values()) for name, share in self.attributes.items()}
-        history: list[Shares] = [self._seen(pipe, shows)]
-        if _apart(history[0], wanted) <= self.tolerance:
+        history: list[Shares] = [self._observed(pipe, run.shows)]
+        if _deviation(history[0], wanted) <= self.tolerance:
             raise ModelError(f'images of "{self.concept}" are as wanted already; nothing was changed.')
         edits: list[Delta] = []
-        added, pace = dict.fromkeys(self.attributes, 0.0), self.pace
-        while len(edits) < self.rounds and _apart(history[-1], wanted) > self.tolerance:
-            if edits and _too_far(history[-2], history[-1], wanted):
-                pace /= 2
+        added, step_size = dict.fromkeys(self.attributes, 0.0), self.step_size
+        while len(edits) < self.rounds and _deviation(history[-1], wanted) > self.tolerance:
+            if edits and _overshot(history[-2], history[-1], wanted):
+                step_size /= 2
             for name, share in history[-1].items():
-                added[name] += pace * (wanted[name] - share)
-            edits.append(self._method(added).edit(pipe))
+                added[name] += step_size * (wanted[name] - share)
+            edits.append(self._method(added).align(pipe).delta)
             with edits[-1].attach(pipe):
-                history.append(self._seen(pipe, shows))
-            if tell:
-                tell(len(edits))
-        best = min(range(len(edits)), key=lambda number: _apart(history[number + 1], wanted))
+                history.append(self._observed(pipe, run.shows))
+            if run.progress:
+                run.progress(len(edits), self.rounds)
+        best = min(range(len(edits)), key=lambda number: _deviation(history[number + 1], wanted))
         settings = {**edits[best].about.settings, **asdict(self), "shares": [dict(each) for each in history]}
-        about = replace(edits[best].about, method="debias", settings=settings)
-        return replace(edits[best], about=about), history
+        delta = replace(edits[best], about=replace(edits[best].about, method=self.name, settings=settings))
+        return AlignmentResult(delta, measured=dict(enumerate(history)), preserved=tuple(self.preserve))
 
     def _method(self, added: Mapping[str, float]) -> UCE:
         return UCE(
@@ -88,13 +121,13 @@ class Debias:
             add=dict(added),
         )
 
-    def _seen(self, pipe: Any, shows: Shows) -> Shares:
-        images = draw(pipe, self.concept, self.num_images, self.steps, self.seed)
+    def _observed(self, pipe: Any, shows: Shows) -> Shares:
+        images = draw(pipe, self.concept, self.images_per_round, self.num_inference_steps, self.seed)
         counts: dict[str, int] = {}
         for name in self.attributes:
             seen = shows(name, images)
             if seen is None:
-                raise RequestError(f'nobody can see whether an image shows "{name}"; name something else.')
+                raise RequestError(f'it cannot be told whether an image shows "{name}"; name something else.')
             counts[name] = sum(seen)
         whole = sum(counts.values())
         if not whole:
@@ -102,12 +135,13 @@ class Debias:
         return {name: count / whole for name, count in counts.items()}
 
 
-def _apart(seen: Shares, wanted: Shares) -> float:
-    return max(abs(seen[name] - share) for name, share in wanted.items())
+def _deviation(observed: Shares, wanted: Shares) -> float:
+    """Return the largest deviation of a share."""
+    return max(abs(observed[name] - share) for name, share in wanted.items())
 
 
-def _too_far(before: Shares, after: Shares, wanted: Shares) -> bool:
-    """Whether what is missing now is mostly what there was too much of."""
+def _overshot(before: Shares, after: Shares, wanted: Shares) -> bool:
+    """Return whether what there is too little of now is mostly what there was too much of before."""
     return sum((share - before[name]) * (share - after[name]) for name, share in wanted.items()) < 0
 
 
@@ -119,10 +153,10 @@ def _check(settings: Debias) -> None:
         raise RequestError("the share of every attribute must be a number above 0.")
     if both := next((name for name in names if name in names_of(settings.concept)), None):
         raise RequestError(f'"{both}" cannot be its own attribute; give others.')
-    for name in ("rounds", "num_images", "steps"):
+    for name in ("rounds", "images_per_round", "num_inference_steps"):
         if getattr(settings, name) < 1:
             raise RequestError(f"{name} is {getattr(settings, name)}; it must be at least 1.")
-    for name in ("pace", "tolerance"):
+    for name in ("step_size", "tolerance"):
         if not 0 < getattr(settings, name) < math.inf:
             raise RequestError(f"{name} is {getattr(settings, name)}; it must be a number above 0.")
     settings._method({})

@@ -1,131 +1,186 @@
-"""Erasing Concepts from Diffusion Models: the network learns to draw away from what it was asked for."""
+"""Erasing Concepts from Diffusion Models: the network learns to predict noise that leads away from a
+concept."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from safelight.alignment.delta.adapter import Adapter
 from safelight.alignment.delta.delta import Delta, json_sha256
-from safelight.alignment.diffusion.parameters import SELECTIONS, parameters
+from safelight.alignment.diffusion.parameters import SELECTIONS, Selection, parameters
 from safelight.alignment.diffusion.points import Goal, Point, Target, points
 from safelight.alignment.method.concept_names import check_apart, check_names, check_templates, names_of
-from safelight.alignment.method.fine_tuning import FineTuning, TrainedMethod, checkpointing
-from safelight.alignment.method.tuning import Curve, Measure, Tell
+from safelight.alignment.method.trained_method import TrainedMethod, gradient_checkpointing
 from safelight.errors import RequestError, no_such
 from safelight.models.conditioning import ConditioningBatch
 from safelight.models.denoiser import Denoiser, denoiser_of
+from safelight.registry import register
+from safelight.types import AlignmentResult, AlignmentRun
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Sampling = Literal["frozen", "edited"]
 
-# Seeds of one walk are next to each other; walks must not share any.
-_APART = 1000
+# The seeds of one set of trajectories are consecutive; no two sets may share any.
+_SEED_STRIDE = 1000
 
 
+@register("alignment_method", "esd")
 @dataclass(frozen=True)
 class ESD(TrainedMethod):
-    """Gandikota et al. (2023, arXiv:2303.07345), eq. 6 and 7:
+    """Train a diffusion model to predict noise that leads away from a concept (Erasing Concepts from
+    Diffusion Models).
+
+    Gandikota et al. (2023, arXiv:2303.07345), eq. 6 and 7:
 
         L = ‖ε_θ(x_t, c, t) - [ε*(x_t, t) - η (ε*(x_t, c, t) - ε*(x_t, t))]‖²
 
-    in the network's own output: the target is linear in it, so that it is the same in ε, v and flow. A
-    concept can have several names, between commas. A negative η (``eta``) moves towards the concept.
+    in the network's own output: the target is linear in it, so it has the same form for ε, v and flow
+    predictions. A negative η (``eta``) moves towards the concept.
 
-    ``selection`` says which parameters are trained. With an ``anchor`` its prediction takes the place of
-    ε*(x_t, t), the first term; with ``erase_from`` the concept is taken out of that text alone. On
-    ``preserve`` the network is to answer as before, a loss that counts ``preserve_weight``; "" is no text.
-    ``captions`` are preserved as well, as they are, commas and all. Names, anchor and ``erase_from`` come in
-    every one of ``templates``: with scenes around the concept, "esd-u" takes less of the rest along.
+    With an ``anchor`` its prediction replaces ε*(x_t, t), the first term. With ``erase_from`` the concept is
+    removed from that text alone. For ``preserve`` and ``captions`` the network should predict what it
+    predicted before, a loss weighted by ``preserve_weight``; captions are taken as they are, including
+    commas, and "" stands for the empty prompt. Concepts, anchor and ``erase_from`` are used in each of
+    ``templates``: with scenes around the concept, "esd-u" removes less of everything else.
 
-    x_t comes from ``walks`` generations of each text, ``steps_of_walk`` steps long, guided by ``scale``, with
-    the ``frozen`` network, walked once, or with the ``edited`` one, walked again every ``refresh`` steps.
-    Every step of every walk is a point, and ``batch`` of them, of any timesteps, are a batch. With ``jitter``
-    timesteps are drawn between those of the walk, as in the paper. With a ``part`` below 1 only so much of
-    each walk is walked, from the noise on, where it is decided what an image will show.
-
-    With ``checkpointing`` what the network works out on the way is worked out again instead of being kept,
-    which saves memory, as a ``lora_rank`` does.
+    x_t comes from ``trajectories`` generations of each text with ``num_inference_steps`` and
+    ``guidance_scale``, by the ``frozen`` network once, or by the ``edited`` one anew every ``refresh_every``
+    steps. Each step of a trajectory is a training point, and a batch is ``batch_size`` points of any
+    timesteps. With ``jitter_timesteps`` the timesteps are drawn between those of the trajectory, as in the
+    paper. With a ``trajectory_fraction`` below 1 only the first, noisiest part of each trajectory is used,
+    where it is decided what an image will show.
 
     Raises ``RequestError`` for settings that make no sense.
     """
 
-    concepts: Sequence[str]
-    selection: str = "esd-x"
-    eta: float = 1.0
-    anchor: str = ""
-    erase_from: str = ""
-    preserve: Sequence[str] = ()
-    preserve_weight: float = 1.0
-    captions: Sequence[str] = ()
-    templates: Sequence[str] = ("{}",)
-    batch: int = 8
-    sampling: Sampling = "frozen"
-    walks: int = 4
-    steps_of_walk: int = 50
-    scale: float = 3.0
-    jitter: bool = False
-    part: float = 1.0
-    refresh: int = 50
-    checkpointing: bool = False
+    selection: Selection = field(
+        default="esd-x",
+        metadata={
+            "help": "Parameters to train: esd-x (cross-attention), esd-x-strict (its keys and values), esd-u "
+            "(everything else), esd-self (self-attention) or esd-all."
+        },
+    )
+    eta: float = field(
+        default=1.0,
+        metadata={"help": "η of the paper, the strength of the erasure; below 0 adds the concept."},
+    )
+    anchor: str = field(
+        default="", metadata={"help": "Concept to move to instead.", "shown": "the empty prompt"}
+    )
+    erase_from: str = field(
+        default="", metadata={"help": "Text from which alone to remove the concept.", "shown": "the concept"}
+    )
+    preserve: Sequence[str] = field(
+        default=(), metadata={"help": "Concept that should stay as it is, with its synonyms; repeatable."}
+    )
+    preserve_weight: float = field(
+        default=1.0, metadata={"help": "Weight of the loss on what is preserved.", "min": 0}
+    )
+    captions: Sequence[str] = field(
+        default=(),
+        metadata={
+            "help": "File of prompts whose images should stay as they are: one a line, CSV, Parquet or JSON "
+            "lines; repeatable.",
+            "files": True,
+        },
+    )
+    templates: Sequence[str] = field(
+        default=("{}",),
+        metadata={
+            "option": "--template",
+            "help": "Text with {} in the place of a concept; repeatable.",
+            "shown": "the concept alone",
+        },
+    )
+    batch_size: int = field(default=8, metadata={"help": "Number of training points in a batch.", "min": 1})
+    sampling: Sampling = field(
+        default="frozen", metadata={"help": "Network that generates the trajectories: frozen or edited."}
+    )
+    trajectories: int = field(
+        default=4, metadata={"help": "Number of generations of each text to train on.", "min": 1}
+    )
+    num_inference_steps: int = field(
+        default=50,
+        metadata={"option": "--trajectory-steps", "help": "Denoising steps of each trajectory.", "min": 1},
+    )
+    guidance_scale: float = field(default=3.0, metadata={"help": "Guidance scale of the trajectories."})
+    jitter_timesteps: bool = field(
+        default=False, metadata={"help": "Draw timesteps between those of a trajectory, as in the paper."}
+    )
+    trajectory_fraction: float = field(
+        default=1.0,
+        metadata={"help": "Share of each trajectory to train on, from the noise on, above 0 and at most 1."},
+    )
+    refresh_every: int = field(
+        default=50,
+        metadata={
+            "help": "Number of steps after which the edited network generates new trajectories.",
+            "min": 1,
+        },
+    )
+    gradient_checkpointing: bool = field(
+        default=False, metadata={"help": "Recompute activations in the backward pass to save memory."}
+    )
+
+    name: ClassVar[str] = "esd"
+    examples: ClassVar[tuple[str, ...]] = (
+        '--concept "gun, a gun, pistol" --learning-rate 1e-3 --output gun.safetensors',
+        "--model ./stable-diffusion --concept nudity --selection esd-u --output nudity.safetensors",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check(self)
 
-    def tune(
-        self,
-        pipe: Any,
-        folder: Path | None = None,
-        measure: Measure | None = None,
-        tell: Tell | None = None,
-    ) -> tuple[Delta, Curve]:
+    def align(self, pipe: Any, run: AlignmentRun = AlignmentRun()) -> AlignmentResult[Delta]:
+        """As ``TrainedMethod.align``."""
+        self.check_run(run)
         denoiser = denoiser_of(pipe)
         check_names((*self.concepts, *self.preserve, self.anchor, self.erase_from), pipe)
-        with checkpointing(denoiser.module) if self.checkpointing else nullcontext():
+        with gradient_checkpointing(denoiser.module) if self.gradient_checkpointing else nullcontext():
             adapter = self.adapter(denoiser.module, parameters(denoiser.module, self.selection))
-            work = FineTuning(
-                pipe, {denoiser.component: adapter}, "esd", tuple(self.concepts), self.settings(), self.plan()
-            )
-            return work.run(_Batches(self, denoiser, adapter).loss, folder, measure, tell)
+            loss = _Batches(self, denoiser, adapter).loss
+            result = self.train(pipe, {denoiser.component: adapter}, loss, run)
+        return replace(result, preserved=tuple(self.preserve))
 
     def settings(self) -> Mapping[str, Any]:
-        """Without the captions themselves."""
+        """Return the settings; captions are represented by their hash."""
         return {
             **asdict(self),
             "captions": {"count": len(self.captions), "sha256": json_sha256(self.captions)},
         }
 
 
-def target(said: Mapping[str, Tensor], concept: str, eta: float, instead: str = "") -> Tensor:
-    """ε*_instead - η (ε*_c - ε*_0), (N, …), of the frozen network's predictions by text."""
-    return said[instead] - eta * (said[concept] - said[""])
+def target(predictions: Mapping[str, Tensor], concept: str, eta: float, instead: str = "") -> Tensor:
+    """Return ε*_instead - η (ε*_c - ε*_0), (N, …), from the frozen network's ``predictions`` by text."""
+    return predictions[instead] - eta * (predictions[concept] - predictions[""])
 
 
 class _Batches:
-    """Batches of points; which come in a step depends on the seed and the step alone."""
+    """Batches of training points; those of a step depend on the seed and the step alone."""
 
     def __init__(self, esd: ESD, denoiser: Denoiser, adapter: Adapter) -> None:
         self._esd = esd
         self._denoiser = denoiser
         self._adapter = adapter
-        self._rows = ConditioningBatch(denoiser)
+        self._batch = ConditioningBatch(denoiser)
         self._pool: list[Point] = []
         self._kept: list[Point] = []
-        self._of: int | None = None
+        self._generation: int | None = None
 
     def loss(self, number: int) -> Tensor:
-        """Of batch ``number``: the mean over what is erased, and over what is kept."""
+        """Return the loss of batch ``number``: the mean error on what is erased, and that on what is
+        preserved."""
         esd = self._esd
-        self._walk(number // esd.accumulate)
-        loss = self._error(self._pool, esd.batch, number)
+        self._refresh(number // esd.gradient_accumulation)
+        loss = self._error(self._pool, esd.batch_size, number)
         if self._kept and esd.preserve_weight:
-            loss = loss + esd.preserve_weight * self._error(self._kept, esd.batch, number)
+            loss = loss + esd.preserve_weight * self._error(self._kept, esd.batch_size, number)
         return loss
 
     def _error(self, pool: Sequence[Point], batch: int, number: int) -> Tensor:
@@ -133,21 +188,21 @@ class _Batches:
 
         random = torch.Generator().manual_seed(self._esd.seed * 1_000_003 + number)
         chosen = [pool[i] for i in torch.randint(len(pool), (batch,), generator=random).tolist()]
-        raw = self._denoiser.module(**self._rows.joined([point.call for point in chosen]))
+        raw = self._denoiser.module(**self._batch.joined([point.call for point in chosen]))
         output = raw[0] if isinstance(raw, tuple) else raw.sample
         wanted = torch.cat([point.target for point in chosen])
         error: Tensor = (output.float() - wanted.float()).square().mean()
         return error
 
-    def _walk(self, step: int) -> None:
-        """Anew where the network that walks has changed enough."""
-        turn = step // self._esd.refresh if self._esd.sampling == "edited" else 0
-        if turn == self._of:
+    def _refresh(self, step: int) -> None:
+        """Generate the trajectories, again whenever the network that generates them has changed enough."""
+        turn = step // self._esd.refresh_every if self._esd.sampling == "edited" else 0
+        if turn == self._generation:
             return
-        self._of = turn
+        self._generation = turn
         with self._adapter.off() if self._esd.sampling == "frozen" else nullcontext():
             self._pool = [point for goal in self._goals() for point in self._points(goal, turn)]
-            self._kept = [point for goal in self._keeping() for point in self._points(goal, turn)]
+            self._kept = [point for goal in self._preserved_goals() for point in self._points(goal, turn)]
 
     def _goals(self) -> Iterator[Goal]:
         esd = self._esd
@@ -159,47 +214,49 @@ class _Batches:
                 others = [text for text in (concept, anchor) if text and text != prompt]
                 yield Goal(prompt, _target(concept, esd.eta, anchor or erase_from), tuple(others))
 
-    def _keeping(self) -> Iterator[Goal]:
+    def _preserved_goals(self) -> Iterator[Goal]:
         names = [name for each in self._esd.preserve for name in names_of(each) or [""]]
         for text in (*names, *self._esd.captions):
-            yield Goal(text, _same(text))
+            yield Goal(text, _unchanged(text))
 
     def _points(self, goal: Goal, turn: int) -> list[Point]:
         esd = self._esd
-        first = esd.seed + _APART * turn
+        first = esd.seed + _SEED_STRIDE * turn
         return points(
             self._denoiser,
             goal,
-            range(first, first + esd.walks),
-            esd.steps_of_walk,
-            esd.scale,
-            esd.jitter,
-            esd.part,
+            range(first, first + esd.trajectories),
+            esd.num_inference_steps,
+            esd.guidance_scale,
+            esd.jitter_timesteps,
+            esd.trajectory_fraction,
             self._adapter.off if esd.sampling == "edited" else None,
         )
 
 
 def _target(concept: str, eta: float, instead: str) -> Target:
-    return lambda said: target(said, concept, eta, instead)
+    return lambda predictions: target(predictions, concept, eta, instead)
 
 
-def _same(name: str) -> Target:
-    return lambda said: said[name]
+def _unchanged(name: str) -> Target:
+    return lambda predictions: predictions[name]
 
 
 def _check(esd: ESD) -> None:
     check_apart(esd.concepts, esd.preserve, esd.captions)
     check_templates(esd.templates)
     if esd.anchor and esd.erase_from:
-        raise RequestError("give an anchor or what to erase from, not both.")
+        raise RequestError("give an anchor or erase_from, not both.")
     if esd.selection not in SELECTIONS:
         raise RequestError(no_such("selection of parameters", esd.selection, SELECTIONS))
-    if esd.sampling not in ("frozen", "edited"):
-        raise RequestError(no_such("way of sampling", esd.sampling, ("frozen", "edited")))
-    for name in ("batch", "walks", "steps_of_walk", "refresh"):
+    if esd.sampling not in get_args(Sampling):
+        raise RequestError(no_such("sampling", esd.sampling, get_args(Sampling)))
+    for name in ("batch_size", "trajectories", "num_inference_steps", "refresh_every"):
         if getattr(esd, name) < 1:
             raise RequestError(f"{name} is {getattr(esd, name)}; it must be at least 1.")
-    if not 0 < esd.part <= 1:
-        raise RequestError(f"part is {esd.part}; it must be above 0 and at most 1.")
-    if esd.checkpoint_every % esd.refresh and esd.sampling == "edited":
-        raise RequestError("checkpoint_every must be a multiple of refresh, so that it can be resumed.")
+    if not 0 < esd.trajectory_fraction <= 1:
+        raise RequestError(
+            f"trajectory_fraction is {esd.trajectory_fraction}; it must be above 0 and at most 1."
+        )
+    if esd.checkpoint_every % esd.refresh_every and esd.sampling == "edited":
+        raise RequestError("checkpoint_every must be a multiple of refresh_every, so that it can be resumed.")

@@ -1,11 +1,11 @@
-"""Unified Concept Editing: the layers that read the text are solved for in closed form.
+"""Unified Concept Editing: a closed-form solution for the layers that read the text.
 
-All layers of one input are multiplied by the same matrix: with W_o g for the value that a concept's state c
-is to have, eq. 7 of Gandikota et al. (2024, arXiv:2308.14761) is W = W_o M,
+All layers with the same input are multiplied by the same matrix: with W_o g for the value that the state c of
+a concept should have, eq. 7 of Gandikota et al. (2024, arXiv:2308.14761) is W = W_o M,
 
     M = (λI + w_e Σ g cᵀ + w_p Σ p pᵀ) (λI + w_e Σ c cᵀ + w_p Σ p pᵀ)⁻¹,
 
-over what is erased, c, and what is kept, p. It is solved once, in double precision.
+over the edited states c and the preserved states p. It is solved once, in double precision.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from safelight.alignment.delta.delta import Delta, Provenance, part_sha256
 from safelight.alignment.diffusion.parameters import parameters
@@ -21,6 +21,8 @@ from safelight.alignment.method.concept_names import check_apart, check_names, c
 from safelight.errors import RequestError, no_such
 from safelight.models.denoiser import Denoiser, Words, denoiser_of
 from safelight.models.pipelines import name_of
+from safelight.registry import register
+from safelight.types import AlignmentResult, AlignmentRun
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,45 +36,78 @@ _Pair = tuple[str, str]
 
 _BATCH = 64
 
-# What transformers read the text with: from its tokens, and from all of it.
+# The layers with which transformers read the token states, and the pooled text.
 _EMBEDDERS = {
     "encoder_hidden_states": "context_embedder.weight",
     "pooled_projections": "time_text_embed.text_embedder.linear_1.weight",
 }
 
 
+@register("alignment_method", "uce")
 @dataclass(frozen=True)
 class UCE:
-    """Makes every one of ``concepts`` mean ``target``, or with "" nothing, and ``preserve`` what it meant.
+    """Edit the meaning of concepts in closed form, in seconds (Unified Concept Editing).
 
-    With ``add`` it goes on meaning what it meant, and so much of each of these words besides (of less than
-    nothing, less of it), as ``Debias`` finds out.
+    Makes each of ``concepts`` mean ``target``, or with "" nothing, and lets ``preserve`` keep its meaning.
+    With ``add`` a concept keeps its own meaning and gains this much of each of these words (with a negative
+    number it loses so much), as ``Debias`` finds out.
 
-    A concept can have several names, between commas: each is edited in every one of ``templates``. ``tokens``
-    says at which of their states: the ``last`` of the name, all ``words`` of it, and the ``end`` of the text
-    with what fills it up. ``erase_weight``, ``preserve_weight`` and ``ridge`` are w_e, w_p and λ.
+    A concept can have several synonyms, separated by commas; each is edited in every one of ``templates``.
+    ``tokens`` selects the token states that are edited: the ``last`` of the concept, all its ``words``, or
+    the ``end`` of the text with its padding. ``erase_weight``, ``preserve_weight`` and ``ridge`` are w_e, w_p
+    and λ.
 
     Raises ``RequestError`` for settings that make no sense.
     """
 
-    concepts: Sequence[str]
-    target: str = ""
-    preserve: Sequence[str] = ()
-    templates: Sequence[str] = TEMPLATES
-    tokens: Sequence[Tokens] = ("last",)
-    erase_weight: float = 1.0
-    preserve_weight: float = 1.0
-    ridge: float = 0.5
-    add: Mapping[str, float] = field(default_factory=dict)
+    concepts: Sequence[str] = field(
+        metadata={
+            "option": "--concept",
+            "help": "Concept to edit, with synonyms separated by commas; repeatable.",
+        }
+    )
+    target: str = field(
+        default="", metadata={"help": "What the concept should mean instead.", "shown": "nothing"}
+    )
+    preserve: Sequence[str] = field(
+        default=(), metadata={"help": "Concept that should stay as it is, with its synonyms; repeatable."}
+    )
+    templates: Sequence[str] = field(
+        default=TEMPLATES,
+        metadata={
+            "option": "--template",
+            "help": "Text with {} in the place of a concept; repeatable.",
+            "shown": "six texts",
+        },
+    )
+    tokens: Sequence[Tokens] = field(
+        default=("last",),
+        metadata={"help": "Token states to edit: last, words or end; repeatable."},
+    )
+    erase_weight: float = field(default=1.0, metadata={"help": "Weight w_e of the edited concepts."})
+    preserve_weight: float = field(default=1.0, metadata={"help": "Weight w_p of what is preserved."})
+    ridge: float = field(
+        default=0.5, metadata={"help": "Regularization λ; higher values change other texts less."}
+    )
+    add: Mapping[str, float] = field(
+        default_factory=dict,
+        metadata={"help": "Word whose meaning is added, as WORD=AMOUNT, instead of a target; repeatable."},
+    )
+
+    name: ClassVar[str] = "uce"
+    examples: ClassVar[tuple[str, ...]] = (
+        '--concept "gun, pistol" --target flower --preserve "dog, cat" --output gun.safetensors',
+        '--model ./stable-diffusion --concept "Van Gogh" --output gogh.safetensors',
+    )
 
     def __post_init__(self) -> None:
         _check(self)
 
-    def edit(self, pipe: Any) -> Delta:
-        """The delta that makes the edit; ``pipe`` stays as it is.
+    def align(self, pipe: Any, run: AlignmentRun = AlignmentRun()) -> AlignmentResult[Delta]:
+        """Return the delta that makes the edit; ``pipe`` stays as it is.
 
-        Raises ``RequestError`` for a concept that the model cannot read, ``ModelError`` for a pipeline whose
-        layers are not known, or if nothing would be changed.
+        Raises ``RequestError`` for a concept that the model cannot read, and ``ModelError`` for a pipeline
+        whose layers are not known, or if nothing would be changed.
         """
         denoiser = denoiser_of(pipe)
         check_names((*self.concepts, *self.preserve, self.target, *self.add), pipe)
@@ -84,19 +119,19 @@ class UCE:
             for name, weight in weights.items()
         }
         base = {denoiser.component: part_sha256(pipe, denoiser.component)}
-        about = Provenance("uce", tuple(self.concepts), name_of(pipe), base, asdict(self))
-        return Delta.of(differences, about)
+        about = Provenance(self.name, tuple(self.concepts), name_of(pipe), base, asdict(self))
+        return AlignmentResult(Delta.of(differences, about), preserved=tuple(self.preserve))
 
     def _matrix(self, denoiser: Denoiser, reads: str) -> Tensor:
         import torch
 
         states = _States(denoiser, reads)
         pairs = self._pairs(self.concepts)
-        erased, kept = states.of(pairs, self.tokens), self._pairs(self.preserve)
+        erased, preserved = states.of(pairs, self.tokens), self._pairs(self.preserve)
         return closed_form(
             erased,
-            self._meant(states, pairs, erased),
-            torch.cat([states.nothing(), states.of(kept, self.tokens)]) if kept else states.nothing(),
+            self._targets(states, pairs, erased),
+            torch.cat([states.empty(), states.of(preserved, self.tokens)]) if preserved else states.empty(),
             self.erase_weight,
             self.preserve_weight,
             self.ridge,
@@ -106,7 +141,7 @@ class UCE:
         names = [name for concept in concepts for name in names_of(concept)]
         return [(template, name) for name in names for template in self.templates]
 
-    def _meant(self, states: _States, pairs: Sequence[_Pair], before: Tensor) -> Tensor:
+    def _targets(self, states: _States, pairs: Sequence[_Pair], before: Tensor) -> Tensor:
         if not self.add:
             return states.instead(pairs, self.target, self.tokens)
         return before + sum(
@@ -115,26 +150,32 @@ class UCE:
 
 
 def closed_form(
-    erased: Tensor, meant: Tensor, kept: Tensor, erase_weight: float, preserve_weight: float, ridge: float
+    erased: Tensor,
+    targets: Tensor,
+    preserved: Tensor,
+    erase_weight: float,
+    preserve_weight: float,
+    ridge: float,
 ) -> Tensor:
-    """M, (C, C) in float64, of states ``erased`` and what they are to mean, (n, C), and ``kept``, (m, C)."""
+    """Return M, (C, C) in float64, for the ``erased`` states and their ``targets``, (n, C), and the
+    ``preserved`` states, (m, C)."""
     import torch
 
-    c, g, p = (states.double() for states in (erased, meant, kept))
+    c, g, p = (states.double() for states in (erased, targets, preserved))
     common = ridge * torch.eye(c.shape[1], dtype=torch.float64, device=c.device) + preserve_weight * p.T @ p
-    wanted, seen = common + erase_weight * g.T @ c, common + erase_weight * c.T @ c
-    matrix: Tensor = torch.linalg.solve(seen, wanted, left=False)
+    right, left = common + erase_weight * g.T @ c, common + erase_weight * c.T @ c
+    matrix: Tensor = torch.linalg.solve(left, right, left=False)
     return matrix
 
 
 def _multiplied(weight: Tensor, matrix: Tensor) -> Tensor:
-    """By how much W_o M differs from W_o."""
+    """Return W_o M - W_o."""
     before = weight.detach().double()
     return (before @ matrix.to(before) - before).float()
 
 
 def _layers(denoiser: Denoiser) -> dict[str, dict[str, Tensor]]:
-    """By the argument that they read, the weights of the layers by name."""
+    """Return the weights by name, for each argument of the network that layers read."""
     every = dict(denoiser.module.named_parameters())
     if embedders := {reads: name for reads, name in _EMBEDDERS.items() if name in every}:
         return {reads: {name: every[name]} for reads, name in embedders.items()}
@@ -143,14 +184,14 @@ def _layers(denoiser: Denoiser) -> dict[str, dict[str, Tensor]]:
 
 
 class _States:
-    """The states of texts, of one argument; those of no text stand for nothing."""
+    """The token states of texts in one argument of the network; the empty prompt stands for no meaning."""
 
     def __init__(self, denoiser: Denoiser, reads: str) -> None:
         self._denoiser = denoiser
         self._reads = reads
 
     def of(self, pairs: Sequence[_Pair], tokens: Sequence[Tokens]) -> Tensor:
-        """(n, C). Of many texts only these states are kept."""
+        """Return the edited states of all texts, (n, C); no other state is kept in memory."""
         import torch
 
         rows = []
@@ -167,7 +208,8 @@ class _States:
         return torch.cat(rows)
 
     def instead(self, pairs: Sequence[_Pair], target: str, tokens: Sequence[Tokens]) -> Tensor:
-        """What takes the place of each of these: the last word of the target, or no word; the same end."""
+        """Return what replaces each edited state, (n, C): the state of the target's last word, or of the
+        empty prompt; the end of the text is replaced by that of the target's text."""
         import torch
 
         texts = {template: template.format(target) if target else "" for template, _ in pairs}
@@ -194,7 +236,7 @@ class _States:
                 rows.append(states[self._places(words, template, name, ["end"])])
         return torch.cat(rows)
 
-    def nothing(self) -> Tensor:
+    def empty(self) -> Tensor:
         states: Tensor = self._encoded([""])[0]
         return states if states.ndim == 2 else states[None]
 
@@ -214,7 +256,7 @@ class _States:
         return self._denoiser.words(len(states))
 
     def _encoded(self, texts: Sequence[str]) -> Tensor:
-        """A row each, (L, C), or (C,) where it is of all of the text."""
+        """Return the states of each text, (L, C), or (C,) for a pooled text."""
         rows: Tensor = self._denoiser.encode(texts)[self._reads].detach().float()
         return rows
 
@@ -222,11 +264,11 @@ class _States:
 def _check(settings: UCE) -> None:
     check_apart(settings.concepts, settings.preserve)
     if any(settings.target in names_of(concept) for concept in settings.concepts):
-        raise RequestError(f'"{settings.target}" cannot mean itself and be edited; give another target.')
+        raise RequestError(f'"{settings.target}" cannot be edited to mean itself; give another target.')
     if settings.target and settings.add:
-        raise RequestError("give a target or what to add, not both.")
+        raise RequestError("give a target or add, not both.")
     if not all(map(math.isfinite, settings.add.values())):
-        raise RequestError("how much is added must be a number.")
+        raise RequestError("the amount of an added word must be a finite number.")
     check_templates(settings.templates)
     if not settings.tokens:
         raise RequestError("give at least one kind of tokens.")

@@ -1,22 +1,23 @@
-"""A model trained further on images with captions, all of its denoiser or a change of low rank."""
+"""Training a model further on images with captions: its whole denoiser, or a low-rank change."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safelight.alignment.delta.delta import Delta, part_sha256
-from safelight.alignment.method.fine_tuning import FineTuning, TrainedMethod, checkpointing
-from safelight.alignment.method.tuning import Curve, Measure, Plan, Tell
+from safelight.alignment.method.trained_method import TrainedMethod, gradient_checkpointing
 from safelight.alignment.safe_training.objective import Objective
 from safelight.errors import ModelError, RequestError
 from safelight.models.conditioning import ConditioningBatch
 from safelight.models.denoiser import Arguments, Denoiser, denoiser_of
 from safelight.models.patched_method import Method, patched_method
 from safelight.training.encoded import Data, Encoded, encode
+from safelight.training.plan import TrainingPlan
+from safelight.types import AlignmentResult, AlignmentRun
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,72 +28,84 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SafeTraining(TrainedMethod):
-    """The denoiser's own objective (``Objective``) on ``data``, of which each image is cut to a square,
-    ``resolution`` pixels wide, by default as wide as the model draws.
+    """Train a model further on cleaned images with captions, by the denoiser's own objective (``Objective``).
 
-    Of ``unconditional`` of the captions nothing is told, for classifier-free guidance (Ho & Salimans 2022,
-    arXiv:2207.12598). A ``batch`` is what one process sees at once. What is learnt is the moving
-    ``average`` of the weights. With ``checkpointing`` less memory is kept, and more worked out.
+    Each image is cropped to a square ``resolution`` pixels wide, by default as wide as the model generates. A
+    share of ``proportion_empty_prompts`` of the captions is replaced by the empty prompt, for classifier-free
+    guidance (Ho & Salimans 2022, arXiv:2207.12598). Each process takes ``batch_size`` images at once. The
+    result is the exponential moving average of the weights, with decay ``ema_decay``.
 
     Raises ``RequestError`` for settings that make no sense.
     """
 
     data: Data
-    resolution: int = 0
-    batch: int = 4
-    unconditional: float = 0.1
-    checkpointing: bool = False
-    steps: int = field(default=1000, kw_only=True)
-    rate: float = field(default=1e-5, kw_only=True)
-    average: float = field(default=0.9999, kw_only=True)
-    clip: float = field(default=1.0, kw_only=True)
+    resolution: int = field(
+        default=0,
+        metadata={
+            "help": "Width and height of the images, in pixels.",
+            "shown": "what the model generates",
+            "min": 8,
+        },
+    )
+    batch_size: int = field(
+        default=4, metadata={"help": "Number of images in a batch, for each process.", "min": 1}
+    )
+    proportion_empty_prompts: float = field(
+        default=0.1, metadata={"help": "Share of captions replaced by the empty prompt, below 1."}
+    )
+    gradient_checkpointing: bool = field(
+        default=False, metadata={"help": "Recompute activations in the backward pass to save memory."}
+    )
+    concepts: Sequence[str] = field(default=(), kw_only=True)
+    train_steps: int = field(default=1000, kw_only=True)
+    learning_rate: float = field(default=1e-5, kw_only=True)
+    ema_decay: float = field(
+        default=0.9999,
+        kw_only=True,
+        metadata={"help": "Decay of the exponential moving average of the weights; 0 is no average."},
+    )
+    max_grad_norm: float = field(
+        default=1.0,
+        kw_only=True,
+        metadata={"help": "Largest norm of the gradients; 0 leaves them as they are."},
+    )
     accelerator: Accelerator | None = field(default=None, kw_only=True)
 
-    concepts: ClassVar[tuple[str, ...]] = ()
+    name: ClassVar[str] = "safe-training"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.batch < 1 or self.resolution < 0:
-            raise RequestError(f"a batch of {self.batch} at {self.resolution} pixels is none.")
-        if not 0 <= self.unconditional < 1:
-            raise RequestError(f"unconditional is {self.unconditional}; it must be from 0 to below 1.")
+        if self.batch_size < 1:
+            raise RequestError(f"batch_size is {self.batch_size}; it must be at least 1.")
+        if self.resolution < 0:
+            raise RequestError(f"resolution is {self.resolution}; it must be at least 0.")
+        if not 0 <= self.proportion_empty_prompts < 1:
+            share = self.proportion_empty_prompts
+            raise RequestError(f"proportion_empty_prompts is {share}; it must be from 0 to below 1.")
 
-    def plan(self) -> Plan:
-        return replace(super().plan(), average=self.average, clip=self.clip)
+    def plan(self) -> TrainingPlan:
+        return replace(super().plan(), ema_decay=self.ema_decay, max_grad_norm=self.max_grad_norm)
 
-    def tune(
-        self,
-        pipe: Any,
-        folder: Path | None = None,
-        measure: Measure | None = None,
-        tell: Tell | None = None,
-    ) -> tuple[Delta, Curve]:
-        """As ``TrainedMethod.tune``; ``folder`` keeps what images and captions became, too, and is needed.
+    def align(self, pipe: Any, run: AlignmentRun = AlignmentRun()) -> AlignmentResult[Delta]:
+        """As ``TrainedMethod.align``; ``run.folder`` also keeps the encoded images and captions, and is
+        needed.
 
-        Raises ``RequestError`` if there is no image with a caption, or ``folder`` has other data.
+        Raises ``RequestError`` if there is no image with a caption, or if the folder has other data.
         """
-        if folder is None:
+        if run.folder is None:
             raise RequestError("training on data needs a folder to work in; give one.")
+        self.check_run(run)
         denoiser = denoiser_of(pipe)
         side = self.resolution or _side(pipe)
         template = _template(denoiser, side)
-        encoded = self._encoded(denoiser, side, folder / "data")
-        with checkpointing(denoiser.module) if self.checkpointing else nullcontext():
+        encoded = self._encoded(denoiser, side, run.folder / "data")
+        with gradient_checkpointing(denoiser.module) if self.gradient_checkpointing else nullcontext():
             adapter = self.adapter(denoiser.module, dict(denoiser.module.named_parameters()))
-            work = FineTuning(
-                pipe,
-                {denoiser.component: adapter},
-                "safe-training",
-                (),
-                self.settings(),
-                self.plan(),
-                self.accelerator,
-            )
             loss = _Batches(self, denoiser, template, encoded).loss
-            return work.run(loss, folder, measure, tell)
+            return self.train(pipe, {denoiser.component: adapter}, loss, run)
 
     def settings(self) -> Mapping[str, Any]:
-        """Without the data themselves, and without what they are worked on with."""
+        """Return the settings; the data are represented by their hash, and the accelerator is left out."""
         own = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "accelerator"}
         return {**own, "data": self.data.about, "processes": self._processes}
 
@@ -105,7 +118,7 @@ class SafeTraining(TrainedMethod):
         return self.accelerator.num_processes if self.accelerator else 1
 
     def _encoded(self, denoiser: Denoiser, side: int, folder: Path) -> Encoded:
-        """The first process makes what all read."""
+        """Encode the data in the first process, for all of them."""
         vae = part_sha256(denoiser.pipe, "vae")
 
         def encoder(images: NDArray[np.uint8]) -> NDArray[np.float16]:
@@ -120,16 +133,16 @@ class SafeTraining(TrainedMethod):
 
 
 class _Batches:
-    """Batches of images; which come in a step depends on the seed, the process and the step alone."""
+    """Batches of images; those of a step depend on the seed, the process and the step alone."""
 
     def __init__(
         self, training: SafeTraining, denoiser: Denoiser, template: Arguments, encoded: Encoded
     ) -> None:
         self._training = training
         self._denoiser = denoiser
-        self._rows = ConditioningBatch(denoiser)
+        self._conditioning = ConditioningBatch(denoiser)
         self._objective = Objective(denoiser.pipe.scheduler)
-        self._call = self._rows.joined([template] * training.batch)
+        self._call = self._conditioning.joined([template] * training.batch_size)
         self._encoded = encoded
         self._device = next(denoiser.module.parameters()).device
 
@@ -138,13 +151,13 @@ class _Batches:
 
         training, encoded = self._training, self._encoded
         random = torch.Generator().manual_seed(self._seed(number))
-        rows = torch.randint(len(encoded), (training.batch,), generator=random).numpy()
-        told = torch.rand(training.batch, generator=random) >= training.unconditional
-        captions = [encoded.captions[row] if tell else "" for row, tell in zip(rows, told, strict=True)]
+        rows = torch.randint(len(encoded), (training.batch_size,), generator=random).numpy()
+        kept = torch.rand(training.batch_size, generator=random) >= training.proportion_empty_prompts
+        captions = [encoded.captions[row] if keep else "" for row, keep in zip(rows, kept, strict=True)]
         original = torch.from_numpy(encoded.latents[rows]).to(self._device, torch.float32)
         asked = self._objective.question(original, random)
         with torch.no_grad():
-            call = self._rows.with_texts(self._call, captions)
+            call = self._conditioning.with_texts(self._call, captions)
         places = (torch.from_numpy(each[rows]) for each in (encoded.sizes, encoded.corners))
         call = self._denoiser.placed(self._denoiser.about(call, asked.sample, asked.timestep), *places)
         with training.accelerator.autocast() if training.accelerator else nullcontext():
@@ -160,9 +173,9 @@ class _Batches:
 
 
 def _template(denoiser: Denoiser, side: int) -> Arguments:
-    """One row of a call of the network about an image ``side`` pixels wide, as the pipeline makes it.
+    """Return one row of a call that the pipeline makes of the network for an image ``side`` pixels wide.
 
-    Raises ``ModelError`` for a width that the pipeline does not draw.
+    Raises ``ModelError`` for a width that the pipeline does not generate.
     """
     calls: list[Arguments] = []
 
@@ -179,11 +192,11 @@ def _template(denoiser: Denoiser, side: int) -> Arguments:
         try:
             denoiser.pipe("", height=side, width=side, num_inference_steps=1, output_type="latent")
         except ValueError as error:
-            raise ModelError(f"images of {side} pixels are not for this model: {error}") from error
+            raise ModelError(f"this model does not generate images of {side} pixels: {error}") from error
     return ConditioningBatch(denoiser).only(calls[0], slice(-1, None))
 
 
 def _side(pipe: Any) -> int:
-    """In pixels, of what the pipeline draws unless told otherwise."""
+    """Return the default width of the pipeline's images, in pixels."""
     size = getattr(pipe, "default_sample_size", None) or pipe.unet.config.sample_size
     return int(size) * int(pipe.vae_scale_factor)

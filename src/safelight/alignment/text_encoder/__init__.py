@@ -1,4 +1,4 @@
-"""Alignment of the text encoder: unsafe prompts no longer mean what they meant."""
+"""Alignment of the text encoder: unsafe prompts lose their meaning."""
 
 from safelight.alignment.text_encoder.adversarial import Adversarial
 from safelight.alignment.text_encoder.des import DES

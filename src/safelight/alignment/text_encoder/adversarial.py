@@ -1,4 +1,4 @@
-"""Adversarial training: an encoder that stays safe behind what an attacker puts before the words."""
+"""Adversarial training: an encoder that stays safe when an attacker puts a prefix before the prompt."""
 
 from __future__ import annotations
 
@@ -13,36 +13,48 @@ from safelight.alignment.text_encoder.encoder import Reading, TextEncoder
 from safelight.alignment.text_encoder.method import Batches
 from safelight.alignment.text_encoder.safetext import SafeText
 from safelight.errors import RequestError
+from safelight.registry import register
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+@register("alignment_method", "adversarial")
 @dataclass(frozen=True)
 class Adversarial(SafeText):
-    """After Zhang et al. (2024, arXiv:2405.15234): the outer problem trains the encoder, the inner one
-    attacks it with ``prefix`` embeddings before the words of each unsafe prompt,
+    """Train a text encoder as SafeText does, under attack by an adversarial prefix before the prompt.
+
+    After Zhang et al. (2024, arXiv:2405.15234): the outer problem trains the encoder, the inner one
+    attacks it with ``prefix_length`` embeddings before the words of each unsafe prompt,
 
         δ* = argmin_δ ‖T([δ; u]) - T*(u)‖,
 
-    the mean over the states of the words, by ``inner_steps`` steps of signed gradient of ``inner_rate`` (one
-    is the fast attack), from the ``warmup``-th step on. The authors compare what the denoiser predicts; that
-    depends on nothing but these states, and without it a step costs a hundredth. To the loss of ``SafeText``
-    is added, ``weight`` times, what the words behind δ* still say of what was unsafe.
+    the mean over the states of the words, by ``attack_steps`` steps of signed gradient of
+    ``attack_step_size`` (one is the fast attack), from step ``attack_warmup_steps`` on. The authors compare
+    what the denoiser predicts; that depends on nothing but these states, and without it a step costs a
+    hundredth. To the loss of ``SafeText`` is added, weighted by ``unsafe_weight``, what the words behind δ*
+    still say of what was unsafe.
     """
 
-    weight: float = 8.0
-    steps: int = field(default=2500, kw_only=True)
-    prefix: int = 2
-    inner_steps: int = 3
-    inner_rate: float = 0.2
-    warmup: int = 50
+    unsafe_weight: float = 8.0
+    train_steps: int = field(default=2500, kw_only=True)
+    prefix_length: int = field(
+        default=2, metadata={"help": "Number of embeddings that the attack puts before a prompt.", "min": 1}
+    )
+    attack_steps: int = field(default=3, metadata={"help": "Gradient steps of each attack.", "min": 1})
+    attack_step_size: float = field(
+        default=0.2,
+        metadata={"help": "Change in an attack's step, in standard deviations of token embeddings."},
+    )
+    attack_warmup_steps: int = field(
+        default=50, metadata={"help": "Number of steps before the first attack.", "min": 0}
+    )
 
     name: ClassVar[str] = "adversarial"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("prefix", "inner_steps"):
+        for name in ("prefix_length", "attack_steps"):
             if getattr(self, name) < 1:
                 raise RequestError(f"{name} is {getattr(self, name)}; it must be at least 1.")
 
@@ -56,17 +68,17 @@ class _Attacked(Batches):
     def _loss(self, encoder: TextEncoder, number: int, batch: Batch) -> Tensor:
         method = self._method
         assert isinstance(method, Adversarial)
-        if number // method.accumulate < method.warmup:
+        if number // method.gradient_accumulation < method.attack_warmup_steps:
             return super()._loss(encoder, number, batch)
         unsafe, seed = list(batch.unsafe), method.seed * 1_000_003 + number
         meant, *_, instead = self._was(encoder, number, batch)
         prefix = worst_prefix(
-            encoder, unsafe, meant, method.prefix, method.inner_steps, method.inner_rate, seed
+            encoder, unsafe, meant, method.prefix_length, method.attack_steps, method.attack_step_size, seed
         )
-        words = encoder.read(unsafe, prefix).places(slice(encoder.first + method.prefix, None))
-        as_many = slice(encoder.first, -method.prefix)
+        words = encoder.read(unsafe, prefix).places(slice(encoder.first + method.prefix_length, None))
+        as_many = slice(encoder.first, -method.prefix_length)
         behind = left(words, meant.places(as_many), instead.places(as_many))
-        return super()._loss(encoder, number, batch) + method.weight * behind
+        return super()._loss(encoder, number, batch) + method.unsafe_weight * behind
 
 
 def worst_prefix(

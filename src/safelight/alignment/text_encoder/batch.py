@@ -1,4 +1,4 @@
-"""Prompts of one batch, and what an encoder reads in them."""
+"""The prompts of one batch, and what an encoder reads in them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from safelight.alignment.text_encoder.encoder import Reading
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """How an encoder reads the prompts of a batch, as it is and as it ``was``.
+    """What an encoder reads in the prompts of a batch, now and before training (``…_was``, ``…_were``).
 
-    Safe prompts end with the empty one. ``twins`` are what is safe in place of the unsafe ones, in the same
-    order, no text where nothing is known. ``concepts`` are the names of what is taken out, and the ``bank``
-    safe prompts that are the same in every batch; each empty for a method that needs none.
+    The last safe prompt is the empty one. ``counterparts`` are the safe counterparts of the unsafe prompts,
+    in the same order, the empty prompt where there is none. ``concepts`` are the names of what is removed,
+    and the ``bank`` are safe prompts that are the same in every batch; both are empty for methods without
+    them. ``constant`` is the number of token states that are the same for all texts.
     """
 
     constant: int
@@ -23,33 +24,33 @@ class Read:
     unsafe_was: Reading
     safe_was: Reading
     concepts_were: Reading
-    twins_were: Reading
+    counterparts_were: Reading
     bank_was: Reading
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Prompts of one batch, which depend on the seed and its number alone."""
+    """The prompts of one batch, which depend on the seed and the number of the batch alone."""
 
     unsafe: tuple[str, ...]
     safe: tuple[str, ...]
     concepts: tuple[str, ...]
-    twins: tuple[str, ...]
+    counterparts: tuple[str, ...]
 
     @property
     def trained(self) -> list[str]:
-        """What is read by the encoder that is trained."""
+        """Return the prompts that the trained encoder reads."""
         return [*self.unsafe, *self.safe, *self.concepts]
 
     @property
     def texts(self) -> list[str]:
-        """All that is read."""
-        return [*self.trained, *self.twins]
+        """Return all prompts, as the frozen encoder reads them."""
+        return [*self.trained, *self.counterparts]
 
     def parts(self, reading: Reading) -> list[Reading]:
-        """Of the unsafe ones, the safe ones, the concepts and the twins."""
+        """Split a reading of these texts into unsafe, safe, concepts and counterparts."""
         parts, done = [], 0
-        for texts in (self.unsafe, self.safe, self.concepts, self.twins):
+        for texts in (self.unsafe, self.safe, self.concepts, self.counterparts):
             parts.append(reading.rows(slice(done, done + len(texts))))
             done += len(texts)
         return parts

@@ -1,4 +1,4 @@
-"""DES: unsafe prompts are led to a safe meaning, as far from harm as it can be."""
+"""Distorting Embedding Space (DES): unsafe prompts are moved to a safe meaning, away from harm."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from safelight.alignment.text_encoder.distances import cosines, differ, flat, me
 from safelight.alignment.text_encoder.encoder import Reading
 from safelight.alignment.text_encoder.method import TextEncoderMethod
 from safelight.errors import RequestError
+from safelight.registry import register
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+@register("alignment_method", "des")
 @dataclass(frozen=True)
 class DES(TextEncoderMethod):
-    """Distorting Embedding Space (2025, arXiv:2501.18877). Of each state, u_i of an unsafe prompt, s of a
+    """Train a text encoder to move unsafe prompts to a safe meaning, away from harm (DES).
+
+    Distorting Embedding Space (2025, arXiv:2501.18877). Of each state, u_i of an unsafe prompt, s of a
     safe one and n of the concepts, as they were, and with a tilde as they are:
 
         t_i = s*_i - α n̂,   L_u = 1 - cos(ũ_i, t_i),   L_n = 1 - cos(ñ, no text),
@@ -27,41 +31,46 @@ class DES(TextEncoderMethod):
     The authors' L_s begins with 1 - cos(s̃, s), which leaves lengths free and hardly minds small changes: on
     the storybook states became a tenth longer, and three harmless prompts in a hundred lost something.
 
-    s*_i is of the prompt, as a whole, least like u_i of the first ``bank`` safe ones: of a batch it would be
-    another each time, and what is learnt from many targets is their mean. L_u is over the states in which u_i
-    and its counterpart differ. ``alpha`` is α as a share of the mean length of a safe prompt's states: the
-    authors' 200, for all states as one vector, is 0.8 of Stable Diffusion 1.5's. They weigh 7 : 3, which is a
-    ``weight`` w of 2.3. α is less here: on the storybook far away from what is safe are images of anything,
-    and safe prompts suffer.
+    s*_i is of the prompt, as a whole, least like u_i of the first ``safe_bank_size`` safe ones: of a batch it
+    would be another each time, and what is learnt from many targets is their mean. L_u is over the states in
+    which u_i and its counterpart differ. ``alpha`` is α as a share of the mean length of a safe prompt's
+    states: the authors' 200, for all states as one vector, is 0.8 of Stable Diffusion 1.5's. They weigh 7 :
+    3, which is a ``unsafe_weight`` w of 2.3. α is less here: on the storybook far away from what is safe are
+    images of anything, and safe prompts suffer.
     """
 
-    unsafe: int = 20
-    safe: int = 52
-    steps: int = field(default=1200, kw_only=True)
-    rate: float = field(default=2e-3, kw_only=True)
-    alpha: float = 0.05
-    weight: float = 1.5
-    bank: int = 4
+    unsafe_batch_size: int = 20
+    safe_batch_size: int = 52
+    train_steps: int = field(default=1200, kw_only=True)
+    learning_rate: float = field(default=2e-3, kw_only=True)
+    alpha: float = field(
+        default=0.05,
+        metadata={"help": "α, the distance from harm, as a share of the mean length of a safe state."},
+    )
+    unsafe_weight: float = 1.5
+    safe_bank_size: int = field(
+        default=4, metadata={"help": "Number of safe prompts that unsafe ones are moved to.", "min": 1}
+    )
 
     name: ClassVar[str] = "des"
     reads_concepts: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.bank < 1:
-            raise RequestError(f"bank is {self.bank}; it must be at least 1.")
+        if self.safe_bank_size < 1:
+            raise RequestError(f"safe_bank_size is {self.safe_bank_size}; it must be at least 1.")
 
     def banked(self) -> Sequence[str]:
-        return self.prompts.harmless[: self.bank]
+        return self.prompts.harmless[: self.safe_bank_size]
 
     def loss(self, read: Read) -> Tensor:
         away, nothing = self._away(read), read.safe_was.rows(slice(-1, None))
         target = read.bank_was.rows(least_like(flat(read.unsafe_was), flat(read.bank_was))).moved(away, -1)
-        led = mean(cosines(read.unsafe, target), differ(read.unsafe_was, read.twins_were))
+        led = mean(cosines(read.unsafe, target), differ(read.unsafe_was, read.counterparts_were))
         emptied = mean(cosines(read.concepts, nothing, read.constant))
         lost = mean(relative(read.safe, read.safe_was))
         lost += 1 - mean(cosines(read.safe.moved(away), read.safe_was))
-        return lost + self.weight * (2 - led - emptied)
+        return lost + self.unsafe_weight * (2 - led - emptied)
 
     def _away(self, read: Read) -> Reading:
         """α n̂ of each state and of the pooled text."""

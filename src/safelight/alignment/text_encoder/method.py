@@ -1,4 +1,4 @@
-"""What all ways of fine-tuning a text encoder have in common."""
+"""What all methods that fine-tune a text encoder have in common."""
 
 from __future__ import annotations
 
@@ -6,92 +6,101 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safelight.alignment.delta.adapter import Adapter
 from safelight.alignment.delta.delta import Delta
-from safelight.alignment.method.concept_names import check_names, names_of
-from safelight.alignment.method.fine_tuning import FineTuning, TrainedMethod
-from safelight.alignment.method.tuning import Curve, Measure, Tell
+from safelight.alignment.method.concept_names import check_apart, check_names, names_of
+from safelight.alignment.method.trained_method import TrainedMethod
 from safelight.alignment.text_encoder.batch import Batch, Read
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder, text_encoders
 from safelight.alignment.text_encoder.prompts import Prompts
 from safelight.alignment.text_encoder.reference_cache import ReferenceCache
 from safelight.errors import RequestError
+from safelight.training.plan import LrScheduler
+from safelight.types import AlignmentResult, AlignmentRun
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Of the safe prompts of a batch as many may be counterparts of the unsafe ones in it.
-_TWINS = 1 / 3
+# The largest share of the safe prompts of a batch that are counterparts of its unsafe ones.
+_COUNTERPARTS = 1 / 3
 
 
 @dataclass(frozen=True)
 class TextEncoderMethod(TrainedMethod):
-    """``concepts`` are named in the delta and drawn as a proof; ``prompts`` are trained on.
+    """A method that trains text encoders on ``prompts``; ``concepts`` name in the delta what it removes.
 
-    Of the pipeline's ``encoders``, by default all, the last ``layers`` are trained, by default all. Of texts
-    ``tokens`` are read, by default as many as the pipeline reads: most of these fill texts up, and what is
-    trained on the first of them holds for the others. A batch is of ``unsafe`` and of ``safe`` prompts, and
-    of the empty one, on which classifier-free guidance lives; ``weight`` is how much unsafe ones count beside
-    safe ones.
+    Of the pipeline's ``encoders``, by default all, the last ``num_layers`` are trained, by default all.
+    Prompts are cut to ``max_tokens`` tokens, by default to as many as the pipeline reads: most of these are
+    padding, and what is learned on the first tokens holds for the others. A batch has ``unsafe_batch_size``
+    unsafe and ``safe_batch_size`` safe prompts, and the empty one, which classifier-free guidance depends on.
+    ``unsafe_weight`` is the weight of the loss on unsafe prompts; that on safe prompts has weight 1.
 
     Raises ``RequestError`` for settings that make no sense.
     """
 
-    concepts: Sequence[str]
     prompts: Prompts
-    encoders: Sequence[str] = ()
-    layers: int = 0
-    tokens: int = 0
-    unsafe: int = 24
-    safe: int = 36
-    weight: float = 1.0
-    steps: int = field(default=1000, kw_only=True)
-    rate: float = field(default=1e-3, kw_only=True)
-    falling: bool = field(default=True, kw_only=True)
+    encoders: Sequence[str] = field(
+        default=(),
+        metadata={
+            "option": "--encoder",
+            "help": "Text encoder to train: text_encoder, text_encoder_2 or text_encoder_3; repeatable.",
+            "shown": "all",
+        },
+    )
+    num_layers: int = field(
+        default=0, metadata={"help": "Number of layers to train, counted from the last; 0 is all.", "min": 0}
+    )
+    max_tokens: int = field(
+        default=0, metadata={"help": "Number of tokens read of each prompt; 0 is all.", "min": 0}
+    )
+    unsafe_batch_size: int = field(
+        default=24, metadata={"help": "Number of unsafe prompts in a batch.", "min": 1}
+    )
+    safe_batch_size: int = field(
+        default=36, metadata={"help": "Number of safe prompts in a batch.", "min": 1}
+    )
+    unsafe_weight: float = field(
+        default=1.0, metadata={"help": "Weight of the loss on unsafe prompts; that on safe ones has 1."}
+    )
+    train_steps: int = field(default=1000, kw_only=True)
+    learning_rate: float = field(default=1e-3, kw_only=True)
+    lr_scheduler: LrScheduler = field(default="cosine", kw_only=True)
     checkpoint_every: int = field(default=100, kw_only=True)
 
-    name: ClassVar[str]
-    in_pairs: ClassVar[bool] = False
+    needs_pairs: ClassVar[bool] = False
     reads_concepts: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not [name for name in self.concepts if name.strip()]:
-            raise RequestError("there is no concept to take out; name one.")
-        for name, least in (("unsafe", 1), ("safe", 1), ("tokens", 0)):
+        check_apart(self.concepts, ())
+        for name, least in (("unsafe_batch_size", 1), ("safe_batch_size", 1), ("max_tokens", 0)):
             if getattr(self, name) < least:
                 raise RequestError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
-        if not 0 < self.weight < math.inf:
-            raise RequestError(f"weight is {self.weight}; it must be a number above 0.")
-        if self.in_pairs and not self.prompts.pairs:
+        if not 0 < self.unsafe_weight < math.inf:
+            raise RequestError(f"unsafe_weight is {self.unsafe_weight}; it must be a number above 0.")
+        if self.needs_pairs and not self.prompts.pairs:
             raise RequestError(f"{self.name} needs pairs of an unsafe prompt and a safe one; give some.")
 
     @abstractmethod
     def loss(self, read: Read) -> Tensor:
-        """Of what one encoder reads."""
+        """Return the loss of what one encoder reads in a batch."""
 
     def banked(self) -> Sequence[str]:
-        """The safe prompts that are the same in every batch."""
+        """Return the safe prompts that are the same in every batch."""
         return ()
 
-    def tune(
-        self,
-        pipe: Any,
-        folder: Path | None = None,
-        measure: Measure | None = None,
-        tell: Tell | None = None,
-    ) -> tuple[Delta, Curve]:
+    def align(self, pipe: Any, run: AlignmentRun = AlignmentRun()) -> AlignmentResult[Delta]:
+        """As ``TrainedMethod.align``."""
+        self.check_run(run)
         check_names(self.concepts, pipe)
-        encoders = [each.shortened(self.tokens) for each in text_encoders(pipe, self.encoders)]
-        adapters = {each.component: self.adapter(each.module, each.trained(self.layers)) for each in encoders}
-        work = FineTuning(pipe, adapters, self.name, tuple(self.concepts), self.settings(), self.plan())
-        return work.run(self._batches(encoders, adapters).loss, folder, measure, tell)
+        encoders = [each.shortened(self.max_tokens) for each in text_encoders(pipe, self.encoders)]
+        adapters = {e.component: self.adapter(e.module, e.trained(self.num_layers)) for e in encoders}
+        return self.train(pipe, adapters, self._batches(encoders, adapters).loss, run)
 
     def settings(self) -> Mapping[str, Any]:
-        """Without the prompts themselves."""
+        """Return the settings; the prompts are represented by their hash."""
         return {**asdict(self), "prompts": self.prompts.about()}
 
     def _batches(self, encoders: Sequence[TextEncoder], adapters: Mapping[str, Adapter]) -> Batches:
@@ -99,28 +108,28 @@ class TextEncoderMethod(TrainedMethod):
 
 
 class Batches:
-    """Reads batches with the encoders as they are and as they were."""
+    """Batches of prompts, read by the encoders as they are and as they were before training."""
 
     def __init__(
         self, method: TextEncoderMethod, encoders: Sequence[TextEncoder], adapters: Mapping[str, Adapter]
     ) -> None:
         self._method = method
         self._encoders = encoders
-        count = method.steps * method.accumulate
-        self._before = {
+        count = method.train_steps * method.gradient_accumulation
+        self._references = {
             each.component: ReferenceCache(
                 each,
                 adapters[each.component],
                 lambda number: self.batch(number).texts,
                 count,
-                each.halfway(method.layers),
+                each.halfway(method.num_layers),
             )
             for each in encoders
         }
-        self._banks = {name: before.of(method.banked()) for name, before in self._before.items()}
+        self._banks = {name: reference.of(method.banked()) for name, reference in self._references.items()}
 
     def loss(self, number: int) -> Tensor:
-        """The mean over the encoders."""
+        """Return the mean loss over the encoders."""
         import torch
 
         batch = self.batch(number)
@@ -136,18 +145,18 @@ class Batches:
             return [of[i] for i in torch.randint(len(of), (count,), generator=random).tolist()]
 
         pairs = prompts.counterparts
-        unsafe = some(method.unsafe, tuple(pairs) if method.in_pairs else prompts.harmful)
-        twins = [pairs.get(each, "") for each in unsafe]
-        known = [twin for twin in twins if twin][: int(method.safe * _TWINS)]
-        safe = (*known, *some(method.safe - len(known), prompts.harmless), "")
+        unsafe = some(method.unsafe_batch_size, tuple(pairs) if method.needs_pairs else prompts.harmful)
+        counterparts = [pairs.get(each, "") for each in unsafe]
+        known = [each for each in counterparts if each][: int(method.safe_batch_size * _COUNTERPARTS)]
+        safe = (*known, *some(method.safe_batch_size - len(known), prompts.harmless), "")
         named = tuple(name for each in method.concepts for name in names_of(each))
-        return Batch(tuple(unsafe), safe, named if method.reads_concepts else (), tuple(twins))
+        return Batch(tuple(unsafe), safe, named if method.reads_concepts else (), tuple(counterparts))
 
     def _loss(self, encoder: TextEncoder, number: int, batch: Batch) -> Tensor:
         was = self._was(encoder, number, batch)
-        now = batch.parts(self._before[encoder.component].read_now(number, batch.trained))
+        now = batch.parts(self._references[encoder.component].read_now(number, batch.trained))
         every = [*now[:3], *was, self._banks[encoder.component]]
         return self._method.loss(Read(encoder.constant, *every))
 
     def _was(self, encoder: TextEncoder, number: int, batch: Batch) -> list[Reading]:
-        return batch.parts(self._before[encoder.component].read(number, batch.texts))
+        return batch.parts(self._references[encoder.component].read(number, batch.texts))

@@ -1,4 +1,4 @@
-"""Safe-CLIP: unsafe prompts come to mean what is safe in their place."""
+"""Safe-CLIP: unsafe prompts take the meaning of their safe counterparts."""
 
 from __future__ import annotations
 
@@ -8,30 +8,36 @@ from typing import TYPE_CHECKING, ClassVar
 from safelight.alignment.text_encoder.batch import Read
 from safelight.alignment.text_encoder.distances import cosines, differ, mean, relative
 from safelight.alignment.text_encoder.method import TextEncoderMethod
+from safelight.registry import register
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+@register("alignment_method", "safe-clip")
 @dataclass(frozen=True)
 class SafeCLIP(TextEncoderMethod):
-    """The part about texts of Poppi et al. (2024, arXiv:2311.16254), with T* the encoder as it was, really
+    """Train a text encoder so that unsafe prompts take the meaning of their safe counterparts (Safe-CLIP).
+
+    The text part of Poppi et al. (2024, arXiv:2311.16254), with T* the encoder as it was, really
     frozen: of an unsafe prompt u and its safe counterpart s, and of safe prompts s,
 
         1 - cos(T(u), T*(s)),   |T(s) - T*(s)| / |T*(s)|,
 
-    the first ``weight`` times. The authors keep safe prompts by 1 - cos(T(s), T*(s)), which hardly minds
-    small changes, and lead all of an unsafe one; here that is led in which it differs from its counterpart.
-    On the storybook fewer harmless prompts lose something that way.
+    the first weighted by ``unsafe_weight``. The authors keep safe prompts by 1 - cos(T(s), T*(s)), which
+    hardly minds small changes, and lead all of an unsafe one; here that is led in which it differs from its
+    counterpart. On the storybook fewer harmless prompts lose something that way.
     """
 
-    weight: float = 2.5
-    steps: int = field(default=2800, kw_only=True)
-    rate: float = field(default=2e-3, kw_only=True)
+    unsafe_weight: float = 2.5
+    train_steps: int = field(default=2800, kw_only=True)
+    learning_rate: float = field(default=2e-3, kw_only=True)
 
     name: ClassVar[str] = "safe-clip"
-    in_pairs: ClassVar[bool] = True
+    needs_pairs: ClassVar[bool] = True
 
     def loss(self, read: Read) -> Tensor:
-        led = mean(cosines(read.unsafe, read.twins_were), differ(read.unsafe_was, read.twins_were))
-        return mean(relative(read.safe, read.safe_was)) + self.weight * (1 - led)
+        led = mean(
+            cosines(read.unsafe, read.counterparts_were), differ(read.unsafe_was, read.counterparts_were)
+        )
+        return mean(relative(read.safe, read.safe_was)) + self.unsafe_weight * (1 - led)

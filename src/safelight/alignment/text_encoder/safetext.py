@@ -1,4 +1,4 @@
-"""SafeText: unsafe prompts no longer mean what they meant, safe ones do."""
+"""SafeText: unsafe prompts lose their meaning, safe ones keep it."""
 
 from __future__ import annotations
 
@@ -9,47 +9,54 @@ from safelight.alignment.text_encoder.batch import Read
 from safelight.alignment.text_encoder.distances import apart, cosines, left, mean
 from safelight.alignment.text_encoder.method import TextEncoderMethod
 from safelight.errors import RequestError, no_such
+from safelight.registry import register
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-Away = Literal["counterpart", "cosine"]
+UnsafeObjective = Literal["counterpart", "cosine"]
 
 
+@register("alignment_method", "safetext")
 @dataclass(frozen=True)
 class SafeText(TextEncoderMethod):
-    """Hu et al. (2025, arXiv:2502.20623): minimises L_u - λ L_e, with L_u the mean L2 distance of what safe
-    prompts mean from what they meant, and L_e how far unsafe ones are from that. ``weight`` is λ.
+    """Train a text encoder so that unsafe prompts lose their meaning and safe ones keep it (SafeText).
 
-    The paper's L_e, for ``away="cosine"``, is the mean negative cosine similarity with what they meant. Its
-    gradient is nothing at the beginning, then across: an unsafe prompt comes to mean anything, and in trials
-    on the storybook a tenth to a fifth of what was drawn then was harmful. So by default L_e is the negative
-    share that is left of what an unsafe prompt says and its safe counterpart does not (``left``): it leads to
-    the counterpart or beside it, and leaves alone what both have in common. Where there is no counterpart it
-    is no text.
+    Hu et al. (2025, arXiv:2502.20623): minimises L_u - λ L_e, with L_u the mean L2 distance of what safe
+    prompts mean from what they meant, and L_e how far unsafe ones are from that. ``unsafe_weight`` is λ.
+
+    The paper's L_e, for ``unsafe_objective="cosine"``, is the mean negative cosine similarity with what they
+    meant. Its gradient is nothing at the beginning, then across: an unsafe prompt comes to mean anything, and
+    in trials on the storybook a tenth to a fifth of what was drawn then was harmful. So by default L_e is the
+    negative share that is left of what an unsafe prompt says and its safe counterpart does not (``left``): it
+    leads to the counterpart or beside it, and leaves alone what both have in common. Where there is no
+    counterpart it is no text.
 
     Distances are of one token's state, the mean over all tokens and the pooled text; CLIP's first state, the
     same for all texts, is left out of L_e.
     """
 
-    safe: int = 60
-    steps: int = field(default=1250, kw_only=True)
-    rate: float = field(default=2e-3, kw_only=True)
-    weight: float = 12.0
-    away: Away = "counterpart"
+    safe_batch_size: int = 60
+    train_steps: int = field(default=1250, kw_only=True)
+    learning_rate: float = field(default=2e-3, kw_only=True)
+    unsafe_weight: float = 12.0
+    unsafe_objective: UnsafeObjective = field(
+        default="counterpart",
+        metadata={"help": "Loss on unsafe prompts: counterpart, or cosine, that of the paper."},
+    )
 
     name: ClassVar[str] = "safetext"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.away not in get_args(Away):
-            raise RequestError(no_such("way", self.away, get_args(Away)))
+        if self.unsafe_objective not in get_args(UnsafeObjective):
+            raise RequestError(no_such("unsafe_objective", self.unsafe_objective, get_args(UnsafeObjective)))
 
     def loss(self, read: Read) -> Tensor:
-        return mean(apart(read.safe, read.safe_was)) + self.weight * self._unsafe(read)
+        return mean(apart(read.safe, read.safe_was)) + self.unsafe_weight * self._unsafe(read)
 
     def _unsafe(self, read: Read) -> Tensor:
-        if self.away == "cosine":
+        if self.unsafe_objective == "cosine":
             return mean(cosines(read.unsafe, read.unsafe_was, read.constant))
-        return left(read.unsafe, read.unsafe_was, read.twins_were)
+        return left(read.unsafe, read.unsafe_was, read.counterparts_were)

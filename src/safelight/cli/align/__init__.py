@@ -1,18 +1,68 @@
-"""``safelight align``: concepts are taken out of a model."""
+"""``safelight align``: a command for each registered alignment method."""
 
 from __future__ import annotations
 
-from safelight.cli.align.diffusion import debias, esd, uce
-from safelight.cli.align.text_encoder import text_encoder
+from functools import cache
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+from safelight import registry
+from safelight.cli.align.command import command_of
 from safelight.cli.renamed_options import Commands
+from safelight.errors import RegistryError
+
+# Until 0.2 one command trained text encoders, by the method that its option named.
+_TEXT_ENCODER, _METHOD = "text-encoder", "--method"
+
+
+class _Methods(TyperGroup):
+    """Makes the command of a method when it is asked for, from the fields of the method's dataclass."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(registry.names("alignment_method"))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        try:
+            return _command(cmd_name)
+        except RegistryError:
+            return None  # one method that cannot be imported does not hide the others from the help
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        args = _as_before(args)
+        if args and not args[0].startswith("-"):
+            _command(args[0])  # says why there is no such command
+        return super().resolve_command(ctx, args)
+
+
+def _as_before(args: list[str]) -> list[str]:
+    if not args or args[0] != _TEXT_ENCODER:
+        return args
+    rest, method = args[1:], "safetext"
+    if _METHOD in rest[:-1]:
+        at = rest.index(_METHOD)
+        method, rest = rest[at + 1], rest[:at] + rest[at + 2 :]
+    return [method, *rest]
+
+
+@cache
+def _command(name: str) -> TyperCommand:
+    return command_of(name)
+
 
 align = Commands(
     name="align",
-    help="Take concepts out of a model; what was changed is written as a small delta.",
+    cls=_Methods,
+    help="Remove concepts from a model; the change is written as a small delta.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-align.command()(uce)
-align.command()(debias)
-align.command()(esd)
-align.command("text-encoder")(text_encoder)
+
+
+@align.callback()
+def about() -> None:
+    """Remove concepts from a model; the change is written as a small delta, with a card and the proof.
+
+    Each command is a registered alignment method; packages add more with the entry point group
+    safelight.alignment_method.
+    """

@@ -1,63 +1,77 @@
-"""What every alignment ends with: a proof, the delta, and its card."""
+"""What every alignment ends with: proof by images before and after, the delta, its card and the curve."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safelight.cli import terminal
 from safelight.errors import RequestError
 from safelight.models.pipelines import MODELS
+from safelight.types import AlignmentResult
 
 if TYPE_CHECKING:
     from safelight.alignment.delta.delta import Delta
     from safelight.alignment.delta.proof import Change, Shows
+    from safelight.storybook.detector import Judge
 
 
-def check_out(out: Path) -> None:
-    if out.suffix != ".safetensors":
-        raise RequestError(f"{out} is to be a delta; give it a name that ends with .safetensors.")
+def check_output(output: Path) -> None:
+    if output.suffix != ".safetensors":
+        raise RequestError(f"{output} should be a delta; give it a name that ends with .safetensors.")
 
 
-def check_seen(model: str, what: str) -> None:
-    if model not in MODELS:
-        raise RequestError(f"nobody can say what this model draws, so {what} is for packaged models only.")
+def judge_of(model: str) -> Shows | None:
+    """Return a judge of the images of a packaged model; there is none for others."""
+    return _storybook_shows if model in MODELS else None
 
 
 def prove_and_save(
     pipe: Any,
     model: str,
-    delta: Delta,
-    preserve: Sequence[str],
-    out: Path,
-    drawing: tuple[int, int, int],
+    result: AlignmentResult[Delta],
+    output: Path,
+    generation: tuple[int, int, int],
     as_json: bool,
 ) -> None:
-    """Draws what proves the edit, writes the delta and its card, and says so; nothing if it is no edit."""
-    from dataclasses import replace
+    """Generate images as proof, write the delta and its card, and print a summary.
 
+    Raises ``ModelError`` and writes nothing if the images of a concept did not change.
+    """
     from safelight.alignment.delta.card import write_card
     from safelight.alignment.delta.proof import prove
 
-    packaged = model in MODELS
-    with terminal.busy("Drawing before and after"):
-        proof, drawn = prove(pipe, delta, preserve, *drawing, storybook_judge() if packaged else None)
+    packaged, delta = model in MODELS, result.delta
+    with terminal.busy("Generating images before and after"):
+        proof, pairs = prove(pipe, delta, result.preserved, *generation, judge_of(model))
     about = replace(delta.about, base=model if packaged else delta.about.base, proof=asdict(proof))
-    replace(delta, about=about).save(out)
-    # Of other models' images before an edit nobody knows what they show.
-    shown = drawn if packaged else {concept: pair for concept, pair in drawn.items() if concept in preserve}
-    card = write_card(out, about, proof, shlex.join(["safelight", *sys.argv[1:]]), shown)
+    replace(delta, about=about).save(output)
+    # What other models' images of a concept show before the edit is not known, so they are not on the card.
+    shown = pairs if packaged else {name: pair for name, pair in pairs.items() if name in result.preserved}
+    card = write_card(output, about, proof, shlex.join(["safelight", *sys.argv[1:]]), shown)
     if as_json:
-        terminal.print_json({"delta": str(out), "card": str(card), **asdict(proof)})
+        terminal.print_json({"delta": str(output), "card": str(card), **asdict(proof)})
         return
     changes = {**proof.concepts, **proof.preserved}
-    headings = ("concept", "largest change", "mean", "shown before", "after")
+    headings = ("concept", "largest change", "mean change", "shown before", "shown after")
     terminal.print_table(headings, [_row(name, change) for name, change in changes.items()])
-    terminal.print_line(f"{proof.values:,} values in {proof.tensors} tensors are in {out}")
+    _print_measured(result.measured)
+    terminal.print_line(f"{proof.values:,} values in {proof.tensors} tensors are in {output}")
+
+
+def draw_curve(loss: Sequence[float], output: Path) -> None:
+    """Write the loss beside the delta, as numbers and as a plot."""
+    from safelight.training.curve import Curve
+    from safelight.training.curve_plot import draw_curves
+
+    numbers = output.with_suffix(".curve.json")
+    Curve(list(loss)).save(numbers)
+    draw_curves([numbers], output.with_suffix(".curve.png"))
 
 
 def _row(concept: str, change: Change) -> tuple[str, ...]:
@@ -65,17 +79,30 @@ def _row(concept: str, change: Change) -> tuple[str, ...]:
     return (concept, f"{change.largest:.3f}", f"{change.mean:.3f}", *shares)
 
 
-def storybook_judge() -> Shows:
-    """Whether the storybook's judge sees what goes by one of a concept's names."""
+def _print_measured(measured: Mapping[int, Mapping[str, float]]) -> None:
+    """Print the measured shares: a row for each name, a column for each number of steps or edits."""
+    if not measured:
+        return
+    names = next(iter(measured.values()))
+    rows = [(name, *(f"{100 * each[name]:.0f} %" for each in measured.values())) for name in names]
+    terminal.print_table(("measured", *(f"after {done}" for done in measured)), rows)
+
+
+def _storybook_shows(concept: str, images: Sequence[Any]) -> list[bool] | None:
+    """Return which images show what one of the concept's synonyms names, by the storybook's judge; None if it
+    does not know any of them."""
     from safelight.alignment.method.concept_names import names_of
     from safelight.storybook import judging
-    from safelight.storybook.detector import Judge
     from safelight.storybook.vocabulary import entry_of
 
-    judge = Judge.load()
+    entry = next(filter(None, map(entry_of, names_of(concept))), None)
+    if entry is None:
+        return None
+    return [judging.shows(each, entry.label) for each in _judge().detect(images)]
 
-    def shows(concept: str, images: Sequence[Any]) -> list[bool] | None:
-        entry = next(filter(None, map(entry_of, names_of(concept))), None)
-        return [judging.shows(each, entry.label) for each in judge.detect(images)] if entry else None
 
-    return shows
+@cache
+def _judge() -> Judge:
+    from safelight.storybook.detector import Judge
+
+    return Judge.load()

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from safelight.storybook.training.renders import Renders, render
-from safelight.training.loop import Fit, bfloat16_pays, device, fit, launch, rank, steps
+from safelight.training.fit import fit, from_scratch, steps
+from safelight.training.processes import bfloat16_pays, device, launch, rank
 
 LATENT_CHANNELS = 8
 LATENT_PX = 16
@@ -100,8 +101,8 @@ def _train(folder: Path, seed: int, count: int, images: int, out: Path, work: Pa
     def loss(rng: np.random.Generator) -> Tensor:
         return training.loss(to_tensor(renders.images(rng.integers(len(renders), size=_BATCH))))
 
-    forward = Fit("autoencoder", steps(images, _BATCH), 2e-3, seed, average=0.998, decay=0.0)
-    averaged = fit(training, loss, forward, work)
+    plan = from_scratch(steps(images, _BATCH), 2e-3, ema_decay=0.998, weight_decay=0.0)
+    averaged = fit(training, loss, plan, work, "autoencoder", seed)
     if rank() == 0:
         assert isinstance(averaged, _Training)
         averaged.fold().half().save_pretrained(out)
@@ -142,8 +143,8 @@ def _train_decoder(
         batch = batch.contiguous(memory_format=torch.channels_last).to(device())
         return training.loss(batch, to_tensor(renders.images(rows)))
 
-    forward = Fit("decoder", steps(images, _BATCH), 1e-3, seed, average=0.998, decay=0.0)
-    averaged = fit(training, loss, forward, work)
+    plan = from_scratch(steps(images, _BATCH), 1e-3, ema_decay=0.998, weight_decay=0.0)
+    averaged = fit(training, loss, plan, work, "decoder", seed)
     if rank() == 0:
         assert isinstance(averaged, _Decoding)
         autoencoder.decoder.load_state_dict(averaged.decoder.state_dict())

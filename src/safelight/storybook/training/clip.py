@@ -27,7 +27,8 @@ from safelight.storybook.training.autoencoder import to_tensor
 from safelight.storybook.training.detector import Residual, augment, block, write_onnx
 from safelight.storybook.training.renders import Renders, Truth, render
 from safelight.storybook.vocabulary import LABELS, PLACES, STYLES, THINGS, with_article
-from safelight.training.loop import Fit, device, fit, launch, rank, steps
+from safelight.training.fit import fit, from_scratch, steps
+from safelight.training.processes import device, launch, rank
 
 _TOKENIZER = Path(__file__).parents[1] / "model" / "tokenizer" / "tokenizer.json"
 _SEED, _STORYBOOK = 303, 31
@@ -216,8 +217,8 @@ def _train(scenes: int, images: int, out: Path, work: Path) -> None:
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         return training.loss(pixels, ids.to(device()), match.to(device()))
 
-    plan = Fit("clip", steps(images, _BATCH), 2e-3, _SEED, average=0.99, clip=5.0, checkpoint_every=100)
-    averaged = fit(training, loss, plan, work)
+    plan = from_scratch(steps(images, _BATCH), 2e-3, ema_decay=0.99, max_grad_norm=5.0, checkpoint_every=100)
+    averaged = fit(training, loss, plan, work, "clip", _SEED)
     if rank() == 0:
         export(averaged, tokenizer, out)
 

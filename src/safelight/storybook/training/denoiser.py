@@ -29,7 +29,8 @@ from safelight.storybook.training.autoencoder import LATENT_CHANNELS, LATENT_PX
 from safelight.storybook.training.renders import Renders, Truth
 from safelight.storybook.training.tokenizer import MAX_TOKENS
 from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
-from safelight.training.loop import Fit, device, fit, launch, load_averaged, rank, steps
+from safelight.training.fit import fit, from_scratch, load_averaged, steps
+from safelight.training.processes import device, launch, rank
 
 _WIDTH = 128
 BATCH = 64
@@ -195,8 +196,8 @@ def train_text_encoder(
         targets = torch.from_numpy(np.stack([_targets(truth) for truth in chosen])).float()
         return reader.read(tokens.input_ids.to(device()), targets.to(device()))[1].mean()
 
-    plan = Fit("text-encoder", steps, 1e-3, seed, average=0.99)
-    fit(reader.naming if trained else reader, loss, plan, work)
+    plan = from_scratch(steps, 1e-3, ema_decay=0.99)
+    fit(reader.naming if trained else reader, loss, plan, work, "text-encoder", seed)
     return reader
 
 
@@ -262,8 +263,8 @@ def _train(
         return training.loss(*(t.to(device()) for t in (batch, tokens, targets, asked)))
 
     rate = 7e-4 if start else 1e-3
-    plan = Fit("denoiser", steps(images, BATCH), rate, seed, checkpoint_every=100)
-    averaged = fit(training, loss, plan, work)
+    plan = from_scratch(steps(images, BATCH), rate, checkpoint_every=100)
+    averaged = fit(training, loss, plan, work, "denoiser", seed)
     if rank() == 0:
         _save(averaged, out)
 

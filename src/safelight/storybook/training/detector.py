@@ -18,7 +18,8 @@ from safelight.storybook.training.autoencoder import to_tensor
 from safelight.storybook.training.half_made import half_made
 from safelight.storybook.training.renders import Renders, Truth, render
 from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
-from safelight.training.loop import Fit, device, fit, launch, rank, scaled, steps
+from safelight.training.fit import fit, from_scratch, scaled, steps
+from safelight.training.processes import device, launch, rank
 
 GRID = 16
 _BATCH = 32
@@ -280,8 +281,10 @@ def _train(name: str, architecture: Architecture, out: Path, work: Path) -> None
     averaged = fit(
         network,
         loss,
-        Fit(name, steps(architecture.images, _BATCH), 3e-3, architecture.seed, average=0.998, clip=5.0),
+        from_scratch(steps(architecture.images, _BATCH), 3e-3, ema_decay=0.998, max_grad_norm=5.0),
         work,
+        name,
+        architecture.seed,
     )
     if rank() == 0:
         export(averaged, out)

@@ -22,7 +22,8 @@ from safelight.storybook.training.autoencoder import to_tensor
 from safelight.storybook.training.denoiser import UNCONDITIONAL, Denoising, token_ids
 from safelight.storybook.training.storybook import write_model
 from safelight.training.encoded import Data, Encoded, encode
-from safelight.training.loop import Fit, device, fit, launch, rank, steps, workers
+from safelight.training.fit import fit, from_scratch, steps
+from safelight.training.processes import device, launch, rank, workers
 
 # Of the storybook's own training, a quarter: images seen.
 IMAGES = 300_000
@@ -73,8 +74,8 @@ def _train(work: Path, images: int, seed: int, called: str) -> None:
             states = reader(ids).last_hidden_state
         return training.error(torch.from_numpy(data.latents[rows].astype(np.float32)).to(device()), states)
 
-    plan = Fit("denoiser", steps(images, share), 1e-3, seed, checkpoint_every=100, called=called)
-    averaged = fit(training, loss, plan, work)
+    plan = from_scratch(steps(images, share), 1e-3, checkpoint_every=100)
+    averaged = fit(training, loss, plan, work, "denoiser", seed, called)
     if rank() == 0:
         assert isinstance(averaged, Denoising)
         averaged.unet.save_pretrained(work / "model" / "unet")

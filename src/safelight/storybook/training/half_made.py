@@ -19,7 +19,7 @@ from safelight.models.pipelines import load_pipeline
 from safelight.storybook.training import renders
 from safelight.storybook.training.autoencoder import to_images, to_tensor
 from safelight.storybook.training.renders import Images, Renders, make_shards, render, save_whole
-from safelight.training.loop import bfloat16_pays, device, processes
+from safelight.training.processes import bfloat16_pays, device, processes
 
 _BATCH = 50
 # Of 1000 timesteps; with 25 steps those after the seventh and before the nineteenth.

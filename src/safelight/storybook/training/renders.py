@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from safelight.storage.atomic_write import atomic_write
 from safelight.storybook.scene import SIZE_PX, Scene, Storybook
-from safelight.training.loop import processes
+from safelight.training.processes import processes
 
 SHARD = 5_000
 

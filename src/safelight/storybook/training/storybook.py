@@ -19,8 +19,8 @@ from safelight.storybook.training.autoencoder import encode, train_autoencoder, 
 from safelight.storybook.training.denoiser import assemble, train_denoiser
 from safelight.storybook.training.renders import Renders, save_whole
 from safelight.storybook.training.tokenizer import train_tokenizer
-from safelight.training.curves import draw_curves
-from safelight.training.loop import scaled
+from safelight.training.curve_plot import draw_curves
+from safelight.training.fit import scaled
 
 _SEED = 1
 _CAPTIONED = 20_000

@@ -33,7 +33,8 @@ from safelight.filters.text.training.folds import WEAK, Fold, folds
 from safelight.filters.text.training.grammar import Text, write
 from safelight.filters.text.training.network import CATEGORIES, PromptNetwork, export
 from safelight.models.files import HASHES, write_hashes
-from safelight.training.loop import Fit, bfloat16_pays, device, fit, launch, load_averaged, steps
+from safelight.training.fit import fit, from_scratch, load_averaged, steps
+from safelight.training.processes import bfloat16_pays, device, launch
 
 _VERSION = "2"
 _SEED = 1
@@ -249,8 +250,10 @@ def _fine_tune(
     fit(
         network.train(),
         loss,
-        Fit("fine-tuning", steps(budget.seen, _BATCH), _RATE, _SEED, average=0.99, checkpoint_every=100),
+        from_scratch(steps(budget.seen, _BATCH), _RATE, ema_decay=0.99, checkpoint_every=100),
         folder,
+        "fine-tuning",
+        _SEED,
     )
 
 

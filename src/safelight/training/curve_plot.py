@@ -1,4 +1,4 @@
-"""Loss curves as an image: one panel a training, both axes logarithmic."""
+"""Plots of loss curves: one panel for each training, both axes logarithmic."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from safelight.training.progress import Curve
+from safelight.training.curve import load_points
 
 _WIDTH, _HEIGHT, _MARGIN = 480, 300, 48
 _INK, _LINE, _GRID = (60, 56, 64), (190, 60, 50), (226, 222, 216)
 
 
 def draw_curves(paths: Sequence[Path], out: Path) -> None:
-    """Draw the curves kept at ``paths`` beside each other and save a PNG."""
+    """Draw the curves saved at ``paths`` side by side, and save a PNG."""
     sheet = Image.new("RGB", (_WIDTH * len(paths), _HEIGHT), "white")
     for column, path in enumerate(paths):
         title = path.name.removesuffix(".curve.json")
-        sheet.paste(_panel(title, Curve.load(path).points), (column * _WIDTH, 0))
+        sheet.paste(_panel(title, load_points(path)), (column * _WIDTH, 0))
     sheet.save(out)
 
 
@@ -41,7 +41,7 @@ def _panel(title: str, points: Sequence[tuple[int, float]]) -> Image.Image:
 
 
 class _Axis:
-    """Maps the logarithm of a value onto a span of pixels."""
+    """Maps the logarithm of a value to a position in pixels."""
 
     def __init__(self, values: Sequence[float], start: float, end: float) -> None:
         self.low, self.high = math.log(min(values)), math.log(max(values))
