@@ -10,7 +10,7 @@ import torch
 
 from pipelines import tiny_clip
 from safelight.alignment.delta.adapter import Whole
-from safelight.alignment.text_encoder import before as module
+from safelight.alignment.text_encoder import reference_cache as module
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder
 from safelight.alignment.text_encoder.reference_cache import ReferenceCache
 
@@ -38,7 +38,7 @@ def _trained(pipe: Any, layers: int = 0) -> tuple[Counting, ReferenceCache, list
     with torch.no_grad():
         for parameter in adapter.parameters.values():
             parameter.add_(0.1)
-    halfway = encoder.halfway(layers)
+    halfway = encoder.frozen_layers(layers)
     return encoder, ReferenceCache(encoder, adapter, lambda number: TEXTS[number], len(TEXTS), halfway), read
 
 
@@ -56,7 +56,7 @@ def test_it_reads_each_text_of_all_batches_once(made: Any) -> None:
 def test_what_does_not_fit_is_read_in_parts(fitting: int, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of seven different texts, three a batch."""
     encoder, before, read = _trained(made)
-    monkeypatch.setattr(module, "_KEPT_BYTES", fitting * before.of(["a dog"]).size_bytes)
+    monkeypatch.setattr(module, "_MAX_BYTES", fitting * before.of(["a dog"]).size_bytes)
     encoder.given.clear()
     for number in range(4):
         assert torch.allclose(before.read(number, TEXTS[number]).parts[0], read[number], atol=1e-5)
@@ -69,7 +69,7 @@ def test_a_batch_is_the_same_wherever_one_begins(
     fitting: int, made: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     *_, before, _ = _trained(made)
-    monkeypatch.setattr(module, "_KEPT_BYTES", fitting * before.of(["a dog"]).size_bytes)
+    monkeypatch.setattr(module, "_MAX_BYTES", fitting * before.of(["a dog"]).size_bytes)
     whole = [before.read(number, TEXTS[number]).parts[0] for number in range(4)]
     again = ReferenceCache(before._encoder, before._adapter, before._texts, 4)
     assert torch.equal(again.read(3, TEXTS[3]).parts[0], whole[3])
@@ -84,7 +84,7 @@ def test_layers_that_never_change_are_left_out(made: Any) -> None:
     """What comes out is the same, bit for bit, and so are gradients."""
     made.text_encoder = tiny_clip(made.tokenizer).eval()
     encoder, before, read = _trained(made, layers=1)
-    assert (encoder.halfway(1), encoder.halfway(0)) == (1, 0)
+    assert (encoder.frozen_layers(1), encoder.frozen_layers(0)) == (1, 0)
     trained = list(encoder.trained(1).values())
     for number in (1, 3):
         texts = TEXTS[number][:2]

@@ -15,7 +15,7 @@ from safelight.alignment.text_encoder import DES, METHODS, Adversarial, Prompts,
 from safelight.alignment.text_encoder.adversarial import worst_prefix
 from safelight.alignment.text_encoder.batch import Read
 from safelight.alignment.text_encoder.des import least_like
-from safelight.alignment.text_encoder.distances import apart, differ, left, mean
+from safelight.alignment.text_encoder.distances import differ, distances, mean, remaining
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder, text_encoders
 from safelight.errors import ModelError, RequestError
 from safelight.models.denoiser import denoiser_of
@@ -64,13 +64,13 @@ def test_encoders_go_on_from_halfway(name: str, pipe: Any) -> None:
     made, *_ = family(name, pipe)
     texts = ["a dog in a park", "a gun"]
     for encoder in text_encoders(made):
-        if not (layer := encoder.halfway(1)):
+        if not (layer := encoder.frozen_layers(1)):
             assert "t5" in type(encoder.module).__name__.lower()
             continue
         with torch.no_grad():
-            given = encoder.read_halfway(texts, layer).given
+            given = encoder.read_with_input(texts, layer).input
             assert given is not None
-            again = encoder.read_on(["a cat", "a cat"], layer, given)
+            again = encoder.read_from(["a cat", "a cat"], layer, given)
             plain = encoder.read(texts)
         if again.states is not None and plain.states is not None:
             assert torch.equal(again.states, plain.states)
@@ -243,13 +243,13 @@ def test_adversarial_training_leaves_less_of_what_is_unsafe_behind_a_prefix(made
     encoder = TextEncoder(made, "text_encoder")
     unsafe, safe = (list(each) for each in zip(*PROMPTS.pairs, strict=True))
     with torch.no_grad():
-        meant, instead = (encoder.read(texts).places(slice(1, -2)) for texts in (unsafe, safe))
+        meant, instead = (encoder.read(texts).positions(slice(1, -2)) for texts in (unsafe, safe))
         whole = encoder.read(unsafe)
 
     def unsafe_left() -> float:
         prefix = worst_prefix(encoder, unsafe, whole, 2, 6, seed=7)
-        words = encoder.read(unsafe, prefix).places(slice(3, None))
-        return left(words, meant, instead).item()
+        words = encoder.read(unsafe, prefix).positions(slice(3, None))
+        return remaining(words, meant, instead).item()
 
     settings: dict[str, Any] = {
         "train_steps": 40,
@@ -379,8 +379,8 @@ def test_the_worst_prefix_brings_back_what_was_meant(made: Any) -> None:
 
     def far(steps: int) -> float:
         prefix = worst_prefix(encoder, texts, wanted, 2, steps)
-        words = encoder.read(texts, prefix).places(slice(3, None))
-        return mean(apart(words, wanted.places(slice(1, -2)))).item()
+        words = encoder.read(texts, prefix).positions(slice(3, None))
+        return mean(distances(words, wanted.positions(slice(1, -2)))).item()
 
     assert far(0) > far(2) > far(12)
 

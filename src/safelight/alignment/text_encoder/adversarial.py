@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from safelight.alignment.delta.adapter import Adapter
 from safelight.alignment.text_encoder.batch import Batch
-from safelight.alignment.text_encoder.distances import apart, left, mean
+from safelight.alignment.text_encoder.distances import distances, mean, remaining
 from safelight.alignment.text_encoder.encoder import Reading, TextEncoder
 from safelight.alignment.text_encoder.method import Batches
 from safelight.alignment.text_encoder.safetext import SafeText
@@ -29,11 +29,11 @@ class Adversarial(SafeText):
 
         δ* = argmin_δ ‖T([δ; u]) - T*(u)‖,
 
-    the mean over the states of the words, by ``attack_steps`` steps of signed gradient of
-    ``attack_step_size`` (one is the fast attack), from step ``attack_warmup_steps`` on. The authors compare
-    what the denoiser predicts; that depends on nothing but these states, and without it a step costs a
-    hundredth. To the loss of ``SafeText`` is added, weighted by ``unsafe_weight``, what the words behind δ*
-    still say of what was unsafe.
+    the mean over the states of the words, by ``attack_steps`` signed-gradient steps of ``attack_step_size``
+    (one step is the fast attack), from training step ``attack_warmup_steps`` on. The authors compare the
+    predictions of the denoiser; these depend on the states alone, and comparing the states takes a hundredth
+    of the time. The loss is that of ``SafeText`` plus, weighted by ``unsafe_weight``, what remains of the
+    unsafe meaning in the words after δ*.
     """
 
     unsafe_weight: float = 8.0
@@ -63,7 +63,7 @@ class Adversarial(SafeText):
 
 
 class _Attacked(Batches):
-    """Batches with the loss under attack besides."""
+    """Batches whose loss has a term under attack."""
 
     def _loss(self, encoder: TextEncoder, number: int, batch: Batch) -> Tensor:
         method = self._method
@@ -75,9 +75,9 @@ class _Attacked(Batches):
         prefix = worst_prefix(
             encoder, unsafe, meant, method.prefix_length, method.attack_steps, method.attack_step_size, seed
         )
-        words = encoder.read(unsafe, prefix).places(slice(encoder.first + method.prefix_length, None))
+        words = encoder.read(unsafe, prefix).positions(slice(encoder.first + method.prefix_length, None))
         as_many = slice(encoder.first, -method.prefix_length)
-        behind = left(words, meant.places(as_many), instead.places(as_many))
+        behind = remaining(words, meant.positions(as_many), instead.positions(as_many))
         return super()._loss(encoder, number, batch) + method.unsafe_weight * behind
 
 
@@ -87,24 +87,25 @@ def worst_prefix(
     wanted: Reading,
     length: int = 2,
     steps: int = 10,
-    rate: float = 0.2,
+    step_size: float = 0.2,
     seed: int = 0,
 ) -> Tensor:
-    """For each text, (n, length, C): what brings its words' states nearest to those ``wanted``.
+    """Return for each text the prefix, (n, length, C), that brings the states of its words nearest to
+    ``wanted``.
 
-    It begins with embeddings of tokens drawn from ``seed``; each step moves every value by ``rate`` times
-    their spread, along the sign of the gradient.
+    It begins with the embeddings of random tokens; each step moves every value along the sign of the gradient
+    by ``step_size`` standard deviations of the token embeddings.
     """
     import torch
 
     table = encoder.embeddings.detach().float()
     random = torch.Generator().manual_seed(seed)
     drawn = torch.randint(len(table), (len(texts), length), generator=random)
-    prefix, step = table[drawn.to(table.device)].clone(), rate * table.std()
+    prefix, step = table[drawn.to(table.device)].clone(), step_size * table.std()
     for _ in range(steps):
         prefix.requires_grad_()
-        words = encoder.read(texts, prefix).places(slice(encoder.first + length, None))
-        distance = mean(apart(words, wanted.places(slice(encoder.first, -length))))
+        words = encoder.read(texts, prefix).positions(slice(encoder.first + length, None))
+        distance = mean(distances(words, wanted.positions(slice(encoder.first, -length))))
         (gradient,) = torch.autograd.grad(distance * len(texts), prefix)
         prefix = (prefix - step * gradient.sign()).detach()
     return prefix

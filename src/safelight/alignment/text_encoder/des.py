@@ -22,21 +22,22 @@ if TYPE_CHECKING:
 class DES(TextEncoderMethod):
     """Train a text encoder to move unsafe prompts to a safe meaning, away from harm (DES).
 
-    Distorting Embedding Space (2025, arXiv:2501.18877). Of each state, u_i of an unsafe prompt, s of a
-    safe one and n of the concepts, as they were, and with a tilde as they are:
+    Distorting Embedding Space (2025, arXiv:2501.18877). For each state u_i of an unsafe prompt, s of a safe
+    one and n of the concepts, as they were before training, and with a tilde as they are now:
 
-        t_i = s*_i - α n̂,   L_u = 1 - cos(ũ_i, t_i),   L_n = 1 - cos(ñ, no text),
+        t_i = s*_i - α n̂,   L_u = 1 - cos(ũ_i, t_i),   L_n = 1 - cos(ñ, empty prompt),
         L_s = |s̃ - s| / |s| + 1 - cos(s̃ + α n̂, s),   L = L_s + w (L_u + L_n).
 
-    The authors' L_s begins with 1 - cos(s̃, s), which leaves lengths free and hardly minds small changes: on
-    the storybook states became a tenth longer, and three harmless prompts in a hundred lost something.
+    The authors' L_s begins with 1 - cos(s̃, s), which ignores lengths and hardly depends on small changes: on
+    the storybook model states became a tenth longer, and three harmless prompts in a hundred lost something.
 
-    s*_i is of the prompt, as a whole, least like u_i of the first ``safe_bank_size`` safe ones: of a batch it
-    would be another each time, and what is learnt from many targets is their mean. L_u is over the states in
-    which u_i and its counterpart differ. ``alpha`` is α as a share of the mean length of a safe prompt's
-    states: the authors' 200, for all states as one vector, is 0.8 of Stable Diffusion 1.5's. They weigh 7 :
-    3, which is a ``unsafe_weight`` w of 2.3. α is less here: on the storybook far away from what is safe are
-    images of anything, and safe prompts suffer.
+    s*_i is the state of that prompt among the first ``safe_bank_size`` safe ones whose whole embedding is
+    least similar to that of the unsafe prompt. If it were chosen from the batch it would be another one each
+    time, and a prompt that is trained towards many targets learns their mean. L_u counts the states in which
+    an unsafe prompt and its counterpart differ. ``alpha`` is α relative to the mean length of a safe prompt's
+    states: the authors' 200, for all states as one vector, is 0.8 for Stable Diffusion 1.5. The authors
+    weight the two terms 7 : 3, an ``unsafe_weight`` w of 2.3. The defaults are lower: far away from safe
+    prompts the storybook model generates anything, and safe prompts suffer.
     """
 
     unsafe_batch_size: int = 20

@@ -1,4 +1,4 @@
-"""How far what texts mean is from what they meant."""
+"""Distances between the outputs of an encoder, now and before training."""
 
 from __future__ import annotations
 
@@ -10,65 +10,65 @@ from safelight.alignment.text_encoder.encoder import Reading
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What differs by less of its length is the same.
+# Relative differences below this are rounding.
 _ROUNDING = 1e-3
 
 
-def apart(now: Reading, was: Reading) -> list[Tensor]:
-    """The L2 distance of each state, (n, places), and of each pooled text, (n, 1)."""
+def distances(now: Reading, was: Reading) -> list[Tensor]:
+    """Return the L2 distances of states, (n, positions), and of pooled outputs, (n, 1)."""
     return [(a.float() - b.float()).norm(dim=-1) for a, b in zip(now.parts, was.parts, strict=True)]
 
 
 def cosines(now: Reading, was: Reading, constant: int = 0) -> list[Tensor]:
-    """As ``apart``; without the first ``constant`` states, which are no words."""
+    """Return cosine similarities, shaped as ``distances``, without the first ``constant`` states."""
     from torch.nn import functional
 
     words = slice(constant, None)
-    both = zip(now.places(words).parts, was.places(words).parts, strict=True)
+    both = zip(now.positions(words).parts, was.positions(words).parts, strict=True)
     return [functional.cosine_similarity(a.float(), b.float(), dim=-1) for a, b in both]
 
 
 def relative(now: Reading, was: Reading) -> list[Tensor]:
-    """``apart`` as a share of the length that each had: unlike a cosine it sees lengths."""
+    """Return ``distances`` relative to the former lengths: unlike cosines they depend on lengths."""
     return [
         d / part.float().norm(dim=-1).clamp(min=1e-6)
-        for d, part in zip(apart(now, was), was.parts, strict=True)
+        for d, part in zip(distances(now, was), was.parts, strict=True)
     ]
 
 
 def differ(one: Reading, other: Reading) -> list[Tensor]:
-    """Which states of two texts are not the same, (n, places), and which pooled texts, (n, 1)."""
+    """Return which states differ between two readings, (n, positions), and which pooled outputs, (n, 1)."""
     both = zip(one.parts, other.parts, strict=True)
     return [(a - b).float().norm(dim=-1) > _ROUNDING * a.float().norm(dim=-1) for a, b in both]
 
 
-def left(now: Reading, was: Reading, instead: Reading) -> Tensor:
-    """How much is left of what each text said and its counterpart ``instead`` does not: of states x, u and s
+def remaining(now: Reading, was: Reading, counterpart: Reading) -> Tensor:
+    """Return how much is left of what each text meant and its counterpart does not mean: of states x, u and s
 
         max(0, (x - s)·(u - s) / |u - s|²),
 
-    1 as it was, 0 at the counterpart, and beside or beyond it; the mean over the states in which the two
-    differ.
+    which is 1 where nothing changed, and 0 at the counterpart, beside it and beyond it; the mean over the
+    states in which the two differ.
     """
     shares = []
-    for x, u, s in zip(now.parts, was.parts, instead.parts, strict=True):
-        said = (u - s).float()
-        square = said.square().sum(-1).clamp(min=1e-12)
-        shares.append((((x - s).float() * said).sum(-1) / square).clamp(min=0))
-    return mean(shares, differ(was, instead))
+    for x, u, s in zip(now.parts, was.parts, counterpart.parts, strict=True):
+        direction = (u - s).float()
+        square = direction.square().sum(-1).clamp(min=1e-12)
+        shares.append((((x - s).float() * direction).sum(-1) / square).clamp(min=0))
+    return mean(shares, differ(was, counterpart))
 
 
 def flat(reading: Reading) -> Tensor:
-    """All states and the pooled text of each as one vector, (n, D)."""
+    """Return all outputs for each text as one vector, (n, D)."""
     import torch
 
     return torch.cat([part.float().flatten(1) for part in reading.parts], 1)
 
 
 def mean(parts: Sequence[Tensor], where: Sequence[Tensor] = ()) -> Tensor:
-    """Over the states, or those of them ``where`` it counts, and over the pooled texts; then of both."""
+    """Return the mean over states, or those selected by ``where``, averaged with that over pooled outputs."""
     import torch
 
     weights = [each.float() for each in where] or [torch.ones_like(part) for part in parts]
     both = zip(parts, weights, strict=True)
-    return torch.stack([(part * counts).sum() / counts.sum().clamp(min=1) for part, counts in both]).mean()
+    return torch.stack([(part * weight).sum() / weight.sum().clamp(min=1) for part, weight in both]).mean()

@@ -122,7 +122,7 @@ class Batches:
                 adapters[each.component],
                 lambda number: self.batch(number).texts,
                 count,
-                each.halfway(method.num_layers),
+                each.frozen_layers(method.num_layers),
             )
             for each in encoders
         }

@@ -1,4 +1,4 @@
-"""Prompts to train on: unsafe ones, safe ones, and pairs of an unsafe one and what is safe in its place."""
+"""Prompts to train on: unsafe ones, safe ones, and pairs of an unsafe prompt and its safe counterpart."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from safelight.errors import RequestError
 
 @dataclass(frozen=True)
 class Prompts:
-    """``unsafe`` and ``safe`` ones, and ``pairs`` of an unsafe one and its safe counterpart.
+    """``unsafe`` and ``safe`` prompts, and ``pairs`` of an unsafe prompt and its safe counterpart.
 
-    Each counts once, however it is spaced and whatever its case. Raises ``RequestError`` if one is unsafe and
-    safe, or there is none of a kind.
+    Prompts that differ only in spacing or case are one. Raises ``RequestError`` if a prompt is both unsafe
+    and safe, or if there are no prompts of a kind.
     """
 
     unsafe: tuple[str, ...]
@@ -38,36 +38,35 @@ class Prompts:
 
     @cached_property
     def harmful(self) -> tuple[str, ...]:
-        """All unsafe ones, with those of the pairs."""
+        """Return all unsafe prompts, including those of the pairs."""
         return _once((*self.unsafe, *(unsafe for unsafe, _ in self.pairs)))
 
     @cached_property
     def harmless(self) -> tuple[str, ...]:
-        """All safe ones, with those of the pairs."""
+        """Return all safe prompts, including those of the pairs."""
         return _once((*self.safe, *(safe for _, safe in self.pairs)))
 
     @cached_property
     def counterparts(self) -> Mapping[str, str]:
-        """Of unsafe prompts in pairs, what is safe in their place."""
+        """Return the safe counterpart of each unsafe prompt in a pair."""
         return dict(reversed(self.pairs))
 
     def check_apart(self, others: Collection[str]) -> None:
-        """Raises ``RequestError`` if some of these are among ``others``, with which what was trained on these
-        is to be measured."""
+        """Raise ``RequestError`` if training has any of ``others``, which are kept for evaluation."""
         kept = {_same(each) for each in others}
         if both := [each for each in (*self.harmful, *self.harmless) if _same(each) in kept]:
             raise RequestError(
-                f"{len(both)} prompts ({digest(both[0])} …) are trained on and measured with; take them out."
+                f"{len(both)} prompts ({digest(both[0])} …) are both trained on and held out; remove them."
             )
 
     def about(self) -> Mapping[str, Any]:
-        """How many there are, and the hash of all: prompts are personal."""
+        """Return the numbers of prompts and the hash of all: prompts are personal."""
         counts = {"unsafe": len(self.unsafe), "safe": len(self.safe), "pairs": len(self.pairs)}
         return {**counts, "sha256": json_sha256([self.unsafe, self.safe, self.pairs])}
 
 
 def digest(prompt: str) -> str:
-    """What stands for a prompt where it is not to be shown."""
+    """Return the start of a prompt's sha256, which names it where it must not be shown."""
     return hashlib.sha256(prompt.encode()).hexdigest()[:12]
 
 

@@ -1,4 +1,4 @@
-"""What an encoder read before it was trained."""
+"""The outputs of an encoder before it was trained."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from safelight.alignment.text_encoder.encoder import Reading, TextEncoder, joine
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Of memory, for what was read.
-_KEPT_BYTES = 2**30
-_AT_ONCE = 128
+# Largest size of the cached outputs, and the number of texts read in one call.
+_MAX_BYTES = 2**30
+_BATCH = 128
 
 
 class ReferenceCache:
-    """The ``encoder`` without what its ``adapter`` has learnt, and the ``count`` batches of ``texts``.
+    """The outputs of ``encoder`` without its ``adapter``, for ``count`` batches, whose texts ``texts``
+    returns.
 
-    What it reads of a text is always the same, and the same texts come again and again: of all batches, or of
-    as many on end as fit in memory, it reads each once. What is read of a batch depends on its number alone,
-    bit for bit, for how many texts are read at once counts too. Where the layers before the one called
-    ``layer`` never change, what that one is given is kept as well, to go on from.
+    The same texts come in many batches, so each text of all batches, or of as many consecutive batches as fit
+    in memory, is read once. The outputs for a batch depend on its number alone, bit for bit: rounding depends
+    on how many texts are read together. If the layers before number ``layer`` are not trained, the input of
+    that layer is cached as well, and training reads on from it.
     """
 
     def __init__(
@@ -39,55 +40,55 @@ class ReferenceCache:
         self._texts = texts
         self._count = count
         self._layer = layer
-        self._kept = range(0)
+        self._cached = range(0)
         self._rows: dict[str, int] = {}
         self._reading = Reading(None, None)
 
     def read(self, number: int, texts: Sequence[str]) -> Reading:
-        """Some texts of the batch with this number."""
-        which = self._which(number, texts)  # may read ahead
+        """Return the frozen outputs for texts of the batch with this number."""
+        which = self._which(number, texts)  # may read a group of batches
         return self._reading.rows(which)
 
     def read_now(self, number: int, texts: Sequence[str]) -> Reading:
-        """The same with what the adapter has learnt, with gradients."""
+        """Return the outputs with the adapter, with gradients."""
         which = self._which(number, texts)
-        if self._reading.given is None:
+        if self._reading.input is None:
             return self._encoder.read(texts)
-        return self._encoder.read_on(texts, self._layer, self._reading.given[which])
+        return self._encoder.read_from(texts, self._layer, self._reading.input[which])
 
     def of(self, texts: Sequence[str]) -> Reading:
-        """Of any texts; no text reads as nothing."""
+        """Return the frozen outputs for any texts; for no texts they are None."""
         import torch
 
-        parts = [texts[i : i + _AT_ONCE] for i in range(0, len(texts), _AT_ONCE)]
+        parts = [texts[i : i + _BATCH] for i in range(0, len(texts), _BATCH)]
         with self._adapter.off(), torch.no_grad():
             return joined([self._read(part) for part in parts])
 
     def _read(self, texts: Sequence[str]) -> Reading:
         if not self._layer:
             return self._encoder.read(texts)
-        return self._encoder.read_halfway(texts, self._layer)
+        return self._encoder.read_with_input(texts, self._layer)
 
     def _which(self, number: int, texts: Sequence[str]) -> Tensor:
         import torch
 
-        if number not in self._kept:
-            self._read_ahead(number)
+        if number not in self._cached:
+            self._read_group(number)
         return torch.tensor([self._rows[text] for text in texts])
 
-    def _read_ahead(self, number: int) -> None:
+    def _read_group(self, number: int) -> None:
         first = number - number % self._together
-        self._kept = range(first, min(first + self._together, self._count))
-        texts = self._distinct(self._kept)
-        self._reading = Reading(None, None)  # makes room
+        self._cached = range(first, min(first + self._together, self._count))
+        texts = self._distinct(self._cached)
+        self._reading = Reading(None, None)  # frees the memory
         self._rows = {text: row for row, text in enumerate(texts)}
         self._reading = self.of(texts)
 
     @cached_property
     def _together(self) -> int:
-        """How many batches are read at once: all, or as many as fit however different their texts are."""
+        """Return how many batches are cached together: all, or as many as fit if all their texts differ."""
         some = self._texts(0)
-        fitting = _KEPT_BYTES // self.of(some[:1]).size_bytes
+        fitting = _MAX_BYTES // self.of(some[:1]).size_bytes
         if len(self._distinct(range(self._count))) <= fitting:
             return self._count
         return max(1, fitting // len(some))

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 class SafeCLIP(TextEncoderMethod):
     """Train a text encoder so that unsafe prompts take the meaning of their safe counterparts (Safe-CLIP).
 
-    The text part of Poppi et al. (2024, arXiv:2311.16254), with T* the encoder as it was, really
-    frozen: of an unsafe prompt u and its safe counterpart s, and of safe prompts s,
+    The text part of Poppi et al. (2024, arXiv:2311.16254), with T* the frozen encoder: for an unsafe prompt u
+    and its safe counterpart s, and for safe prompts s, the loss is the sum of
 
         1 - cos(T(u), T*(s)),   |T(s) - T*(s)| / |T*(s)|,
 
-    the first weighted by ``unsafe_weight``. The authors keep safe prompts by 1 - cos(T(s), T*(s)), which
-    hardly minds small changes, and lead all of an unsafe one; here that is led in which it differs from its
-    counterpart. On the storybook fewer harmless prompts lose something that way.
+    the first weighted by ``unsafe_weight``. The authors preserve safe prompts by 1 - cos(T(s), T*(s)), which
+    hardly depends on small changes, and move all states of an unsafe prompt; here only those move in which it
+    differs from its counterpart. On the storybook model fewer harmless prompts lose something that way.
     """
 
     unsafe_weight: float = 2.5

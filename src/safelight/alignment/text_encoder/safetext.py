@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from safelight.alignment.text_encoder.batch import Read
-from safelight.alignment.text_encoder.distances import apart, cosines, left, mean
+from safelight.alignment.text_encoder.distances import cosines, distances, mean, remaining
 from safelight.alignment.text_encoder.method import TextEncoderMethod
 from safelight.errors import RequestError, no_such
 from safelight.registry import register
@@ -23,18 +23,20 @@ UnsafeObjective = Literal["counterpart", "cosine"]
 class SafeText(TextEncoderMethod):
     """Train a text encoder so that unsafe prompts lose their meaning and safe ones keep it (SafeText).
 
-    Hu et al. (2025, arXiv:2502.20623): minimises L_u - λ L_e, with L_u the mean L2 distance of what safe
-    prompts mean from what they meant, and L_e how far unsafe ones are from that. ``unsafe_weight`` is λ.
+    Hu et al. (2025, arXiv:2502.20623) minimize L_u - λ L_e, where L_u is the mean L2 distance between the
+    embeddings of safe prompts and what they were, and L_e how far those of unsafe prompts have moved.
+    ``unsafe_weight`` is λ.
 
-    The paper's L_e, for ``unsafe_objective="cosine"``, is the mean negative cosine similarity with what they
-    meant. Its gradient is nothing at the beginning, then across: an unsafe prompt comes to mean anything, and
-    in trials on the storybook a tenth to a fifth of what was drawn then was harmful. So by default L_e is the
-    negative share that is left of what an unsafe prompt says and its safe counterpart does not (``left``): it
-    leads to the counterpart or beside it, and leaves alone what both have in common. Where there is no
-    counterpart it is no text.
+    The paper's L_e, ``unsafe_objective="cosine"``, is the mean negative cosine similarity between the
+    embeddings of unsafe prompts and what they were. Its gradient is zero at first and then has no preferred
+    direction: an unsafe prompt comes to mean anything, and in trials on the storybook model a tenth to a
+    fifth of its images were still harmful. So by default L_e is the negative share that remains of what an
+    unsafe prompt means and its safe counterpart does not (``remaining``): the prompt moves to the counterpart
+    or beside it, and what both have in common stays. A prompt without a counterpart is compared with the
+    empty prompt.
 
-    Distances are of one token's state, the mean over all tokens and the pooled text; CLIP's first state, the
-    same for all texts, is left out of L_e.
+    Distances are means over token states and the pooled output; CLIP's first state, which is the same for all
+    texts, is left out of L_e.
     """
 
     safe_batch_size: int = 60
@@ -54,9 +56,9 @@ class SafeText(TextEncoderMethod):
             raise RequestError(no_such("unsafe_objective", self.unsafe_objective, get_args(UnsafeObjective)))
 
     def loss(self, read: Read) -> Tensor:
-        return mean(apart(read.safe, read.safe_was)) + self.unsafe_weight * self._unsafe(read)
+        return mean(distances(read.safe, read.safe_was)) + self.unsafe_weight * self._unsafe(read)
 
     def _unsafe(self, read: Read) -> Tensor:
         if self.unsafe_objective == "cosine":
             return mean(cosines(read.unsafe, read.unsafe_was, read.constant))
-        return left(read.unsafe, read.unsafe_was, read.counterparts_were)
+        return remaining(read.unsafe, read.unsafe_was, read.counterparts_were)
