@@ -19,7 +19,7 @@ from PIL.Image import Resampling, Transpose
 
 from safelight.filters.image.hash_lists import HashList
 from safelight.filters.image.known_image import KnownImage
-from safelight.hashing.hash_index import MOST_BITS, HashIndex
+from safelight.hashing.hash_index import MAX_DISTANCE, HashIndex
 from safelight.hashing.pdq import PdqHasher
 from safelight.storybook import Storybook
 from timing import cores
@@ -52,8 +52,10 @@ def _costs(rng: np.random.Generator) -> dict[str, float | None]:
         known = KnownImage(path)
         whole = _milliseconds(lambda: known.find([image]))
     return {
-        "search, 8 orientations: ms": _milliseconds(lambda: index.closest(queries, MOST_BITS)),
-        "search, faiss IndexBinaryFlat: ms": _milliseconds(lambda: flat.range_search(queries, MOST_BITS + 1)),
+        "search, 8 orientations: ms": _milliseconds(lambda: index.closest(queries, MAX_DISTANCE)),
+        "search, faiss IndexBinaryFlat: ms": _milliseconds(
+            lambda: flat.range_search(queries, MAX_DISTANCE + 1)
+        ),
         "PDQ of a picture of 512 x 512, 8 orientations: ms": _milliseconds(lambda: PdqHasher()(image)),
         "known-image, whole: ms an image": whole,
         "reading the list: s": reading / 1000,
@@ -84,7 +86,7 @@ def _copies(rng: np.random.Generator) -> dict[str, float | None]:
 def _share(found: list[list[Hashes]], listed: list[Hashes]) -> float:
     """How many of the copies have a hash near that of their image."""
     pairs = [(hashes, known) for some, known in zip(found, listed, strict=True) for hashes in some]
-    return float(np.mean([_bits(hashes, known).min() <= MOST_BITS for hashes, known in pairs]))
+    return float(np.mean([_bits(hashes, known).min() <= MAX_DISTANCE for hashes, known in pairs]))
 
 
 def _bits(hashes: Hashes, known: Hashes) -> NDArray[Any]:

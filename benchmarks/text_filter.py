@@ -13,7 +13,7 @@ from typing import Any
 import safelight
 from safelight.filters.text.classifier import PromptClassifier
 from safelight.filters.text.lexicon import Lexicon
-from safelight.filters.text.training.grammar import write
+from safelight.filters.text.training.grammar import generate_texts
 from timing import cores, seconds
 
 PACKAGED = Path(safelight.__file__).parent / "filters/text/classifiers/general"
@@ -24,7 +24,7 @@ Reader = Callable[[Sequence[str]], object]
 
 def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
     """Milliseconds a prompt are medians over 300, one at a time, on one core."""
-    prompts = [text.prompt for text in islice(write(_SEED), _TOGETHER)]
+    prompts = [text.prompt for text in islice(generate_texts(_SEED), _TOGETHER)]
     guard = safelight.Guard.from_policy("general", stages=("prompt",))
     assert guard.policy.filters.prompt == ("lexicon", "classifier")
     with cores(1):

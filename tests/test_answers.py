@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safelight.errors import FilterError
-from safelight.screening.answers import checked_answers
+from safelight.screening.answers import validated_answers
 from safelight.types import Box, Concept, Finding, HashMatch, Span
 
 KNOWN = {"weapons": {"weapons"}, "gun": {"gun", "GUN"}}
@@ -96,7 +96,7 @@ def _endless() -> Iterator[Any]:
 )
 def test_what_is_no_list_of_findings_is_not_read_as_nothing_found(said: Any) -> None:
     with pytest.raises(FilterError):
-        checked_answers(said, 1, KNOWN)
+        validated_answers(said, 1, KNOWN)
 
 
 @pytest.mark.parametrize(
@@ -131,19 +131,19 @@ def test_what_is_no_list_of_findings_is_not_read_as_nothing_found(said: Any) -> 
     ],
 )
 def test_a_finding_is_believed_only_with_values_that_it_may_have(finding: Finding) -> None:
-    with pytest.raises(FilterError, match="a finding that cannot be"):
-        checked_answers([[GOOD, finding]], 1, KNOWN)
+    with pytest.raises(FilterError, match="a finding is invalid"):
+        validated_answers([[GOOD, finding]], 1, KNOWN)
 
 
 @pytest.mark.parametrize("label", ["Weapons", "WEAPONS", " weapons", "weapons\n", "Gun"])
 def test_a_label_that_the_policy_spells_otherwise_is_refused(label: str) -> None:
-    with pytest.raises(FilterError, match="which the policy spells"):
-        checked_answers([[Finding(label, 1.0, "f")]], 1, KNOWN)
+    with pytest.raises(FilterError, match=r"is spelt .* in the policy"):
+        validated_answers([[Finding(label, 1.0, "f")]], 1, KNOWN)
 
 
 @pytest.mark.parametrize("label", ["weapons", "gun", "GUN", "Knife", Own.GUN])
 def test_labels_that_the_policy_has_or_does_not_know_are_taken(label: str) -> None:
-    ((finding,),) = checked_answers([[Finding(label, 1.0, "f")]], 1, KNOWN)  # type: ignore[misc]
+    ((finding,),) = validated_answers([[Finding(label, 1.0, "f")]], 1, KNOWN)  # type: ignore[misc]
     assert finding == Finding(label, 1.0, "f")
     assert type(finding.label) is str
 
@@ -151,16 +151,16 @@ def test_labels_that_the_policy_has_or_does_not_know_are_taken(label: str) -> No
 def test_lists_tuples_and_iterators_of_findings_are_answers() -> None:
     torn = FilterError("it is torn.")
     said = iter([(GOOD,), [], (each for each in [GOOD]), torn])
-    assert checked_answers(said, 4, KNOWN) == [[GOOD], [], [GOOD], torn]
+    assert validated_answers(said, 4, KNOWN) == [[GOOD], [], [GOOD], torn]
 
 
 def test_what_an_iterator_raises_is_not_taken_for_its_end() -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
-        checked_answers([_breaks_off()], 1, KNOWN)
+        validated_answers([_breaks_off()], 1, KNOWN)
 
 
 def test_findings_of_a_subclass_become_exact_ones() -> None:
-    ((finding,),) = checked_answers([[Unchecked("gun", np.float32(0.5), "f")]], 1, {})  # type: ignore
+    ((finding,),) = validated_answers([[Unchecked("gun", np.float32(0.5), "f")]], 1, {})  # type: ignore
     assert (type(finding), type(finding.score)) == (Finding, float)
 
 
@@ -177,7 +177,7 @@ VALUES = st.recursive(
 @given(VALUES, st.integers(0, 3))
 def test_whatever_a_filter_says_is_findings_or_an_error(said: Any, count: int) -> None:
     try:
-        answers = checked_answers(said, count, KNOWN)
+        answers = validated_answers(said, count, KNOWN)
     except FilterError:
         return
     assert isinstance(said, list | tuple)

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from safelight.audit.audit_log import SCHEMA, AuditTrail, ObservedRequest, image_sha256, record_of
+from safelight.audit.audit_log import SCHEMA, AuditTrail, ObservedRequest, audit_record, image_sha256
 from safelight.audit.request_log import JsonFormatter
 from safelight.errors import FilterError, PolicyError
 from safelight.filters.constant import Never
@@ -39,7 +39,7 @@ def _sha(text: str) -> str:
 def test_a_record_says_what_ran_and_what_became_of_it(guard: Guard, pipe: Any) -> None:
     options = {"negative_prompt": "a dog", **STEPS}
     result = guard.generate(pipe, ["a cat", "a gun"], n=2, seed=7, **options)
-    record = record_of(result, ["a cat", "a gun"], options)
+    record = audit_record(result, ["a cat", "a gun"], options)
     assert json.loads(json.dumps(record)) == record
     assert (record["schema"], record["event"], record["policy"]) == (SCHEMA, "generate", "test 1")
     assert (record["outcome"], record["error"], record["action"]) == ("completed", None, "block")
@@ -162,7 +162,7 @@ def test_no_text_gets_into_a_record(policy: Policy, pipe: Any, stage: str, way: 
     assert CANARY in json.dumps(result.to_dict()) or way == "names"
     assert (CANARY in caught.text()) is prompts
     assert _sha(TEXT) in caught.text()
-    assert (CANARY in json.dumps(record_of(result, TEXT, log=policy.log))) is prompts
+    assert (CANARY in json.dumps(audit_record(result, TEXT, log=policy.log))) is prompts
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_iterators_are_left_to_the_request(guard: Guard) -> None:
 
 
 def test_a_result_without_verdicts_has_a_record() -> None:
-    record = record_of(Result((), (), (), "id", None, "model"))
+    record = audit_record(Result((), (), (), "id", None, "model"))
     assert (record["policy"], record["action"], record["images"]) == (None, "allow", [])
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from safelight.images.blur import blurred, boxes_of
+from safelight.images.blur import blurred, boxes_to_blur
 from safelight.types import Action, Box, CategoryScore, Finding, Verdict
 
 
@@ -41,10 +41,10 @@ def test_boxes_beyond_the_edge_or_without_area_are_drawn(image: Image.Image) -> 
 def test_the_guilty_labels_give_the_boxes() -> None:
     box = Box(0.1, 0.1, 0.2, 0.2)
     knife, bread = Finding("knife", 0.5, "f", box), Finding("bread", 0.9, "f", Box(0, 0, 1, 1))
-    assert boxes_of([_verdict(knife, bread)]) == (box,)
+    assert boxes_to_blur([_verdict(knife, bread)]) == (box,)
 
 
 def test_harm_without_a_box_blurs_everything() -> None:
     whole = Box(0, 0, 1, 1)
-    assert boxes_of([_verdict(Finding("knife", 0.5, "f"))]) == (whole,)
-    assert boxes_of([]) == (whole,)
+    assert boxes_to_blur([_verdict(Finding("knife", 0.5, "f"))]) == (whole,)
+    assert boxes_to_blur([]) == (whole,)

@@ -168,13 +168,13 @@ def test_truncated_prompts_are_told(generate: Callable[..., Result]) -> None:
         (
             ["a dog"],
             "storybok",
-            'no policy "storybok"; there is general, storybook; did you mean "storybook"?',
+            'no policy "storybok"; available: general, storybook; did you mean "storybook"?',
         ),
         (["a dog"], "nowhere.toml", "there is no file nowhere.toml"),
         (
             ["a dog", "--model", "storybok"],
             "storybook",
-            'no model "storybok"; there is storybook; did you mean',
+            'no model "storybok"; available: storybook; did you mean',
         ),
         (["a dog", "--model", "./nowhere"], "storybook", "there is no model at nowhere"),
         ([" "], "storybook", "the prompt is empty"),

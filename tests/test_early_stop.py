@@ -146,7 +146,7 @@ def test_a_pipeline_that_cannot_be_watched_is_guarded_all_the_same(
     assert len(result.images) == 1
     (note,) = result.notes
     assert "no image could be stopped early" in note
-    assert "the scheduler OddScheduler is not known" in note
+    assert "the scheduler OddScheduler is not supported" in note
 
 
 def test_latents_that_cannot_be_decoded_are_finished(stopping: Guard, pipe: Any, marks: Marks) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import inspect
 
 from safelight import errors
-from safelight.errors import BlockedError, MissingExtraError, SafelightError, no_such
+from safelight.errors import BlockedError, MissingExtraError, SafelightError, unknown_name
 
 
 def test_the_tree_in_the_docstring_is_complete() -> None:
@@ -15,10 +15,10 @@ def test_the_tree_in_the_docstring_is_complete() -> None:
 
 
 def test_an_unknown_name_lists_what_there_is_and_the_closest() -> None:
-    assert no_such("policy", "storybok", ["storybook", "general"]) == (
-        'there is no policy "storybok"; there is general, storybook; did you mean "storybook"?'
+    assert unknown_name("policy", "storybok", ["storybook", "general"]) == (
+        'there is no policy "storybok"; available: general, storybook; did you mean "storybook"?'
     )
-    assert no_such("policy", "zzz", []).endswith("there is none.")
+    assert unknown_name("policy", "zzz", []).endswith("available: none.")
 
 
 def test_errors_carry_what_a_caller_needs() -> None:

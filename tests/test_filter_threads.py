@@ -9,7 +9,7 @@ import pytest
 
 from safelight.concurrency.deadline import Deadline
 from safelight.errors import DeadlineError, FilterError, RequestCancelledError
-from safelight.screening.filter_threads import MOST_LATE, MOST_THREADS, FilterThreads
+from safelight.screening.filter_threads import MAX_LATE, MAX_THREADS, FilterThreads
 
 LONG_S = 30.0
 
@@ -51,10 +51,10 @@ def test_two_hundred_late_calls_leave_few_threads(release: threading.Event) -> N
         with pytest.raises((TimeoutError, FilterError)) as caught:
             threads.call(lambda: live.append(release.wait()), 0.001)
         errors.append(str(caught.value))
-    assert errors[:MOST_LATE] == ["no answer within 0.001 s"] * MOST_LATE
-    assert set(errors[MOST_LATE:]) == {f"{MOST_LATE} earlier calls of it never came back"}
+    assert errors[:MAX_LATE] == ["no answer within 0.001 s"] * MAX_LATE
+    assert set(errors[MAX_LATE:]) == {f"{MAX_LATE} earlier calls of it have not returned"}
     release.set()
-    assert _until(lambda: len(live) == MOST_LATE <= 8)
+    assert _until(lambda: len(live) == MAX_LATE <= 8)
 
 
 def test_late_calls_at_the_same_time_leave_few_threads_as_well(release: threading.Event) -> None:
@@ -71,15 +71,15 @@ def test_late_calls_at_the_same_time_leave_few_threads_as_well(release: threadin
     for caller in callers:
         caller.join()
     release.set()
-    assert _until(lambda: len(live) >= MOST_LATE)
-    assert len(live) <= MOST_THREADS == 8
+    assert _until(lambda: len(live) >= MAX_LATE)
+    assert len(live) <= MAX_THREADS == 8
 
 
 def test_calls_go_on_once_late_ones_have_come_back(release: threading.Event) -> None:
-    threads = FilterThreads(most_late=1)
+    threads = FilterThreads(max_late=1)
     with pytest.raises(TimeoutError):
         threads.call(release.wait, 0.001)
-    with pytest.raises(FilterError, match="never came back"):
+    with pytest.raises(FilterError, match="have not returned"):
         threads.call(lambda: 7, LONG_S)
     release.set()
 
@@ -92,22 +92,22 @@ def test_calls_go_on_once_late_ones_have_come_back(release: threading.Event) -> 
 
 
 def test_calls_that_are_in_time_run_side_by_side() -> None:
-    threads, together = FilterThreads(), threading.Barrier(MOST_THREADS)
+    threads, together = FilterThreads(), threading.Barrier(MAX_THREADS)
     values: list[int] = []
 
     def call() -> None:
         values.append(threads.call(lambda: together.wait(LONG_S), LONG_S))
 
-    callers = [threading.Thread(target=call) for _ in range(MOST_THREADS)]
+    callers = [threading.Thread(target=call) for _ in range(MAX_THREADS)]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join()
-    assert sorted(values) == list(range(MOST_THREADS))
+    assert sorted(values) == list(range(MAX_THREADS))
 
 
 def test_a_call_beyond_the_limit_waits_for_its_turn(release: threading.Event) -> None:
-    threads, values = FilterThreads(most=1), list[int]()
+    threads, values = FilterThreads(max_running=1), list[int]()
     first = threading.Thread(target=lambda: threads.call(release.wait, LONG_S))
     first.start()
     assert _until(lambda: bool(threads._running))
@@ -123,7 +123,7 @@ def test_a_call_beyond_the_limit_waits_for_its_turn(release: threading.Event) ->
 
 def test_more_calls_than_threads_are_all_answered_however_long_they_wait() -> None:
     """Together they wait for much longer than one may take."""
-    threads, values = FilterThreads(most=1), list[int]()
+    threads, values = FilterThreads(max_running=1), list[int]()
 
     def call(number: int) -> None:
         values.append(threads.call(lambda: time.sleep(0.25) or number, 3.0))
@@ -150,19 +150,19 @@ def test_a_request_without_time_leaves_the_call_behind(release: threading.Event)
 def test_calls_that_nobody_waits_for_are_not_late_before_their_time(release: threading.Event) -> None:
     """Requests that are cancelled take nothing from others but the threads that still run for them."""
     threads = FilterThreads()
-    for _ in range(MOST_THREADS - 1):
+    for _ in range(MAX_THREADS - 1):
         with pytest.raises(DeadlineError):
             threads.call(release.wait, LONG_S, Deadline(0.001))
     assert threads.call(lambda: 7, LONG_S) == 7
 
 
 def test_a_call_that_waits_learns_that_those_before_it_are_late(release: threading.Event) -> None:
-    threads = FilterThreads(most=1, most_late=1)
+    threads = FilterThreads(max_running=1, max_late=1)
     first = threading.Thread(target=lambda: _late_call(threads, release))
     first.start()
     assert _until(lambda: bool(threads._running))
     started = time.monotonic()
-    with pytest.raises(FilterError, match="1 earlier calls of it never came back"):
+    with pytest.raises(FilterError, match="1 earlier calls of it have not returned"):
         threads.call(lambda: 7, LONG_S)
     assert time.monotonic() - started < LONG_S / 2
     first.join()

@@ -126,7 +126,8 @@ def test_a_filter_that_hangs_is_killed_and_started_again(hostile: IsolatedFilter
 
 
 @pytest.mark.parametrize(
-    ("prompt", "reason"), [("raise", "ZeroDivisionError"), ("nonsense", "not a list of find")]
+    ("prompt", "reason"),
+    [("raise", "ZeroDivisionError"), ("nonsense", "contains str, which is not a finding")],
 )
 def test_a_filter_that_merely_fails_goes_on(hostile: IsolatedFilter, prompt: str, reason: str) -> None:
     before = _pid(hostile)

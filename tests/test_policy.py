@@ -93,7 +93,9 @@ def test_a_category_without_thresholds_is_refused(write_policy: Callable[..., Pa
 
 
 def test_an_unknown_policy_lists_what_there_is() -> None:
-    with pytest.raises(PolicyError, match=r'no policy "storybok"; there is general, storybook; did you mean'):
+    with pytest.raises(
+        PolicyError, match=r'no policy "storybok"; available: general, storybook; did you mean'
+    ):
         Policy.load("storybok")
 
 

@@ -57,7 +57,7 @@ def test_other_packages_bring_components_as_entry_points(monkeypatch: pytest.Mon
     monkeypatch.setattr(registry, "_factories", dict(registry._factories))
     assert "theirs" in registry.names("prompt_filter")
     assert registry.build("prompt_filter", "theirs", name="t").name == "t"
-    with pytest.raises(RegistryError, match='two packages bring a prompt_filter "lexicon"'):
+    with pytest.raises(RegistryError, match='two packages provide a prompt_filter "lexicon"'):
         registry.build("prompt_filter", "lexicon")
 
 

@@ -16,7 +16,7 @@ from safelight.errors import DeadlineError, FilterError, RequestCancelledError, 
 from safelight.filters.constant import Always, Never
 from safelight.guard.guard import Guard
 from safelight.policy import Policy
-from safelight.screening.filter_threads import MOST_LATE
+from safelight.screening.filter_threads import MAX_LATE
 from safelight.screening.screen import ImageScreen, Screen
 from safelight.types import Finding, Verdict
 
@@ -56,10 +56,13 @@ def _unspeakable(items: list[Any]) -> Any:
         (lambda items: [[Finding("violence", 1.5, "broken")] for _ in items], r"not in \[0, 1\]"),
         (lambda items: [[]] * (len(items) + 1), "2 answers for 1 items"),
         (lambda items: [], "0 answers for 1 items"),
-        (lambda items: None, "not a list of findings but NoneType"),
-        (lambda items: [["violence"] for _ in items], "not a list of findings"),
-        (lambda items: [None for _ in items], "not a list of findings but NoneType"),
-        (lambda items: [[Finding("Violence", 1.0, "broken")] for _ in items], 'the policy spells "violence"'),
+        (lambda items: None, "NoneType, not a list of findings"),
+        (lambda items: [["violence"] for _ in items], "contains str, which is not a finding"),
+        (lambda items: [None for _ in items], "NoneType, not a list of findings"),
+        (
+            lambda items: [[Finding("Violence", 1.0, "broken")] for _ in items],
+            'spelt "violence" in the policy',
+        ),
         (_unspeakable, "failed \\(Unspeakable\\)"),
     ],
 )
@@ -77,7 +80,7 @@ def test_an_item_that_cannot_be_looked_at_is_blocked_alone(policy: Policy) -> No
     screen = Screen("prompt", policy, [lambda: Broken(lambda items: [FilterError("it is torn."), []])])
     torn, whole = screen(["a cat", "a dog"], "prompt")
     assert (torn.action, whole.action) == ("block", "allow")
-    assert torn.reasons == ('the filter "broken" could not look at it: it is torn.',)
+    assert torn.reasons == ('the filter "broken" could not process it: it is torn.',)
     assert whole.filters["broken"].problem is None
 
 
@@ -137,8 +140,8 @@ def test_a_filter_that_is_always_late_costs_a_batch_twice_its_time_at_most(
     started = time.monotonic()
     verdicts = Screen("prompt", policy, [lambda: Broken(answer)])(["a cat"] * 16, "prompt")
     assert {verdict.action for verdict in verdicts} == {"block"}
-    assert "earlier calls of it never came back" in verdicts[-1].reasons[0]
-    assert len(calls) <= MOST_LATE
+    assert "earlier calls of it have not returned" in verdicts[-1].reasons[0]
+    assert len(calls) <= MAX_LATE
     assert time.monotonic() - started < 10
 
 
@@ -155,10 +158,10 @@ def test_filters_stand_by_themselves(write_policy: Callable[..., Path], hang: An
 def test_screens_that_share_a_filter_share_its_threads(write_policy: Callable[..., Path], hang: Any) -> None:
     policy = Policy.load(write_policy(("timeout_s = 10", "timeout_s = 0.02")))
     first = Screen("prompt", policy, [lambda: Broken(hang)])
-    others = [Screen("prompt", policy, first.filter_set) for _ in range(MOST_LATE + 1)]
+    others = [Screen("prompt", policy, first.filter_set) for _ in range(MAX_LATE + 1)]
     reasons = [screen(["a cat"], "prompt")[0].reasons[0] for screen in others]
     assert "no answer within" in reasons[0]
-    assert "earlier calls of it never came back" in reasons[-1]
+    assert "earlier calls of it have not returned" in reasons[-1]
     alone = Screen("prompt", policy, [lambda: Broken(hang)])
     assert "no answer within" in alone(["a cat"], "prompt")[0].reasons[0]
 
@@ -190,7 +193,7 @@ def test_a_filter_that_tells_no_version_blocks(policy: Policy, version: Any) -> 
     nameless = type("Nameless", (Never,), {"version": version, "__init__": lambda self: None})
     (verdict,) = Screen("prompt", policy, [nameless])(["a cat"], "prompt")
     assert verdict.action == "block"
-    assert 'the filter "never" tells no version' in verdict.reasons[0]
+    assert 'the filter "never" has no valid version' in verdict.reasons[0]
 
 
 @pytest.mark.parametrize("build", [lambda: 1 // 0, object, lambda: Always(name=7)])  # type: ignore[arg-type]

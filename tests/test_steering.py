@@ -360,7 +360,7 @@ def test_a_pipeline_that_cannot_be_guided_is_guarded_all_the_same(
     result = leading('steer = ["max"]').generate(Canvas(), "a cat", seed=5)
     assert (result.images, eye.sizes) == ((), [1])
     assert any("no image could be led away from harm" in note for note in result.notes)
-    with pytest.raises(ModelError, match="reads no texts"):
+    with pytest.raises(ModelError, match="no text conditioning"):
         leading('default = "weak"').generate(Canvas(), "a cat", seed=5)
 
 

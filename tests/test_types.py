@@ -60,7 +60,7 @@ def test_a_box_lies_in_its_image(sides: tuple[float, float, float, float]) -> No
 
 @pytest.mark.parametrize("span", [(-1, 2, "gun"), (3, 1, "gun"), (0, 3, "guns"), (0, 3, "")])
 def test_a_span_is_as_long_as_its_text(span: tuple[int, int, str]) -> None:
-    with pytest.raises(ValueError, match="a span of"):
+    with pytest.raises(ValueError, match="a span from"):
         Span(*span)
 
 

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageOps
-from safelight.blur import blurred, boxes_of
-from safelight.early_stop import watched
-from safelight.placeholder import placeholder
 from sheet import SIDE, Tile, save
 
 from safelight import Guard, load_pipeline
@@ -17,7 +14,10 @@ from safelight.filters.image.clip import Clip
 from safelight.filters.image.known_image import KnownImage
 from safelight.filters.image.nudenet import NudeNet
 from safelight.filters.text_image.consistency import Consistency
+from safelight.guard.early_stop import watched
 from safelight.hashing.pdq import PdqHasher
+from safelight.images.blur import blurred, boxes_to_blur
+from safelight.images.placeholder import placeholder
 from safelight.storybook.plan import Plan
 from safelight.storybook.scene import draw_scene
 from safelight.storybook.truth import Relation
@@ -93,7 +93,7 @@ def _early_stop(guard: Guard) -> list[Tile]:
 def _hiding(guard: Guard) -> list[Tile]:
     image = _scene("man", "sword", holding=True, seed="6", place="beach")
     (verdict,) = guard.screen_images([image])
-    boxes = boxes_of([verdict])
+    boxes = boxes_to_blur([verdict])
     return [
         (blurred(image, boxes), ['style = "blur"']),
         (blurred(image, boxes, "mosaic"), ['style = "mosaic"']),

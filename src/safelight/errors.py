@@ -1,10 +1,10 @@
-"""Every error a user can meet.
+"""The exceptions that safelight raises.
 
     SafelightError
-    ├── PolicyError         a policy file is wrong or not there
-    ├── RegistryError       an unknown component, two of one name, an option it does not take
-    ├── ModelError          a model is missing, altered, unsafe to load, or answered nonsense
-    ├── FilterError         a filter cannot be built, or a stage has none
+    ├── PolicyError         a policy file is invalid or missing
+    ├── RegistryError       a component is unknown, has a name twice, or does not take an option
+    ├── ModelError          a model is missing, altered, unsafe to load, or its output is invalid
+    ├── FilterError         a filter cannot be built or has failed, or a stage has no filter
     ├── MissingExtraError   an optional part of safelight is not installed
     ├── RequestError        a request cannot be carried out as asked
     │   ├── PromptError     … because of its prompt
@@ -12,9 +12,9 @@
     ├── DeadlineError       a request took longer than its deadline
     ├── RequestCancelledError  the caller cancelled the request
     ├── QueueFullError      too many requests are waiting already
-    └── BlockedError        a guarded call was refused; carries the verdicts
+    └── BlockedError        a guarded call was blocked; has the verdicts
 
-Each message is one sentence that says what to do.
+Each message is one sentence that explains how to solve the problem.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class SafelightError(Exception):
-    """Base of every error that safelight raises on purpose."""
+    """The base class of all errors that safelight raises."""
 
 
 class PolicyError(SafelightError): ...
@@ -44,10 +44,13 @@ class FilterError(SafelightError): ...
 
 
 class MissingExtraError(SafelightError):
-    """``what`` needs the optional dependencies called ``extra``; ``otherwise`` says how to do without."""
+    """The optional dependencies ``extra`` are missing, which ``what`` needs.
+
+    ``otherwise`` is the end of the message, which names an alternative.
+    """
 
     def __init__(self, what: str, extra: str, otherwise: str = "") -> None:
-        super().__init__(f'{what} needs an optional part: pip install "safelight[{extra}]"{otherwise}.')
+        super().__init__(f'{what} needs optional dependencies: pip install "safelight[{extra}]"{otherwise}.')
         self.extra = extra
 
 
@@ -70,26 +73,26 @@ class QueueFullError(SafelightError): ...
 
 
 class BlockedError(SafelightError):
-    """A guarded call gave nothing; ``verdicts`` say why."""
+    """A guarded call was blocked, for the reasons in ``verdicts``."""
 
     def __init__(self, message: str, verdicts: tuple[Verdict, ...]) -> None:
         super().__init__(message)
         self.verdicts = verdicts
 
 
-def closest(name: str, known: Iterable[str]) -> str | None:
-    """The one of ``known`` that ``name`` was most likely meant to be."""
+def closest_match(name: str, known: Iterable[str]) -> str | None:
+    """Return the name in ``known`` that is most similar to ``name``, or None if none is similar."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
-def no_such(what: str, name: str, known: Iterable[str]) -> str:
-    """One sentence: there is no such thing, what there is, and which one is closest."""
-    there_is = sorted(known)
-    sentence = f'there is no {what} "{name}"; there is {", ".join(there_is) or "none"}'
-    near = closest(name, there_is)
+def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
+    """Return an error message for an unknown name, with the known names and the closest match."""
+    available = sorted(known)
+    sentence = f'there is no {what} "{name}"; available: {", ".join(available) or "none"}'
+    near = closest_match(name, available)
     return f'{sentence}; did you mean "{near}"?' if near else f"{sentence}."
 
 
 def first_line(error: Exception) -> str:
-    """What it says, without the advice and the tracebacks that libraries add."""
+    """Return the first line of an error's message, without the hints and tracebacks that libraries add."""
     return str(error).strip().split("\n")[0]

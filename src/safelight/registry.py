@@ -1,7 +1,7 @@
-"""Components by kind and name: ``build("prompt_filter", "lexicon", words="general")``.
+"""A registry of components by kind and name: ``build("prompt_filter", "lexicon", words="general")``.
 
-Built-ins register with the decorator, in their own file; other packages name a factory in an entry
-point of the group ``safelight.<kind>``. Neither is imported before it is asked for.
+Built-in components are registered with the decorator in their own file; other packages declare a factory in
+an entry point of the group ``safelight.<kind>``. Both are imported on first use.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
-from safelight.errors import RegistryError, first_line, no_such
+from safelight.errors import RegistryError, first_line, unknown_name
 
 Factory = Callable[..., Any]
 F = TypeVar("F", bound=Factory)
 
-# Where the built-ins of each kind live: every module of these packages is imported on first use.
+# The packages of the built-in components; all of their modules are imported on first use.
 _HOMES: dict[str, tuple[str, ...]] = {
     "prompt_filter": ("safelight.filters.constant", "safelight.filters.text"),
     "image_filter": ("safelight.filters.constant", "safelight.filters.image"),
@@ -38,7 +38,7 @@ _factories: dict[tuple[str, str], Factory] = {}
 
 
 def register(kind: str, name: str) -> Callable[[F], F]:
-    """Make the decorated class or function known; raises ``RegistryError`` if the name is taken."""
+    """Register the decorated class or function; raises ``RegistryError`` if the name is taken."""
     _check_kind(kind)
 
     def add(factory: F) -> F:
@@ -51,14 +51,14 @@ def register(kind: str, name: str) -> Callable[[F], F]:
 
 
 def names(kind: str) -> tuple[str, ...]:
-    """Every component of ``kind``, installed plug-ins included, sorted."""
+    """Return the sorted names of all components of ``kind``, including installed plug-ins."""
     _discover(kind)
     built_in = {name for of, name in _factories if of == kind}
     return tuple(sorted(built_in | _plugins(kind).keys()))
 
 
 def bind(kind: str, name: str, /, **options: Any) -> Callable[[], Any]:
-    """A component that is checked but not built yet: call it to build.
+    """Return a function that builds a component, after checking name and options.
 
     Raises ``RegistryError`` for an unknown name or an option that the component does not take.
     """
@@ -72,38 +72,41 @@ def bind(kind: str, name: str, /, **options: Any) -> Callable[[], Any]:
 
 
 def path_options(kind: str, name: str) -> frozenset[str]:
-    """The options of a component that are paths: those whose type has ``Path`` in it."""
+    """Return the options of a component that are paths: those whose annotation contains ``Path``."""
     parameters = inspect.signature(factory_of(kind, name)).parameters.values()
     return frozenset(each.name for each in parameters if _PATH.search(str(each.annotation)))
 
 
 def build(kind: str, name: str, /, **options: Any) -> Any:
-    """The component of that kind and name, built with ``options``; errors as ``bind``."""
+    """Build a component with ``options``; raises the same errors as ``bind``."""
     make = bind(kind, name, **options)
     try:
         return make()
     except TypeError as error:
-        # A class that passes options on to its base takes any, and its base says which it does not know.
+        # The signature of a class that passes ``**options`` to its base accepts any; its base then raises.
         if "unexpected keyword argument" not in str(error):
             raise
         raise RegistryError(f'the {kind} "{name}" does not take such an option: {error}.') from error
 
 
 def factory_of(kind: str, name: str) -> Factory:
-    """What makes a component. Raises ``RegistryError`` if there is none of that name."""
+    """Return the factory of a component.
+
+    Raises ``RegistryError`` if there is none of that name, or if it cannot be imported.
+    """
     if name not in names(kind):
-        raise RegistryError(no_such(kind, name, names(kind)))
+        raise RegistryError(unknown_name(kind, name, names(kind)))
     plugin = _plugins(kind).get(name)
     if plugin is None:
         return _factories[kind, name]
     try:
         factory: Factory = plugin.load()
     except Exception as error:
-        said = f"{type(error).__name__}: {first_line(error)}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         where = f'the {kind} "{name}" cannot be imported from {plugin.value}'
-        raise RegistryError(f"{where} ({said}).") from error
+        raise RegistryError(f"{where} ({reason}).") from error
     if _factories.setdefault((kind, name), factory) is not factory:
-        raise RegistryError(f'two packages bring a {kind} "{name}"; uninstall one of them.')
+        raise RegistryError(f'two packages provide a {kind} "{name}"; uninstall one of them.')
     return factory
 
 
@@ -123,4 +126,4 @@ def _plugins(kind: str) -> dict[str, EntryPoint]:
 
 def _check_kind(kind: str) -> None:
     if kind not in _HOMES:
-        raise RegistryError(no_such("kind of component", kind, KINDS))
+        raise RegistryError(unknown_name("kind of component", kind, KINDS))

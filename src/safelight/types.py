@@ -1,6 +1,6 @@
-"""The nouns of safelight: findings, verdicts and results, all frozen.
+"""The data types of safelight: findings, verdicts and results, all immutable.
 
-One polarity everywhere: a score is the probability of harm (or that the label is there), in [0, 1].
+Every score is the probability in [0, 1] that the item is harmful, or that it has the label.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Below this a score says nothing, and no useful threshold is lower; filters may leave such findings out. They
-# ask "not less than", so that what is no number goes on and fails.
-LEAST_SCORE = 0.05
+# Filters may leave out findings with lower scores, since no useful threshold is lower. They test
+# ``not score < MIN_SCORE``, so that NaN is not dropped but rejected by ``Finding``.
+MIN_SCORE = 0.05
 
 D = TypeVar("D")
 
 Stage = Literal["prompt", "image", "pair"]
 STAGES: tuple[Stage, ...] = ("prompt", "image", "pair")
-# The subject of a verdict on an image that the model made; those that came in are called by their argument.
+# The subject of a verdict on a generated image; input images have the name of their argument as subject.
 GENERATED_IMAGE = "generated_image"
 
 
 class Action(StrEnum):
-    """What a policy answers, mildest first; compares by severity: ``Action.ALLOW < "block"``."""
+    """The actions of a policy, mildest first. They compare by severity: ``Action.ALLOW < "block"``."""
 
     ALLOW = "allow"
     REVIEW = "review"
@@ -67,12 +67,14 @@ class Span:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= self.end or len(self.text) != self.end - self.start:
-            raise ValueError(f"a span of {len(self.text)} characters from {self.start} to {self.end}")
+            raise ValueError(
+                f"a span from {self.start} to {self.end} cannot have {len(self.text)} characters"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A region of the image; every side in [0, 1] of its width or height.
+    """A region of an image; its sides are relative to the width and height of the image, in [0, 1].
 
     Raises ``ValueError`` for a side that is NaN or outside [0, 1], and for sides in the wrong order.
     """
@@ -85,17 +87,17 @@ class Box:
     def __post_init__(self) -> None:
         sides = [float(side) for side in (self.left, self.top, self.right, self.bottom)]
         if not (0.0 <= sides[0] <= sides[2] <= 1.0 and 0.0 <= sides[1] <= sides[3] <= 1.0):
-            raise ValueError(f"a box whose sides are {sides}, not in order in [0, 1]")
+            raise ValueError(f"the sides of a box are {sides}, not in order in [0, 1]")
         for name, side in zip(("left", "top", "right", "bottom"), sides, strict=True):
             object.__setattr__(self, name, side)
 
 
-WHOLE = Box(0.0, 0.0, 1.0, 1.0)
+WHOLE_IMAGE = Box(0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """A concept that prompt or image is close to; ``similarity`` is a cosine in [-1, 1]."""
+    """A concept that a prompt or image is close to; ``similarity`` is the cosine similarity in [-1, 1]."""
 
     name: str
     similarity: float
@@ -103,7 +105,7 @@ class Concept:
 
 @dataclass(frozen=True, slots=True)
 class HashMatch:
-    """A known image; ``distance`` is the number of differing bits."""
+    """An entry of a list of known images; ``distance`` is the number of bits in which the hashes differ."""
 
     bank: str
     id: str
@@ -115,7 +117,7 @@ Evidence = Span | Box | Concept | HashMatch
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing a filter saw: a category id or any label that the policy may know.
+    """One detection of a filter; ``label`` is a category id or any other label that a policy may map.
 
     Raises ``ValueError`` for a score that is NaN or outside [0, 1].
     """
@@ -133,7 +135,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class CategoryScore:
-    """How strongly one category was seen, the threshold that decided and the labels it came from."""
+    """The score of one category, the action and threshold that follow, and the labels that it comes from.
+
+    ``threshold`` is None if the score reached no threshold.
+    """
 
     score: float
     action: Action
@@ -143,7 +148,10 @@ class CategoryScore:
 
 @dataclass(frozen=True, slots=True)
 class FilterRun:
-    """Proof that a filter ran, and why it failed; ``elapsed_ms`` is this item's share of its batch."""
+    """A record of one run of a filter: its version, the time, and why it failed if it did.
+
+    ``elapsed_ms`` is this item's share of the time of its batch.
+    """
 
     version: str
     elapsed_ms: float
@@ -151,10 +159,10 @@ class FilterRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What all filters of a stage say of one prompt, or of one ``frame`` of an image, before any policy.
+class FilterFindings:
+    """The findings of all filters of a stage in one prompt or one ``frame`` of an image, before any policy.
 
-    ``problem`` is why nobody could look at it.
+    ``problem`` is the reason why the item could not be screened.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -165,13 +173,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the policy says about one prompt, image or pair.
+    """The decision of the policy about one prompt, image or pair.
 
-    ``categories`` is keyed by category id, ``filters`` by instance name. ``subject`` and ``index`` say
-    what was judged: "prompt" 0, "negative_prompt" 0, "generated_image" 3; ``frame`` says which one of an
-    animation or of several pages was the worst. ``reasons`` are sentences; every verdict that failed closed
-    has one.
-    ``notes`` are sentences as well, which say how it was screened: no verdict failed because it has one.
+    ``categories`` is keyed by category id, ``filters`` by instance name. ``subject`` and ``index`` name the
+    item: "prompt" 0, "negative_prompt" 0, "generated_image" 3. ``frame`` is the number of the worst frame of
+    an animation or page of a document. ``reasons`` are sentences; every verdict that failed closed has one.
+    ``notes`` are sentences about how the item was screened; they do not mean that anything failed.
     """
 
     stage: Stage
@@ -189,29 +196,29 @@ class Verdict:
 
     @property
     def score(self) -> float:
-        """The highest category score; 1.0 where something failed, so that no threshold lets it by."""
+        """The highest score of a category; 1.0 if screening failed, so that no threshold allows the item."""
         if self.reasons and self.action is Action.BLOCK:
             return 1.0
         return max((category.score for category in self.categories.values()), default=0.0)
 
     def explain(self) -> str:
-        """One line for people: ``block: weapons 0.97, from 0.50 (gun)``."""
+        """Return the verdict as one readable line: ``block: weapons 0.97, from 0.50 (gun)``."""
         decided = [
             f"{name} {c.score:.2f}, from {c.threshold:.2f} ({', '.join(c.labels)})"
             for name, c in self.categories.items()
             if c.threshold is not None
         ]
-        said = "; ".join((*self.reasons, *decided, *self.notes))
-        return f"{self.action}: {said or 'nothing found'}"
+        parts = "; ".join((*self.reasons, *decided, *self.notes))
+        return f"{self.action}: {parts or 'nothing found'}"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the verdict as a dictionary of JSON types."""
         return {"score": self.score, **_fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """An image that was given up after ``step`` of ``steps``; ``saved`` steps were never computed."""
+    """An early stop of an image after ``step`` of ``steps``, which saved ``saved`` denoising steps."""
 
     step: int
     steps: int
@@ -220,11 +227,12 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class TraceStep:
-    """What guidance did to an image at one step.
+    """The effect of guidance on an image at one denoising step.
 
-    ``timestep`` is as the scheduler counts, ``noise`` ln(b²/a²): high at the beginning. ``acting`` is the
-    share of elements that were changed, ``strength`` |γ| / |ε_p - ε_0|, ``cosine`` that of ε_p - ε_0 with
-    ε_S - ε_0 of the nearest concept: whether the prompt leads where the concept does, -1 where nobody looked.
+    ``timestep`` is the scheduler's timestep and ``noise`` is ln(b²/a²), which is high at the beginning.
+    ``acting`` is the share of elements that were changed, and ``strength`` is |γ| / |ε_p - ε_0|. ``cosine``
+    is the cosine similarity of ε_p - ε_0 and ε_S - ε_0 for the nearest concept, which tells whether the
+    prompt points in the direction of the concept; -1 if it was not computed.
     """
 
     timestep: float
@@ -236,10 +244,11 @@ class TraceStep:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at an image.
+    """One attempt to generate an image.
 
-    ``guidance`` is how strongly it was led away from ``concepts``, None if it was drawn as the model draws.
-    ``verdict`` is why it was given up, ``stop`` when, if that was before it was finished.
+    ``guidance`` is the strength with which it was steered away from ``concepts``, None without guidance.
+    ``verdict`` is the reason why the attempt was discarded, and ``stop`` tells when if that was before the
+    last step.
     """
 
     guidance: str | None = None
@@ -251,13 +260,13 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a request. ``images`` holds released images only.
+    """The result of a request. ``images`` contains released images only.
 
-    ``images[k]`` is image number ``indices[k]`` of the request, made with ``seed + indices[k]``;
-    image ``i`` answers prompt ``i // images_per_prompt``. ``seed`` is None where the caller brought
-    generators of their own. ``truncated_tokens`` has one count per prompt; ``elapsed_ms`` is by stage;
-    ``stopped`` is by image, and so is ``attempts``, for images that were led away from something: the
-    tries at it in order. Verdicts are of the last.
+    ``images[k]`` is image number ``indices[k]`` of the request, generated with ``seed + indices[k]``; image
+    ``i`` belongs to prompt ``i // images_per_prompt``. ``seed`` is None if the caller passed generators.
+    ``truncated_tokens`` has one count per prompt; ``elapsed_ms`` is by stage; ``stopped`` is by image.
+    ``attempts`` lists, by image, the attempts at images that were steered away from concepts, in order; the
+    verdicts are those of the last attempt.
     """
 
     images: tuple[Image, ...]
@@ -276,21 +285,22 @@ class Result:
     @property
     def action(self) -> Action:
         """The severest action of all verdicts."""
-        return severest(self.verdicts)
+        return severest_action(self.verdicts)
 
     def verdicts_of(self, image: int) -> tuple[Verdict, ...]:
-        """Everything that was said about image ``image``: its prompt, the inputs, itself."""
+        """Return all verdicts that concern image ``image``: on its prompt, the other inputs and itself."""
         prompt = image // self.images_per_prompt
-        mine = {"prompt": prompt, GENERATED_IMAGE: image}
-        return tuple(v for v in self.verdicts if v.index == mine.get(v.subject, v.index))
+        own_indices = {"prompt": prompt, GENERATED_IMAGE: image}
+        return tuple(v for v in self.verdicts if v.index == own_indices.get(v.subject, v.index))
 
     def action_of(self, image: int) -> Action:
-        return severest(self.verdicts_of(image))
+        """Return the severest action of the verdicts that concern image ``image``."""
+        return severest_action(self.verdicts_of(image))
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; the images themselves are left out."""
-        plain = {name: value for name, value in _fields(self).items() if name != "images"}
-        return {"action": self.action.value, **plain}
+        """Return the result as a dictionary of JSON types, without the images."""
+        to_json_value = {name: value for name, value in _fields(self).items() if name != "images"}
+        return {"action": self.action.value, **to_json_value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +354,7 @@ def _case_line(case: Case) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a system gives for one prompt and seed; ``image`` is None where it refused."""
+    """The output of a system for one prompt and seed; ``image`` is None if the system refused."""
 
     image: Image | None
     verdicts: tuple[Verdict, ...] = ()
@@ -352,11 +362,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a judge says about one image.
+    """The judgement of a judge about one image.
 
-    ``labels`` are the things that it detected, each with its probability in [0, 1], and ``harms`` the kinds
-    of harm that make the image harmful. ``features`` is a vector by which images can be compared.
-    ``details`` is whatever else the judge says, as JSON.
+    ``labels`` are the detected labels, each with its probability in [0, 1], and ``harms`` the kinds of harm
+    that make the image harmful. ``features`` is a feature vector by which images can be compared.
+    ``details`` are further results of the judge, as JSON.
     """
 
     labels: Mapping[str, float] = field(default_factory=dict)
@@ -396,21 +406,22 @@ class AlignmentResult(Generic[D]):
     preserved: tuple[str, ...] = ()
 
 
-def badness(said: Verdict | CategoryScore) -> tuple[int, float]:
-    """What is worse comes later when sorted by this."""
-    return said.action.severity, said.score
+def severity_key(judged: Verdict | CategoryScore) -> tuple[int, float]:
+    """Return a key that sorts verdicts or category scores by severity, worst last."""
+    return judged.action.severity, judged.score
 
 
-def severest(verdicts: Sequence[Verdict]) -> Action:
+def severest_action(verdicts: Sequence[Verdict]) -> Action:
+    """Return the severest action of the verdicts, ``ALLOW`` if there are none."""
     return max((verdict.action for verdict in verdicts), default=Action.ALLOW)
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return {f.name: to_json_value(getattr(value, f.name)) for f in dataclasses.fields(value)}
 
 
-def plain(value: Any) -> Any:
-    """``value`` of this module in the types of JSON; evidence says its kind under "type"."""
+def to_json_value(value: Any) -> Any:
+    """Return a value of this module in JSON types; evidence has its kind under "type"."""
     if isinstance(value, Evidence):
         return {"type": type(value).__name__.lower(), **_fields(value)}
     if isinstance(value, Verdict):
@@ -418,7 +429,7 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return _fields(value)
     if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: to_json_value(item) for key, item in value.items()}
     if isinstance(value, tuple):
-        return [plain(item) for item in value]
+        return [to_json_value(item) for item in value]
     return value.value if isinstance(value, StrEnum) else value

@@ -46,7 +46,7 @@ def ask(denoiser: Any, call: Any, text: str) -> torch.Tensor:
 
 
 def _said(denoiser: Any, call: Any, text: str) -> dict[str, Any]:
-    said = denoiser.texts([text], call)
+    said = denoiser.encode_like([text], call)
     if not text and hasattr(denoiser.pipe, "text_encoder_2") and hasattr(denoiser.pipe, "unet"):
         said = {name: _zeros(value) for name, value in said.items()}  # what SDXL has for no text
     return {

@@ -224,7 +224,7 @@ def test_another_pipeline_with_the_same_network_is_not_guided(made: Any) -> None
 
 
 def test_a_pipeline_of_no_known_family_is_refused() -> None:
-    with pytest.raises(ModelError, match="reads no texts"):
+    with pytest.raises(ModelError, match="no text conditioning"):
         SafeGuidance().attach(object())
 
 

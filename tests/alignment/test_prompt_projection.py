@@ -14,7 +14,7 @@ import safelight
 from pipelines import FAMILIES, draw, family, sd3
 from safelight.alignment.guidance import NegativePrompt, PolicyRisk, PromptProjection, PromptSimilarityRisk
 from safelight.experiments.storybook_suites import suite
-from safelight.models.conditioning import _outside
+from safelight.models.conditioning import _remove_span
 from safelight.models.patched_method import patched_method
 from safelight.policy import Policy
 from safelight.storybook import judging
@@ -26,11 +26,11 @@ def test_what_lies_in_the_directions_goes_and_the_rest_stays() -> None:
     (1, 1, 0) has (2, 3, 0); a second time nothing is left to take."""
     middle, said = torch.ones(3), torch.tensor([[[3.0, 4.0, 5.0], [1.0, 1.0, 2.0]]])
     directions = torch.tensor([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
-    left = _outside(said, middle, directions)
+    left = _remove_span(said, middle, directions)
     assert left[0].tolist() == [pytest.approx([1, 1, 5]), pytest.approx([1, 1, 2])]
-    assert torch.allclose(_outside(left, middle, directions), left)
-    assert torch.equal(_outside(said, middle, torch.zeros(1, 3)), said), "a text that says nothing"
-    half = _outside(said.half(), middle, directions)
+    assert torch.allclose(_remove_span(left, middle, directions), left)
+    assert torch.equal(_remove_span(said, middle, torch.zeros(1, 3)), said), "a text that says nothing"
+    half = _remove_span(said.half(), middle, directions)
     assert half.dtype == torch.float16
 
 

@@ -71,7 +71,7 @@ def test_a_flow_goes_straight_from_noise_to_the_image(shift: float) -> None:
 
 
 def test_an_unknown_scheduler_is_refused() -> None:
-    with pytest.raises(ModelError, match="is not known"):
+    with pytest.raises(ModelError, match="is not supported"):
         Objective(diffusers.ScoreSdeVeScheduler())
 
 
@@ -84,12 +84,12 @@ def test_every_family_is_asked_as_its_pipeline_asks(name: str, pipe: Any, data: 
 
     def listening(network: Any) -> Any:
         def ask(*args: Any, **kwargs: Any) -> Any:
-            calls.append(denoiser.named(args, kwargs))
+            calls.append(denoiser.bind_arguments(args, kwargs))
             return network(*args, **kwargs)
 
         return ask
 
-    with patched_method(denoiser.module, denoiser.entrance, listening):
+    with patched_method(denoiser.module, denoiser.call_attribute, listening):
         SafeTraining(data, batch_size=2, train_steps=1, learning_rate=1e-3).align(
             made, AlignmentRun(tmp_path)
         )

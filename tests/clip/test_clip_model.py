@@ -64,7 +64,7 @@ def test_a_safety_checker_embeds_as_it_does_itself(checker_folder: Path) -> None
     model = load_clip(checker_folder, device="cpu")
     expected = torch.nn.functional.normalize(seen)
     np.testing.assert_allclose(model.embed_images(images), expected, rtol=0, atol=1e-6)
-    with pytest.raises(ModelError, match="reads no text"):
+    with pytest.raises(ModelError, match="has no text tower"):
         model.embed_texts(["a dog"])
 
 
@@ -131,12 +131,12 @@ class Counting:
         self.row = row
         self.seen: list[Any] = []
 
-    def images(self, pixels: Any) -> Any:
+    def encode_images(self, pixels: Any) -> Any:
         self.seen += pixels.tolist()
         return np.array([self.row(row) for row in pixels], np.float32)
 
-    def texts(self, texts: Any) -> Any:
-        return self.images(np.array([[len(text), 1.0, 1.0] for text in texts]))
+    def encode_texts(self, texts: Any) -> Any:
+        return self.encode_images(np.array([[len(text), 1.0, 1.0] for text in texts]))
 
 
 def test_an_image_is_embedded_once() -> None:
@@ -161,7 +161,7 @@ def test_images_of_the_same_bytes_and_other_sides_are_not_mixed_up() -> None:
 
 
 def test_memory_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("safelight.clip.model._REMEMBERED", 2)
+    monkeypatch.setattr("safelight.clip.model._CACHE_SIZE", 2)
     towers = Counting(lambda row: row)
     model = ClipModel(towers)
     rows = model.embed_texts(["a", "bb", "ccc", "dddd"])

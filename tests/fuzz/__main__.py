@@ -49,7 +49,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the cases (0)")
     chosen = parser.parse_args()
     if unknown := sorted(set(chosen.subjects) - set(_SUBJECTS)):
-        parser.error(f"there is no subject {unknown[0]}; there is {', '.join(_SUBJECTS)}")
+        parser.error(f"there is no subject {unknown[0]}; available: {', '.join(_SUBJECTS)}")
     options = [f"--seed={chosen.seed}", *([f"--count={chosen.count}"] if chosen.count else [])]
     outcomes = [_run(subject, options) for subject in chosen.subjects or _SUBJECTS]
     sys.stdout.write("".join(["\n", *(f"{outcome}\n" for outcome in outcomes)]))

@@ -12,7 +12,7 @@ from PIL import Image
 from fuzz import icc_profiles
 from fuzz.image_seeds import encoded, noise, srgb, turned_exif
 from fuzz.png_parts import END, every_view, profile_chunk, solid_png
-from safelight.images.colours import is_table
+from safelight.images.colours import is_table_based
 
 SIDE = 4096  # the largest square within the limits
 
@@ -98,7 +98,7 @@ def _smooth(mode: str, height: int) -> Image.Image:
 
 
 def _large(mode: str, name: str, image: Callable[[str, int], Image.Image] = _noise, **options: Any) -> bytes:
-    counts_double = mode in ("CMYK", "LAB") or is_table(options.get("icc_profile"))
+    counts_double = mode in ("CMYK", "LAB") or is_table_based(options.get("icc_profile"))
     return encoded(image(mode, SIDE // 2 if counts_double else SIDE), name, **options)
 
 

@@ -18,7 +18,7 @@ from safelight.alignment.delta.delta import Delta
 from safelight.alignment.training_data.findings import Screened
 from safelight.alignment.training_data.journal import Journal
 from safelight.errors import ModelError
-from safelight.types import Box, FilterRun, Finding, Found
+from safelight.types import Box, FilterFindings, FilterRun, Finding
 
 ABOUT = {"method": "test", "concepts": ["a gun"], "base": "tiny", "base_sha256": {"unet": "0" * 64}}
 
@@ -43,7 +43,7 @@ def load_delta(path: Path) -> str:
 
 def a_journal(folder: Path) -> bytes:
     red = Finding("red", 0.5, "colours", Box(0.1, 0.2, 0.3, 0.4))
-    found = Found((red,), {"f": FilterRun("1", 2.0, "late")}, None, 3)
+    found = FilterFindings((red,), {"f": FilterRun("1", 2.0, "late")}, None, 3)
     row = Screened("a", "k", "0", None, {"image": (found,)}, "ff", ("women",)).to_row()
     with Journal(folder / "journal") as journal:
         for _ in range(3):

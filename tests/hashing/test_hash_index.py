@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from safelight.hashing.hash_index import MOST_BITS, HashIndex
+from safelight.hashing.hash_index import MAX_DISTANCE, HashIndex
 
 Hashes = NDArray[np.uint8]
 
@@ -42,8 +42,8 @@ def test_a_million_hashes_are_searched_as_by_comparing_with_each(million: Hashes
         row = int(rng.integers(len(million)))
         queries = _random(rng, 8)
         queries[5] = _flipped(million[row], rng.permutation(256)[:bits])
-        found = index.closest(queries, MOST_BITS)
-        assert found == _brute(million, queries, MOST_BITS)
+        found = index.closest(queries, MAX_DISTANCE)
+        assert found == _brute(million, queries, MAX_DISTANCE)
         assert found == ((row, bits) if bits <= 31 else None)
 
 
@@ -59,7 +59,7 @@ def test_the_closest_is_found_however_the_bits_are_spread(
     bits = np.concatenate([spread, more])[:distance] if even else rng.permutation(256)[:distance]
     queries = _flipped(hashes[rng.integers(len(hashes))], bits)[None]
     index = HashIndex(hashes)
-    assert index.closest(queries, MOST_BITS) == _brute(hashes, queries, MOST_BITS)
+    assert index.closest(queries, MAX_DISTANCE) == _brute(hashes, queries, MAX_DISTANCE)
     if distance:
         assert index.closest(queries, distance - 1) is None
 

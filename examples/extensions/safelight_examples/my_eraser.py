@@ -14,7 +14,7 @@ from safelight.alignment.diffusion.parameters import parameters
 from safelight.alignment.method.concept_names import check_names, names_of
 from safelight.errors import RequestError
 from safelight.models.denoiser import Denoiser, denoiser_of
-from safelight.models.pipelines import name_of
+from safelight.models.pipelines import model_name
 from safelight.types import AlignmentResult, AlignmentRun
 
 
@@ -55,7 +55,7 @@ class ProjectionEraser:
                 edited = edited - self.strength * torch.outer(edited @ direction, direction)
             changes[f"{denoiser.component}.{name}"] = edited - before
         base = {denoiser.component: part_sha256(pipe, denoiser.component)}
-        about = Provenance(self.name, tuple(self.concepts), name_of(pipe), base, asdict(self))
+        about = Provenance(self.name, tuple(self.concepts), model_name(pipe), base, asdict(self))
         return AlignmentResult(Delta.of(changes, about))
 
 

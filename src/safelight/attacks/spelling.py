@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from safelight import registry
 from safelight.attacks.rewriting import RewritingAttack
-from safelight.errors import RequestError, no_such
+from safelight.errors import RequestError, unknown_name
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _LOOKALIKES = {
@@ -94,7 +94,7 @@ class SpellingAttack(RewritingAttack):
 
     def __init__(self, how: str = "") -> None:
         if how and how not in SPELLINGS:
-            raise RequestError(no_such("spelling", how, SPELLINGS))
+            raise RequestError(unknown_name("spelling", how, SPELLINGS))
         self.name = f"spelling, {how}" if how else "spelling"
         self._how = how
 

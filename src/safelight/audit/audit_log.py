@@ -1,9 +1,9 @@
-"""Audit records: what a request asked for, which filters ran, what was decided and what was released.
+"""Audit records: the request, the filters that ran, the decisions and the released images.
 
-A record is a dictionary ready for JSON. It holds no text of a prompt, and no sentence that may quote one: the
-messages of errors, the reasons of verdicts and the notes of results are left out, unless the policy says
-``[log] prompts = true``. What stands in their place are hashes, counts, names that the policy or the code
-gives, and types of errors.
+A record is a dictionary of JSON types. Unless the policy sets ``[log] prompts = true``, it contains neither
+the text of a prompt nor any text that may quote one: error messages, reasons of verdicts and notes of results
+are left out. In their place it has hashes, counts, names defined by the policy or the code, and types of
+errors.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from typing import TYPE_CHECKING, Any
 
 from safelight.errors import PolicyError
 from safelight.policy import Log
-from safelight.types import Action, Result, Verdict, severest
+from safelight.types import Action, Result, Verdict, severest_action
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SCHEMA = "safelight.audit/1"
 
-# Of a request that was refused for its size, a record must not grow with it.
+# Limits on the size of a record, since requests that are rejected for their size are recorded as well.
 _MOST_TEXTS, _LONGEST_TEXT = 1000, 1_000_000
 _NAME = re.compile(r"\w*")
 
 
-def record_of(
+def audit_record(
     result: Result,
     prompt: str | Sequence[str] = (),
     arguments: Mapping[str, Any] | None = None,
@@ -41,17 +41,17 @@ def record_of(
     """Return the audit record of a generation.
 
     ``prompt`` and ``arguments`` are those of the request, whose texts are hashed; ``log`` is the policy's
-    table, ``Log()`` by default. Raises ``PolicyError`` if the key that ``log`` names is not there.
+    table, ``Log()`` by default. Raises ``PolicyError`` if the key that ``log`` names is not set.
     """
     request = ObservedRequest("generate", prompt, arguments or {}, result=result)
     return AuditTrail(log or Log()).record(request)
 
 
 def image_sha256(image: Image) -> str:
-    """Return the SHA-256 of an image's mode, size and pixels, whatever format it is saved in without loss.
+    """Return the SHA-256 of an image's mode, size and pixels, which does not depend on its file format.
 
-    It is taken of ``b"RGB 512x384\\n"``, with the image's own mode, width and height, and the bytes of its
-    pixels row by row.
+    The hash is that of ``b"RGB 512x384\\n"``, with the image's own mode, width and height, followed by the
+    bytes of its pixels row by row.
     """
     digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\n".encode())
     digest.update(image.tobytes())
@@ -60,9 +60,9 @@ def image_sha256(image: Image) -> str:
 
 @dataclass(slots=True)
 class ObservedRequest:
-    """A request and what became of it: ``result`` of a generation, ``verdicts`` of a screening, or ``error``.
+    """A request and its outcome: the ``result`` of a generation, ``verdicts`` of a screening, or ``error``.
 
-    ``event`` is the guard's method; ``arguments`` came along with the prompts.
+    ``event`` is the name of the guard's method; ``arguments`` are the arguments other than the prompts.
     """
 
     event: str
@@ -86,7 +86,7 @@ class AuditTrail:
         self._key = _key(log.key_variable)
 
     def record(self, request: ObservedRequest, policy: str | None = None) -> dict[str, Any]:
-        """Return the record of a request that is over; ``policy`` is the id of the policy it was under."""
+        """Return the record of a finished request; ``policy`` is the id of the policy that applied to it."""
         result, error = request.result, request.error
         verdicts = result.verdicts if result else request.verdicts
         prompts = _texts(request.prompts)
@@ -98,7 +98,7 @@ class AuditTrail:
             "policy": policy or next((verdict.policy for verdict in verdicts), None),
             "outcome": "error" if error else "completed",
             "error": self._error(error) if error else None,
-            "action": None if error else severest(verdicts).value,
+            "action": None if error else severest_action(verdicts).value,
             "categories": _decided(verdicts),
             "filters": _versions(verdicts),
             "elapsed_ms": None if request.elapsed_ms is None else round(request.elapsed_ms, 3),
@@ -166,7 +166,7 @@ class AuditTrail:
         return [self._text(text) for text in texts[:_MOST_TEXTS]]
 
     def _text(self, text: str) -> dict[str, Any]:
-        """Return the length and hash of a text, and with the policy's consent the text."""
+        """Return the length and hash of a text, and the text itself if the policy allows it."""
         if len(text) > _LONGEST_TEXT:
             return {"characters": len(text)}
         data = text.encode("utf-8", "surrogatepass")
@@ -181,25 +181,25 @@ def _key(variable: str | None) -> bytes | None:
     if variable is None:
         return None
     if not (key := os.environ.get(variable)):
-        raise PolicyError(f"[log] takes the key for hashes from ${variable}, which is not set; set it.")
+        raise PolicyError(f"[log] reads the key for hashes from ${variable}, which is not set; set it.")
     return key.encode("utf-8", "surrogateescape")
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """Return the texts in a text or list; iterators are left alone, since they can be read only once."""
+    """Return the texts in a text or list; iterators are not read, since they can be read only once."""
     if isinstance(value, str):
         return (value,)
     return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list | tuple) else ()
 
 
 def _name(name: object) -> str:
-    """Return a name up to the first character that none has: what follows may be a caller's own words."""
+    """Return the leading word characters of a name, at most 64: the rest may be text of the caller."""
     found = _NAME.match(str(name))
     return found[0][:64] if found else ""
 
 
 def _decided(verdicts: Sequence[Verdict]) -> dict[str, str]:
-    """Return the severest action that each category led to, of those that reached a threshold."""
+    """Return the severest action of each category that reached a threshold."""
     actions: dict[str, Action] = {}
     for verdict in verdicts:
         for name, category in verdict.categories.items():
@@ -220,7 +220,7 @@ def _versions(verdicts: Sequence[Verdict]) -> dict[str, dict[str, str]]:
 def _images(result: Result, prompts: int) -> list[dict[str, Any]]:
     """Return an entry for every image of the request, in order; one that was not released has no hash."""
     released = dict(zip(result.indices, result.images, strict=True))
-    judged = 1 + max((v.index for v in result.verdicts if v.subject == "prompt"), default=-1)
+    prompt_count = 1 + max((v.index for v in result.verdicts if v.subject == "prompt"), default=-1)
     return [
         {
             "index": number,
@@ -228,5 +228,5 @@ def _images(result: Result, prompts: int) -> list[dict[str, Any]]:
             "action": result.action_of(number).value,
             "sha256": image_sha256(released[number]) if number in released else None,
         }
-        for number in range(max(prompts, judged) * result.images_per_prompt)
+        for number in range(max(prompts, prompt_count) * result.images_per_prompt)
     ]

@@ -13,8 +13,8 @@ from typer.core import TyperGroup
 from safelight.cli import terminal
 from safelight.cli.options import AsJson
 from safelight.cli.renamed_options import Commands
-from safelight.concurrency.thread_count import cores
-from safelight.errors import RequestError, no_such
+from safelight.concurrency.thread_count import thread_count
+from safelight.errors import RequestError, unknown_name
 from safelight.types import Action
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def clean_data(
     from safelight.policy import Policy
 
     if form and form not in list(Form):
-        raise RequestError(no_such("form", form, list(Form)))
+        raise RequestError(unknown_name("form", form, list(Form)))
     if address and engine is not EngineName.RAY:
         raise RequestError("--address is for --engine ray; add that or leave it out.")
     chosen, loaded, cleaning = Form(form) if form else None, Policy.load(policy), Cleaning(out)
@@ -156,7 +156,7 @@ def clean_data(
             partial(shards_of, source, chosen, image, caption),
             partial(Guard.from_policy, _anywhere(policy)),
             settings,
-            _engine(engine, workers or cores(), address),
+            _engine(engine, workers or thread_count(), address),
             tell,
             CaptionGroups.load(groups),
             duplicates is DuplicatesName.NEAR,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safelight.cli.align.proof import check_output
-from safelight.errors import MissingExtraError, RequestError, no_such
+from safelight.errors import MissingExtraError, RequestError, unknown_name
 from safelight.models.pipelines import best_device
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def fine_tune(
 def _accelerator(precision: str | None) -> Accelerator:
     """Return the accelerator of the processes that `accelerate launch` started, or of this one alone."""
     if precision and precision not in _PRECISIONS:
-        raise RequestError(no_such("precision", precision, _PRECISIONS))
+        raise RequestError(unknown_name("precision", precision, _PRECISIONS))
     try:
         import torch
         from accelerate import Accelerator

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from safelight.types import Action, Result, severest
+from safelight.types import Action, Result, severest_action
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -98,7 +98,7 @@ class GenerationJob:
         if tries := result.attempts.get(number):
             concepts = ", ".join(tries[-1].concepts)
             why += f", led away from {concepts} ({tries[-1].guidance})"
-        return GeneratedImage(prompt, seed, severest(verdicts), why, str(path) if path else None)
+        return GeneratedImage(prompt, seed, severest_action(verdicts), why, str(path) if path else None)
 
     def _asked(self, number: int) -> tuple[str, int]:
         return self.prompts[number // self.n], self.seed + number

@@ -52,10 +52,10 @@ def hash_images(
 
 
 def _hashes(view: Image, pdq: Pdq) -> dict[str, Any]:
-    from safelight.hashing.pdq import LEAST_QUALITY
+    from safelight.hashing.pdq import MIN_QUALITY
 
     return {
-        "pdq": pdq.hex if pdq.quality >= LEAST_QUALITY else None,
+        "pdq": pdq.hex if pdq.quality >= MIN_QUALITY else None,
         "quality": pdq.quality,
         "sha256": view.info["sha256"],
         "md5": view.info["md5"],

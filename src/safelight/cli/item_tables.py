@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from safelight.cli.item import Item, key_of
-from safelight.errors import MissingExtraError, RequestError, first_line, no_such
+from safelight.errors import MissingExtraError, RequestError, first_line, unknown_name
 
 _LONGEST_CELL = 1 << 24
 
@@ -95,6 +95,6 @@ def _parquet(path: Path, column: str) -> Any:
 
 def _check_column(path: Path, column: str, there: Sequence[str]) -> None:
     if column not in there:
-        raise RequestError(f"{path}: {no_such('column', column, there)} Choose one with --column.")
+        raise RequestError(f"{path}: {unknown_name('column', column, there)} Choose one with --column.")
     if len(set(there)) < len(there):
         raise RequestError(f"{path} has two columns of the same name; rename one of them.")

@@ -1,4 +1,4 @@
-"""CLIP: images and texts as points of one space, where what belongs together is near.
+"""CLIP models, which embed images and texts in one space.
 
 Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision.
 """

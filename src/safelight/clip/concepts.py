@@ -1,4 +1,4 @@
-"""Zero-shot concepts: what is described in words, against what most images show."""
+"""Zero-shot classification: concepts described in words are compared with neutral descriptions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safelight.clip.model import ClipModel
 from safelight.clip.preprocessing import Floats
 from safelight.errors import FilterError
 
-# What most images show in some way: a concept has to be nearer than these.
+# Descriptions that fit most images: the similarity to a concept must exceed the similarity to these.
 NEUTRAL = (
     "a picture",
     "a photo of a person",
@@ -26,7 +26,10 @@ NEUTRAL = (
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Of N embeddings with K labels: log odds, cosine and number of the nearest description, all (N, K)."""
+    """The comparison of N embeddings with K labels; all arrays are (N, K).
+
+    ``cosines`` and ``nearest`` are the cosine similarity and the index of each label's nearest description.
+    """
 
     log_odds: Floats
     cosines: Floats
@@ -34,7 +37,7 @@ class Comparison:
 
 
 class Concepts:
-    """What is described in words: each label's descriptions against neutral ones.
+    """A zero-shot classifier that compares each label's descriptions with neutral ones.
 
     Raises ``FilterError`` for a label without a description, or without neutral texts.
     """
@@ -52,24 +55,24 @@ class Concepts:
         self._ends = np.cumsum([len(each) for each in groups])[:-1]
 
     def compare(self, embeddings: Floats) -> Comparison:
-        """With embeddings (N, d) of length one. Every label is weighed for itself, so that one image may
-        show several.
+        """Compare unit-length embeddings (N, d) with every label.
 
-        The log odds are log mean exp(scale · cos) over the label's descriptions, less the same over the
-        neutral ones: the softmax of zero-shot classification (Radford et al. 2021, section 3.1.2) in which
-        both sides weigh the same, however many descriptions they have.
+        Labels are independent of each other, so that one image may have several. The log odds are
+        log mean exp(scale · cos) over the label's descriptions, minus the same over the neutral ones: the
+        softmax of zero-shot classification (Radford et al. 2021, section 3.1.2) in which both sides have the
+        same weight, however many descriptions they have.
         """
         *labels, neutral = np.split(embeddings @ self._texts.T, self._ends, axis=1)
         nearest = np.stack([cosines.argmax(1) for cosines in labels], 1)
-        close = np.stack([self._closeness(cosines) for cosines in (*labels, neutral)], 1)
+        close = np.stack([self._log_mean_exp(cosines) for cosines in (*labels, neutral)], 1)
         highest = np.stack([cosines.max(1) for cosines in labels], 1).clip(-1, 1)
         return Comparison(close[:, :-1] - close[:, -1:], highest, nearest)
 
     def description(self, label: int, number: int) -> str:
-        """Of the label numbered ``label`` the description ``number``."""
+        """Return description ``number`` of the label with index ``label``."""
         return self._descriptions[label][number]
 
-    def _closeness(self, cosines: Floats) -> Floats:
+    def _log_mean_exp(self, cosines: Floats) -> Floats:
         logits = self._scale * cosines
         highest = logits.max(1, keepdims=True)
         close: Floats = highest[:, 0] + np.log(np.exp(logits - highest).mean(1))
@@ -77,6 +80,6 @@ class Concepts:
 
 
 def sigmoid(logits: Floats) -> Floats:
-    """Without overflow."""
+    """Return the logistic sigmoid, computed without overflow."""
     half: Floats = 0.5 * (1 + np.tanh(0.5 * logits))
     return half

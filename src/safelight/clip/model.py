@@ -1,4 +1,4 @@
-"""A CLIP that is loaded once in a process, and embeds an image once, however many filters ask."""
+"""CLIP models, which are loaded once per process and cache their embeddings for all filters."""
 
 from __future__ import annotations
 
@@ -24,51 +24,56 @@ T = TypeVar("T")
 
 _PACKAGED = {"storybook": Path(__file__).parents[1] / "storybook" / "clip"}
 _CHECKER = "StableDiffusionSafetyChecker"
-_AT_ONCE = 16
-_REMEMBERED = 512
+_BATCH_SIZE = 16
+_CACHE_SIZE = 512
 
 
 class ClipModel:
-    """``scale`` is what the model multiplies cosines with before a softmax; several threads may use it."""
+    """A CLIP model with a cache of embeddings; it is thread-safe.
+
+    ``scale`` is the factor on cosine similarities before a softmax.
+    """
 
     def __init__(self, towers: Towers) -> None:
         self.version = towers.version
         self.scale = towers.scale
         self.dimensions = towers.dimensions
         self._towers = towers
-        self._memory = _Memory(_REMEMBERED)
+        self._cache = _EmbeddingCache(_CACHE_SIZE)
 
     def embed_images(self, images: Sequence[Image]) -> Floats:
-        """(N, dimensions), each of length one, of images of any size and mode.
+        """Return unit-length embeddings (N, dimensions) of images of any size and mode.
 
-        An image that was embedded lately is not embedded again. A row is no number where the model gave
-        none.
+        Recent embeddings are taken from the cache. A row is NaN if the model's output is NaN or zero.
         """
         rgb = [image.convert("RGB") for image in images]
         return self._embed(rgb, [_digest(image) for image in rgb], self._run)
 
     def embed_texts(self, texts: Sequence[str]) -> Floats:
-        """(N, dimensions), each of length one. Raises ``ModelError`` if the model has no text tower."""
-        return self._embed(texts, list(texts), self._towers.texts)
+        """Return unit-length embeddings (N, dimensions) of texts.
+
+        Raises ``ModelError`` if the model has no text tower.
+        """
+        return self._embed(texts, list(texts), self._towers.encode_texts)
 
     def _run(self, images: Sequence[Image]) -> Floats:
-        return self._towers.images(np.stack([self._towers.preprocessing(image) for image in images]))
+        return self._towers.encode_images(np.stack([self._towers.preprocessing(image) for image in images]))
 
     def _embed(
         self, items: Sequence[T], keys: Sequence[str | bytes], run: Callable[[Sequence[T]], Floats]
     ) -> Floats:
-        rows = {key: self._memory.get(key) for key in keys}
+        rows = {key: self._cache.get(key) for key in keys}
         missing = {key: item for key, item in zip(keys, items, strict=True) if rows[key] is None}
-        for start in range(0, len(missing), _AT_ONCE):
-            new = list(missing)[start : start + _AT_ONCE]
-            for key, row in zip(new, _unit(run([missing[key] for key in new])), strict=True):
+        for start in range(0, len(missing), _BATCH_SIZE):
+            new = list(missing)[start : start + _BATCH_SIZE]
+            for key, row in zip(new, _normalized(run([missing[key] for key in new])), strict=True):
                 rows[key] = row
-                self._memory.put(key, row)
+                self._cache.put(key, row)
         return np.array([rows[key] for key in keys], np.float32).reshape(-1, self.dimensions)
 
 
-class _Memory:
-    """The latest embeddings by what was embedded, which several threads may ask for."""
+class _EmbeddingCache:
+    """A thread-safe LRU cache of embeddings."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -89,12 +94,12 @@ class _Memory:
 
 
 def _digest(rgb: Image) -> bytes:
-    """By content: images are changed in place, and addresses used again."""
+    """Return a cache key of the image's content, since images can be modified in place and ids reused."""
     return hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).digest()
 
 
-def _unit(rows: Floats) -> Floats:
-    """Rows of length one; no numbers where the length is none."""
+def _normalized(rows: Floats) -> Floats:
+    """Return the rows scaled to unit length; NaN for rows of length 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         unit: Floats = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return unit
@@ -103,12 +108,13 @@ def _unit(rows: Floats) -> Floats:
 def load_clip(
     model: str | Path = "storybook", revision: str | None = None, device: str | None = None
 ) -> ClipModel:
-    """The one in this process: a packaged one ("storybook"), a folder, or a hub id with its ``revision``.
+    """Return a CLIP model, which is loaded once per process.
 
-    A folder holds either ``image.onnx`` and ``text.onnx`` with ``tokenizer.json``, ``clip.json`` and
-    ``hashes.json``, or what transformers saves of a ``CLIPModel`` or diffusers of a
-    ``StableDiffusionSafetyChecker`` (which has no text tower). ``revision`` is a commit of forty hex digits;
-    ``device`` is for PyTorch. Raises ``ModelError``, and ``MissingExtraError`` where PyTorch is missing.
+    ``model`` is a packaged model ("storybook"), a folder, or a hub id with its ``revision``, a commit of 40
+    hexadecimal digits. A folder contains either ``image.onnx`` and ``text.onnx`` with ``tokenizer.json``,
+    ``clip.json`` and ``hashes.json``, or a ``CLIPModel`` saved by transformers, or a
+    ``StableDiffusionSafetyChecker`` saved by diffusers, which has no text tower. ``device`` is PyTorch's.
+    Raises ``ModelError`` if the model cannot be loaded, and ``MissingExtraError`` if PyTorch is missing.
     """
     source = find_source(_PACKAGED.get(str(model), model), revision)
     with _loading:

@@ -1,4 +1,4 @@
-"""How an image is prepared for a CLIP: as transformers' ``CLIPImageProcessor`` does, without torchvision."""
+"""Image preprocessing for CLIP, as by transformers' ``CLIPImageProcessor``, without torchvision."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
-_NARROWEST = 20
+_MAX_ASPECT_RATIO = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """What a network wants to be given: the shorter side resized (bicubic), the middle, normalised colours.
+    """Resizes the shorter side (bicubic), crops the centre and normalises the colours.
 
-    ``size`` is the shorter side, ``crop`` the sides of the square that is left, both in pixels. The defaults
-    are those of OpenAI's models.
+    ``size`` is the length of the shorter side after resizing and ``crop`` the side of the square crop, both
+    in pixels. The defaults are those of OpenAI's models.
     """
 
     size: int = 224
@@ -34,22 +34,26 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= self.size or len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ModelError(f"images cannot be prepared as {self} says; correct the model's files.")
+            raise ModelError(f"the preprocessing {self} is invalid; correct the model's files.")
 
     @classmethod
     def read(cls, config: Mapping[str, Any], default_size: int) -> Self:
-        """From transformers' ``preprocessor_config.json``; what it leaves out is CLIP's default."""
+        """Return the preprocessing of a ``preprocessor_config.json`` of transformers.
+
+        Missing values default to those of OpenAI's CLIP, and ``size`` to ``default_size``.
+        """
         size = _side(config.get("size", default_size))
         mean, std = (tuple(config.get(f"image_{name}", getattr(cls(), name))) for name in ("mean", "std"))
         return cls(size, _side(config.get("crop_size", size)), mean, std)
 
     def __call__(self, rgb: Image) -> Floats:
-        """(3, crop, crop)."""
+        """Return the pixels of an RGB image, (3, crop, crop)."""
         from PIL import Image
 
-        rgb = _middle(rgb, (_NARROWEST * min(rgb.size),) * 2)  # else a thin one costs gigabytes
+        # Otherwise resizing a long and thin image would need gigabytes.
+        rgb = _center_crop(rgb, (_MAX_ASPECT_RATIO * min(rgb.size),) * 2)
         resized = rgb.resize(self._resized(rgb.size), Image.Resampling.BICUBIC)
-        pixels = np.asarray(_middle(resized, (self.crop, self.crop)), np.float32) / np.float32(255)
+        pixels = np.asarray(_center_crop(resized, (self.crop, self.crop)), np.float32) / np.float32(255)
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))
 
@@ -59,16 +63,16 @@ class Preprocessing:
         return width, height
 
 
-def _middle(image: Image, most: tuple[int, int]) -> Image:
-    """What is left of ``image`` if no side may be longer than those of ``most``."""
-    width, height = (min(side, limit) for side, limit in zip(image.size, most, strict=True))
+def _center_crop(image: Image, max_size: tuple[int, int]) -> Image:
+    """Return a centre crop of ``image`` whose sides are at most those of ``max_size``."""
+    width, height = (min(side, limit) for side, limit in zip(image.size, max_size, strict=True))
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
 
 
 def _side(value: Any) -> int:
-    """A number of pixels, or {"shortest_edge": …}, or {"height": …, "width": …}."""
+    """Return the side given as a number of pixels, {"shortest_edge": …}, or {"height": …, "width": …}."""
     sides = set(value.values()) if isinstance(value, dict) else {value}
     if len(sides) != 1 or not isinstance(side := sides.pop(), int):
-        raise ModelError(f"images cannot be resized to {value}; use a model for squares.")
+        raise ModelError(f"the image size {value} is not supported; use a model with square inputs.")
     return side

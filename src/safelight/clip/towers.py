@@ -1,4 +1,4 @@
-"""The two networks of a CLIP, wherever they run: ONNX Runtime, or PyTorch with transformers."""
+"""The image and text towers of CLIP models, on ONNX Runtime or in PyTorch with transformers."""
 
 from __future__ import annotations
 
@@ -20,25 +20,30 @@ from safelight.storage.packaged_files import read_bytes
 
 
 class Towers(Protocol):
-    """The two networks of a CLIP, wherever they run."""
+    """The image and text towers of a CLIP model."""
 
     version: str
     scale: float
     dimensions: int
     preprocessing: Preprocessing
 
-    def images(self, pixels: Floats) -> Floats:
-        """(N, 3, crop, crop) to (N, dimensions), of any length."""
+    def encode_images(self, pixels: Floats) -> Floats:
+        """Return the embeddings (N, dimensions), not normalised, of pixels (N, 3, crop, crop)."""
         ...
 
-    def texts(self, texts: Sequence[str]) -> Floats:
-        """(N, dimensions), of any length. What is too long is cut. Raises ``ModelError`` if it has no text
-        tower."""
+    def encode_texts(self, texts: Sequence[str]) -> Floats:
+        """Return the embeddings (N, dimensions), not normalised, of texts, which are truncated if too long.
+
+        Raises ``ModelError`` if there is no text tower.
+        """
         ...
 
 
 class OnnxTowers:
-    """Runs without PyTorch. Networks take ``pixels`` or ``ids`` (N, L) and give ``embedding``."""
+    """Towers as ONNX files, which run without PyTorch.
+
+    The inputs of the networks are ``pixels`` and ``ids`` (N, L), and their output is ``embedding``.
+    """
 
     def __init__(self, folder: Path) -> None:
         from tokenizers import Tokenizer
@@ -61,22 +66,25 @@ class OnnxTowers:
         self._tokenizer = Tokenizer.from_buffer(read_bytes(folder / "tokenizer.json"))
         self.dimensions = int(self._image.get_outputs()[0].shape[-1])
 
-    def images(self, pixels: Floats) -> Floats:
+    def encode_images(self, pixels: Floats) -> Floats:
         embedding: Floats = self._image.run(["embedding"], {"pixels": pixels})[0]
         return embedding
 
-    def texts(self, texts: Sequence[str]) -> Floats:
+    def encode_texts(self, texts: Sequence[str]) -> Floats:
         return np.concatenate([self._text_embedding(text) for text in texts])
 
     def _text_embedding(self, text: str) -> Floats:
-        """(1, dimensions); one at a time, since filling up to one length would cost more than it saves."""
+        """Return the embedding of one text, (1, dimensions).
+
+        Texts are not batched, because padding to one length would cost more than batching saves.
+        """
         ids = np.array([self._tokenizer.encode(text).ids], np.int64)
         embedding: Floats = self._text.run(["embedding"], {"ids": ids})[0]
         return embedding
 
 
 class TransformersTowers:
-    """A ``CLIPModel`` of transformers, on PyTorch."""
+    """A ``CLIPModel`` of transformers, in PyTorch."""
 
     def __init__(self, source: ModelSource, device: str | None) -> None:
         transformers = transformers_library("This CLIP")
@@ -86,9 +94,9 @@ class TransformersTowers:
             )
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(source.name, **source.arguments)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise ModelError(f"{source.name} is not a CLIP: {first_line(error)}; give one.") from error
+            raise ModelError(f"{source.name} is not a CLIP: {first_line(error)}; use a CLIP.") from error
         if missing := sorted(found["missing_keys"]):
-            raise ModelError(f"{source.name} is no whole CLIP ({missing[0]} is missing); get it again.")
+            raise ModelError(f"{source.name} is incomplete ({missing[0]} is missing); download it again.")
         self._model.eval().to(device or best_device())
         size = self._model.config.vision_config.image_size
         self.preprocessing = Preprocessing.read(_preprocessor(source), size)
@@ -96,27 +104,27 @@ class TransformersTowers:
         self.scale = float(self._model.logit_scale.exp().detach())
         self.dimensions = int(self._model.config.projection_dim)
 
-    def images(self, pixels: Floats) -> Floats:
+    def encode_images(self, pixels: Floats) -> Floats:
         import torch
 
         with torch.inference_mode():
-            given = torch.from_numpy(pixels).to(self._model.device)
-            return _numpy(self._model.get_image_features(pixel_values=given))
+            tokens = torch.from_numpy(pixels).to(self._model.device)
+            return _numpy(self._model.get_image_features(pixel_values=tokens))
 
-    def texts(self, texts: Sequence[str]) -> Floats:
+    def encode_texts(self, texts: Sequence[str]) -> Floats:
         import torch
 
         longest = self._model.config.text_config.max_position_embeddings
         with torch.inference_mode():
-            given = self._tokenizer(
+            tokens = self._tokenizer(
                 list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt"
             )
-            wanted = {name: given[name].to(self._model.device) for name in ("input_ids", "attention_mask")}
-            return _numpy(self._model.get_text_features(**wanted))
+            inputs = {name: tokens[name].to(self._model.device) for name in ("input_ids", "attention_mask")}
+            return _numpy(self._model.get_text_features(**inputs))
 
 
 class CheckerTowers:
-    """The vision tower in the folder of a ``StableDiffusionSafetyChecker``; it reads no text."""
+    """The image tower of a ``StableDiffusionSafetyChecker``, which has no text tower."""
 
     scale = 100.0
 
@@ -133,21 +141,23 @@ class CheckerTowers:
         self.version = source.version
         self.dimensions = int(self._projection.shape[0])
 
-    def images(self, pixels: Floats) -> Floats:
+    def encode_images(self, pixels: Floats) -> Floats:
         import torch
 
         with torch.inference_mode():
             pooled = self._vision(torch.from_numpy(pixels).to(self._device)).pooler_output
             return _numpy(pooled @ self._projection.T)
 
-    def texts(self, texts: Sequence[str]) -> Floats:
-        raise ModelError("a safety checker reads no text; name a whole CLIP to describe concepts in words.")
+    def encode_texts(self, texts: Sequence[str]) -> Floats:
+        raise ModelError(
+            "a safety checker has no text tower; use a whole CLIP to describe concepts in words."
+        )
 
 
 def _load_vision(vision: Any, file: Path) -> Any:
-    """Puts the weights of ``file`` into ``vision``, every one of them, and gives the projection's.
+    """Load all weights of ``vision`` from ``file``, and return those of the projection.
 
-    Later versions of transformers have one level less in the names than the files have.
+    Newer versions of transformers have one level less in the names of parameters than the files.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -163,11 +173,11 @@ def _load_vision(vision: Any, file: Path) -> Any:
         vision.load_state_dict({f"vision_model.{k}": v for k, v in inner.items()} if deeper else inner)
         return tensors["visual_projection.weight"].float()
     except (OSError, SafetensorError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{file} is not that of a safety checker: {first_line(error)}; get it.") from error
+        raise ModelError(f"{file} is not a safety checker: {first_line(error)}; download one.") from error
 
 
 def _preprocessor(source: ModelSource) -> dict[str, Any]:
-    """What is said about images beside the weights; nothing where there is no such file."""
+    """Return the content of ``preprocessor_config.json``; empty if there is no such file."""
     from transformers.utils import cached_file
 
     name = "preprocessor_config.json"
@@ -176,7 +186,7 @@ def _preprocessor(source: ModelSource) -> dict[str, Any]:
 
 
 def _numpy(features: Any) -> Floats:
-    """Of a tensor, or of an output that carries one."""
+    """Return a tensor, or the pooled output of a model output, as an array."""
     tensor = getattr(features, "pooler_output", features)
     array: Floats = tensor.float().cpu().numpy()
     return array

@@ -1,1 +1,1 @@
-"""Deadlines and cores."""
+"""Deadlines, thread counts and worker processes."""

@@ -1,4 +1,4 @@
-"""The deadline of a request: one for decoding, filters and drawing together, and its cancellation."""
+"""The deadline of a request, shared by decoding, filters and image generation, and its cancellation."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from safelight.errors import DeadlineError, RequestCancelledError, RequestError
 
 
 class Deadline:
-    """Says how much time a request has left, and whether its caller still wants the answer.
+    """The time limit of a request, which can also be cancelled.
 
-    ``seconds`` count from now; with None there is no limit. Any thread may call ``cancel``. Raises
+    ``seconds`` count from now; with None there is no limit. ``cancel`` may be called from any thread. Raises
     ``RequestError`` unless ``seconds`` is a positive number.
     """
 
@@ -39,7 +39,7 @@ class Deadline:
         return self._cancelled.is_set()
 
     def cancel(self) -> None:
-        """Ask everything that works on the request to stop at the next step."""
+        """Cancel the request: everything that works on it stops at its next check."""
         self._cancelled.set()
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""How many threads a filter works on: one a core, or as many as OMP_NUM_THREADS says."""
+"""The number of threads that a filter uses: one per CPU core, or the value of OMP_NUM_THREADS."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import os
 _LIMIT = "OMP_NUM_THREADS"
 
 
-def cores() -> int:
-    """For this process; at least one."""
+def thread_count() -> int:
+    """Return the number of threads for this process, at least one."""
     limit = os.environ.get(_LIMIT, "")
     return (int(limit) if limit.isdecimal() else 0) or os.cpu_count() or 1
 
 
-def share_cores() -> None:
-    """This process is one of as many as there are cores, so one is its own; what is loaded later knows it."""
+def limit_to_one_thread() -> None:
+    """Make this process use one thread, as one of as many worker processes as there are CPU cores.
+
+    It sets OMP_NUM_THREADS, which affects only libraries that are loaded later.
+    """
     os.environ[_LIMIT] = "1"

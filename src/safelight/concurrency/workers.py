@@ -1,4 +1,4 @@
-"""Processes that work for another one."""
+"""Worker processes."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import os
 import threading
 import time
 
-from safelight.concurrency.thread_count import share_cores
+from safelight.concurrency.thread_count import limit_to_one_thread
 
 
 def begin_worker() -> None:
-    """Make this process one of as many workers as there are cores: it uses one core and ends with its parent.
+    """Initialise a worker process: it uses one thread and ends with its parent process.
 
-    What is loaded later knows how many cores it has.
+    It must be called before libraries are loaded that read OMP_NUM_THREADS.
     """
     end_with_parent()
-    share_cores()
+    limit_to_one_thread()
 
 
 def end_with_parent() -> None:
-    """End this process soon after the one that started it: a killed program must not leave workers behind
-    that write to the files of the next one.
+    """End this process within about a second after its parent ended.
+
+    A program that was killed must not leave workers behind that write to the files of the next run.
     """
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from safelight.demo.prompts import DemoPrompt
-from safelight.types import Action, Box, Finding, Stage, Verdict, severest
+from safelight.types import Action, Box, Finding, Stage, Verdict, severest_action
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,7 +72,7 @@ class DemoItem:
 
     @property
     def action(self) -> Action:
-        return severest(self.verdicts)
+        return severest_action(self.verdicts)
 
     @property
     def deciding(self) -> Verdict:

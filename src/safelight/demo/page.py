@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from safelight.demo.item import DemoItem, Outcome, counts
 from safelight.demo.prompts import Kind
 from safelight.types import Box, CategoryScore, Finding, Span, Verdict
-from safelight.web_page import data_uri, framed, template
+from safelight.web_page import data_uri, load_template, render_page
 
 if TYPE_CHECKING:
     from safelight.policy import Policy
@@ -43,11 +43,11 @@ def write_page(
         footer=escape(footer),
     )
     style = (_FOLDER / "page.css").read_text("utf-8")
-    path.write_text(framed("Safelight: the demo", style, body), "utf-8")
+    path.write_text(render_page("Safelight: the demo", style, body), "utf-8")
 
 
 def _template(name: str) -> Template:
-    return template(_FOLDER / name)
+    return load_template(_FOLDER / name)
 
 
 def _counts(items: Sequence[DemoItem]) -> str:

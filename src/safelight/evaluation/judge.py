@@ -22,10 +22,10 @@ from typing import Any
 from PIL.Image import Image
 
 from safelight import registry
-from safelight.errors import FilterError, ModelError, RequestError, first_line, no_such
+from safelight.errors import FilterError, ModelError, RequestError, first_line, unknown_name
 from safelight.policy import Policy
 from safelight.protocols import ImageFilter, Judge
-from safelight.screening.answers import checked_answers
+from safelight.screening.answers import validated_answers
 from safelight.screening.listed_filter import ListedFilter
 from safelight.types import Judgement
 
@@ -86,7 +86,7 @@ class FilterJudge:
     def judge(self, images: Sequence[Image]) -> list[Judgement]:
         """Raises ``ModelError`` if the filter fails, for one image or for all."""
         try:
-            answers = checked_answers(self._filter.find(images), len(images), {})
+            answers = validated_answers(self._filter.find(images), len(images), {})
         except Exception as error:
             raise ModelError(f'the judge "{self.name}" failed: {first_line(error)}.') from error
         found: list[dict[str, float]] = []
@@ -118,7 +118,7 @@ def load_judge(text: str, policy: Policy | None = None) -> Judge:
         image_filter = registry.build("image_filter", what, name=what)
     else:
         known = {*registry.names("judge"), *registry.names("image_filter")}
-        raise RequestError(no_such("judge or image filter", what, known))
+        raise RequestError(unknown_name("judge or image filter", what, known))
     if not thresholds:
         raise RequestError(f'the image filter "{what}" needs a threshold: give "{what}: LABEL >= 0.5".')
     _check_labels(what, image_filter, thresholds)
@@ -183,7 +183,7 @@ def _check_labels(what: str, image_filter: Any, thresholds: Thresholds) -> None:
     known: Sequence[str] = tuple(getattr(image_filter, "labels", None) or ())
     for label in thresholds:
         if known and label not in known:
-            raise RequestError(no_such(f'label of the image filter "{what}"', label, known))
+            raise RequestError(unknown_name(f'label of the image filter "{what}"', label, known))
 
 
 def _labels(name: str, said: object) -> dict[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safelight.errors import RequestError, no_such
+from safelight.errors import RequestError, unknown_name
 from safelight.guard.guard import Guard
 from safelight.types import Action, Stage, Verdict
 
@@ -37,7 +37,7 @@ class Expectation:
             raise RequestError('"expect" must be an action or a list of actions')
         sign, name = (value[:2], value[2:].strip()) if value[:2] in (">=", "<=") else ("", value)
         if name not in list(Action):
-            raise RequestError(no_such("action", name, list(Action)).rstrip("."))
+            raise RequestError(unknown_name("action", name, list(Action)).rstrip("."))
         action = Action(name)
         if sign == ">=":
             return cls(value, frozenset(each for each in Action if each >= action))
@@ -145,7 +145,7 @@ def _read(folder: Path, number: int, row: object) -> PolicyCase:
         raise RequestError('a case is an object with "expect" and a "prompt", a "path" or both')
     if unknown := sorted(row.keys() - {"id", "prompt", "path", "expect"}):
         raise RequestError(
-            no_such("key of a case", unknown[0], ("prompt", "path", "expect", "id")).rstrip(".")
+            unknown_name("key of a case", unknown[0], ("prompt", "path", "expect", "id")).rstrip(".")
         )
     prompt, image = row.get("prompt"), row.get("path")
     if not all(value is None or isinstance(value, str) for value in (prompt, image)):

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from safelight.errors import MissingExtraError, RequestError, first_line, no_such
+from safelight.errors import MissingExtraError, RequestError, first_line, unknown_name
 from safelight.types import Case, Suite
 
 _PROMPT = ("prompt", "sensitive prompt", "adv_prompt", "adversarial_prompt", "text", "caption")
@@ -44,7 +44,7 @@ def read_suite(path: Path, limit: int | None = None) -> Suite:
         raise RequestError(f"there is no file {path}.")
     reader = _READERS.get(path.suffix.casefold())
     if reader is None:
-        raise RequestError(no_such("reader for files ending in", path.suffix or path.name, _READERS))
+        raise RequestError(unknown_name("reader for files ending in", path.suffix or path.name, _READERS))
     cases: dict[str, Case] = {}
     for number, row in enumerate(islice(reader(path), limit), 1):
         case = _case(path, number, row)

@@ -20,7 +20,7 @@ from safelight.evaluation.judge import judged
 from safelight.evaluation.record import Record, RecordFile
 from safelight.evaluation.system import BATCH
 from safelight.protocols import Judge, System
-from safelight.types import Answer, Case, Judgement, Suite, severest
+from safelight.types import Answer, Case, Judgement, Suite, severest_action
 
 Progress = Callable[[int, int], None]
 """Is told how many records there are, and how many there will be."""
@@ -171,7 +171,7 @@ def record(case: Case, seed: int, answer: Answer, judgement: Judgement, elapsed_
         case=case.id,
         prompt=case.prompt,
         seed=seed,
-        action=severest(answer.verdicts).value,
+        action=severest_action(answer.verdicts).value,
         labels=dict(judgement.labels),
         harms=tuple(judgement.harms),
         pixels=pixels,

@@ -13,7 +13,7 @@ from safelight.alignment.guidance import Guidance
 from safelight.errors import RequestError
 from safelight.guard.guard import Guard
 from safelight.guard.outputs import plain_images
-from safelight.models.pipelines import name_of
+from safelight.models.pipelines import model_name
 from safelight.models.weights import weights_sha256
 from safelight.protocols import Pipeline
 from safelight.types import Answer
@@ -32,7 +32,7 @@ class BareSystem:
         self.pipe = pipe
         self.guidance = guidance
         self.arguments = arguments
-        self.name = name_of(pipe) + (f" with {guidance.name}" if guidance else "")
+        self.name = model_name(pipe) + (f" with {guidance.name}" if guidance else "")
         guided = {"guidance": guidance.name, "concepts": guidance.concepts} if guidance else {}
         self.settings: Mapping[str, Any] = {
             "weights_sha256": weights_sha256(pipe),
@@ -75,7 +75,7 @@ class GuardedSystem:
         self.guard = guard
         self.pipe = pipe
         self.arguments = arguments
-        self.name = f"{name_of(pipe)} guarded by {guard.policy.id}"
+        self.name = f"{model_name(pipe)} guarded by {guard.policy.id}"
         policy = hashlib.sha256(guard.policy.model_dump_json().encode()).hexdigest()
         self.settings: Mapping[str, Any] = {
             "weights_sha256": weights_sha256(pipe),

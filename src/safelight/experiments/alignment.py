@@ -9,7 +9,7 @@ from typing import Any
 from safelight.alignment.delta.delta import Delta
 from safelight.alignment.guidance import CONFIGURATIONS, SafeGuidance
 from safelight.alignment.text_encoder.encoder import TextEncoder
-from safelight.errors import RequestError, no_such
+from safelight.errors import RequestError, unknown_name
 from safelight.evaluation.rates import Rate
 from safelight.evaluation.record import Record
 from safelight.evaluation.results import write_results
@@ -97,7 +97,7 @@ def _fitting(asked: Sequence[tuple[str, Suite]], state: object, encoder: str) ->
 def _loaded(deltas: Sequence[Path], guidance: Sequence[str]) -> dict[str, Delta]:
     for name in guidance:
         if name not in CONFIGURATIONS:
-            raise RequestError(no_such("configuration", name, CONFIGURATIONS))
+            raise RequestError(unknown_name("configuration", name, CONFIGURATIONS))
     names = [path.stem for path in deltas]
     if twice := next((name for name in names if names.count(name) > 1 or name == _ORIGINAL), None):
         raise RequestError(f'more than one system would be called "{twice}"; rename a file.')

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from safelight.errors import RequestError, no_such
+from safelight.errors import RequestError, unknown_name
 from safelight.evaluation.rates import Rate
 from safelight.evaluation.results import write_results
 from safelight.evaluation.run import Progress
@@ -56,7 +56,7 @@ def evaluate_detector(
     detector or fewer than 100 scenes, ``ModelError`` if its weights are missing.
     """
     if name not in DETECTORS:
-        raise RequestError(no_such("detector", name, DETECTORS))
+        raise RequestError(unknown_name("detector", name, DETECTORS))
     if scenes < _FEWEST:
         raise RequestError(f"the number of scenes is at least {_FEWEST}, not {scenes}.")
     detector = Detector.load(name)

@@ -23,10 +23,10 @@ from safelight.filters.text.calibration import Calibration, logit
 from safelight.filters.text.lexicon import Lexicon
 from safelight.filters.text.training.classifier import (
     HeldOut,
-    calibration,
     embeddings,
-    leave_out,
-    own_work,
+    fit_calibration,
+    score_held_out,
+    work_folder,
 )
 from safelight.filters.text.training.corpus import read_corpus
 from safelight.filters.text.training.folds import WEAK
@@ -52,10 +52,10 @@ def evaluate_prompt_classifier(
     that is ours: character n-grams, and the mean embedding of the frozen encoder, both with a penalised
     logistic regression. Families with weak labels count in no mean.
     """
-    held_out = leave_out(data, encoder, work, misspell_somehow, share)
-    calibrated = calibration(held_out)
+    held_out = score_held_out(data, encoder, work, misspell_somehow, share)
+    calibrated = fit_calibration(held_out)
     texts = read_corpus(data)
-    embedded = _embedded(texts, encoder, own_work(work, data, encoder, share))
+    embedded = _embedded(texts, encoder, work_folder(work, data, encoder, share))
     lexicon = Lexicon()
     cells: dict[str, dict[str, _Cell]] = {}
     for each in held_out:
@@ -92,7 +92,7 @@ def _systems(
         return scores[: len(asked)], scores[len(asked) :]
 
     logits = np.concatenate([held.logits, logit(held.classifier.probabilities(borderline_prompts()))])
-    listed = np.concatenate([held.listed, lexicon.worst(borderline_prompts())])
+    listed = np.concatenate([held.listed, lexicon.harm_scores(borderline_prompts())])
     yield "classifier", split(calibrated.probability(logits, listed))
     yield "its network alone", split(logits)
     yield "word list", split(listed)

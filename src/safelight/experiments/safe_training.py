@@ -20,7 +20,7 @@ from safelight.alignment.guidance import SafeGuidance
 from safelight.alignment.text_encoder import Prompts, SafeText
 from safelight.alignment.training_data import examples
 from safelight.attacks.spelling import misspell_somehow
-from safelight.concurrency.thread_count import cores
+from safelight.concurrency.thread_count import thread_count
 from safelight.concurrency.workers import begin_worker
 from safelight.evaluation.rates import Rate
 from safelight.evaluation.record import Record
@@ -155,7 +155,7 @@ def _side_by_side(trial: _Trial, wanted: Mapping[str, Set[str]], progress: Progr
 
 def _begin() -> None:
     begin_worker()
-    torch.set_num_threads(cores())
+    torch.set_num_threads(thread_count())
 
 
 def _drawn(records: Path) -> int:
@@ -170,14 +170,14 @@ def _cleaned(out: Path, scenes: int) -> tuple[Cleaning, Set[str]]:
     data, firsts = out / "data", range(0, scenes, _IN_FILE)
     data.mkdir(parents=True, exist_ok=True)
     files = [(data / f"{first:07}.parquet", first, min(_IN_FILE, scenes - first)) for first in firsts]
-    with ProcessPoolExecutor(cores(), get_context("spawn")) as pool:
+    with ProcessPoolExecutor(thread_count(), get_context("spawn")) as pool:
         harmful = set[str]().union(*pool.map(_write, *zip(*files, strict=True)))
     cleaning = Cleaning(out / "cleaned")
     cleaning.screen(
         partial(shards_of, str(data)),
         partial(Guard.from_policy, _POLICY),
         {"scenes": scenes},
-        lambda task, shards, tell: run_local(task, shards, cores(), tell),
+        lambda task, shards, tell: run_local(task, shards, thread_count(), tell),
     )
     cleaning.sort(Policy.load(_POLICY), out / "cleaned")
     return cleaning, harmful

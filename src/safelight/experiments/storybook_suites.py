@@ -10,7 +10,7 @@ from itertools import cycle, islice
 from typing import get_args
 
 from safelight.attacks.spelling import SPELLINGS, misspell
-from safelight.errors import RequestError, no_such
+from safelight.errors import RequestError, unknown_name
 from safelight.storybook.captions import Habits, misspelt, user_caption
 from safelight.storybook.plan import ASSOCIATIONS, HOLDABLE, SETTINGS, SUPPORTS, Plan, sample_plan
 from safelight.storybook.prompts import in_harmless_company
@@ -45,7 +45,7 @@ def suite(name: str, seed: int = 0, count: int | None = None) -> Suite:
     "benign" and "harmful" have ``count`` cases. Raises ``RequestError`` for a name that is not in ``SUITES``.
     """
     if name not in SUITES:
-        raise RequestError(no_such("suite", name, SUITES))
+        raise RequestError(unknown_name("suite", name, SUITES))
     if count is not None and name in _OF_ANY_LENGTH:
         return Suite(name, seed, tuple(_OF_ANY_LENGTH[name](seed, count)))
     return Suite(name, seed, tuple(SUITES[name](seed))[:count])

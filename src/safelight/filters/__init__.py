@@ -1,1 +1,1 @@
-"""Filters report what they see, as findings; the policy decides what that means."""
+"""Filters: they report findings, and the policy decides what to do about them."""

@@ -1,4 +1,4 @@
-"""Two filters that look at nothing: one always sees harm, one never. For tests and for trying a policy."""
+"""Filters with a constant result, always harmful or always benign, for tests and for trying a policy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FILTER_KINDS = [kind for kind in KINDS if kind.endswith("_filter")]
 
 @dataclass(frozen=True)
 class Always:
-    """Reports ``label`` with ``score`` for every item, in the place of whatever filter is to come."""
+    """Reports ``label`` with ``score`` for every item."""
 
     name: str = "always"
     label: str = "violence"
@@ -27,7 +27,7 @@ class Always:
 
 @dataclass(frozen=True)
 class Never:
-    """Reports nothing for every item."""
+    """Reports no findings for any item."""
 
     name: str = "never"
     version: str = "1"

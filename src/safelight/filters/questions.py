@@ -1,8 +1,8 @@
-"""What models behind a chat endpoint are asked, and how strictly their answers are read.
+"""The questions that models behind a chat endpoint are asked, and the parsers of their answers.
 
-What is judged is data: in questions of our own a prompt travels as one JSON string, and an answer in JSON
-counts only if it has the number of the case, which neither prompt nor image can know. An answer that
-cannot be read raises ``FilterError``.
+The questions guard against prompt injection: our own templates quote the prompt as one JSON string, and an
+answer in JSON is accepted only if it repeats a random case number, which neither prompt nor image can know.
+Invalid answers raise ``FilterError``.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Message = Mapping[str, Any]
 Choice = Mapping[str, Any]
 Scores = Mapping[str, float]
 
-# Asks the server for the likeliest tokens at each place, with their probabilities.
+# Asks the server for the likeliest tokens at each position, with their log probabilities.
 ALTERNATIVES = {"logprobs": True, "top_logprobs": 5}
-_SURELY_NOT = -1e4
+_MIN_LOGPROB = -1e4
 _INSTRUCTIONS = """\
 {opening} For each category below say how likely it is that {judged} belongs there, from 0 (certainly not) \
 to 1 (certainly).
@@ -38,7 +38,7 @@ Answer with one word, Yes or No."""
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """How instructions speak of what is under review."""
+    """The words by which the instructions refer to the item under review."""
 
     opening: str
     judged: str
@@ -69,7 +69,7 @@ _PAIR = _Subject(
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is judged: a prompt, an image (as a data URL), or the two together."""
+    """The item under review: a prompt, an image (as a data URL), or both together."""
 
     prompt: str | None = None
     image: str | None = None
@@ -83,7 +83,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What is forbidden, in words, by category; ``guidelines`` is whatever else the model should know."""
+    """A description of what each category forbids, and further ``guidelines`` for the model."""
 
     forbidden: Mapping[str, str]
     guidelines: str = ""
@@ -91,7 +91,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The messages of a chat, how to read the choice that comes back, and what else to ask the server for."""
+    """The messages of a chat request, a parser of the choice in the response, and further parameters."""
 
     messages: tuple[Message, ...]
     read: Callable[[Choice], Scores]
@@ -102,7 +102,7 @@ Questions = Callable[[Case, Rules], Iterator[Question]]
 
 
 def json_questions(case: Case, rules: Rules) -> Iterator[Question]:
-    """One question about all categories, answered in JSON; for models that follow instructions."""
+    """Yield one question about all categories with answers in JSON, for instruction-tuned models."""
     number = secrets.token_hex(8)
     instructions = _INSTRUCTIONS.format(
         opening=case.subject.opening,
@@ -112,16 +112,20 @@ def json_questions(case: Case, rules: Rules) -> Iterator[Question]:
         case=number,
         keys=", ".join(f'"{category}": 0.0' for category in rules.forbidden),
     )
-    yield Question(_chat(instructions, case), lambda choice: _json_scores(text_of(choice), number, rules))
+    yield Question(
+        _chat(instructions, case), lambda choice: _json_scores(message_text(choice), number, rules)
+    )
 
 
 def llama_guard_questions(case: Case, rules: Rules) -> Iterator[Question]:
-    """One question in the model's own template and categories: "safe", or "unsafe" and its codes."""
-    yield Question((message(case.image, case.prompt),), lambda choice: _coded_scores(text_of(choice)))
+    """Yield one question in Llama Guard's own template, answered "safe", or "unsafe" and category codes."""
+    yield Question(
+        (user_message(case.image, case.prompt),), lambda choice: _llama_guard_scores(message_text(choice))
+    )
 
 
 def yes_no_questions(case: Case, rules: Rules) -> Iterator[Question]:
-    """One question a category, as for ShieldGemma: the probability of "Yes" against "No" is the score."""
+    """Yield one question per category, as for ShieldGemma; the score is P("Yes") relative to "No"."""
     for category, forbidden in rules.forbidden.items():
         instructions = _ONE_CATEGORY.format(
             opening=case.subject.opening,
@@ -139,8 +143,8 @@ QUESTIONS: Mapping[str, Questions] = {
 }
 
 
-def message(image: str | None, text: str | None) -> Message:
-    """What the user says: a text, an image, or the image and then the text."""
+def user_message(image: str | None, text: str | None) -> Message:
+    """Return a user message with a text, an image, or an image followed by a text."""
     if image is None:
         return {"role": "user", "content": text}
     parts: list[Message] = [{"type": "image_url", "image_url": {"url": image}}]
@@ -151,10 +155,10 @@ def message(image: str | None, text: str | None) -> Message:
 
 def _chat(instructions: str, case: Case) -> tuple[Message, ...]:
     request = None if case.prompt is None else json.dumps(case.prompt, ensure_ascii=False)
-    return {"role": "system", "content": instructions}, message(case.image, request)
+    return {"role": "system", "content": instructions}, user_message(case.image, request)
 
 
-def text_of(choice: Choice) -> str:
+def message_text(choice: Choice) -> str:
     try:
         text = choice["message"]["content"]
     except (KeyError, TypeError) as error:
@@ -175,7 +179,7 @@ def _json_scores(text: str, number: str, rules: Rules) -> Scores:
     if not isinstance(scores, dict) or scores.keys() != rules.forbidden.keys():
         raise FilterError("the answer does not score every category")
     if not all(_is_score(score) for score in scores.values()):
-        raise FilterError("the answer has a score that is no number from 0 to 1")
+        raise FilterError("the answer has a score that is not a number from 0 to 1")
     return scores
 
 
@@ -183,57 +187,57 @@ def _is_score(score: object) -> bool:
     return isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1
 
 
-def _coded_scores(text: str) -> Scores:
+def _llama_guard_scores(text: str) -> Scores:
     first, *rest = text.splitlines()
     if first.strip() == "safe" and not rest:
         return {}
     codes = [code.strip() for line in rest for code in line.split(",")]
-    ours = [category for code in codes for category in load_taxonomy().ours("llama-guard", code)]
-    if first.strip() != "unsafe" or not ours:
+    categories = [category for code in codes for category in load_taxonomy().ours("llama-guard", code)]
+    if first.strip() != "unsafe" or not categories:
         raise FilterError("the answer is neither safe nor unsafe with known codes")
-    return dict.fromkeys(ours, 1.0)
+    return dict.fromkeys(categories, 1.0)
 
 
 def yes_score(category: str, choice: Choice) -> Scores:
-    """The probability of "Yes" against "No", where the server tells; else 1 or 0."""
-    word = text_of(choice).rstrip(".").casefold()
+    """Return P("Yes") relative to "No" if the server reports log probabilities, else 1 or 0."""
+    word = message_text(choice).rstrip(".").casefold()
     if word not in ("yes", "no"):
         raise FilterError("the answer is neither Yes nor No")
-    _, first = next(tokens(choice), ("", []))
-    chance = chance_of("yes", "no", first)
-    return {category: float(word == "yes") if chance is None else chance}
+    _, first = next(answer_tokens(choice), ("", []))
+    probability = choice_probability("yes", "no", first)
+    return {category: float(word == "yes") if probability is None else probability}
 
 
-def tokens(choice: Choice) -> Iterator[tuple[str, Sequence[Mapping[str, Any]]]]:
-    """Every token of the answer and the likeliest ones in its place, as OpenAI's interface lists them."""
+def answer_tokens(choice: Choice) -> Iterator[tuple[str, Sequence[Mapping[str, Any]]]]:
+    """Yield every token of the answer and its likeliest alternatives, in the format of OpenAI's API."""
     try:
         rows = choice["logprobs"]["content"]
     except (KeyError, TypeError):
         return
-    for row in _tables(rows):
-        yield str(row.get("token", "")), _tables(row.get("top_logprobs"))
+    for row in _dicts(rows):
+        yield str(row.get("token", "")), _dicts(row.get("top_logprobs"))
 
 
-def _tables(rows: object) -> list[Mapping[str, Any]]:
+def _dicts(rows: object) -> list[Mapping[str, Any]]:
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
-def chance_of(word: str, other: str, alternatives: Sequence[Mapping[str, Any]]) -> float | None:
-    """The probability that an answer begins ``word`` rather than ``other``; None if neither is listed.
+def choice_probability(word: str, other: str, alternatives: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the probability that the answer is ``word`` rather than ``other``; None if neither is listed.
 
-    A token counts for the word that it begins, with two letters or more: "Un" of "Unsafe".
+    A token of two or more letters counts for the word that begins with it, as "Un" does for "Unsafe".
     """
-    chances = {word: 0.0, other: 0.0}
+    probabilities = {word: 0.0, other: 0.0}
     for row in alternatives:
-        said = str(row.get("token", "")).strip(' \n\t"').casefold()
-        for each in chances:
-            if len(said) > 1 and each.startswith(said):
-                chances[each] += _probability(row.get("logprob"))
-    total = sum(chances.values())
-    return chances[word] / total if total > 0 else None
+        token = str(row.get("token", "")).strip(' \n\t"').casefold()
+        for each in probabilities:
+            if len(token) > 1 and each.startswith(token):
+                probabilities[each] += _probability(row.get("logprob"))
+    total = sum(probabilities.values())
+    return probabilities[word] / total if total > 0 else None
 
 
 def _probability(logprob: object) -> float:
     if not isinstance(logprob, int | float) or isinstance(logprob, bool) or logprob != logprob:
-        raise FilterError("the answer has a probability that is no number")
-    return math.exp(max(_SURELY_NOT, min(0.0, logprob)))
+        raise FilterError("the answer has a log probability that is not a number")
+    return math.exp(max(_MIN_LOGPROB, min(0.0, logprob)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from safelight.concurrency.deadline import Deadline
 from safelight.errors import ModelError
-from safelight.models.noise_schedule import between_orders, predicted_original
+from safelight.models.noise_schedule import is_mid_step, predicted_original
 from safelight.models.patched_method import Method, patched_method
 from safelight.policy import EarlyStop
 from safelight.screening.screen import Screen
@@ -119,7 +119,7 @@ def watched(
                 each_step()
             of = _steps(pipe, scheduler)
             due = sum(peek <= done for peek in peek_steps(at, of))
-            if due > looked and not problems and not between_orders(scheduler):
+            if due > looked and not problems and not is_mid_step(scheduler):
                 looked = due
                 if images := _coming(pipe, (output, timestep, sample), arguments or {}, problems):
                     look(done, of, images)

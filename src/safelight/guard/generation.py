@@ -21,7 +21,7 @@ from safelight.guard.inputs import Inputs
 from safelight.guard.negative_prompts import screened_texts, turned_round
 from safelight.guard.request import Request
 from safelight.guard.steering import GuidancePlan, Steering
-from safelight.images.blur import blurred, boxes_of
+from safelight.images.blur import blurred, boxes_to_blur
 from safelight.protocols import Pipeline
 from safelight.screening.screen import Screen
 from safelight.types import (
@@ -33,7 +33,7 @@ from safelight.types import (
     Stop,
     TraceStep,
     Verdict,
-    severest,
+    severest_action,
 )
 
 _RANDOM_SEEDS = 2**31
@@ -152,7 +152,7 @@ class Generation:
         leads = [self.steering.first(verdict) for verdict in prompts]
         self.verdicts = [v if lead else _steerless(v) for v, lead in zip(prompts, leads, strict=True)]
         self.verdicts += map(_steerless, others)
-        if severest(self.verdicts[len(prompts) :]) >= Action.BLUR:
+        if severest_action(self.verdicts[len(prompts) :]) >= Action.BLUR:
             return {}
         n = self.request.n
         kept = [(v.index, lead) for v, lead in zip(prompts, leads, strict=True) if lead]
@@ -203,7 +203,9 @@ class Generation:
         return verdicts
 
     def _action(self, image: int) -> Action:
-        return severest([v for v in self.verdicts if v.subject == GENERATED_IMAGE and v.index == image])
+        return severest_action(
+            [v for v in self.verdicts if v.subject == GENERATED_IMAGE and v.index == image]
+        )
 
     def _release(self, number: int, image: Image) -> Image | None:
         """The image as it may leave: as it is, blurred, or not at all."""
@@ -215,11 +217,11 @@ class Generation:
         hiding = self.screens["prompt"].policy.hiding
         if not hiding.whole:
             mine = [v for v in self.verdicts if v.subject == GENERATED_IMAGE and v.index == number]
-            hidden = blurred(image, boxes_of(mine), hiding.style)
+            hidden = blurred(image, boxes_to_blur(mine), hiding.style)
             # A box may have missed a second one of its kind.
             screen = self.screens.get("image")
             hides = screen([hidden], "blurred_image", [number], deadline=self.deadline) if screen else []
-            if severest(hides) < Action.BLUR:
+            if severest_action(hides) < Action.BLUR:
                 return hidden
         return blurred(image, style=hiding.style)
 

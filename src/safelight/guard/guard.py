@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from safelight.audit.request_log import Observer, RequestLog
 from safelight.concurrency.deadline import Deadline
-from safelight.errors import ImageError, PolicyError, no_such
+from safelight.errors import ImageError, PolicyError, unknown_name
 from safelight.guard.arguments import checked_names
 from safelight.guard.generation import Generation
 from safelight.guard.guarded_pipeline import GuardedPipeline
@@ -27,7 +27,7 @@ from safelight.protocols import Pipeline
 from safelight.screening.filter_set import Builder, FilterSet
 from safelight.screening.listed_filter import listed_filters
 from safelight.screening.screen import ImageScreen, Screen
-from safelight.types import STAGES, Found, Result, Stage, Verdict
+from safelight.types import STAGES, FilterFindings, Result, Stage, Verdict
 
 
 class Guard:
@@ -148,7 +148,7 @@ class Guard:
             request.verdicts = screen(texts, "prompt", problems=problems, deadline=deadline)
             return list(request.verdicts)
 
-    def find(self, stage: Stage, items: Sequence[Any]) -> list[list[Found]]:
+    def find(self, stage: Stage, items: Sequence[Any]) -> list[list[FilterFindings]]:
         """What every filter of a stage says of each prompt, of each image frame by frame, or of each pair
         of a prompt and one; whatever the policy makes of it."""
         texts = {"prompt": items, "image": (), "pair": [prompt for prompt, *_ in items]}[stage]
@@ -268,7 +268,7 @@ def _stages_of(stages: Sequence[Stage], without_image_filter: bool) -> tuple[Sta
     """Those of ``stages`` that have filters to run, in order."""
     wanted = [stages] if isinstance(stages, str) else list(stages)
     if unknown := [stage for stage in wanted if stage not in STAGES]:
-        raise PolicyError(no_such("stage", str(unknown[0]), STAGES))
+        raise PolicyError(unknown_name("stage", str(unknown[0]), STAGES))
     return tuple(s for s in STAGES if s in wanted and not (s == "image" and without_image_filter))
 
 

@@ -1,1 +1,1 @@
-"""Hashes of what images look like, and the nearest of many."""
+"""Perceptual hashes of images, and nearest-neighbour search among them."""

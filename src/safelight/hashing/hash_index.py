@@ -1,4 +1,4 @@
-"""Which of a million hashes are near to one."""
+"""An index of perceptual hashes for nearest-neighbour search by Hamming distance."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 _CHUNKS = 16
 _KEYS = 1 << 16
-# A chunk as it is, and with each of its bits flipped.
+# The masks that leave a chunk unchanged or flip one of its bits.
 _FLIPS = np.array([0, *(1 << bit for bit in range(16))], np.uint16)
-MOST_BITS = 2 * _CHUNKS - 1
+MAX_DISTANCE = 2 * _CHUNKS - 1
 
 
 class HashIndex:
@@ -36,23 +36,27 @@ class HashIndex:
         return len(self._words)
 
     def closest(self, queries: NDArray[np.uint8], distance: int) -> tuple[int, int] | None:
-        """The first row of those closest to any of ``queries``, and its distance in bits.
+        """Return the row of the hash closest to any of ``queries``, and its distance in bits.
 
-        None if nothing is within ``distance`` (at most 31) bits. ``queries`` is uint8, [m, 32].
+        Of several, the first row is returned; None if no hash is within ``distance`` (at most 31) bits.
+        ``queries`` is uint8, [m, 32].
         """
         rows, bits = self._compared(queries)
         if not len(bits) or bits.min() > distance:
             return None
-        least = int(bits.min())
-        return int(rows[bits == least].min()), least
+        smallest = int(bits.min())
+        return int(rows[bits == smallest].min()), smallest
 
     def near(self, queries: NDArray[np.uint8], distance: int) -> NDArray[np.int64]:
-        """All rows within ``distance`` (at most 31) bits of any of ``queries``, in order; uint8, [m, 32]."""
+        """Return the sorted rows of all hashes within ``distance`` (at most 31) bits of any of ``queries``.
+
+        ``queries`` is uint8, [m, 32].
+        """
         rows, bits = self._compared(queries)
         return np.unique(rows[bits <= distance])
 
     def _compared(self, queries: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
-        """Rows that may be near, and how many bits each is away."""
+        """Return the candidate rows and their distances to a query in bits."""
         words = np.ascontiguousarray(queries).view(np.uint64)
         every = np.arange(len(self))
         parts = [
@@ -63,13 +67,13 @@ class HashIndex:
         return rows, bits
 
     def _candidates(self, words: NDArray[np.uint64]) -> Iterator[tuple[Any, Any]]:
-        """Queries and the rows to compare them with: both arrays, or one query and all rows."""
+        """Yield queries and the rows to compare them with: two arrays, or one query and all rows."""
         keys = (words.view(np.uint16)[:, :, None] ^ _FLIPS).astype(np.intp)
         chunks = np.arange(_CHUNKS)[:, None]
         starts = self._starts[chunks, keys]
         counts = (self._starts[chunks, keys + 1] - starts).ravel()
         total = int(counts.sum())
-        if total >= len(self):  # few hashes, or hashes much alike: comparing with all of them costs less
+        if total >= len(self):  # few or very similar hashes: comparing with all of them is cheaper
             yield from ((query, slice(None)) for query in range(len(words)))
             return
         firsts = (starts + chunks * len(self)).ravel()

@@ -1,4 +1,4 @@
-"""PDQ: a hash of what an image looks like, near to itself after scaling and compression."""
+"""PDQ: a perceptual hash of images that is robust to scaling and compression."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from safelight.errors import MissingExtraError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# PDQ filters and samples an image in 64 × 64 cells. With an odd number of pixels to a cell and to its
-# filter (5 and 3 here, as against 8 and 4 at 512) the samples lie in the middle, so that the hashes of turned
-# and mirrored images are what PDQ says they are, and not up to 50 bits off.
+# PDQ filters and samples an image in 64 × 64 cells. If the cells and their filters have an odd number of
+# pixels (5 and 3 here, instead of 8 and 4 at 512), the samples lie in the centres of the cells, so that the
+# hashes of rotated and mirrored images are exact instead of up to 50 bits off.
 _SIDE = 320
-# From here on ThreatExchange trusts a hash.
-LEAST_QUALITY = 50
+# ThreatExchange ignores hashes of lower quality.
+MIN_QUALITY = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Pdq:
-    """``orientations`` (uint8, [8, 32]): the hash of the image, then of it turned and mirrored.
+    """The PDQ hashes of an image and their quality.
 
-    ``quality`` in [0, 100] says how much there is to see.
+    ``orientations`` (uint8, [8, 32]) has the hash of the image, then those of the image rotated and mirrored.
+    ``quality`` in [0, 100] measures how much detail the image has.
     """
 
     orientations: NDArray[np.uint8]
@@ -33,14 +34,14 @@ class Pdq:
 
     @property
     def hex(self) -> str:
-        """The hash of the image as it is, in the 64 digits that ThreatExchange writes."""
+        """The hash of the unrotated image as 64 hexadecimal digits, ThreatExchange's format."""
         return bytes(self.orientations[0]).hex()
 
 
 class PdqHasher:
-    """Hashes images of any size and mode.
+    """Computes the PDQ hashes of images of any size and mode.
 
-    Raises ``MissingExtraError`` where pdqhash is not installed.
+    Raises ``MissingExtraError`` if pdqhash is not installed.
     https://github.com/facebook/ThreatExchange/tree/main/pdq
     """
 

@@ -1,4 +1,4 @@
-"""Reads images of every kind in one way: as RGB, as a viewer shows them, frame by frame, within limits."""
+"""Reads images from all supported sources and formats as RGB frames, as viewers show them, within limits."""
 
 from safelight.images.limits import ImageLimits
 from safelight.images.opening import open_image

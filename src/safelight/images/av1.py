@@ -1,7 +1,7 @@
-"""How many pixels an AVIF file makes its decoder work on, whatever size it says that it has.
+"""Counts the pixels that an AVIF file makes its decoder process, regardless of its declared size.
 
-AVIF is AV1 in boxes. The boxes say how large the image is, and the AV1 inside has a size of its own, which
-counts: a file of 1 KiB that says 64 × 64 pixels can hold frames of 16384 × 16384.
+AVIF is AV1 in a box format. The boxes declare the size of the image, but the cost of decoding depends on the
+size in the AV1 stream: a file of 1 KiB that declares 64 × 64 pixels can contain frames of 16384 × 16384.
 Boxes: ISO/IEC 14496-12 and 23008-12. AV1: https://aomediacodec.github.io/av1-spec/ (5.3.2 and 5.5.1).
 """
 
@@ -10,27 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from safelight.images.bits import Bits, Bytes
+from safelight.images.bits import BitReader, ByteReader
 
 _SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6
-# More than images have: items, samples and units together; boxes in a box; and boxes of one kind in a box.
-_MOST, _BOXES, _ALIKE = 1 << 14, 1 << 10, 16
+# Limits that no real image reaches: items, samples and units together; boxes in a box; and boxes of one kind
+# in a box.
+_MAX_PARTS, _MAX_BOXES, _MAX_SAME_KIND = 1 << 14, 1 << 10, 16
 
 Place = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Coded:
-    """The pixels of the largest frame, and of all frames together."""
+class CodedPixels:
+    """The number of pixels of the largest frame, and of all frames together."""
 
     largest: int
     together: int
 
 
-def coded_pixels(encoded: bytes) -> Coded:
-    """Count what the AV1 in ``encoded`` makes a decoder work on.
+def coded_pixels(encoded: bytes) -> CodedPixels:
+    """Count the pixels that decoding the AV1 streams in ``encoded`` processes.
 
-    Raises ``ValueError`` for a file whose boxes do not say where its AV1 lies.
+    Raises ``ValueError`` for a file whose boxes do not locate its AV1 data.
     """
     largest = together = units = 0
     for payload in _payloads(encoded):
@@ -40,36 +41,36 @@ def coded_pixels(encoded: bytes) -> Coded:
                 largest = max(largest, _frame_pixels(unit))
             elif kind in (_FRAME_HEADER, _FRAME):
                 together += largest
-            if units > _MOST:
+            if units > _MAX_PARTS:
                 raise ValueError("it has too many units")
-    return Coded(largest, together)
+    return CodedPixels(largest, together)
 
 
 def _payloads(encoded: bytes) -> Iterator[bytes]:
-    """The AV1 of every image item, and of every sample of a track."""
+    """Yield the AV1 data of every image item and of every sample of a track."""
     read = 0
-    for number, (start, size) in enumerate(_places(encoded)):
+    for number, (start, size) in enumerate(_payload_ranges(encoded)):
         read += size
-        if number == _MOST or read > 2 * len(encoded):
+        if number == _MAX_PARTS or read > 2 * len(encoded):
             raise ValueError("it has too many parts")
         yield encoded[start : start + size]
 
 
-def _places(encoded: bytes) -> Iterator[Place]:
+def _payload_ranges(encoded: bytes) -> Iterator[Place]:
     for kind, start, end in _boxes(encoded, 0, len(encoded)):
         if kind == b"meta":
             yield from _items(encoded, start + 4, end)
         elif kind == b"moov":
-            for table in _within(encoded, start, end, (b"trak", b"mdia", b"minf", b"stbl")):
+            for table in _nested_boxes(encoded, start, end, (b"trak", b"mdia", b"minf", b"stbl")):
                 yield from _samples(encoded, *table)
 
 
 def _boxes(encoded: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and end of the contents of each box between ``start`` and ``end``."""
-    for _ in range(_BOXES):
+    """Yield kind, start and end of the contents of each box between ``start`` and ``end``."""
+    for _ in range(_MAX_BOXES):
         if start + 8 > end:
             return
-        reader = Bytes(encoded, start)
+        reader = ByteReader(encoded, start)
         size, kind = reader.number(4), reader.take(4)
         size = reader.number(8) if size == 1 else size or end - start
         if size < reader.at - start:
@@ -79,23 +80,25 @@ def _boxes(encoded: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, i
     raise ValueError("it has too many boxes")
 
 
-def _within(encoded: bytes, start: int, end: int, path: tuple[bytes, ...]) -> Iterator[Place]:
+def _nested_boxes(encoded: bytes, start: int, end: int, path: tuple[bytes, ...]) -> Iterator[Place]:
     if not path:
         yield start, end
         return
-    alike = [(first, last) for kind, first, last in _boxes(encoded, start, end) if kind == path[0]]
-    if len(alike) > _ALIKE:
+    same_kind = [(first, last) for kind, first, last in _boxes(encoded, start, end) if kind == path[0]]
+    if len(same_kind) > _MAX_SAME_KIND:
         raise ValueError("it has too many tracks")
-    for first, last in alike:
-        yield from _within(encoded, first, last, path[1:])
+    for first, last in same_kind:
+        yield from _nested_boxes(encoded, first, last, path[1:])
 
 
 def _items(encoded: bytes, start: int, end: int) -> Iterator[Place]:
-    """Where the items lie that are AV1."""
+    """Yield offset and size of the AV1 items."""
     boxes = {kind: (first, last) for kind, first, last in _boxes(encoded, start, end)}
     coded = set(_coded_items(encoded, *boxes[b"iinf"])) if b"iinf" in boxes else set[int]()
     data = boxes.get(b"idat", (0, 0))[0]
-    for item, inside, at, size in _locations(Bytes(encoded, boxes[b"iloc"][0])) if b"iloc" in boxes else ():
+    for item, inside, at, size in (
+        _locations(ByteReader(encoded, boxes[b"iloc"][0])) if b"iloc" in boxes else ()
+    ):
         if item in coded:
             first = at + (data if inside else 0)
             yield first, size or len(encoded) - first
@@ -104,7 +107,7 @@ def _items(encoded: bytes, start: int, end: int) -> Iterator[Place]:
 def _coded_items(encoded: bytes, start: int, end: int) -> Iterator[int]:
     head = 4 + (2 if encoded[start] == 0 else 4)
     for _, first, _ in _boxes(encoded, start + head, end):
-        reader = Bytes(encoded, first)
+        reader = ByteReader(encoded, first)
         version = reader.number(4) >> 24
         item = reader.number(2 if version < 3 else 4)
         reader.take(2)
@@ -112,8 +115,8 @@ def _coded_items(encoded: bytes, start: int, end: int) -> Iterator[int]:
             yield item
 
 
-def _locations(reader: Bytes) -> Iterator[tuple[int, bool, int, int]]:
-    """Item, whether it lies in the box "idat", position and size of each extent."""
+def _locations(reader: ByteReader) -> Iterator[tuple[int, bool, int, int]]:
+    """Yield, for each extent, its item, whether it is in the box "idat", its offset and its size."""
     version, sizes = reader.number(4) >> 24, reader.number(2)
     offset, length, base, index = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15, sizes & 15 if version else 0
     wide = 4 if version == 2 else 2
@@ -122,29 +125,29 @@ def _locations(reader: Bytes) -> Iterator[tuple[int, bool, int, int]]:
         inside = bool(version and reader.number(2) & 15)
         reader.take(2)
         origin = reader.number(base)
-        for _ in range(_at_most(reader.number(2), _ALIKE)):
+        for _ in range(_at_most(reader.number(2), _MAX_SAME_KIND)):
             reader.take(index)
             yield item, inside, origin + reader.number(offset), reader.number(length)
 
 
-def _at_most(count: int, most: int = _MOST) -> int:
-    if count > most:
+def _at_most(count: int, limit: int = _MAX_PARTS) -> int:
+    if count > limit:
         raise ValueError("it has too many parts")
     return count
 
 
 def _samples(encoded: bytes, start: int, end: int) -> Iterator[Place]:
-    """Where the samples of a track lie, if it is one of AV1."""
+    """Yield offset and size of the samples of a track, if it is AV1."""
     boxes = {kind: (first, last) for kind, first, last in _boxes(encoded, start, end)}
     if b"stsd" not in boxes or b"av01" not in encoded[slice(*boxes[b"stsd"])]:
         return
     if not {b"stsz", b"stsc"} <= boxes.keys() or not {b"stco", b"co64"} & boxes.keys():
-        raise ValueError("a track does not say where its samples lie")
-    sizes, runs = Bytes(encoded, boxes[b"stsz"][0] + 4), Bytes(encoded, boxes[b"stsc"][0] + 4)
+        raise ValueError("a track does not locate its samples")
+    sizes, runs = ByteReader(encoded, boxes[b"stsz"][0] + 4), ByteReader(encoded, boxes[b"stsc"][0] + 4)
     same, left = sizes.number(4), _at_most(sizes.number(4))
     starts = [(runs.number(4), runs.number(4), runs.take(4)) for _ in range(_at_most(runs.number(4)))]
     wide = 8 if b"co64" in boxes else 4
-    chunks, run = Bytes(encoded, boxes[b"co64" if wide == 8 else b"stco"][0] + 4), 0
+    chunks, run = ByteReader(encoded, boxes[b"co64" if wide == 8 else b"stco"][0] + 4), 0
     for chunk in range(1, _at_most(chunks.number(4)) + 1):
         at = chunks.number(wide)
         while run + 1 < len(starts) and starts[run + 1][0] <= chunk:
@@ -156,7 +159,7 @@ def _samples(encoded: bytes, start: int, end: int) -> Iterator[Place]:
 
 
 def _units(payload: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and contents of the open bitstream units (OBU)."""
+    """Yield type and contents of the open bitstream units (OBU)."""
     at = 0
     while at < len(payload):
         header = payload[at]
@@ -174,8 +177,8 @@ def _units(payload: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _frame_pixels(header: bytes) -> int:
-    """The largest frame that a sequence header allows."""
-    bits = Bits(header)
+    """Return the number of pixels of the largest frame that a sequence header allows."""
+    bits = BitReader(header)
     bits.take(4)
     if bits.take(1):
         bits.take(5)
@@ -185,7 +188,7 @@ def _frame_pixels(header: bytes) -> int:
     return (bits.take(across) + 1) * (bits.take(down) + 1)
 
 
-def _skip_operating_points(bits: Bits) -> None:
+def _skip_operating_points(bits: BitReader) -> None:
     delay = 0
     if bits.take(1):  # timing_info
         bits.take(64)

@@ -1,8 +1,8 @@
-"""What a file promises, checked before Pillow reads it: as many parts as images have, not as many as fit.
+"""Checks the structure of image files before Pillow reads them, against denial of service.
 
-Pillow reads the parts of a file one after the other in Python, and its decoders cannot be interrupted. A file
-within the limits of bytes and pixels that has millions of empty parts, or hundreds of scans over the same
-pixels, would hold the process for minutes.
+Pillow parses the parts of a file one by one in Python, and its decoders cannot be interrupted. A file within
+the limits of bytes and pixels that has millions of empty parts, or hundreds of scans over the same pixels,
+would occupy the process for minutes.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ from safelight.images.limits import ImageLimits
 
 Check = Callable[[bytes, ImageLimits], None]
 
-# Which part of the bytes allowed a kind may have, if its decoder is slow, or needs memory, for each byte.
+# Divisors of the byte limit for formats whose decoders need much time or memory per byte.
 _SHARES = {"WEBP": 8, "AVIF": 8}
 # BMP with run-length encoding is decoded in Python.
 _RLE, _RLE_SHARE = (1, 2), 64
-# JPEG: photographs have about 20 segments, and up to 255 more for a colour profile; few of them are EXIF or
-# Photoshop's (APP1 and APP13), which Pillow takes apart.
-_SEGMENTS, _JUNK = 2048, 1 << 12
-_TAKEN_APART, _MOST_TAKEN_APART = ((0xE1, b"Exif"), (0xED, b"Photoshop")), 16
+# JPEG: photographs have about 20 segments, and up to 255 more for a colour profile. Few of them are EXIF or
+# Photoshop segments (APP1 and APP13), which Pillow parses.
+_MAX_SEGMENTS, _MAX_JUNK_BYTES = 2048, 1 << 12
+_PARSED_SEGMENTS, _MAX_PARSED_SEGMENTS = ((0xE1, b"Exif"), (0xED, b"Photoshop")), 16
 _MARKER, _AFTER_SCAN = re.compile(rb"\xff[^\xff\0]"), re.compile(rb"\xff[^\xff\0\xd0-\xd7]")
-_IMAGE, _IMAGES = re.compile(rb"\xff\xd8\xff"), 16
-_EOI, _SOS, _ALONE = 0xD9, 0xDA, {0x01, *range(0xD0, 0xD9)}
+_IMAGE, _MAX_IMAGES = re.compile(rb"\xff\xd8\xff"), 16
+_EOI, _SOS, _WITHOUT_LENGTH = 0xD9, 0xDA, {0x01, *range(0xD0, 0xD9)}
 _SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 # Progressive JPEG has about 10 scans, each over all pixels.
-_SCANS, _SCANS_OF_LARGEST = 100, 16
-# PNG: 64 MiB in pieces of 2 KiB; most programs write 8 KiB or more. Text may unpack to 1 MiB a piece.
-_CHUNKS, _TEXTS, _TEXT = 1 << 15, 16, (b"zTXt", b"iTXt")
-# GIF: 64 MiB in pieces of 64 bytes; nearly all have 255.
+_MAX_SCANS, _SCANS_OF_LARGEST = 100, 16
+# PNG: 64 MiB in chunks of 2 KiB; most programs write 8 KiB or more. A text chunk may decompress to 1 MiB.
+_MAX_CHUNKS, _MAX_TEXTS, _TEXT = 1 << 15, 16, (b"zTXt", b"iTXt")
+# GIF: 64 MiB in blocks of 64 bytes; nearly all blocks have 255.
 _BLOCKS = 1 << 20
-# TIFF: tags of all pages together; and strips or tiles of all pages, which Pillow decodes one by one.
+# TIFF: the tags of all pages together, and the strips or tiles of all pages, which Pillow decodes one by one.
 _TAGS, _PIECES = 1 << 15, 1 << 15
 _OFFSETS, _COMPRESSION, _JPEG_IN_TIFF = (273, 324), 259, (6, 7)
 _PROGRESSIVE = re.compile(rb"\xff[\xc2\xc6\xca\xce]\x00[\x0b\x0e\x11\x14]")
-# AVIF: colours and opacity are coded apart, and some frames are coded that are not shown.
+# AVIF: colours and alpha are coded separately, and some coded frames are not shown.
 _CODED = 3
 
 
 def check_container(encoded: bytes, limits: ImageLimits) -> None:
-    """Raise ``ImageError`` if the file has more parts than images have, or more than ``limits`` allow."""
+    """Raise ``ImageError`` if the file has implausibly many parts, or more than ``limits`` allow."""
     kind = _kind(encoded)
-    most = limits.encoded_bytes // _SHARES.get(kind, 1)
-    if len(encoded) > most:
-        raise ImageError(f"it is larger than {most:,} bytes, which are the most for {kind}.")
+    limit = limits.encoded_bytes // _SHARES.get(kind, 1)
+    if len(encoded) > limit:
+        raise ImageError(f"it is larger than {limit:,} bytes, the limit for {kind}.")
     if kind in _CHECKS:
         _CHECKS[kind](encoded, limits)
 
@@ -63,9 +63,9 @@ def _kind(encoded: bytes) -> str:
 
 
 def _check_counts(*counts: tuple[int, int, str]) -> None:
-    """Each is a number, the most that it may be, and of what."""
-    for count, most, what in counts:
-        if count > most:
+    """Raise ``ImageError`` for the first count above its limit; each is (count, limit, name)."""
+    for count, limit, what in counts:
+        if count > limit:
             raise _too_many(what)
 
 
@@ -74,43 +74,43 @@ def _too_many(what: str) -> ImageError:
 
 
 def _check_jpeg(encoded: bytes, limits: ImageLimits) -> None:
-    """Segments, junk between them, and scans, of all images in the file."""
+    """Check segments, bytes between them, and scans, of all images in the file."""
     starts = [0]
-    if b"MPF\0" in encoded:  # several images, which lie anywhere
-        starts = [found.start() for found in islice(_IMAGE.finditer(encoded), _IMAGES + 1)]
-    if len(starts) > _IMAGES:
+    if b"MPF\0" in encoded:  # several images at arbitrary offsets
+        starts = [found.start() for found in islice(_IMAGE.finditer(encoded), _MAX_IMAGES + 1)]
+    if len(starts) > _MAX_IMAGES:
         raise _too_many("images")
     scanned = read = 0
     for start in starts:
         pixels, end = _scanned(encoded, start)
         scanned, read = scanned + pixels, read + end - start
-        if read > 2 * len(encoded):  # images that lie in each other
+        if read > 2 * len(encoded):  # the images overlap
             raise _too_many("images")
     if scanned > _SCANS_OF_LARGEST * limits.pixels:
         raise _too_many("scans")
 
 
 def _scanned(encoded: bytes, start: int) -> tuple[int, int]:
-    """The pixels of one image, as often as its scans go over them, and where it ends."""
+    """Return the pixels of one image times the number of its scans, and the offset of its end."""
     scans = pixels = junk = apart = at = 0
     for at, marker, before in _segments(encoded, start + 2):
         junk += 0 if scans else before
         if marker in _SIZES:
             pixels = max(pixels, _jpeg_pixels(encoded, at))
         scans += marker == _SOS
-        apart += any(marker == kind and encoded.startswith(name, at + 2) for kind, name in _TAKEN_APART)
+        apart += any(marker == kind and encoded.startswith(name, at + 2) for kind, name in _PARSED_SEGMENTS)
         _check_counts(
-            (scans, _SCANS, "scans"),
-            (junk, _JUNK, "bytes between its segments"),
-            (apart, _MOST_TAKEN_APART, "segments of EXIF"),
+            (scans, _MAX_SCANS, "scans"),
+            (junk, _MAX_JUNK_BYTES, "bytes between its segments"),
+            (apart, _MAX_PARSED_SEGMENTS, "segments of EXIF"),
         )
     return scans * pixels, at
 
 
 def _segments(encoded: bytes, at: int) -> Iterator[tuple[int, int, int]]:
-    """Where each segment starts behind its marker, the marker, and how many bytes were passed over."""
+    """Yield, for each segment, the offset after its marker, the marker, and the number of skipped bytes."""
     marker = 0
-    for _ in range(_SEGMENTS):
+    for _ in range(_MAX_SEGMENTS):
         found = (_AFTER_SCAN if marker == _SOS else _MARKER).search(encoded, at)
         if found is None:
             yield len(encoded), _EOI, 0
@@ -120,7 +120,7 @@ def _segments(encoded: bytes, at: int) -> Iterator[tuple[int, int, int]]:
         if marker == _EOI:
             return
         at = found.end()
-        if marker not in _ALONE:
+        if marker not in _WITHOUT_LENGTH:
             at += int.from_bytes(encoded[at : at + 2])
     raise _too_many("segments")
 
@@ -131,18 +131,18 @@ def _jpeg_pixels(encoded: bytes, at: int) -> int:
 
 def _check_png(encoded: bytes, limits: ImageLimits) -> None:
     at, texts = 8, 0
-    for _ in range(_CHUNKS):
+    for _ in range(_MAX_CHUNKS):
         if at + 8 > len(encoded):
             return
         texts += encoded[at + 4 : at + 8] in _TEXT
-        if texts > _TEXTS:
+        if texts > _MAX_TEXTS:
             raise _too_many("texts")
         at += 12 + int.from_bytes(encoded[at : at + 4])
     raise _too_many("chunks")
 
 
 def _check_gif(encoded: bytes, limits: ImageLimits) -> None:
-    """Blocks of at most 255 bytes, which Pillow reads one by one."""
+    """Check the number of blocks of at most 255 bytes, which Pillow reads one by one."""
     blocks = 0
     at = 13 + _palette_bytes(encoded[10:11])
     while at < len(encoded):
@@ -166,13 +166,13 @@ def _palette_bytes(flags: bytes) -> int:
 
 
 def _check_bmp(encoded: bytes, limits: ImageLimits) -> None:
-    most = limits.encoded_bytes // _RLE_SHARE
-    if int.from_bytes(encoded[30:34], "little") in _RLE and len(encoded) > most:
-        raise ImageError(f"it is larger than {most:,} bytes, the most for BMP with run-length encoding.")
+    limit = limits.encoded_bytes // _RLE_SHARE
+    if int.from_bytes(encoded[30:34], "little") in _RLE and len(encoded) > limit:
+        raise ImageError(f"it is larger than {limit:,} bytes, the limit for BMP with run-length encoding.")
 
 
 def _check_tiff(encoded: bytes, limits: ImageLimits) -> None:
-    """Tags, and strips or tiles, of all pages."""
+    """Check the numbers of tags, and of strips or tiles, of all pages."""
     pieces, jpeg = 0, False
     for tags, (tag, count, value) in enumerate(_tiff_tags(encoded, limits.frames)):
         pieces += count if tag in _OFFSETS else 0
@@ -184,7 +184,7 @@ def _check_tiff(encoded: bytes, limits: ImageLimits) -> None:
 
 
 def _tiff_tags(encoded: bytes, pages: int) -> Iterator[tuple[int, int, int]]:
-    """Tag, count and value of every entry, of so many pages and one more."""
+    """Yield tag, count and value of every entry of the first ``pages`` + 1 pages."""
     order = "<" if encoded.startswith(b"II") else ">"
     big = 43 in encoded[2:4]
     number, few, entry, size = ("Q", "Q", "HHQH", 20) if big else ("I", "H", "HHIH", 12)
@@ -201,7 +201,7 @@ def _tiff_tags(encoded: bytes, pages: int) -> Iterator[tuple[int, int, int]]:
                 yield tag, values, value
             (at,) = struct.unpack_from(number, encoded, first + count * size)
     except (struct.error, OverflowError):
-        return  # it ends early, and Pillow says so
+        return  # the file is truncated, for which Pillow raises an error
 
 
 def _check_avif(encoded: bytes, limits: ImageLimits) -> None:

@@ -1,4 +1,4 @@
-"""How much of an image is decoded at most."""
+"""Limits on the decoding of images."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """The most that is decoded of one image; what is larger is refused.
+    """Limits on one image; larger images are rejected.
 
-    ``encoded_bytes`` is the size of the file, of which compressed kinds that are slow to decode may use a
-    part only; ``pixels`` is the size of a frame. ``pixels_of_all`` limits the pixels of all frames together,
-    and also the pixels of all views that are made of them: views that do not fit are reduced.
+    ``encoded_bytes`` limits the size of the file; formats that are slow to decode have a fraction of it.
+    ``pixels`` limits the size of a frame. ``pixels_of_all`` limits the pixels of all frames together, and
+    also of all views of them: views that exceed it are reduced in size.
 
-    The defaults let a photograph of 4096 × 4096 pixels through, and keep the worst file below 2 seconds on
-    one core and 300 MiB, which ``make fuzz`` measures.
+    The defaults allow a photograph of 4096 × 4096 pixels, and keep the worst file below 2 seconds on one core
+    and 300 MiB, which ``make fuzz`` measures.
     """
 
     encoded_bytes: int = 1 << 26

@@ -1,4 +1,4 @@
-"""The one way that images come in: whatever is given becomes RGB views, frame by frame."""
+"""Opens images from any source as RGB views, frame by frame."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from PIL import Image
 
 from safelight.concurrency.deadline import Deadline
 from safelight.errors import ImageError, SafelightError, first_line
-from safelight.images.colours import is_table
+from safelight.images.colours import is_table_based
 from safelight.images.limits import ImageLimits
-from safelight.images.source import Source, check_size, from_array, opened, read_encoded
+from safelight.images.source import Source, check_size, from_array, open_encoded, read_encoded
 from safelight.images.views import Views, bands
 
 _LIMITS = ImageLimits()
 _DIGESTS = ("sha256", "md5")
-# Bringing these to sRGB takes two to four times as long as red, green and blue.
+# Converting these to sRGB takes two to four times as long as converting RGB.
 _SLOW_MODES = ("CMYK", "LAB")
 
 
 def open_image(
     source: Source, limits: ImageLimits = _LIMITS, deadline: Deadline | None = None
 ) -> Iterator[Image.Image]:
-    """Yield all that the image can be seen as, in RGB, each decoded when it is asked for: every frame or
-    page, as viewers show it and, where that differs, as it is stored.
+    """Yield all distinct RGB views of an image, each decoded on demand.
 
-    Viewers turn an image as its EXIF says, bring its colours to sRGB and put what is transparent over white
-    or black, and programs that read pixels do not. Whoever hides something in one reading is seen in another.
-    What was seen already in an earlier frame is left out. ``info`` has the number of the "frame" and, of an
-    image that was read from bytes, their "sha256" and "md5" in hex; nothing else.
+    Every frame or page has a view as viewers show it and, where that differs, as it is stored. Viewers rotate
+    an image by its EXIF orientation, convert its colours to sRGB and show transparent parts on white or
+    black; programs that read pixels do not. Content that is hidden in one of these views is visible in
+    another. Views that equal an earlier one are left out. ``info`` has only the number of the "frame" and,
+    for an image that was read from bytes, their "sha256" and "md5" in hexadecimal digits.
 
-    A frame that can be seen in several ways is reduced to a whole fraction of its size where its views would
-    have more pixels together than ``limits`` allow: each pixel of such a view is the mean of the pixels that
-    it stands for, as they are shown, so nothing is left out.
+    If the views of a frame would together have more pixels than ``limits`` allow, they are reduced by an
+    integer factor. Each pixel of a reduced view is the mean of the displayed pixels that it replaces, so that
+    nothing is skipped.
 
-    Raises ``ImageError`` for what cannot be read, or is larger than ``limits``, and what ``deadline`` raises
-    once it has passed, which is checked between frames, views and parts of them.
+    Raises ``ImageError`` for an image that cannot be read or exceeds ``limits``, and the errors of
+    ``deadline``, which is checked between frames, views and parts of them.
     """
     deadline = deadline or Deadline()
-    with _reported():
+    with _image_errors():
         digests: dict[str | tuple[int, int], str] = {}
         if isinstance(source, Image.Image):
             image = source
@@ -51,30 +51,30 @@ def open_image(
         else:
             encoded = read_encoded(source, limits.encoded_bytes)
             digests = {name: _digest(name, encoded) for name in _DIGESTS}
-            image = opened(encoded, limits)
+            image = open_encoded(encoded, limits)
             del encoded
-        with _at_its_frame(image) if image is source else nullcontext():
+        with _restored_frame(image) if image is source else nullcontext():
             for number, view in _distinct(_views(image, limits, deadline)):
                 view.info = {"frame": number, **digests}
                 yield view
-                del view  # it may be large: it is the caller's now
+                del view  # release a large image as soon as the caller does
 
 
 @contextmanager
-def _reported() -> Iterator[None]:
-    """Damaged files fail in every way there is: all of them come out as one kind."""
+def _image_errors() -> Iterator[None]:
+    """Raise ``ImageError`` in place of the many kinds of errors that damaged files cause."""
     try:
         yield
     except SafelightError:
         raise
     except Exception as error:
-        said = first_line(error) or "it is damaged"
-        raise ImageError(f"it cannot be read as an image ({type(error).__name__}: {said}).") from error
+        message = first_line(error) or "it is damaged"
+        raise ImageError(f"it cannot be read as an image ({type(error).__name__}: {message}).") from error
 
 
 @contextmanager
-def _at_its_frame(image: Image.Image) -> Iterator[None]:
-    """Leaves an image that the caller has opened as it was."""
+def _restored_frame(image: Image.Image) -> Iterator[None]:
+    """Restore the current frame of an image that the caller opened."""
     at = image.tell()
     try:
         yield
@@ -83,8 +83,9 @@ def _at_its_frame(image: Image.Image) -> Iterator[None]:
 
 
 def _distinct(views: Iterator[tuple[int, Image.Image]]) -> Iterator[tuple[int, Image.Image]]:
-    """Leave out what was there before. The first view is held until there is a second, and only then hashed:
-    most images can be seen as one thing only.
+    """Yield the views that differ from all earlier ones.
+
+    The first view is hashed only once there is a second, since most images have only one.
     """
     first: Image.Image | None = None
     seen = set[bytes]()
@@ -102,7 +103,7 @@ def _distinct(views: Iterator[tuple[int, Image.Image]]) -> Iterator[tuple[int, I
 
 
 def _fingerprint(view: Image.Image) -> bytes:
-    """A hash of its pixels, of a part at a time, so that there is never a copy of them all."""
+    """Return a hash of the pixels of a view, computed in bands to avoid a copy of all pixels."""
     digest = hashlib.sha256(f"{view.size}".encode())
     for part in bands(view.size):
         digest.update(view.crop(part).tobytes())
@@ -114,7 +115,7 @@ def _digest(name: str, encoded: bytes) -> str:
 
 
 def _views(image: Image.Image, limits: ImageLimits, deadline: Deadline) -> Iterator[tuple[int, Image.Image]]:
-    """Every view of every frame, with the number of the frame."""
+    """Yield every view of every frame, with the number of the frame."""
     views = Views(limits, deadline)
     for number, frame in enumerate(_frames(image, limits, deadline)):
         for view in views.of(frame):
@@ -123,14 +124,15 @@ def _views(image: Image.Image, limits: ImageLimits, deadline: Deadline) -> Itera
 
 
 def _weight(image: Image.Image) -> int:
-    """How often each pixel counts: twice where its colours take long."""
-    slow = image.mode in _SLOW_MODES or is_table(image.info.get("icc_profile"))
+    """Return the weight of each pixel in the limits: 2 if its colours are slow to convert."""
+    slow = image.mode in _SLOW_MODES or is_table_based(image.info.get("icc_profile"))
     return 2 if slow else 1
 
 
 def _frames(image: Image.Image, limits: ImageLimits, deadline: Deadline) -> Iterator[Image.Image]:
-    """One after the other. Nobody asks how many there are: for some formats that takes longer than to look at
-    a thousand.
+    """Yield the frames of an image.
+
+    Their number is not queried, because for some formats that takes longer than decoding a thousand frames.
     """
     total = 0
     for number in count():

@@ -1,20 +1,20 @@
-"""Images that stand where others were held back, for callers that count on one for every image."""
+"""Placeholders for images that were not released, for callers that expect one image per request."""
 
 from __future__ import annotations
 
 from PIL import Image, ImageDraw, ImageFont
 
-from safelight.types import Action, Result, Verdict, severest
+from safelight.types import Action, Result, Verdict, severest_action
 
 _GROUND, _INK = (58, 58, 62), (235, 235, 235)
 _SIZE = (512, 512)
 
 
 def with_placeholders(result: Result, size: tuple[int, int] | None = None) -> list[Image.Image]:
-    """One image for each that was asked for, in order; a card that says why where none was released.
+    """Return one image for each that was requested, in order, with placeholders for unreleased ones.
 
-    Cards are as large as ``size``, or as the released images. Nothing of an image that was held back is
-    in them.
+    A placeholder tells why the image was not released, and contains nothing of it. Its size is ``size``, by
+    default that of the released images.
     """
     released = dict(zip(result.indices, result.images, strict=True))
     prompts = 1 + max((v.index for v in result.verdicts if v.subject == "prompt"), default=-1)
@@ -26,9 +26,9 @@ def with_placeholders(result: Result, size: tuple[int, int] | None = None) -> li
 
 
 def placeholder(size: tuple[int, int], verdicts: tuple[Verdict, ...]) -> Image.Image:
-    """A card that says what was not shown, by which policy and for which categories."""
+    """Return an image with a text that names the categories and the policy for which an image is missing."""
     card = Image.new("RGB", size, _GROUND)
-    lines = ["Not shown", *_why(verdicts)]
+    lines = ["Not shown", *_reasons(verdicts)]
     points = max(8.0, min(size[0] / 16, size[1] / (1.6 * len(lines))))
     ImageDraw.Draw(card).multiline_text(
         (size[0] / 2, size[1] / 2),
@@ -41,9 +41,11 @@ def placeholder(size: tuple[int, int], verdicts: tuple[Verdict, ...]) -> Image.I
     return card
 
 
-def _why(verdicts: tuple[Verdict, ...]) -> list[str]:
-    worst = severest(verdicts)
-    mine = [v for v in verdicts if v.action is worst and v.action >= Action.BLUR]
-    categories = sorted({name for v in mine for name, c in v.categories.items() if c.action is worst})
-    failed = ["a filter could not look at it"] if any(v.reasons for v in mine) else []
-    return [*categories, *failed, *({f"policy {v.policy}" for v in mine})]
+def _reasons(verdicts: tuple[Verdict, ...]) -> list[str]:
+    worst = severest_action(verdicts)
+    worst_verdicts = [v for v in verdicts if v.action is worst and v.action >= Action.BLUR]
+    categories = sorted(
+        {name for v in worst_verdicts for name, c in v.categories.items() if c.action is worst}
+    )
+    failed = ["a filter could not process it"] if any(v.reasons for v in worst_verdicts) else []
+    return [*categories, *failed, *({f"policy {v.policy}" for v in worst_verdicts})]

@@ -1,4 +1,4 @@
-"""What a frame can be seen as: turned or not, in its own colours or a display's, on white or on black."""
+"""The views of a frame: rotated or not, in stored or displayed colours, on a white or black background."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from PIL import Image, ImageChops
 
 from safelight.concurrency.deadline import Deadline
 from safelight.errors import ImageError
-from safelight.images.colours import Profiles, gamma_change
+from safelight.images.colours import Profiles, gamma_correction
 from safelight.images.limits import ImageLimits
 
 _SIXTEEN_BITS, _EIGHT_BITS = 65535, 255
-# What values of images in 32 bits usually go up to, and what infinity is taken for.
+# The usual maxima of the values of 32-bit images, and the value that replaces infinity.
 _RANGES = {"I": (_EIGHT_BITS, _SIXTEEN_BITS), "F": (1, _EIGHT_BITS, _SIXTEEN_BITS)}
-_FAR = 1e30
+_INFINITY_VALUE = 1e30
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -29,20 +29,20 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# A frame is worked on in bands of about this many pixels, so that what lies between it and its views needs
-# little memory, and a deadline is noticed.
+# A frame is processed in bands of about this many pixels, so that intermediate results need little memory and
+# deadlines are checked often.
 _BAND = 1 << 18
-# Views are not reduced below this: filters look at up to 640 × 640 pixels.
-_LEAST = 640 * 640
-# Views of the most frames allowed: all that are partly transparent can be seen in three ways.
-_VIEWS = 3
+# Views are not reduced below this, since filters use up to 640 × 640 pixels.
+_MIN_PIXELS = 640 * 640
+# The limit on views per frame, on average: a partly transparent frame has three.
+_MAX_VIEWS_PER_FRAME = 3
 
-Change = Callable[[Image.Image], Image.Image]
+Conversion = Callable[[Image.Image], Image.Image]
 Box = tuple[int, int, int, int]
 
 
 def bands(size: tuple[int, int], step: int = 1) -> Iterator[Box]:
-    """Boxes that cover an image of ``size`` from top to bottom, in multiples of ``step`` rows."""
+    """Yield boxes that cover an image of ``size`` from top to bottom, in multiples of ``step`` rows."""
     width, height = size
     rows = max(_BAND // width // step, 1) * step
     for top in range(0, height, rows):
@@ -51,85 +51,88 @@ def bands(size: tuple[int, int], step: int = 1) -> Iterator[Box]:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """One way to read the values of a frame: first brought to 8 bits, then coloured."""
+    """One way to interpret the values of a frame: conversion to 8 bits, then a colour conversion."""
 
-    depth: Change
-    colour: Change
+    depth: Conversion
+    colour: Conversion
     as_stored: bool
 
 
 class Views:
-    """Makes the views of one frame after the other, within ``limits`` for all of them together."""
+    """Creates the views of frame after frame, within ``limits`` for all of them together."""
 
     def __init__(self, limits: ImageLimits, deadline: Deadline) -> None:
         self._limits = limits
-        self._pixels_left, self._views_left = limits.pixels_of_all, _VIEWS * limits.frames
+        self._pixels_left, self._views_left = limits.pixels_of_all, _MAX_VIEWS_PER_FRAME * limits.frames
         self._deadline = deadline
         self._profiles = Profiles()
 
     def of(self, frame: Image.Image) -> Iterator[Image.Image]:
-        """RGB images that share no pixels with ``frame``; the first is what a viewer shows."""
+        """Yield the views of a frame as new RGB images; the first is what a viewer shows."""
         frame.load()
         self._deadline.check()
-        turn, transparent = _turn(frame), _is_transparent(frame)
+        turn, transparent = _exif_transposition(frame), _is_transparent(frame)
         readings = list(self._readings(frame, transparent))
         ways = len(readings) + (sum(each.as_stored for each in readings) if turn is not None else 0)
         step = self._step(frame.size, ways * (3 if transparent else 1))
         for reading in readings:
-            for view in self._grounds(frame, reading, step, transparent):
+            for view in self._backgrounds(frame, reading, step, transparent):
                 self._deadline.check()
                 yield view if turn is None else view.transpose(turn)
                 if turn is not None and reading.as_stored:
                     yield view
 
     def _step(self, size: tuple[int, int], count: int) -> int:
-        """How many pixels of the frame, each way, become one of ``count`` views, so that all of them fit."""
+        """Return the factor by which ``count`` views must be reduced to fit into the limits."""
         self._views_left -= count
         if self._views_left < 0:
-            raise ImageError(f"its frames can be seen in more than {_VIEWS * self._limits.frames:,} ways.")
+            raise ImageError(
+                f"its frames have more than {_MAX_VIEWS_PER_FRAME * self._limits.frames:,} views."
+            )
         step = 1
         while (pixels := _reduced_pixels(size, step)) * count > self._pixels_left:
             step += 1
-            if _reduced_pixels(size, step) < _LEAST:
-                most = self._limits.pixels_of_all
-                raise ImageError(f"all that it can be seen as has more than {most:,} pixels together.")
+            if _reduced_pixels(size, step) < _MIN_PIXELS:
+                limit = self._limits.pixels_of_all
+                raise ImageError(f"its views have more than {limit:,} pixels together.")
         self._pixels_left -= pixels * count
         return step
 
     def _readings(self, frame: Image.Image, transparent: bool) -> Iterator[_Reading]:
-        """The frame as viewers colour it, then as it is stored."""
-        for depth in _eight_bits(frame):
+        """Yield the interpretations of a frame as viewers display its colours, then as they are stored."""
+        for depth in _depth_conversions(frame):
             mode = "RGBA" if transparent else "L" if _is_deep(frame) else frame.mode
-            coloured = self._profiles.change(frame.info.get("icc_profile"), mode)
+            coloured = self._profiles.conversion(frame.info.get("icc_profile"), mode)
             if coloured is not None:
                 yield _Reading(depth, coloured, False)
-                if mode == "LAB":  # as it is stored it is no image
+                if mode == "LAB":  # its stored values cannot be shown as RGB
                     continue
-            if (brightened := gamma_change(frame.info.get("gamma"))) is not None:
+            if (brightened := gamma_correction(frame.info.get("gamma"))) is not None:
                 yield _Reading(depth, brightened, False)
-            yield _Reading(depth, _as_it_is, True)
+            yield _Reading(depth, _unchanged, True)
 
-    def _grounds(
+    def _backgrounds(
         self, frame: Image.Image, reading: _Reading, step: int, transparent: bool
     ) -> Iterator[Image.Image]:
-        """The colours alone, and where parts are transparent also on white and on black."""
+        """Yield the colours without transparency and, for transparent frames, on white and on black."""
         size = _reduced(frame.size, step)
         colours, layered = Image.new("RGB", size), Image.new("RGBa", size) if transparent else None
         for box in bands(frame.size, step):
             self._deadline.check()
             piece, place = reading.depth(frame.crop(box)), (0, box[1] // step)
             piece = reading.colour(piece if layered is None else _in_mode(piece, "RGBA"))
-            colours.paste(_mean(_in_mode(piece, "RGB"), step), place)
+            colours.paste(_reduce(_in_mode(piece, "RGB"), step), place)
             if layered is not None:
-                layered.paste(_mean(piece.convert("RGBa"), step), place)
+                layered.paste(_reduce(piece.convert("RGBa"), step), place)
         yield colours
         if layered is not None:
             yield from _on_white_and_black(layered)
 
 
 def _on_white_and_black(layered: Image.Image) -> Iterator[Image.Image]:
-    """``layered`` has its colours multiplied by its opacity (RGBa), and so is what it looks like on black.
-    What lets the ground through adds as much light as the ground has: on white, all of it.
+    """Yield an image with premultiplied alpha (RGBa) on a white and on a black background.
+
+    Premultiplied colours are those on black; on white, the inverse of the opacity is added.
     """
     *bands_of_colour, opacity = layered.split()
     black, light = Image.merge("RGB", bands_of_colour), ImageChops.invert(opacity)
@@ -137,9 +140,10 @@ def _on_white_and_black(layered: Image.Image) -> Iterator[Image.Image]:
     yield black
 
 
-def _mean(piece: Image.Image, step: int) -> Image.Image:
-    """Reduced after it was coloured: whatever is seen from afar is its mean, and no pixel is passed over, so
-    that no pattern is seen at full size and another one here.
+def _reduce(piece: Image.Image, step: int) -> Image.Image:
+    """Reduce a piece by averaging after its colours were converted.
+
+    Since no pixel is skipped, a pattern cannot look different at full size and in the reduced view.
     """
     return piece.reduce(step) if step > 1 else piece
 
@@ -152,12 +156,12 @@ def _reduced_pixels(size: tuple[int, int], step: int) -> int:
     return math.prod(_reduced(size, step))
 
 
-def _as_it_is(piece: Image.Image) -> Image.Image:
+def _unchanged(piece: Image.Image) -> Image.Image:
     return piece
 
 
 def _in_mode(piece: Image.Image, mode: str) -> Image.Image:
-    """Converted only if need be: Pillow would make a copy."""
+    """Convert only if necessary, since Pillow would make a copy."""
     return piece if piece.mode == mode else piece.convert(mode)
 
 
@@ -166,24 +170,27 @@ def _is_deep(frame: Image.Image) -> bool:
 
 
 def _is_transparent(frame: Image.Image) -> bool:
-    """Whether any of it may be. An alpha channel that is full everywhere hides nothing."""
+    """Return whether any pixel may be transparent, which an opaque alpha channel rules out."""
     if _is_deep(frame) or not frame.has_transparency_data:
         return False
     return not (frame.mode in ("RGBA", "LA") and frame.getchannel("A").getextrema() == (255, 255))
 
 
-def _turn(frame: Image.Image) -> Image.Transpose | None:
-    """What the frame's EXIF says; viewers ignore EXIF that is damaged."""
+def _exif_transposition(frame: Image.Image) -> Image.Transpose | None:
+    """Return the transposition by the frame's EXIF orientation; damaged EXIF is ignored, as by viewers."""
     try:
         return _TURNS.get(frame.getexif().get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001 - Pillow's parser fails in many ways
         return None
 
 
-def _eight_bits(image: Image.Image) -> Iterator[Change]:
-    """Deeper greys, which Pillow would cut off at 255, are scaled; and cut where their range is unusual."""
+def _depth_conversions(image: Image.Image) -> Iterator[Conversion]:
+    """Yield conversions to 8 bits: deeper greys are scaled, and also clipped if their range is unusual.
+
+    Pillow alone would always clip them at 255.
+    """
     if not _is_deep(image):
-        yield _as_it_is
+        yield _unchanged
         return
     if image.mode.startswith("I;16"):
         values = np.arange(_SIXTEEN_BITS + 1)
@@ -206,11 +213,13 @@ def _range(image: Image.Image) -> tuple[float, float]:
 
 
 def _finite(image: Image.Image) -> NDArray[np.float32]:
-    grey: NDArray[np.float32] = np.nan_to_num(np.asarray(image, np.float32), posinf=_FAR, neginf=-_FAR)
+    grey: NDArray[np.float32] = np.nan_to_num(
+        np.asarray(image, np.float32), posinf=_INFINITY_VALUE, neginf=-_INFINITY_VALUE
+    )
     return grey
 
 
-def _scaling(darkest: float, lightest: float) -> Change:
+def _scaling(darkest: float, lightest: float) -> Conversion:
     def scale(piece: Image.Image) -> Image.Image:
         grey = _finite(piece)
         shares = (grey.clip(darkest, lightest) - darkest) / max(lightest - darkest, 1e-12)

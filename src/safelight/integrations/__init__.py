@@ -1,1 +1,1 @@
-"""Safelight inside other libraries, by the interfaces that they offer."""
+"""Integrations of Safelight into other libraries, by their own interfaces."""

@@ -23,17 +23,18 @@ except ImportError as error:
 
 _LOGGER = logging.getLogger(__name__)
 
-# These two pipelines skip the check of images, without a word, unless their checker is an instance of the
-# class that they import: NVIDIA's where cosmos_guardrail is installed, or else each module's own stand-in.
+# These two pipelines silently skip the check of images unless their checker is an instance of the class that
+# they import: NVIDIA's if cosmos_guardrail is installed, else each module's own stand-in.
 _COSMOS = dict.fromkeys(m.CosmosSafetyChecker for m in (pipeline_cosmos2_5_predict, pipeline_cosmos3_omni))
 
 
 class SafetyChecker(*_COSMOS):  # type: ignore[misc]
-    """Screens with a guard what pipelines with a ``safety_checker`` draw: Stable Diffusion's and Cosmos'.
+    """A safety checker for the pipelines of Stable Diffusion and Cosmos that screens images with a guard.
 
-    ``guard`` is one, or the policy of one by name or path. What the policy would steer, blur or block is
-    flagged, since these pipelines can only replace an image whole; and so is everything if the guard raises.
-    Raises ``FilterError`` if the policy has no image filter, and what ``Guard.from_policy`` raises.
+    ``guard`` is a guard, or the name or path of a policy to build one from. Images that the policy would
+    steer, blur or block are flagged, since these pipelines can only replace whole images. If the guard
+    raises, all images are flagged. Raises ``FilterError`` if the policy has no image filter, and the errors
+    of ``Guard.from_policy``.
     """
 
     def __init__(self, guard: Guard | str | Path) -> None:
@@ -47,10 +48,10 @@ class SafetyChecker(*_COSMOS):  # type: ignore[misc]
         self._place = torch.empty(0)
 
     def __call__(self, images: Any, clip_input: Any = None) -> tuple[Any, list[bool]]:
-        """Return ``images`` with those that are flagged blacked out in place, and for each whether it is.
+        """Return ``images`` with flagged ones blacked out in place, and a list that tells which are flagged.
 
-        ``images`` are what pipelines hand over: arrays with values in [0, 1], tensors in [-1, 1], or a list
-        of such or of PIL images. ``clip_input`` is not needed.
+        ``images`` are as pipelines pass them: arrays with values in [0, 1], tensors in [-1, 1], or a list of
+        these or of PIL images. ``clip_input`` is not used.
         """
         images = list(images) if isinstance(images, tuple) else images
         flagged = self._flagged([_shown(image) for image in images])
@@ -62,10 +63,10 @@ class SafetyChecker(*_COSMOS):  # type: ignore[misc]
         return images, flagged
 
     def check_text_safety(self, prompt: str) -> bool:
-        """Return whether a prompt may be drawn."""
+        """Return whether the policy allows a prompt."""
         try:
             return self.guard.screen_prompts([prompt])[0].action < Action.STEER
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong, it is flagged
+        except Exception as error:  # noqa: BLE001 - any failure flags the image
             _report_failure(error)
             return False
 
@@ -76,7 +77,7 @@ class SafetyChecker(*_COSMOS):  # type: ignore[misc]
         return None if any(self._flagged(list(frames)) or [True]) else frames
 
     def to(self, *args: Any, **kwargs: Any) -> SafetyChecker:
-        """Remember a device and type; the filters stay where the policy puts them."""
+        """Set the reported device and dtype; the filters stay on the device that the policy names."""
         self._place = self._place.to(*args, **kwargs)
         return self
 
@@ -89,14 +90,14 @@ class SafetyChecker(*_COSMOS):  # type: ignore[misc]
         return self._place.dtype
 
     def __deepcopy__(self, memo: object) -> SafetyChecker:
-        # A copied pipeline shares the guard, whose filters hold what cannot be copied.
+        # A copied pipeline shares the guard, because filters may have state that cannot be copied.
         return self
 
     def _flagged(self, images: Sequence[Any]) -> list[bool]:
         try:
             verdicts = self.guard.screen_images(images) if images else []
             flagged = [verdict.action >= Action.STEER for verdict in verdicts]
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong, it is flagged
+        except Exception as error:  # noqa: BLE001 - any failure flags the image
             _report_failure(error)
             return [True] * len(images)
         if any(flagged):
@@ -105,14 +106,14 @@ class SafetyChecker(*_COSMOS):  # type: ignore[misc]
 
 
 def _shown(image: Any) -> Any:
-    """Return the image as the pipeline would show it; None, which the guard blocks, if it cannot be shown."""
+    """Return the image as the pipeline would return it; None, which the guard blocks, if it is invalid."""
     if isinstance(image, Image.Image):
         return image
     try:
         if torch.is_tensor(image):
             image = (image.detach().float() / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
         return _eight_bit(image)
-    except Exception as error:  # noqa: BLE001 - whatever goes wrong, it is flagged
+    except Exception as error:  # noqa: BLE001 - any failure flags the image
         _report_failure(error)
         return None
 
@@ -124,7 +125,7 @@ def _eight_bit(image: Any) -> Any:
     if image.dtype == np.uint8:
         return image
     scaled = (image * 255).round()
-    # Not "any outside": what is no number is nothing that can be shown either.
+    # Written so that NaN fails the check as well.
     return scaled.astype(np.uint8) if np.all((scaled >= 0) & (scaled <= 255)) else None
 
 
@@ -137,7 +138,7 @@ def _black(image: Any) -> Any:
 
 
 def _report(verdicts: Sequence[Verdict], count: int) -> None:
-    """Log how many images are black and why, since a black image looks like a failure."""
+    """Log how many images were blacked out and why, since a black image looks like a failure."""
     names = sorted({name for v in verdicts for name, c in v.categories.items() if c.action >= Action.STEER})
     why = ", ".join(names) or "a filter failed"
     _LOGGER.warning(

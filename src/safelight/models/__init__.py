@@ -1,1 +1,1 @@
-"""Loading models, and how each family of pipelines asks its network."""
+"""Loads models, and adapts to the differences between families of diffusers pipelines."""

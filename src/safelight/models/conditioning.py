@@ -1,4 +1,4 @@
-"""More rows for a call of the denoiser: the same samples with other texts."""
+"""Batching of denoiser calls: adds rows with other conditioning texts, and edits prompt embeddings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from safelight.models.denoiser import Arguments, Denoiser, Words
+from safelight.models.denoiser import Arguments, Denoiser, TokenPositions
 from safelight.models.patched_method import Method
 
 if TYPE_CHECKING:
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A text to ask the denoiser about, for some of the images; "" is no text."""
+    """A text to condition further predictions on, for some of the images; "" is unconditional."""
 
     text: str
     images: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a denoiser said: about the rows of the call, and about each thing wanted."""
+class DenoiserOutput:
+    """The output of a denoiser: ``raw`` as returned, the ``rows`` of the call itself, and one per branch."""
 
     raw: Any
     rows: Tensor
-    wanted: Sequence[Tensor]
+    branches: Sequence[Tensor]
 
-    def of(self, rows: Tensor) -> Any:
-        """The answer that the pipeline gets, in the form in which it asked for it."""
+    def to_pipeline_output(self, rows: Tensor) -> Any:
+        """Return ``rows`` in the form that the pipeline asked for: a tuple or an output object."""
         if isinstance(self.raw, tuple):
             return (rows, *self.raw[1:])
         return type(self.raw)(sample=rows)
@@ -40,9 +40,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ProjectedCall:
-    """A call of which something was left out, and how much of each image's prompt: the share of its states
-    that is changed, how large the change is beside the prompt's difference from no text, and how near the
-    prompt was to what was left out. Each (N,)."""
+    """A call from whose prompt embeddings concepts were projected out, and the size of the change.
+
+    ``acting`` is the share of elements that changed, ``strength`` the norm of the change relative to the
+    difference between prompt and unconditional embeddings, and ``cosine`` the similarity of the prompt to the
+    nearest of its concepts. Each is (N,).
+    """
 
     call: Arguments
     acting: Tensor
@@ -51,10 +54,10 @@ class ProjectedCall:
 
 
 class ConditioningBatch:
-    """Asks about more rows than a pipeline does. Texts are encoded once for each of its calls.
+    """Predicts further rows in the denoiser calls of a pipeline. Encoded texts are cached.
 
     With ``fixed_batch`` every call of the network has as many rows as the pipeline's own, and texts are
-    encoded one by one: a result then does not depend on what else is asked.
+    encoded one by one, so that a prediction does not depend on the other rows.
     """
 
     def __init__(self, denoiser: Denoiser, fixed_batch: bool = False) -> None:
@@ -62,61 +65,67 @@ class ConditioningBatch:
         self._fixed = fixed_batch
         self._encoded: dict[str, Arguments] = {}
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
+        """Clear the cache of encoded texts, which is valid during one call of the pipeline."""
         self._encoded.clear()
 
-    def ask(self, network: Method, call: Arguments, wanted: Sequence[Branch]) -> Answer:
-        """A further row is like that of the same number in everything but its text: in a call that begins
-        with the rows of no text, ε_S differs from ε_0 in that alone."""
+    def predict(self, network: Method, call: Arguments, branches: Sequence[Branch]) -> DenoiserOutput:
+        """Predict the rows of a call and those of all branches.
+
+        The row of a branch for image i equals row i of the call except for its text. In a call that begins
+        with the unconditional rows, ε_S therefore differs from ε_0 in its text only.
+        """
         count = len(self._denoiser.sample(call))
-        like = [image for each in wanted for image in each.images]
-        texts = [each.text for each in wanted for _ in each.images]
+        copied = [image for each in branches for image in each.images]
+        texts = [each.text for each in branches for _ in each.images]
         self._encode(texts, call)
         encoded = [self._encoded[text] for text in texts]
-        sizes = [len(each.images) for each in wanted]
-        if self._fixed and wanted:
+        sizes = [len(each.images) for each in branches]
+        if self._fixed and branches:
             raw = network(**call)
-            more = self._ask_apart(network, call, encoded, like)
-            return Answer(raw, _output(raw), more.split(sizes))
-        if wanted:
-            call = {**call, **_longer(self._batched(call), encoded, count, like)}
+            more = self._predict_in_batches(network, call, encoded, copied)
+            return DenoiserOutput(raw, _output(raw), more.split(sizes))
+        if branches:
+            call = {**call, **_with_appended_rows(self._batched(call), encoded, count, copied)}
         raw = network(**call)
         output = _output(raw)
-        return Answer(raw, output[:count], output[count:].split(sizes) if wanted else ())
+        return DenoiserOutput(raw, output[:count], output[count:].split(sizes) if branches else ())
 
-    def _ask_apart(
-        self, network: Method, call: Arguments, encoded: Sequence[Arguments], like: Sequence[int]
+    def _predict_in_batches(
+        self, network: Method, call: Arguments, encoded: Sequence[Arguments], copied: Sequence[int]
     ) -> Tensor:
-        """The outputs for further rows, from calls of the same number of rows as ``call`` has: the last row
-        is repeated where there are too few."""
+        """Return the outputs for further rows, from calls with as many rows as ``call``.
+
+        The last of these calls is padded by repeating its last row.
+        """
         import torch
 
         count = len(self._denoiser.sample(call))
         outputs = []
-        for start in range(0, len(like), count):
-            rows, texts = list(like[start : start + count]), list(encoded[start : start + count])
-            asked = len(rows)
-            rows += rows[-1:] * (count - asked)
-            texts += texts[-1:] * (count - asked)
-            about = _merged(self.only(call, rows), texts, slice(None))
-            outputs.append(_output(network(**about))[:asked])
+        for start in range(0, len(copied), count):
+            rows, texts = list(copied[start : start + count]), list(encoded[start : start + count])
+            row_count = len(rows)
+            rows += rows[-1:] * (count - row_count)
+            texts += texts[-1:] * (count - row_count)
+            batch = _with_rows_replaced(self.select_rows(call, rows), texts, slice(None))
+            outputs.append(_output(network(**batch))[:row_count])
         return torch.cat(outputs)
 
     def with_text(self, call: Arguments, text: str, images: int) -> Arguments:
-        """The call with another text in its first rows."""
+        """Return the call with ``text`` in place of the texts of its first ``images`` rows."""
         return self._with_texts(call, [text] * images, slice(0, images))
 
     def with_texts(self, call: Arguments, texts: Sequence[str]) -> Arguments:
-        """The call with a text in each row, of which none is remembered."""
-        told = self._with_texts(call, texts, slice(0, len(texts)))
-        self.forget()
-        return told
+        """Return the call with one of ``texts`` in each of its first rows, without caching them."""
+        edited = self._with_texts(call, texts, slice(0, len(texts)))
+        self.clear_cache()
+        return edited
 
     def similarity(self, call: Arguments, rows: slice, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Cosines of what the network is told in ``rows`` with each of ``texts``, (rows, texts): of the token
-        that comes nearest to the text's last one.
+        """Return cosine similarities of the prompt embeddings in ``rows`` with each of ``texts``.
 
-        All are taken from the mean of no text, which every text has much of.
+        The result is (rows, texts): the highest similarity of any token of the prompt to the last token of
+        the text. The mean unconditional embedding, which all texts share, is subtracted from both.
         """
         cosines: NDArray[np.float32] = self._cosines(call, rows, texts).cpu().numpy()
         return cosines
@@ -126,76 +135,87 @@ class ConditioningBatch:
 
         self._encode(("", *texts), call)
         states = call["encoder_hidden_states"][rows]
-        nothing, *others = (self._encoded[text]["encoder_hidden_states"] for text in ("", *texts))
+        uncond, *others = (self._encoded[text]["encoder_hidden_states"] for text in ("", *texts))
         cosines = []
-        for words in self._denoiser.words(states.shape[1]):
-            middle, directions = _directions(words, nothing, dict(zip(texts, others, strict=True)))
-            said = _unit(states[:, words.where].float() - middle)
-            cosines.append((said @ _unit(directions).T).amax(1))
+        for positions in self._denoiser.token_positions(states.shape[1]):
+            mean, directions = _directions(positions, uncond, dict(zip(texts, others, strict=True)))
+            embeddings = _unit(states[:, positions.where].float() - mean)
+            cosines.append((embeddings @ _unit(directions).T).amax(1))
         return torch.stack(cosines).amax(0)
 
-    def without(self, call: Arguments, rows: slice, texts: Sequence[Sequence[str]]) -> ProjectedCall:
-        """The call as if its ``rows`` said nothing of their ``texts``.
+    def project_out(self, call: Arguments, rows: slice, texts: Sequence[Sequence[str]]) -> ProjectedCall:
+        """Return the call with the concepts in ``texts`` projected out of the embeddings of its ``rows``.
 
-        From what is said, word by word and as a whole, all is taken that lies in the directions of the texts.
+        The components in the directions of the texts are removed from the embedding of every token and from
+        the pooled embedding.
         """
         import torch
 
-        every = list(dict.fromkeys(text for mine in texts for text in mine))
-        self._encode(("", *every), call)
-        nothing = self._encoded[""]
+        all_concepts = list(dict.fromkeys(text for concepts in texts for text in concepts))
+        self._encode(("", *all_concepts), call)
+        uncond = self._encoded[""]
         each = [
-            self._left(_like(nothing, call, row), nothing, {text: self._encoded[text] for text in mine})
-            for row, mine in zip(range(len(self._denoiser.sample(call)))[rows], texts, strict=True)
+            self._projected(
+                _row_of(uncond, call, row), uncond, {text: self._encoded[text] for text in concepts}
+            )
+            for row, concepts in zip(range(len(self._denoiser.sample(call)))[rows], texts, strict=True)
         ]
-        left = _merged(call, each, rows)
-        before, after = (of["encoder_hidden_states"][rows].float() for of in (call, left))
-        own = (before - nothing["encoder_hidden_states"].float()).flatten(1).norm(dim=1)
-        taken = (before - after).flatten(1)
-        cosines = self._cosines(call, rows, every)
-        wanted = torch.tensor([[text in mine for text in every] for mine in texts], device=cosines.device)
-        cosine = torch.where(wanted, cosines, -1.0).amax(1)
+        projected = _with_rows_replaced(call, each, rows)
+        before, after = (each["encoder_hidden_states"][rows].float() for each in (call, projected))
+        own = (before - uncond["encoder_hidden_states"].float()).flatten(1).norm(dim=1)
+        removed = (before - after).flatten(1)
+        cosines = self._cosines(call, rows, all_concepts)
+        is_own = torch.tensor(
+            [[text in concepts for text in all_concepts] for concepts in texts], device=cosines.device
+        )
+        cosine = torch.where(is_own, cosines, -1.0).amax(1)
         return ProjectedCall(
-            left, (taken != 0).float().mean(1), taken.norm(dim=1) / own.clamp(min=1e-12), cosine
+            projected, (removed != 0).float().mean(1), removed.norm(dim=1) / own.clamp(min=1e-12), cosine
         )
 
-    def _left(self, said: Any, nothing: Any, concepts: Mapping[str, Any]) -> Any:
+    def _projected(self, embeddings: Any, uncond: Any, concepts: Mapping[str, Any]) -> Any:
         import torch
 
-        if isinstance(said, Mapping):
+        if isinstance(embeddings, Mapping):
             return {
-                name: self._left(value, nothing[name], {text: each[name] for text, each in concepts.items()})
-                for name, value in said.items()
+                name: self._projected(
+                    value, uncond[name], {text: each[name] for text, each in concepts.items()}
+                )
+                for name, value in embeddings.items()
             }
         if not concepts:
-            return said
-        if said.ndim == 2:  # a whole text
-            return _outside(said, nothing.float(), torch.cat(list(concepts.values())).float() - nothing)
-        left = said.clone()
-        for words in self._denoiser.words(said.shape[1]):
-            left[:, words.where] = _outside(said[:, words.where], *_directions(words, nothing, concepts))
-        return left
+            return embeddings
+        if embeddings.ndim == 2:  # a pooled embedding
+            return _remove_span(
+                embeddings, uncond.float(), torch.cat(list(concepts.values())).float() - uncond
+            )
+        projected = embeddings.clone()
+        for positions in self._denoiser.token_positions(embeddings.shape[1]):
+            projected[:, positions.where] = _remove_span(
+                embeddings[:, positions.where], *_directions(positions, uncond, concepts)
+            )
+        return projected
 
-    def only(self, call: Arguments, rows: slice | Sequence[int]) -> Arguments:
-        """The call about these rows alone; each has a timestep of its own."""
+    def select_rows(self, call: Arguments, rows: slice | Sequence[int]) -> Arguments:
+        """Return the call with only these rows; every row has its own timestep."""
         count = len(self._denoiser.sample(call))
         batched = self._batched({**call, "timestep": call["timestep"].expand(count)})
         return {**call, **_map(batched, lambda value: value[rows] if value.shape[:1] == (count,) else value)}
 
-    def joined(self, calls: Sequence[Arguments]) -> Arguments:
-        """One call about the rows of all, which differ in nothing but these."""
-        return {**calls[0], **_joined([self._batched(call) for call in calls])}
+    def concatenate(self, calls: Sequence[Arguments]) -> Arguments:
+        """Return one call with the rows of all calls, which must be equal in all other arguments."""
+        return {**calls[0], **_concatenated([self._batched(call) for call in calls])}
 
     def _encode(self, texts: Sequence[str], call: Arguments) -> None:
         new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
         for batch in ([text] for text in new) if self._fixed else filter(None, [new]):
-            encoded = self._denoiser.texts(batch, call)
+            encoded = self._denoiser.encode_like(batch, call)
             for row, text in enumerate(batch):
-                self._encoded[text] = _map(encoded, _row(row))
+                self._encoded[text] = _map(encoded, _select_row(row))
 
     def _with_texts(self, call: Arguments, texts: Sequence[str], rows: slice) -> Arguments:
         self._encode(texts, call)
-        return _merged(call, [self._encoded[text] for text in texts], rows)
+        return _with_rows_replaced(call, [self._encoded[text] for text in texts], rows)
 
     def _batched(self, call: Arguments) -> Arguments:
         return {name: value for name, value in call.items() if name in self._denoiser.batched}
@@ -208,7 +228,7 @@ def _output(raw: Any) -> Tensor:
 
 
 def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Every tensor in ``value``, however deep, changed."""
+    """Apply ``change`` to every tensor in a nested structure."""
     if isinstance(value, Mapping):
         return {name: _map(each, change) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -216,38 +236,43 @@ def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return change(value) if hasattr(value, "shape") else value
 
 
-def _directions(words: Words, nothing: Tensor, concepts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """The mean of no text, (C,), and where the last token of each concept lies from there, (concepts, C)."""
+def _directions(
+    positions: TokenPositions, uncond: Tensor, concepts: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return the mean unconditional embedding, (C,), and the directions of the concepts, (concepts, C).
+
+    A direction is the embedding of the concept's last token minus that mean.
+    """
     import torch
 
-    middle = nothing[0, words.where].float().mean(0)
-    last = torch.stack([states[0, words.last(text)] for text, states in concepts.items()])
-    return middle, last.float() - middle
+    mean = uncond[0, positions.where].float().mean(0)
+    last = torch.stack([states[0, positions.last(text)] for text, states in concepts.items()])
+    return mean, last.float() - mean
 
 
-def _outside(said: Tensor, middle: Tensor, directions: Tensor) -> Tensor:
-    """``said``, (…, C), less its projection, seen from ``middle``, on what ``directions``, (k, C), span."""
+def _remove_span(embeddings: Tensor, mean: Tensor, directions: Tensor) -> Tensor:
+    """Remove from embeddings (…, C) their component in the span of ``directions`` (k, C) around ``mean``."""
     import torch
 
-    inside = (said.float() - middle) @ torch.linalg.pinv(directions) @ directions
-    outside: Tensor = (said.float() - inside).to(said.dtype)
+    inside = (embeddings.float() - mean) @ torch.linalg.pinv(directions) @ directions
+    outside: Tensor = (embeddings.float() - inside).to(embeddings.dtype)
     return outside
 
 
-def _like(pattern: Mapping[str, Any], call: Mapping[str, Any], row: int) -> Arguments:
-    """Of the call, what ``pattern`` has, in one row."""
+def _row_of(pattern: Mapping[str, Any], call: Mapping[str, Any], row: int) -> Arguments:
+    """Return one row of those arguments of the call that ``pattern`` has."""
     return {
-        name: _like(value, call[name], row) if isinstance(value, Mapping) else call[name][row : row + 1]
+        name: _row_of(value, call[name], row) if isinstance(value, Mapping) else call[name][row : row + 1]
         for name, value in pattern.items()
     }
 
 
-def _joined(values: Sequence[Any]) -> Any:
+def _concatenated(values: Sequence[Any]) -> Any:
     import torch
 
     first = values[0]
     if isinstance(first, Mapping):
-        return {name: _joined([value[name] for value in values]) for name in first}
+        return {name: _concatenated([value[name] for value in values]) for name in first}
     return torch.cat(list(values)) if hasattr(first, "shape") else first
 
 
@@ -256,39 +281,41 @@ def _unit(value: Tensor) -> Tensor:
     return unit
 
 
-def _row(number: int) -> Callable[[Tensor], Tensor]:
+def _select_row(number: int) -> Callable[[Tensor], Tensor]:
     return lambda value: value[number : number + 1]
 
 
-def _longer(value: Any, encoded: Sequence[Any], count: int, like: Sequence[int]) -> Any:
-    """With rows added, ``encoded`` or, what is not, ``like`` others; what does not have ``count`` rows is one
-    for all."""
+def _with_appended_rows(value: Any, encoded: Sequence[Any], count: int, copied: Sequence[int]) -> Any:
+    """Append rows to every argument: the encoded texts, or else copies of the rows ``copied``.
+
+    Arguments that do not have ``count`` rows are shared by all rows and stay unchanged.
+    """
     import torch
 
     if isinstance(value, Mapping):
         return {
-            name: _longer(each, [row[name] for row in encoded if name in row], count, like)
+            name: _with_appended_rows(each, [row[name] for row in encoded if name in row], count, copied)
             for name, each in value.items()
         }
     if isinstance(value, list | tuple):
-        return type(value)(_longer(each, (), count, like) for each in value)
+        return type(value)(_with_appended_rows(each, (), count, copied) for each in value)
     if encoded:
         return torch.cat([value, *encoded])
     if not hasattr(value, "shape") or not value.ndim or len(value) != count:
         return value
-    return torch.cat([value, value[list(like)]])
+    return torch.cat([value, value[list(copied)]])
 
 
-def _merged(call: Arguments, encoded: Sequence[Arguments], rows: slice) -> Arguments:
-    """``call`` with ``encoded`` in its ``rows``; nothing that was given is written to."""
+def _with_rows_replaced(call: Arguments, encoded: Sequence[Arguments], rows: slice) -> Arguments:
+    """Return a copy of ``call`` with ``encoded`` in its ``rows``; tensors are not modified in place."""
     import torch
 
     merged = dict(call)
     for name, value in encoded[0].items():
-        these = [each[name] for each in encoded]
+        values = [each[name] for each in encoded]
         if isinstance(value, Mapping):
-            merged[name] = _merged(call[name], these, rows)
+            merged[name] = _with_rows_replaced(call[name], values, rows)
         else:
             merged[name] = call[name].clone()
-            merged[name][rows] = torch.cat(these)
+            merged[name][rows] = torch.cat(values)
     return merged

@@ -1,7 +1,7 @@
-"""Denoisers: how each family of diffusers pipelines asks its network what noise a sample has.
+"""Denoisers: a common interface to the denoising networks of all families of diffusers pipelines.
 
-An alignment method speaks of predictions for texts; how a family calls its network, and what else it tells
-it, is known here alone.
+Alignment methods work with predictions for texts. How a family calls its network, and which further
+conditioning it passes, is implemented only here.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ Arguments = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """Where one text encoder's tokens stand in the states of a text, and which of them ends a text.
+class TokenPositions:
+    """The positions of one text encoder's tokens in the prompt embeddings.
 
-    The first token of CLIP is the same for all texts, and no word.
+    ``where`` excludes CLIP's first token, which is the same for all texts; ``first`` is the position of the
+    encoder's first token.
     """
 
     where: slice
@@ -32,15 +33,16 @@ class Words:
     first: int = 0
 
     def last(self, text: str) -> int:
-        """The place of its last token."""
+        """Return the position of the last token of ``text`` before the end-of-text token."""
         ids = self.tokenizer([text], truncation=True).input_ids[0]
-        return self.first + max(0, len(ids) - 2)  # the end of a text is a token too
+        return self.first + max(0, len(ids) - 2)
 
 
 class Denoiser:
-    """The network of ``pipe`` that predicts noise (or velocity, or the image).
+    """The network of ``pipe`` that predicts the noise (or the velocity, or the image).
 
-    ``batched`` are the names of its arguments that have one row for each sample.
+    ``component`` is its name in the pipeline; ``batched`` are the names of its arguments that have one row
+    per sample.
     """
 
     component: str
@@ -55,13 +57,13 @@ class Denoiser:
         return module
 
     @property
-    def entrance(self) -> str:
-        """Through what the network is called: one that was compiled in place has another entrance."""
+    def call_attribute(self) -> str:
+        """The attribute that runs when the network is called; it differs if it was compiled in place."""
         compiled = getattr(self.module, "_compiled_call_impl", None)
         return "forward" if compiled is None else "_compiled_call_impl"
 
-    def named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:
-        """The arguments of a call of the network by name."""
+    def bind_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:
+        """Return the arguments of a call of the network by name."""
         original = original_of(self.module)
         signature = inspect.signature(type(original).forward)
         named = dict(signature.bind(original, *args, **kwargs).arguments)
@@ -69,28 +71,31 @@ class Denoiser:
         return {**named, **named.pop("kwargs", {})}
 
     def sample(self, call: Mapping[str, Any]) -> Tensor:
-        """What the network is asked about, (rows, …)."""
+        """Return the noisy sample of a call, (rows, …)."""
         raise NotImplementedError
 
     def timestep(self, call: Mapping[str, Any]) -> Tensor:
-        """A scalar, as the scheduler counts."""
+        """Return the timestep of a call in the scheduler's units, a scalar."""
         return call["timestep"].flatten()[0]  # type: ignore[no-any-return]
 
-    def about(self, call: Arguments, sample: Tensor, timestep: Tensor) -> Arguments:
-        """The call about another ``sample``, (rows, …), at timesteps as the scheduler counts, (rows,)."""
+    def with_sample(self, call: Arguments, sample: Tensor, timestep: Tensor) -> Arguments:
+        """Return the call with another ``sample``, (rows, …), at the scheduler's timesteps (rows,)."""
         raise NotImplementedError
 
-    def placed(self, call: Arguments, sizes: Tensor, corners: Tensor) -> Arguments:
-        """The call about images of which this is a part: height and width of the wholes, (rows, 2), and top
-        and left of the parts, (rows, 2). Most networks are told nothing of it."""
+    def with_size_and_crop(self, call: Arguments, sizes: Tensor, corners: Tensor) -> Arguments:
+        """Return the call conditioned on the original sizes and crop corners of training images.
+
+        ``sizes`` are height and width of the original images and ``corners`` top and left of the crops, both
+        (rows, 2). Most networks have no such conditioning.
+        """
         return call
 
     def latents(self, images: Tensor) -> Tensor:
-        """What the network is asked about, without noise, of images (rows, 3, H, W) in [-1, 1]."""
+        """Return the latents of images (rows, 3, H, W) in [-1, 1], as samples of the network."""
         import torch
 
         vae = self.pipe.vae
-        # Some overflow in half precision.
+        # Some autoencoders overflow in half precision.
         before = vae.dtype
         with torch.no_grad():
             encoded = vae.float().encode(images.to(vae.device, torch.float32))
@@ -101,25 +106,28 @@ class Denoiser:
         return scaled
 
     def encode(self, texts: Sequence[str], length: int | None = None) -> Arguments:
-        """The arguments that say the texts, one row each; ``length`` tokens long, where that is to choose."""
+        """Return the arguments of the network that encode the texts, one row each.
+
+        ``length`` is the number of tokens, for families where it can be chosen.
+        """
         raise NotImplementedError
 
-    def texts(self, texts: Sequence[str], call: Mapping[str, Any]) -> Arguments:
-        """The arguments that say the texts, one row each, of the same length as those of ``call``."""
-        return _in_place_of(call, self.encode(texts, call["encoder_hidden_states"].shape[1]))
+    def encode_like(self, texts: Sequence[str], call: Mapping[str, Any]) -> Arguments:
+        """Return the arguments that encode the texts, with the length, device and dtype as in ``call``."""
+        return _cast_like(call, self.encode(texts, call["encoder_hidden_states"].shape[1]))
 
-    def words(self, length: int) -> Sequence[Words]:
-        """Of states that are ``length`` tokens long."""
+    def token_positions(self, length: int) -> Sequence[TokenPositions]:
+        """Return the positions of each text encoder's tokens in prompt embeddings of ``length`` tokens."""
         raise NotImplementedError
 
     @property
     def _device(self) -> Any:
-        """Where texts are encoded, even while parts of the pipeline are kept elsewhere."""
+        """The device on which texts are encoded, even if parts of the pipeline are offloaded."""
         return getattr(self.pipe, "_execution_device", self.module.device)
 
     @property
-    def guides_itself(self) -> bool:
-        """Whether a call has the rows of no text first, then those of the prompts."""
+    def uses_cfg_batch(self) -> bool:
+        """Whether calls use classifier-free guidance: the unconditional rows first, then those of prompts."""
         return bool(getattr(self.pipe, "do_classifier_free_guidance", False))
 
 
@@ -138,55 +146,59 @@ class UNet(Denoiser):
     def sample(self, call: Mapping[str, Any]) -> Tensor:
         return call["sample"]  # type: ignore[no-any-return]
 
-    def about(self, call: Arguments, sample: Tensor, timestep: Tensor) -> Arguments:
+    def with_sample(self, call: Arguments, sample: Tensor, timestep: Tensor) -> Arguments:
         return {**call, "sample": sample.to(call["sample"]), "timestep": timestep}
 
     def encode(self, texts: Sequence[str], length: int | None = None) -> Arguments:
-        states, _ = self.pipe.encode_prompt(list(texts), self._device, 1, False, **self._how())
-        return {"encoder_hidden_states": self._as_long(states, length)}
+        states, _ = self.pipe.encode_prompt(list(texts), self._device, 1, False, **self._encoder_options())
+        return {"encoder_hidden_states": self._padded(states, length)}
 
-    def words(self, length: int) -> Sequence[Words]:
+    def token_positions(self, length: int) -> Sequence[TokenPositions]:
         part = self.pipe.tokenizer.model_max_length
         return [
-            Words(slice(start + 1, start + part), self.pipe.tokenizer) for start in range(0, length, part)
+            TokenPositions(slice(start + 1, start + part), self.pipe.tokenizer)
+            for start in range(0, length, part)
         ]
 
-    def _how(self) -> Arguments:
+    def _encoder_options(self) -> Arguments:
         scale = (getattr(self.pipe, "cross_attention_kwargs", None) or {}).get("scale")
         return {"lora_scale": scale, "clip_skip": getattr(self.pipe, "clip_skip", None)}
 
-    def _as_long(self, states: Tensor, length: int | None) -> Tensor:
-        """Prompts of several parts are followed by empty parts, as who weighs prompts fills them up."""
+    def _padded(self, states: Tensor, length: int | None) -> Tensor:
+        """Return states padded with empty chunks to ``length`` tokens, as libraries for long prompts do."""
         import torch
 
-        mine = states.shape[1]
-        if length in (None, mine):
+        own_length = states.shape[1]
+        if length in (None, own_length):
             return states
-        if length % mine:
-            raise ModelError(f"embeddings of {length} tokens cannot be guided; give texts.")
-        empty, *_ = self.pipe.encode_prompt([""], states.device, 1, False, **self._how())
-        return torch.cat([states, empty.repeat(len(states), length // mine - 1, 1)], 1)
+        if length % own_length:
+            raise ModelError(f"prompt embeddings of {length} tokens cannot be guided; pass prompts as text.")
+        empty, *_ = self.pipe.encode_prompt([""], states.device, 1, False, **self._encoder_options())
+        return torch.cat([states, empty.repeat(len(states), length // own_length - 1, 1)], 1)
 
 
 class XLUNet(UNet):
-    """Stable Diffusion XL: two text encoders, a pooled text, and the size of the image."""
+    """Stable Diffusion XL: two text encoders, a pooled embedding, and size and crop conditioning."""
 
     def encode(self, texts: Sequence[str], length: int | None = None) -> Arguments:
         states, _, pooled, _ = self.pipe.encode_prompt(
-            list(texts), device=self._device, do_classifier_free_guidance=False, **self._how()
+            list(texts), device=self._device, do_classifier_free_guidance=False, **self._encoder_options()
         )
         added = {"text_embeds": pooled}
-        return {"encoder_hidden_states": self._as_long(states, length), "added_cond_kwargs": added}
+        return {"encoder_hidden_states": self._padded(states, length), "added_cond_kwargs": added}
 
-    def placed(self, call: Arguments, sizes: Tensor, corners: Tensor) -> Arguments:
-        """Podell et al. (2023, arXiv:2307.01952), section 2.2; the size that is drawn stays."""
+    def with_size_and_crop(self, call: Arguments, sizes: Tensor, corners: Tensor) -> Arguments:
+        """Return the call with size and crop conditioning; the target size stays the same.
+
+        Podell et al. (2023, arXiv:2307.01952), section 2.2.
+        """
         import torch
 
         added = call["added_cond_kwargs"]
-        if (ids := added["time_ids"]).shape[1] != 6:  # the refiner's have a score of beauty
+        if (ids := added["time_ids"]).shape[1] != 6:  # the refiner's have an aesthetic score
             return call
-        told = torch.cat([sizes.to(ids), corners.to(ids), ids[:, 4:]], 1)
-        return {**call, "added_cond_kwargs": {**added, "time_ids": told}}
+        time_ids = torch.cat([sizes.to(ids), corners.to(ids), ids[:, 4:]], 1)
+        return {**call, "added_cond_kwargs": {**added, "time_ids": time_ids}}
 
 
 class _Transformer(Denoiser):
@@ -200,11 +212,11 @@ class _Transformer(Denoiser):
     def sample(self, call: Mapping[str, Any]) -> Tensor:
         return call["hidden_states"]  # type: ignore[no-any-return]
 
-    def about(self, call: Arguments, sample: Tensor, timestep: Tensor) -> Arguments:
+    def with_sample(self, call: Arguments, sample: Tensor, timestep: Tensor) -> Arguments:
         sample = sample.to(call["hidden_states"])
         return {**call, "hidden_states": sample, "timestep": timestep.to(call["timestep"])}
 
-    def _how(self) -> Arguments:
+    def _encoder_options(self) -> Arguments:
         return {"lora_scale": (getattr(self.pipe, "joint_attention_kwargs", None) or {}).get("scale")}
 
 
@@ -221,38 +233,38 @@ class SD3Transformer(_Transformer):
             do_classifier_free_guidance=False,
             clip_skip=getattr(self.pipe, "clip_skip", None),
             **tokens,
-            **self._how(),
+            **self._encoder_options(),
         )
         return {"encoder_hidden_states": encoded, "pooled_projections": pooled}
 
-    def words(self, length: int) -> Sequence[Words]:
+    def token_positions(self, length: int) -> Sequence[TokenPositions]:
         clip = self.pipe.tokenizer_max_length
-        first = Words(slice(1, clip), self.pipe.tokenizer)
-        if (tokenizer := self.pipe.tokenizer_3) is None:  # and so its states are all 0
+        first = TokenPositions(slice(1, clip), self.pipe.tokenizer)
+        if (tokenizer := self.pipe.tokenizer_3) is None:  # then the states of T5 are all 0
             return [first]
-        return [first, Words(slice(clip, length), tokenizer, clip)]
+        return [first, TokenPositions(slice(clip, length), tokenizer, clip)]
 
 
 class FluxTransformer(_Transformer):
-    """FLUX: time as a share of a thousand, and guidance distilled or in two calls."""
+    """FLUX: timesteps are divided by 1000, and guidance is distilled or uses two calls."""
 
-    def words(self, length: int) -> Sequence[Words]:
-        return [Words(slice(0, length), self.pipe.tokenizer_2)]
+    def token_positions(self, length: int) -> Sequence[TokenPositions]:
+        return [TokenPositions(slice(0, length), self.pipe.tokenizer_2)]
 
     @property
-    def guides_itself(self) -> bool:
+    def uses_cfg_batch(self) -> bool:
         return False
 
     def timestep(self, call: Mapping[str, Any]) -> Tensor:
         timesteps: Tensor = self.pipe.scheduler.timesteps
-        asked = 1000 * call["timestep"].flatten()[0].float()
-        return timesteps[(timesteps.to(asked) - asked).abs().argmin()]
+        timestep = 1000 * call["timestep"].flatten()[0].float()
+        return timesteps[(timesteps.to(timestep) - timestep).abs().argmin()]
 
-    def about(self, call: Arguments, sample: Tensor, timestep: Tensor) -> Arguments:
-        return super().about(call, sample, timestep / 1000)
+    def with_sample(self, call: Arguments, sample: Tensor, timestep: Tensor) -> Arguments:
+        return super().with_sample(call, sample, timestep / 1000)
 
     def latents(self, images: Tensor) -> Tensor:
-        """Four neighbours as one, (rows, H W / 4, 4 C)."""
+        """Return latents packed in 2 × 2 patches, (rows, H W / 4, 4 C)."""
         latents = super().latents(images)
         packed: Tensor = self.pipe._pack_latents(latents, *latents.shape)
         return packed
@@ -260,7 +272,7 @@ class FluxTransformer(_Transformer):
     def encode(self, texts: Sequence[str], length: int | None = None) -> Arguments:
         tokens = {} if length is None else {"max_sequence_length": length}
         encoded, pooled, _ = self.pipe.encode_prompt(
-            list(texts), None, device=self._device, **tokens, **self._how()
+            list(texts), None, device=self._device, **tokens, **self._encoder_options()
         )
         return {"encoder_hidden_states": encoded, "pooled_projections": pooled}
 
@@ -271,20 +283,18 @@ _FAMILIES: Mapping[str, type[Denoiser]] = {
 }
 
 
-def _in_place_of(call: Mapping[str, Any], encoded: Mapping[str, Any]) -> Arguments:
-    """Where and as precise as what ``call`` has."""
+def _cast_like(call: Mapping[str, Any], encoded: Mapping[str, Any]) -> Arguments:
+    """Return ``encoded`` with the device and dtype of the arguments of ``call``."""
     return {
-        name: _in_place_of(call[name], value) if isinstance(value, Mapping) else value.to(call[name])
+        name: _cast_like(call[name], value) if isinstance(value, Mapping) else value.to(call[name])
         for name, value in encoded.items()
     }
 
 
 def denoiser_of(pipe: Any) -> Denoiser:
-    """The one of ``pipe``. Raises ``ModelError`` for a pipeline of a family that is not known here."""
+    """Return the denoiser of ``pipe``. Raises ``ModelError`` for an unsupported family of pipelines."""
     if not hasattr(pipe, "encode_prompt") or not hasattr(pipe, "scheduler"):
-        raise ModelError(
-            f"a {type(pipe).__name__} reads no texts that could be guided; use another pipeline."
-        )
+        raise ModelError(f"a {type(pipe).__name__} has no text conditioning to guide; use another pipeline.")
     if (unet := getattr(pipe, "unet", None)) is not None:
         return XLUNet(pipe) if unet.config.get("addition_embed_type") == "text_time" else UNet(pipe)
     transformer = getattr(pipe, "transformer", None)

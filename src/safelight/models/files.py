@@ -1,4 +1,4 @@
-"""The files of a model: weights whose hashes are pinned beside them, and JSON."""
+"""The files of a model: weights with pinned hashes in ``hashes.json``, and JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_hashes(folder: Path, *others: str) -> None:
 
 
 def check_hashes(folder: Path, pinned: Mapping[str, str]) -> None:
-    """Raises ``ModelError`` unless all weights in ``folder`` are pinned and nothing pinned has changed."""
+    """Raise ``ModelError`` unless all weights in ``folder`` are pinned and no pinned file has changed."""
     for name in sorted(_weights(folder) | pinned.keys()):
         if name not in pinned:
             raise ModelError(
@@ -36,20 +36,23 @@ def check_hashes(folder: Path, pinned: Mapping[str, str]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in the file. Raises ``ModelError`` if it is missing or something else."""
+    """Return the JSON object in a file. Raises ``ModelError`` if it is missing or not a JSON object."""
     try:
         data = json.loads(read_text(path))
     except FileNotFoundError:
         raise ModelError(f"{path} is missing; install safelight again.") from None
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is not valid JSON: {error}; get the model again.") from error
+        raise ModelError(f"{path} is not valid JSON: {error}; download the model again.") from error
     if not isinstance(data, dict):
-        raise ModelError(f"{path} is not a table of names; get the model again.")
+        raise ModelError(f"{path} is not a JSON object; download the model again.")
     return data
 
 
-def let_read(folder: Path) -> None:
-    """Who reads the index of a model may read its weights, which safetensors writes for their owner alone."""
+def copy_permissions(folder: Path) -> None:
+    """Give the weights of a model the permissions of its index file.
+
+    Safetensors writes files that only their owner can read.
+    """
     for name in _weights(folder):
         (folder / name).chmod((folder / INDEX).stat().st_mode)
 

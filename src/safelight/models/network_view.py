@@ -1,7 +1,7 @@
-"""A second handle on a network: it has the same weights, and calls of it go through a function of ours.
+"""Views of a network: modules that share its weights but have another ``forward``.
 
-Guidance changes what one pipeline's calls of its network ask. Were that done on the network itself, every
-other pipeline with the same weights would be guided too.
+Guidance changes the calls of one pipeline to its network. If it patched the network itself, every other
+pipeline with the same network would be guided as well.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ORIGINAL = "_safelight_original"
 
 
 def view_of(network: nn.Module, forward: Method) -> nn.Module:
-    """Return a module that is ``network`` in everything, but that calls ``forward`` when it is called.
+    """Return a module that equals ``network`` except that calling it calls ``forward``.
 
     Parameters, buffers and submodules are shared, not copied. ``forward`` calls ``network`` as a whole, so
     that hooks, offloading and compilation of the network itself keep working.
@@ -27,7 +27,7 @@ def view_of(network: nn.Module, forward: Method) -> nn.Module:
     view: nn.Module = object.__new__(type(network))
     state = dict(vars(network))
     state["forward"] = forward
-    # Hooks belong to the network, where they run once; a compiled entrance would go around ``forward``.
+    # Hooks stay on the network, so that they run once; a compiled call would bypass ``forward``.
     state.update({name: OrderedDict() for name in state if name.endswith("_hooks")})
     state["_compiled_call_impl"] = None
     state[_ORIGINAL] = network
@@ -37,6 +37,6 @@ def view_of(network: nn.Module, forward: Method) -> nn.Module:
 
 
 def original_of(module: Any) -> Any:
-    """Return the network itself, of a view or of a module that was compiled; anything else as it is."""
+    """Return the original network of a view or of a compiled module, and any other object unchanged."""
     module = vars(module).get(_ORIGINAL, module) if hasattr(module, "__dict__") else module
     return getattr(module, "_orig_mod", module)

@@ -1,4 +1,4 @@
-"""What any scheduler of diffusers says at one step: how much is signal, how much noise, and what x₀ would be.
+"""Signal and noise levels of diffusers schedulers, and the predicted x₀ at one step.
 
 A sample is x_t = a·x₀ + b·ε. Variance-preserving schedulers have a² + b² = 1 (Ho et al. 2020, eq. 4), those
 of Karras et al. (2022, eq. 1) a = 1 and b = σ, rectified flow a = 1 - σ and b = σ (Liu et al. 2022, eq. 1).
@@ -29,8 +29,10 @@ _FLOW = ("FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete", "FlowMatchLCM")
 
 
 def signal_and_noise(scheduler: Any, timestep: Any) -> tuple[Tensor, Tensor]:
-    """a and b at ``timestep``, before the scheduler takes that step. Raises ``ModelError`` for a scheduler
-    that is not known here."""
+    """Return a and b at ``timestep``, before the scheduler takes that step.
+
+    Raises ``ModelError`` for an unsupported scheduler.
+    """
     import torch
 
     kind = _kind(scheduler)
@@ -47,10 +49,10 @@ def signal_and_noise(scheduler: Any, timestep: Any) -> tuple[Tensor, Tensor]:
 
 
 def predicted_original(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> Tensor:
-    """x₀ as the model's ``output`` at ``timestep`` has it, by the scheduler's type of prediction.
+    """Return the predicted x₀ for the model's ``output`` at ``timestep``, by the scheduler's prediction type.
 
-    Everything is (N, …); ``sample`` is the x_t that the scheduler is about to step from. Raises
-    ``ModelError`` for a scheduler or a type of prediction that is not known here.
+    All tensors are (N, …); ``sample`` is the x_t before the scheduler's step. Raises ``ModelError`` for an
+    unsupported scheduler or prediction type.
     """
     a, b = (part.to(sample.device, sample.dtype) for part in signal_and_noise(scheduler, timestep))
     kind = prediction_type(scheduler)
@@ -66,7 +68,7 @@ def predicted_original(scheduler: Any, output: Tensor, timestep: Any, sample: Te
 
 
 def noise_per_output(scheduler: Any, timestep: Any) -> Tensor:
-    """By how much the predicted noise is more where the model's output is one more.
+    """Return the derivative of the predicted noise with respect to the model's output.
 
     Follows from :func:`predicted_original` and x_t = a·x₀ + b·ε, with x_t held.
     """
@@ -84,29 +86,32 @@ def noise_per_output(scheduler: Any, timestep: Any) -> Tensor:
 
 
 def log_signal_to_noise(scheduler: Any, timestep: Any) -> Tensor:
-    """ln(a²/b²): the same for the same image under the same noise, however the scheduler counts time."""
+    """Return the log signal-to-noise ratio ln(a²/b²), which does not depend on the scheduler's time scale."""
     a, b = signal_and_noise(scheduler, timestep)
     return 2 * (a.log() - b.log())
 
 
 def prediction_type(scheduler: Any) -> str:
-    """ "epsilon", "v_prediction", "sample" or "flow"; raises ``ModelError`` for any other."""
-    said = "flow" if _kind(scheduler) in _FLOW else scheduler.config.get("prediction_type", "epsilon")
-    kind = {"flow_prediction": "flow"}.get(said, said)
+    """Return "epsilon", "v_prediction", "sample" or "flow"; raises ``ModelError`` for other types."""
+    given = "flow" if _kind(scheduler) in _FLOW else scheduler.config.get("prediction_type", "epsilon")
+    kind = {"flow_prediction": "flow"}.get(given, given)
     if kind not in ("epsilon", "v_prediction", "sample", "flow"):
-        raise ModelError(f'predictions of the type "{said}" are not known; use another scheduler.')
+        raise ModelError(f'the prediction type "{given}" is not supported; use another scheduler.')
     return str(kind)
 
 
-def between_orders(scheduler: Any) -> bool:
-    """Whether a scheduler of second order is halfway through a step, with a sample of no use to others."""
+def is_mid_step(scheduler: Any) -> bool:
+    """Return whether a second-order scheduler is between the two evaluations of one step.
+
+    Its sample is then an intermediate value that other code should not use.
+    """
     return not getattr(scheduler, "state_in_first_order", True)
 
 
 def _kind(scheduler: Any) -> str:
     name = type(scheduler).__name__.removesuffix("Scheduler")
     if name not in (*_BY_ALPHAS, *_BY_ALPHA_AND_SIGMA, *_BY_SIGMA, *_FLOW):
-        raise ModelError(f"the scheduler {type(scheduler).__name__} is not known; use another one.")
+        raise ModelError(f"the scheduler {type(scheduler).__name__} is not supported; use another one.")
     return name
 
 

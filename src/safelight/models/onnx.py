@@ -1,4 +1,4 @@
-"""Networks as ONNX files: one thread a session, without spinning, which several threads may use at once."""
+"""ONNX Runtime sessions with one thread each and without spinning; sessions are thread-safe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safelight.errors import ModelError, no_such
+from safelight.errors import ModelError, unknown_name
 from safelight.storage.packaged_files import is_packaged, read_bytes
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ _CPU = "CPUExecutionProvider"
 def open_session(
     path: Path, providers: Sequence[str] = (_CPU,), network: bytes | None = None
 ) -> onnxruntime.InferenceSession:
-    """``providers`` are ONNX Runtime's, the first that can run a part of the network does. With a ``network``
-    that was made of the file it is that one's.
+    """Open an ONNX Runtime session for a file, or for the serialised ``network`` that was derived from it.
 
-    Raises ``ModelError`` for a file that is missing or damaged, for a packaged one that was altered, and for
-    a provider that is not there.
+    ``providers`` are ONNX Runtime's execution providers in order of preference. Raises ``ModelError`` for a
+    file that is missing or damaged, for a packaged one that was altered, and for a provider that is not
+    available.
     """
     import onnxruntime
 
@@ -30,7 +30,7 @@ def open_session(
         again = f"install safelight again, or train it with `safelight train {path.stem}`"
         raise ModelError(f"{path.name} is missing; {again}.")
     _check_providers(providers, onnxruntime.get_available_providers())
-    # Others by their path: weights of large networks lie in files beside them.
+    # Other files are opened by path, since the weights of large networks are in separate files.
     network = network or (read_bytes(path) if is_packaged(path) else None)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -38,16 +38,16 @@ def open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(network or path, options, providers=list(providers))
-    except Exception as error:  # onnxruntime's own exceptions have no common base but this
+    except Exception as error:  # onnxruntime's exceptions have no other common base class
         raise ModelError(f"{path} cannot be loaded: {error}; install safelight again.") from error
-    # ONNX Runtime says it on stderr and goes on without the provider.
+    # If a provider cannot be loaded, ONNX Runtime only writes to stderr and continues without it.
     _check_providers(providers, session.get_providers())
     return session
 
 
-def _check_providers(wanted: Sequence[str], there: Sequence[str]) -> None:
-    if not wanted:
-        raise ModelError(f"no execution provider is named; there is {', '.join(there)}.")
-    for name in wanted:
-        if name not in there:
-            raise ModelError(no_such("execution provider", name, there))
+def _check_providers(requested: Sequence[str], available: Sequence[str]) -> None:
+    if not requested:
+        raise ModelError(f"no execution provider is named; available: {', '.join(available)}.")
+    for name in requested:
+        if name not in available:
+            raise ModelError(unknown_name("execution provider", name, available))

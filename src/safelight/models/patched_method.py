@@ -1,4 +1,4 @@
-"""A method of one object, wrapped for a while, by any number of callers who may stop in any order."""
+"""Temporary wrappers of a method of one object; several may be active and end in any order."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ _LOCK = threading.Lock()
 
 
 class _Patched:
-    """Stands in an object's place of a method: the original inside of every wrapper that is active now.
+    """Replaces a method of an object by the composition of all active wrappers with the original.
 
-    Wrappers are kept in a list and composed anew when one comes or goes, so the order of undoing them makes
-    no difference.
+    The wrappers are composed again whenever one is added or removed, so they can be removed in any order.
     """
 
     def __init__(self, original: Method) -> None:
@@ -31,7 +30,7 @@ class _Patched:
         return self._composed(*args, **kwargs)
 
     def __deepcopy__(self, memo: object) -> _Patched:
-        """A copy of the object shares it, as it would share a function."""
+        """Return the patch itself, since a copy of the object shares its functions."""
         return self
 
     def add(self, key: object, wrap: Wrap) -> None:
@@ -39,7 +38,7 @@ class _Patched:
         self._compose()
 
     def remove(self, key: object) -> bool:
-        """Return whether no wrapper is left."""
+        """Remove a wrapper and return whether none is left."""
         self._wraps = [each for each in self._wraps if each[0] is not key]
         self._compose()
         return not self._wraps
@@ -55,8 +54,8 @@ class _Patched:
 def patched_method(owner: Any, name: str, wrap: Wrap) -> Iterator[None]:
     """Call ``wrap(method)`` in place of ``owner.name`` until the context ends.
 
-    Once no wrapper is left, ``owner`` is what it was before. ``wrap`` is called again whenever another
-    wrapper of the same method comes or goes, so state belongs outside of it.
+    Once no wrapper is left, ``owner`` is restored. ``wrap`` is called again whenever another wrapper of the
+    same method is added or removed, so it must not create state.
     """
     key = object()
     with _LOCK:
@@ -73,7 +72,7 @@ def patched_method(owner: Any, name: str, wrap: Wrap) -> Iterator[None]:
 
 
 def _restore(owner: Any, name: str, original: Method) -> None:
-    """A method that came from the class needs no attribute on the object."""
+    """Restore the original method; one that is defined by the class needs no attribute on the object."""
     delattr(owner, name)
     if getattr(owner, name, None) != original:
         setattr(owner, name, original)

@@ -1,4 +1,4 @@
-"""Loading text-to-image models: safetensors only, hashes checked, no network unless a hub id is named."""
+"""Loads text-to-image models: safetensors only, with checked hashes, and offline unless given a hub id."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safelight.errors import MissingExtraError, ModelError, first_line, no_such
+from safelight.errors import MissingExtraError, ModelError, first_line, unknown_name
 from safelight.models.files import HASHES, INDEX, check_hashes, read_json
 from safelight.models.source import HUB_ID
 from safelight.storage.packaged_files import check_folder
 
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
-# Libraries a model's index may name; anything else would be code that came with the model.
+# The libraries that a model's index may name; anything else would be code that comes with the model.
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 # Only SDXL's checkpoints have a second text encoder under this name.
 _SDXL_PREFIX = "conditioner.embedders.1."
@@ -23,7 +23,8 @@ _SDXL_PREFIX = "conditioner.embedders.1."
 class ModelRef:
     """A pinned model: a folder of this package or a hub repository, its revision, hashes and licence.
 
-    ``sha256`` maps each file that holds weights to its hash; a packaged model keeps them beside it.
+    ``sha256`` maps each file of weights to its hash; if it is None, they are read from ``hashes.json`` in the
+    folder of the model.
     """
 
     name: str
@@ -43,12 +44,12 @@ MODELS: Mapping[str, ModelRef] = {
 
 
 def load_pipeline(name_or_path: str | Path, *, device: str | None = None, **arguments: Any) -> Any:
-    """A stock diffusers pipeline, on ``device`` or on the best one there is.
+    """Load a stock diffusers pipeline onto ``device``, by default the best one available.
 
     ``name_or_path`` is a packaged model ("storybook"), a diffusers folder, a single-file safetensors
-    checkpoint (give ``config=`` a diffusers folder of the same kind), or a hub id, the only case that uses
-    the network. ``arguments`` go to diffusers. Raises ``ModelError`` for what is missing, altered or could
-    run code, ``MissingExtraError`` without the extra "generate".
+    checkpoint (with ``config=`` a diffusers folder of the same kind), or a hub id, the only case that uses
+    the network. ``arguments`` are passed to diffusers. Raises ``ModelError`` if the model is missing, altered
+    or could run code, and ``MissingExtraError`` without the extra "generate".
     """
     _refuse_code(arguments)
     name, path = str(name_or_path), Path(name_or_path)
@@ -63,17 +64,17 @@ def load_pipeline(name_or_path: str | Path, *, device: str | None = None, **argu
     elif "/" in name or path.suffix:
         raise ModelError(f"there is no model at {path}; give a folder or file that exists.")
     else:
-        raise ModelError(no_such("model", name, MODELS))
+        raise ModelError(unknown_name("model", name, MODELS))
     return pipe.to(device or best_device())
 
 
-def name_of(pipe: Any) -> str:
-    """The last part of where it came from: what is written down names no folder of this machine."""
+def model_name(pipe: Any) -> str:
+    """Return the last part of a pipeline's name or path, for records, without folders of this machine."""
     return Path(getattr(pipe, "name_or_path", None) or type(pipe).__name__).name
 
 
 def best_device() -> str:
-    """ "cuda" or "mps" where there is one, else "cpu"."""
+    """Return "cuda" or "mps" if available, else "cpu"."""
     import torch
 
     if torch.cuda.is_available():
@@ -118,7 +119,7 @@ def _from_checkpoint(file: Path, arguments: Mapping[str, Any]) -> Any:
         return getattr(diffusers, name).from_single_file(str(file), **{"local_files_only": True, **arguments})
     except _loading_errors() as error:
         raise ModelError(
-            f"{file} cannot be loaded: {first_line(error)} (give config= a folder of the same kind)."
+            f"{file} cannot be loaded: {first_line(error)} (pass config= with a folder of the same kind)."
         ) from error
 
 
@@ -129,17 +130,17 @@ def _is_sdxl(file: Path) -> bool:
         with safe_open(file, "numpy") as tensors:
             keys: list[str] = list(tensors.keys())
     except SafetensorError as error:
-        raise ModelError(f"{file} is not a safetensors file, whatever its name; get it again.") from error
+        raise ModelError(f"{file} is not a valid safetensors file; download it again.") from error
     return any(key.startswith(_SDXL_PREFIX) for key in keys)
 
 
 def _check_index(folder: Path) -> None:
-    """Raises ``ModelError`` unless ``folder`` is a diffusers model with all its parts, as safetensors."""
+    """Raise ``ModelError`` unless ``folder`` is a diffusers model with all its components as safetensors."""
     if not (folder / INDEX).is_file():
         raise ModelError(f"{folder} is not a diffusers model (no {INDEX}); give the folder that has one.")
     index = read_json(folder / INDEX)
     if not isinstance(index.get("_class_name"), str):
-        raise ModelError(f"{folder} brings its own pipeline code, which is never run; use a stock pipeline.")
+        raise ModelError(f"{folder} has its own pipeline code, which is never run; use a stock pipeline.")
     for part, value in index.items():
         if not part.startswith("_") and isinstance(value, list) and value[0] is not None:
             _check_part(folder, part, value[0])
@@ -148,10 +149,10 @@ def _check_index(folder: Path) -> None:
 def _check_part(folder: Path, part: str, library: str) -> None:
     if library not in _LIBRARIES:
         raise ModelError(
-            f'{folder}: "{part}" is code from "{library}", which is never run; use a stock part.'
+            f'{folder}: "{part}" is code from "{library}", which is never run; use a stock component.'
         )
     if not (folder / part).is_dir():
-        raise ModelError(f"{folder / part} is missing; get the whole model.")
+        raise ModelError(f"{folder / part} is missing; download the whole model.")
     files = [path for path in (folder / part).iterdir() if path.is_file()]
     pickles = [path for path in files if path.suffix in _PICKLES]
     if pickles and not any(path.suffix == ".safetensors" for path in files):
@@ -175,7 +176,7 @@ def _diffusers() -> Any:
 
 
 def _loading_errors() -> tuple[type[Exception], ...]:
-    """Everything that diffusers raises for a model that is incomplete, damaged or of another kind."""
+    """Return the exceptions that diffusers raises for incomplete, damaged or unsuitable models."""
     from diffusers.loaders.single_file_utils import SingleFileComponentError
     from safetensors import SafetensorError
 

@@ -1,4 +1,4 @@
-"""Where a model of a hub or a folder comes from, pinned: so that what was audited is what runs."""
+"""Pinned sources of models, hub or folder, so that the model that runs is the one that was audited."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _PARTS = (".json", ".onnx", ".safetensors")
 class ModelSource:
     """A folder, or a hub id with its commit, the only case that uses the network.
 
-    ``version`` names both for records; ``arguments`` are for ``from_pretrained``.
+    ``version`` is the name of the model with a hash or commit, for records; ``arguments`` are those of
+    ``from_pretrained``.
     """
 
     name: str
@@ -34,7 +35,10 @@ class ModelSource:
 
 
 def find_source(model: str | Path, revision: str | None) -> ModelSource:
-    """Raises ``ModelError`` for what is not there, was altered, or is not pinned."""
+    """Return the source of a model.
+
+    Raises ``ModelError`` if the model does not exist, was altered, or is a hub id without a pinned commit.
+    """
     folder = Path(model)
     if folder.is_dir():
         if revision:
@@ -53,7 +57,7 @@ def find_source(model: str | Path, revision: str | None) -> ModelSource:
 
 
 def _fingerprint(folder: Path) -> str:
-    """Of the weights, and of what says how they are used and what they mean."""
+    """Return a short hash of the weights and configuration files in a folder."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix in _PARTS:
@@ -62,12 +66,12 @@ def _fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-# Modules without which ``transformers_library`` raises, and the extra that brings each.
+# The modules that ``transformers_library`` needs, and the extra that installs each.
 TRANSFORMERS: Mapping[str, str] = {"torch": "generate", "transformers": "generate"}
 
 
 def transformers_library(what: str) -> Any:
-    """The transformers library, with PyTorch. Raises ``MissingExtraError`` for ``what`` without them."""
+    """Import transformers with PyTorch. Raises ``MissingExtraError``, which names ``what``, without them."""
     try:
         import torch  # noqa: F401 - transformers imports without it, and fails later
         import transformers

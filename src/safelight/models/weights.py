@@ -1,4 +1,4 @@
-"""What weights a model has, said in one hash."""
+"""Hashes of a model's weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def weights_sha256(pipe: Any) -> str:
-    """sha256 over the names and values of every tensor in the pipeline, as they are now."""
+    """Return the sha256 over the names and current values of every tensor in a pipeline."""
     digest = hashlib.sha256()
     parts: Mapping[str, Any] = getattr(pipe, "components", {})
     for part, module in sorted(parts.items()):
@@ -22,8 +22,11 @@ def weights_sha256(pipe: Any) -> str:
     return digest.hexdigest()
 
 
-def half_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over names and values in half precision: the same for a model loaded in it and in full."""
+def half_precision_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Return the sha256 over names and values in half precision.
+
+    It is the same whether a model was loaded in half or in full precision.
+    """
     import torch
 
     digest = hashlib.sha256()

@@ -8,12 +8,12 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from safelight.policy.table import Names, Score, Table
-from safelight.types import WHOLE, Box, Stage
+from safelight.types import WHOLE_IMAGE, Box, Stage
 
 Stages = Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
 Boxes = Mapping[str, Sequence[Box]]
 # Where things are that were found without a place.
-_ANYWHERE = (WHOLE,)
+_ANYWHERE = (WHOLE_IMAGE,)
 # How sure a filter must be of something harmless before it excuses something harmful.
 _CONFIDENT = 0.5
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from safelight.errors import PolicyError, closest
+from safelight.errors import PolicyError, closest_match
 from safelight.policy.context import ContextRule
 from safelight.policy.policy import Policy
 from safelight.policy.taxonomy import load_taxonomy
@@ -42,7 +42,7 @@ def label_problems(policy: Policy, reported: Sequence[Reported]) -> Iterator[str
         known.update(labels)
     for where, label in _labels(policy):
         if label not in known:
-            near = closest(label, known)
+            near = closest_match(label, known)
             hint = f'did you mean "{near}"?' if near else "remove it or add a filter that does."
             said = f'no filter of the policy "{policy.name}" reports the label "{label}"; {hint}'
             yield policy.at(where, said)

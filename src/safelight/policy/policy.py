@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, PrivateAttr, ValidationError
 
-from safelight.errors import PolicyError, no_such
+from safelight.errors import PolicyError, unknown_name
 from safelight.policy.category import CSAE, CSAE_RULE, CategoryRule, Thresholds
 from safelight.policy.context import ContextRule
 from safelight.policy.filters import Filters
@@ -20,7 +20,17 @@ from safelight.policy.table import Names, Table, Text
 from safelight.policy.taxonomy import load_taxonomy
 from safelight.policy.validation import validation_problems
 from safelight.storage.toml_file import KeyPath
-from safelight.types import STAGES, WHOLE, Action, Box, CategoryScore, FilterRun, Finding, Stage, Verdict
+from safelight.types import (
+    STAGES,
+    WHOLE_IMAGE,
+    Action,
+    Box,
+    CategoryScore,
+    FilterRun,
+    Finding,
+    Stage,
+    Verdict,
+)
 
 _Evidence = tuple[float, tuple[str, ...]]
 _Claim = tuple[str, float, tuple[str, ...]]
@@ -148,7 +158,7 @@ class Policy(Table):
         boxes: dict[str, list[Box]] = {}
         for finding in findings:
             seen[finding.label] = max(finding.score, seen.get(finding.label, 0.0))
-            box = finding.evidence if isinstance(finding.evidence, Box) else WHOLE
+            box = finding.evidence if isinstance(finding.evidence, Box) else WHOLE_IMAGE
             boxes.setdefault(finding.label, []).append(box)
         claims: list[_Claim] = [
             (c, score, (label,)) for label, score in seen.items() for c in self._meaning(label)
@@ -176,7 +186,7 @@ def _category_problems(policy: Policy) -> Iterator[tuple[KeyPath, str]]:
             yield ("categories", category), sentence
     for path, category in _used(policy):
         if category not in known and category not in settled:
-            yield path, no_such("category", category, {*known, *policy.categories})
+            yield path, unknown_name("category", category, {*known, *policy.categories})
         elif category not in settled:
             yield path, f'[categories."{category}"] is missing; add it.'
 
@@ -186,7 +196,7 @@ def _category_problem(category: str, rule: CategoryRule) -> str | None:
     if category == CSAE:
         return "csae is always on; remove this table."
     if rule.description is None:
-        unknown = f"{no_such('category', category, known)} One of your own needs a description."
+        unknown = f"{unknown_name('category', category, known)} One of your own needs a description."
         return None if category in known else unknown
     if category in known:
         return "this category has a meaning already; remove its description."

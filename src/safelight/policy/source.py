@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safelight.errors import PolicyError, no_such
+from safelight.errors import PolicyError, unknown_name
 from safelight.storage.toml_file import KeyPath, TomlFile
 
 _PACKAGED = Path(__file__).parents[1] / "policies"
@@ -114,7 +114,7 @@ def policy_path(name_or_path: str | Path, folder: Path = Path()) -> Path:
     path = folder / name_or_path
     if path.suffix == ".toml" or len(Path(name).parts) > 1 or exists(path):
         return path
-    raise PolicyError(no_such("policy", name, packaged_policies()))
+    raise PolicyError(unknown_name("policy", name, packaged_policies()))
 
 
 def _bases(file: TomlFile) -> list[TomlFile]:

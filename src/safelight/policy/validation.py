@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from safelight.errors import closest
+from safelight.errors import closest_match
 from safelight.policy.category import CSAE, CategoryRule, Thresholds
 from safelight.policy.source import PolicySource
 from safelight.policy.taxonomy import load_taxonomy
@@ -54,7 +54,7 @@ def _unknown_key(where: KeyPath, model: type[BaseModel]) -> str:
     key, table = str(where[-1]), _table(where[:-1], model)
     if table is CategoryRule and key in Thresholds.model_fields:
         return f"a threshold belongs to a stage; write prompt, image or pair = {{ {key} = … }}"
-    near = closest(key, table.model_fields)
+    near = closest_match(key, table.model_fields)
     return f'unknown key; did you mean "{near}"?' if near else "unknown key; remove it"
 
 
@@ -69,9 +69,9 @@ def _quoting(where: KeyPath, value: object, model: type[BaseModel]) -> str | Non
     if len(parts) < 2:
         return None
     name, known = ".".join(parts), load_taxonomy().categories
-    if name not in known and closest(parts[-1], _table(where[:-1], model).model_fields):
+    if name not in known and closest_match(parts[-1], _table(where[:-1], model).model_fields):
         return None
-    return f'a name with a dot is one key; quote it: [categories."{closest(name, known) or name}"]'
+    return f'a name with a dot is one key; quote it: [categories."{closest_match(name, known) or name}"]'
 
 
 def _table(where: KeyPath, model: type[BaseModel]) -> type[BaseModel]:

@@ -1,1 +1,1 @@
-"""Filters of one stage run in order, each bounded, none of them believed before its findings are checked."""
+"""Screening: runs the filters of one stage in order, with time limits, and validates their findings."""

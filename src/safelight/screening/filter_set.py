@@ -1,4 +1,4 @@
-"""The filters of one stage: built once, when first needed, and shared by the screens that use them."""
+"""The filters of one stage, which are built once, on first use, and shared by several screens."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Builder = Callable[[], Any]
 
 
 class FilterSet:
-    """Each of ``builders`` makes one filter, cheapest first.
+    """A lazily built set of filters; each of ``builders`` builds one, cheapest first.
 
-    They are called when first needed, once, however many threads need them at the same time.
+    The builders are called once, on first use, however many threads use the set at the same time.
     """
 
     def __init__(self, builders: Sequence[Builder]) -> None:
@@ -26,19 +26,19 @@ class FilterSet:
         self._loading: Future[dict[str, Any]] | None = None
 
     def __deepcopy__(self, memo: object) -> FilterSet:
-        """A copy of a guard has the same filters: they may be large, and hold what cannot be copied."""
+        """Return the same set, since filters may be large and have state that cannot be copied."""
         return self
 
     def load(self) -> dict[str, Any]:
-        """Return the filters by instance name. Raises ``FilterError`` if there are two of one name.
+        """Return the filters by instance name. Raises ``FilterError`` if two have the same name.
 
-        Of several threads that need them first, one builds them and the others wait; an error is raised in
-        all of these, and the next call tries again.
+        If several threads call this first, one of them builds the filters and the others wait. An error is
+        raised in all of these threads, and the next call tries again.
         """
         with self._lock:
-            mine = self._loading is None
+            is_builder = self._loading is None
             loading = self._loading = self._loading or Future()
-        if mine:
+        if is_builder:
             try:
                 loading.set_result(self._build())
             except BaseException as error:  # noqa: BLE001 - raised below
@@ -47,19 +47,22 @@ class FilterSet:
         return loading.result()
 
     def threads(self, name: str) -> FilterThreads:
-        """Return the threads in which calls of a filter run."""
+        """Return the thread pool in which calls of a filter run."""
         return self._threads[name]
 
     def _build(self) -> dict[str, Any]:
-        filters = dict(map(_built, self.builders))
+        filters = dict(map(_build_filter, self.builders))
         if len(filters) < len(self.builders):
             raise FilterError("two filters of one stage have the same name; rename one of them.")
         self._threads = {name: FilterThreads() for name in filters}
         return filters
 
 
-def _built(build: Builder) -> tuple[str, Any]:
-    """A filter and its name. Raises ``FilterError`` for one that has none, or fails in a way of its own."""
+def _build_filter(build: Builder) -> tuple[str, Any]:
+    """Build a filter and return its name and itself.
+
+    Raises ``FilterError`` if it has no name or its constructor raises any error that is not safelight's.
+    """
     try:
         each = build()
         if not isinstance(each.name, str):
@@ -68,12 +71,14 @@ def _built(build: Builder) -> tuple[str, Any]:
     except SafelightError:
         raise
     except Exception as error:
-        raise FilterError(f"a filter cannot be built ({said(error)}); correct or remove it.") from error
+        raise FilterError(
+            f"a filter cannot be built ({describe_error(error)}); correct or remove it."
+        ) from error
 
 
-def said(error: Exception) -> str:
-    """Return what kind of error it is and what it says, even if it fails to say so."""
+def describe_error(error: Exception) -> str:
+    """Return the type and message of an error, or only its type if ``str`` fails on it."""
     try:
         return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - it is somebody else's
+    except Exception:  # noqa: BLE001 - ``__str__`` of a third-party error may raise
         return type(error).__name__

@@ -1,4 +1,4 @@
-"""Threads in which one filter is called, so that a late call can be left behind; only so many at a time."""
+"""Runs the calls of one filter in a limited number of threads, so that late calls can be abandoned."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from safelight.errors import FilterError
 
 T = TypeVar("T")
 
-MOST_THREADS = 8
-MOST_LATE = 4
+MAX_THREADS = 8
+MAX_LATE = 4
 
-# How often a wait looks whether the request was cancelled, or calls have become late meanwhile.
+# The interval at which waiting calls check whether the request was cancelled or other calls became late.
 _POLL_S = 0.05
 
 
 class FilterThreads:
-    """Calls of one filter, at most ``most`` at a time, from any number of threads.
+    """Runs calls of one filter, at most ``max_running`` at a time; it may be used from any number of threads.
 
-    A call whose caller waits no longer is left behind and its thread goes on, because Python cannot end it.
-    While ``most_late`` calls have been running for longer than they may, every further one fails at once. All
-    are daemon threads: they keep no interpreter from ending.
+    A call whose caller stopped waiting is abandoned, but its thread continues, because Python cannot end it.
+    While ``max_late`` calls are late, every further call fails at once. All threads are daemon threads, which
+    do not keep the interpreter from exiting.
     """
 
-    def __init__(self, most: int = MOST_THREADS, most_late: int = MOST_LATE) -> None:
-        self._most = most
-        self._most_late = min(most_late, most)
+    def __init__(self, max_running: int = MAX_THREADS, max_late: int = MAX_LATE) -> None:
+        self._max_running = max_running
+        self._max_late = min(max_late, max_running)
         self._running: set[_Call[Any]] = set()
         self._changed = threading.Condition()
 
     def call(self, work: Callable[[], T], timeout_s: float, deadline: Deadline | None = None) -> T:
-        """Return ``work()``.
+        """Return ``work()``, called in a thread.
 
-        Waits for a free thread as long as the calls before it go on coming back, and then at most
-        ``timeout_s`` for the value: many calls at once make a filter slow, and no call late. Raises what
-        ``work`` raises, ``TimeoutError`` if it is late, ``FilterError`` if too many calls are late already,
-        and ``DeadlineError`` or ``RequestCancelledError`` once the request has no time left.
+        The call first waits for a free thread, without a limit as long as earlier calls return, and then at
+        most ``timeout_s`` for the result, so that waiting does not make a call late. Raises what ``work``
+        raises, ``TimeoutError`` if it is late, ``FilterError`` if too many calls are late already, and
+        ``DeadlineError`` or ``RequestCancelledError`` once the request has no time left.
         """
         call = _Call(work, timeout_s)
         self._enter(call, deadline)
@@ -49,27 +49,27 @@ class FilterThreads:
         except BaseException:
             self._leave(call)
             raise
-        if not _until(call.done.wait, timeout_s, deadline):
+        if not _wait_until(call.done.wait, timeout_s, deadline):
             raise TimeoutError(f"no answer within {timeout_s:g} s")
         return call.value()
 
     def _enter(self, call: _Call[Any], deadline: Deadline | None) -> None:
-        """Take a place among the calls that run."""
+        """Wait for a free place and add the call to the running ones."""
         with self._changed:
-            # Calls that do not come back become late, so this ends however many wait.
-            _until(self._wait_for_place, math.inf, deadline)
-            if self._late() >= self._most_late:
-                raise FilterError(f"{self._late()} earlier calls of it never came back")
+            # Calls that do not return become late, so this wait ends.
+            _wait_until(self._wait_for_place, math.inf, deadline)
+            if self._late_count() >= self._max_late:
+                raise FilterError(f"{self._late_count()} earlier calls of it have not returned")
             call.end = time.monotonic() + call.timeout_s
             self._running.add(call)
 
     def _wait_for_place(self, wait_s: float) -> bool:
-        """Whether there is a free place within ``wait_s``, or none is worth waiting for."""
+        """Return whether within ``wait_s`` a place is free, or too many calls are late to go on waiting."""
         return self._changed.wait_for(
-            lambda: self._late() >= self._most_late or len(self._running) < self._most, wait_s
+            lambda: self._late_count() >= self._max_late or len(self._running) < self._max_running, wait_s
         )
 
-    def _late(self) -> int:
+    def _late_count(self) -> int:
         now = time.monotonic()
         return sum(call.end <= now for call in self._running)
 
@@ -85,7 +85,7 @@ class FilterThreads:
 
 
 class _Call(Generic[T]):
-    """One call of a filter, and what came of it."""
+    """One call of a filter and its outcome."""
 
     def __init__(self, work: Callable[[], T], timeout_s: float) -> None:
         self._work = work
@@ -102,8 +102,8 @@ class _Call(Generic[T]):
             self._error = error
 
     def value(self) -> T:
-        """Return what came of it; a filter that wants to end the interpreter has merely failed."""
-        # An error that stayed here would keep itself, and the images of the call, in memory.
+        """Return the result or raise the error of the call; ``SystemExit`` becomes a ``FilterError``."""
+        # A reference to the error would form a cycle, which keeps the images of the call in memory.
         error, self._error = self._error, None
         if isinstance(error, Exception):
             raise error
@@ -112,8 +112,8 @@ class _Call(Generic[T]):
         return self._values[0]
 
 
-def _until(wait: Callable[[float], bool], timeout_s: float, deadline: Deadline | None) -> bool:
-    """Return whether ``wait``, which is told for how many seconds, became true within ``timeout_s``.
+def _wait_until(wait: Callable[[float], bool], timeout_s: float, deadline: Deadline | None) -> bool:
+    """Return whether ``wait``, a function of the seconds to wait, returned true within ``timeout_s``.
 
     Raises ``DeadlineError`` or ``RequestCancelledError`` once the request has no time left.
     """

@@ -1,8 +1,8 @@
-"""A filter in a process of its own, which can be killed: one that hangs, crashes or eats memory costs a call.
+"""Isolation of a filter in its own process, so that one that hangs or crashes affects only one call.
 
-The two processes talk over pipes. A message is a length, that many bytes of JSON, and then the pixels of the
-images that the JSON announces; nothing is pickled. The worker ends when the other end of its pipe is closed,
-so it never outlives the program that started it.
+The two processes communicate over pipes. A message is a length, that many bytes of JSON, and then the pixels
+of the images that the JSON announces; nothing is pickled. The worker ends when the other end of its pipe is
+closed, so it never outlives the program that started it.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from PIL import Image
 
 from safelight import registry
 from safelight.errors import FilterError
-from safelight.screening.answers import FilterAnswer, checked_answers
-from safelight.types import Box, Concept, Finding, HashMatch, Span, plain
+from safelight.screening.answers import FilterAnswer, validated_answers
+from safelight.types import Box, Concept, Finding, HashMatch, Span, to_json_value
 
-# How long a call waits for the calls before it, and a worker may take to load its model.
-_TURN_S, _LOAD_S = 60.0, 300.0
-# A process that closed its pipes needs a moment to end, and then says why.
-_DYING_S = 5.0
-# Sent by neither side: whoever announces more is broken.
-_LONGEST_MESSAGE = 1 << 28
+# The longest time that a call waits for earlier calls, and that a worker may take to load its model.
+_QUEUE_TIMEOUT_S, _LOAD_TIMEOUT_S = 60.0, 300.0
+# The time that a process which closed its pipes may take to end, so that its exit code is known.
+_EXIT_TIMEOUT_S = 5.0
+# Neither side sends longer messages; a longer announced length means that the other side is broken.
+_MAX_MESSAGE_BYTES = 1 << 28
 
 _SIGNALS = {each.value: each.name for each in signal.Signals}
-# Bytes that a pipe holds, where the system lets it be set: images go through it faster.
+# The buffer size of pipes in bytes, where the system supports setting it; large buffers speed up images.
 _PIPE = 1 << 20
 _LENGTH = struct.Struct(">Q")
 _EVIDENCE = {kind.__name__.lower(): kind for kind in (Span, Box, Concept, HashMatch)}
@@ -45,20 +45,20 @@ _BOOT = f"import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {__name_
 class IsolatedFilter:
     """The component ``component`` of ``kind``, built with ``options`` and run in a worker process.
 
-    Calls take turns. A worker that is late, crashes or is killed is started again for the next call. Filters
-    are found by name in the registry, which has the built-in ones and those that installed packages bring.
+    Calls run one after the other. A worker that is late, crashes or is killed is restarted for the next call.
+    Filters are looked up by name in the registry of built-in filters and those of installed packages.
 
     Raises ``FilterError`` for a filter that cannot be built.
     """
 
-    # What a call may take beside its own time.
-    slack_s = _TURN_S + _LOAD_S
+    # The time that a call may take in addition to its own timeout.
+    overhead_s = _QUEUE_TIMEOUT_S + _LOAD_TIMEOUT_S
 
     def __init__(self, kind: str, component: str, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
         self._spec = {"kind": kind, "component": component, "options": {**options, "name": name}}
-        self._turn = threading.Lock()
-        # Held in a list, since what ends the worker must not hold the filter itself.
+        self._call_lock = threading.Lock()
+        # In a list, because the finalizer that stops the worker must not refer to the filter itself.
         self._workers: list[_Worker] = []
         weakref.finalize(self, _stop, self._workers)
         about = self._ready().about
@@ -66,47 +66,47 @@ class IsolatedFilter:
         self.labels = None if about["labels"] is None else frozenset(about["labels"])
 
     def find(self, items: Sequence[Any]) -> list[FilterAnswer]:
-        """As the filter's own, and without a limit of time."""
+        """Return the filter's answers, without a time limit."""
         return self.find_within(items, None)
 
     def find_within(self, items: Sequence[Any], timeout_s: float | None) -> list[FilterAnswer]:
-        """What the filter says of prompts, RGB images, or pairs of both.
+        """Return the filter's answers for prompts, RGB images, or pairs of both.
 
-        Raises ``TimeoutError`` if it has not answered after ``timeout_s``, and ``FilterError`` if it fails;
-        a worker that is late or died is gone then.
+        Raises ``TimeoutError`` if there is no answer within ``timeout_s``, and ``FilterError`` if the filter
+        fails. A worker that is late or has died is removed.
         """
-        if not self._turn.acquire(timeout=_TURN_S):
-            raise TimeoutError(f"its process was busy for {_TURN_S:g} s")
+        if not self._call_lock.acquire(timeout=_QUEUE_TIMEOUT_S):
+            raise TimeoutError(f"its process was busy for {_QUEUE_TIMEOUT_S:g} s")
         try:
             worker = self._ready()
-            with _limited(worker, timeout_s):
+            with _time_limit(worker, timeout_s):
                 reply = worker.ask(items)
         finally:
-            self._turn.release()
+            self._call_lock.release()
         if "failed" in reply:
             raise FilterError(reply["failed"])
         return [_answer(each) for each in reply["answers"]]
 
     def _ready(self) -> _Worker:
-        """The worker, started and loaded if need be."""
+        """Return the worker, which is started and loaded if necessary."""
         if self._workers and not self._workers[0].alive:
             _stop(self._workers)
         if not self._workers:
             self._workers.append(_Worker(self._spec))
         worker = self._workers[0]
         if not worker.about:
-            with _limited(worker, _LOAD_S):
+            with _time_limit(worker, _LOAD_TIMEOUT_S):
                 worker.load()
         return worker
 
 
 class _Worker:
-    """One process, from this side."""
+    """A worker process, as seen by the process that started it."""
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         path = [entry for entry in sys.path if isinstance(entry, str)]
         command = [sys.executable, "-c", _BOOT, json.dumps(path)]
-        # A session of its own, so that what the filter starts can be killed with it.
+        # In its own session, so that processes that the filter starts can be killed with it.
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pipesize=_PIPE, start_new_session=True
         )
@@ -120,16 +120,18 @@ class _Worker:
 
     def load(self) -> None:
         """Build the filter. Raises ``FilterError`` if that fails."""
-        about = self._say(self._spec)
+        about = self._exchange(self._spec)
         if "failed" in about:
-            raise FilterError(f"it cannot be built in a process of its own: {about['failed']}")
+            raise FilterError(f"it cannot be built in its own process: {about['failed']}")
         self.about = about
 
     def ask(self, items: Sequence[Any]) -> dict[str, Any]:
-        encoded = [_encoded(item) for item in items]
-        return self._say({"items": [said for said, _ in encoded]}, [image for _, image in encoded if image])
+        encoded = [_encode(item) for item in items]
+        return self._exchange(
+            {"items": [message for message, _ in encoded]}, [image for _, image in encoded if image]
+        )
 
-    def _say(self, message: Mapping[str, Any], images: Iterable[Image.Image] = ()) -> dict[str, Any]:
+    def _exchange(self, message: Mapping[str, Any], images: Iterable[Image.Image] = ()) -> dict[str, Any]:
         """Send a message and return the reply. Raises ``EOFError`` or ``OSError`` if the process is gone."""
         if self._process.stdin is None or self._process.stdout is None:
             raise EOFError
@@ -138,7 +140,10 @@ class _Worker:
         return reply
 
     def kill(self) -> None:
-        """End the process and those that it started, from any thread; whoever waits for a reply wakes up."""
+        """Kill the process and those that it started; a thread that waits for a reply wakes up.
+
+        It may be called from any thread.
+        """
         self._killed = True
         if self._process.returncode is not None:
             return
@@ -148,12 +153,12 @@ class _Worker:
         self._process.kill()
 
     def stop(self, grace_s: float = 0.0) -> str:
-        """Leave nothing of the process, and return how it ended."""
+        """Kill the process after ``grace_s``, close its pipes, and return how it ended."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(grace_s)
         self.kill()
         for pipe in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):  # of what it was still to be told
+            with suppress(OSError):  # buffered data cannot be flushed any more
                 if pipe:
                     pipe.close()
         code = self._process.wait()
@@ -166,7 +171,7 @@ def _stop(workers: list[_Worker]) -> None:
 
 
 @contextmanager
-def _limited(worker: _Worker, timeout_s: float | None) -> Iterator[None]:
+def _time_limit(worker: _Worker, timeout_s: float | None) -> Iterator[None]:
     """Kill the worker after ``timeout_s``. Raises ``TimeoutError`` then, and ``FilterError`` if it dies."""
     late = threading.Event()
 
@@ -183,7 +188,7 @@ def _limited(worker: _Worker, timeout_s: float | None) -> Iterator[None]:
         worker.stop()
         raise
     except Exception as error:
-        how = worker.stop(0.0 if late.is_set() else _DYING_S)
+        how = worker.stop(0.0 if late.is_set() else _EXIT_TIMEOUT_S)
         if late.is_set():
             raise TimeoutError(f"no answer within {timeout_s:g} s, and its process was killed") from error
         raise FilterError(f"its process died ({how})") from error
@@ -193,39 +198,39 @@ def _limited(worker: _Worker, timeout_s: float | None) -> Iterator[None]:
 
 
 def serve() -> None:
-    """The life of a worker: it builds the filter that it is told first, then answers until nobody asks."""
+    """Run a worker: build the filter of the first message, then answer until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    said, answers = _channels()
+    requests, answers = _message_pipes()
     messages: SimpleQueue[Any] = SimpleQueue()
-    threading.Thread(target=_listen, args=(said, messages), daemon=True).start()
+    threading.Thread(target=_receive_messages, args=(requests, messages), daemon=True).start()
     spec = messages.get()
     try:
         each = registry.build(spec["kind"], spec["component"], **spec["options"])
         labels = getattr(each, "labels", None)
         about = {"version": each.version, "labels": None if labels is None else sorted(labels)}
-    except Exception as error:  # noqa: BLE001 - told to whoever started this process
-        return _send(answers, {"failed": _sentence(error)})
+    except Exception as error:  # noqa: BLE001 - sent to the parent process
+        return _send(answers, {"failed": _describe(error)})
     _send(answers, about)
     while True:
         _send(answers, _reply(each, messages.get()))
 
 
-def _channels() -> tuple[BinaryIO, BinaryIO]:
-    """The pipes of this process, which then prints where errors go, so that no print breaks a message."""
-    said, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
+def _message_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Return the pipes from and to the parent, and redirect stdout to stderr so that prints break nothing."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    devnull = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(devnull, 0)
     os.dup2(2, 1)
-    return said, answers
+    return requests, answers
 
 
-def _listen(said: BinaryIO, messages: SimpleQueue[Any]) -> None:
-    """Ends the process, whatever it is busy with, when the other end of the pipe is closed."""
+def _receive_messages(requests: BinaryIO, messages: SimpleQueue[Any]) -> None:
+    """Queue incoming messages, and end the process when the other end of the pipe is closed."""
     try:
         while True:
-            message = _receive(said)
+            message = _receive(requests)
             if "items" in message:
-                message = [_decoded(item, said) for item in message["items"]]
+                message = [_decode(item, requests) for item in message["items"]]
             messages.put(message)
     finally:
         os._exit(0)
@@ -233,55 +238,57 @@ def _listen(said: BinaryIO, messages: SimpleQueue[Any]) -> None:
 
 def _reply(each: Any, items: list[Any]) -> dict[str, Any]:
     try:
-        answers = checked_answers(each.find(items), len(items), {})
-    except Exception as error:  # noqa: BLE001 - told to whoever asks
-        return {"failed": _sentence(error)}
+        answers = validated_answers(each.find(items), len(items), {})
+    except Exception as error:  # noqa: BLE001 - sent to the parent process
+        return {"failed": _describe(error)}
     return {
         "answers": [
-            {"failed": str(answer)} if isinstance(answer, FilterError) else [plain(one) for one in answer]
+            {"failed": str(answer)}
+            if isinstance(answer, FilterError)
+            else [to_json_value(one) for one in answer]
             for answer in answers
         ]
     }
 
 
-def _sentence(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _encoded(item: Any) -> tuple[dict[str, Any], Image.Image | None]:
-    """A prompt, an image, or a pair of them, and the image whose pixels follow."""
+def _encode(item: Any) -> tuple[dict[str, Any], Image.Image | None]:
+    """Return the JSON of a prompt, an image, or a pair of them, and the image whose pixels follow it."""
     if isinstance(item, str):
         return {"prompt": item}, None
     if isinstance(item, tuple):
         prompt, image = item
-        said, image = _encoded(image)
-        return {**said, "prompt": prompt}, image
+        message, image = _encode(image)
+        return {**message, "prompt": prompt}, image
     image = item if item.mode == "RGB" else item.convert("RGB")
     info = {key: value for key, value in image.info.items() if isinstance(value, str | int)}
     return {"size": image.size, "info": info}, image
 
 
-def _decoded(said: Mapping[str, Any], pipe: BinaryIO) -> Any:
-    if "size" not in said:
-        return said["prompt"]
-    width, height = said["size"]
-    image = Image.frombytes("RGB", (width, height), _exactly(pipe, width * height * 3))
-    image.info = said["info"]
-    return (said["prompt"], image) if "prompt" in said else image
+def _decode(message: Mapping[str, Any], pipe: BinaryIO) -> Any:
+    if "size" not in message:
+        return message["prompt"]
+    width, height = message["size"]
+    image = Image.frombytes("RGB", (width, height), _read_exactly(pipe, width * height * 3))
+    image.info = message["info"]
+    return (message["prompt"], image) if "prompt" in message else image
 
 
-def _answer(said: Any) -> FilterAnswer:
-    if isinstance(said, dict):
-        return FilterError(said["failed"])
+def _answer(message: Any) -> FilterAnswer:
+    if isinstance(message, dict):
+        return FilterError(message["failed"])
     return [
-        Finding(each["label"], each["score"], each["filter"], _evidence(each["evidence"])) for each in said
+        Finding(each["label"], each["score"], each["filter"], _evidence(each["evidence"])) for each in message
     ]
 
 
-def _evidence(said: dict[str, Any] | None) -> Any:
-    if said is None:
+def _evidence(message: dict[str, Any] | None) -> Any:
+    if message is None:
         return None
-    return _EVIDENCE[said["type"]](**{name: value for name, value in said.items() if name != "type"})
+    return _EVIDENCE[message["type"]](**{name: value for name, value in message.items() if name != "type"})
 
 
 def _send(pipe: IO[bytes], message: Mapping[str, Any], images: Iterable[Image.Image] = ()) -> None:
@@ -293,19 +300,19 @@ def _send(pipe: IO[bytes], message: Mapping[str, Any], images: Iterable[Image.Im
 
 
 def _plain_value(value: Any) -> str | float:
-    """A path of the options, or a number of NumPy in an answer, as JSON has it."""
+    """Return a path in the options or a NumPy number in an answer as a JSON value."""
     return os.fspath(value) if isinstance(value, os.PathLike) else float(value)
 
 
 def _receive(pipe: IO[bytes]) -> Any:
-    (length,) = _LENGTH.unpack(_exactly(pipe, _LENGTH.size))
-    if length > _LONGEST_MESSAGE:
+    (length,) = _LENGTH.unpack(_read_exactly(pipe, _LENGTH.size))
+    if length > _MAX_MESSAGE_BYTES:
         raise OSError("a message that is too long")
-    return json.loads(_exactly(pipe, length))
+    return json.loads(_read_exactly(pipe, length))
 
 
-def _exactly(pipe: IO[bytes], length: int) -> bytes:
-    """Raises ``EOFError`` if there are fewer bytes to come."""
+def _read_exactly(pipe: IO[bytes], length: int) -> bytes:
+    """Read exactly ``length`` bytes. Raises ``EOFError`` if the pipe is closed before."""
     data = pipe.read(length)
     if len(data) < length:
         raise EOFError

@@ -1,4 +1,4 @@
-"""A filter as a policy lists it: checked at start-up without being loaded, made when it is needed."""
+"""Filters as listed in a policy: they are checked at start-up without loading, and built on first use."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from safelight.types import Stage
 
 @dataclass(frozen=True, slots=True)
 class ListedFilter:
-    """The filter called ``name`` at a stage of a policy, which is ``component`` with ``options``.
+    """The filter ``name`` of a stage of a policy: the component ``component`` with ``options``.
 
-    Paths in the options are relative to the file of the policy in which they stand; ``paths`` are all of
-    them. What is neither packaged nor, with a ``revision``, on a hub is such a path, unless it is one word.
+    Paths in the options are relative to the policy file in which they are written; ``paths`` lists all of
+    them. A value is a path unless it is the name of something packaged, a hub id with a ``revision``, or a
+    single word that is not an existing path.
     """
 
     policy: Policy
@@ -36,14 +37,17 @@ class ListedFilter:
 
     @classmethod
     def of(cls, policy: Policy, stage: Stage, name: str) -> Self:
-        """Raises ``PolicyError`` for options ``use`` and ``name`` that make no sense, ``RegistryError`` for a
-        component that is unknown or does not take the options."""
+        """Return a filter that a policy lists.
+
+        Raises ``PolicyError`` for invalid options ``use`` and ``name``, and ``RegistryError`` for a component
+        that is unknown or does not take the options.
+        """
         where: KeyPath = ("filters", "options", name)
         options = dict(policy.filters.options.get(name, {}))
         component = options.pop("use", name)
         if not isinstance(component, str) or "name" in options:
-            said = f'in the options of "{name}", use must be text, and name cannot be set.'
-            raise PolicyError(policy.at(where, said))
+            problem = f'in the options of "{name}", use must be text, and name cannot be set.'
+            raise PolicyError(policy.at(where, problem))
         isolated = options.pop("isolation", "thread") == "process"
         kind = f"{stage}_filter"
         try:
@@ -58,23 +62,23 @@ class ListedFilter:
         return cls(policy, stage, name, component, options, paths, isolated)
 
     def check(self) -> None:
-        """Whether its files and the optional parts that it needs are there; loads nothing.
+        """Check, without loading anything, that the files and optional dependencies of the filter exist.
 
-        Raises ``PolicyError`` for a file or folder that is missing, ``MissingExtraError`` for a part.
+        Raises ``PolicyError`` for a missing file or folder, and ``MissingExtraError`` for dependencies.
         """
         for where, path in self.paths.items():
             if not exists(path):
-                said = f"there is no file or folder {path}; a model on a hub needs the option revision."
-                raise PolicyError(self.policy.at(where, said))
+                problem = f"there is no file or folder {path}; a model on a hub needs the option revision."
+                raise PolicyError(self.policy.at(where, problem))
         for module, extra in self._requires().items():
             if not _is_installed(module):
                 otherwise = f", or ask for stages other than {self.stage}"
                 raise MissingExtraError(f'the {self.stage} filter "{self.name}"', extra, otherwise)
 
     def build(self) -> Any:
-        """The filter itself, in a process of its own if it is ``isolated``.
+        """Build the filter, in its own process if it is ``isolated``.
 
-        Raises ``FilterError`` for options that it cannot be made with.
+        Raises ``FilterError`` for options that it cannot be built with.
         """
         kind = f"{self.stage}_filter"
         try:
@@ -83,29 +87,29 @@ class ListedFilter:
             return registry.build(kind, self.component, name=self.name, **self.options)
         except SafelightError:
             raise
-        except Exception as error:  # whatever a constructor makes of odd options
+        except Exception as error:  # constructors may raise anything for invalid options
             raise FilterError(
-                f'the filter "{self.name}" cannot be made with its options: {type(error).__name__}: {error}.'
+                f'the filter "{self.name}" cannot be built with its options: {type(error).__name__}: {error}.'
             ) from error
 
     def _requires(self) -> Mapping[str, str]:
-        """Modules that it imports, and the extra that each comes with."""
+        """Return the modules that the filter imports, and the extra that installs each."""
         requires = getattr(registry.factory_of(f"{self.stage}_filter", self.component), "requires", None)
         return requires(self.options) if requires else {}
 
 
 @dataclass(frozen=True, slots=True)
 class _Resolver:
-    """Notes in ``paths`` what it takes for a path."""
+    """Resolves the paths in options, and collects them in ``paths``."""
 
     policy: Policy
     packaged: Any
     paths: dict[KeyPath, Path]
 
     def resolve(self, where: KeyPath, value: Any, is_on_hub: bool) -> Any:
-        """``value`` with every path in it made to lead somewhere from any folder.
+        """Return ``value`` with every path in it made absolute.
 
-        In lists every item is a path; in tables that of ``file`` is or, where there is none, every key.
+        In lists every item is a path; in tables the value of ``file`` is one or, without it, every key.
         """
         if isinstance(value, str):
             return self._path(where, value, is_on_hub)
@@ -122,18 +126,18 @@ class _Resolver:
         if value in self.packaged or (is_on_hub and HUB_ID.fullmatch(value) and not exists(path)):
             return value
         if value.replace("-", "_").isidentifier() and not exists(path):
-            return value  # the name of something that the filter knows, or that it will say it does not
+            return value  # a name that the filter knows, or for which it raises an error
         self.paths[where] = path
         return str(path)
 
 
 def listed_filters(policy: Policy, stage: Stage) -> Iterator[ListedFilter]:
-    """The filters of a stage, cheapest first; errors as ``ListedFilter.of``."""
+    """Yield the filters of a stage, cheapest first; raises the errors of ``ListedFilter.of``."""
     return (ListedFilter.of(policy, stage, name) for name in policy.filters.of(stage))
 
 
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ValueError:  # of a module that is imported and does not say from where
+    except ValueError:  # for an imported module whose ``__spec__`` is None
         return True

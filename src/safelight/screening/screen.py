@@ -1,4 +1,4 @@
-"""One stage of screening: its filters, run in order on a batch, and the policy's verdict on each item."""
+"""One stage of screening: runs its filters in order on a batch, and judges each item by the policy."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from safelight.errors import FilterError, ImageError
 from safelight.images import ImageLimits, open_image
 from safelight.policy import Policy
 from safelight.policy.taxonomy import load_taxonomy
-from safelight.screening.answers import FilterAnswer, KnownLabels, checked_answers, folded
-from safelight.screening.filter_set import Builder, FilterSet, said
+from safelight.screening.answers import FilterAnswer, KnownLabels, folded, validated_answers
+from safelight.screening.filter_set import Builder, FilterSet, describe_error
 from safelight.screening.isolation import IsolatedFilter
-from safelight.types import Action, FilterRun, Finding, Found, Stage, Verdict, badness
+from safelight.types import Action, FilterFindings, FilterRun, Finding, Stage, Verdict, severity_key
 
-# Few enough frames at a time to fit into memory, whatever their number and size.
+# Limits of a batch of frames in number and pixels, which bound the memory.
 _FRAMES, _PIXELS = 16, 1 << 24
 
 
 @dataclass
-class _Case:
+class _Item:
     """One item on its way through the filters."""
 
     item: Any
@@ -36,14 +36,15 @@ class _Case:
 
 
 class Screen:
-    """Fails closed: an item whose filter raises, is late or answers nonsense is blocked, with the reason.
+    """Screens batches of items; it fails closed.
 
-    ``filters`` makes the filters, or is a set of them that several screens share.
+    An item is blocked, with the reason, if a filter raises an error for it, is late, or returns an invalid
+    answer. ``filters`` are builders of the filters, or a set of filters that several screens share.
 
-    Of a batch that fails as a whole, every item is asked about again by itself, so that it blocks no other.
-    All of that together takes at most as long as one more call may, so a filter costs a batch at most twice
-    the policy's ``timeout_s``, beside the time that it waits for calls of other threads to end or for a
-    worker process to start again.
+    If a batch fails as a whole, the filter is called again for each item separately, so that one item does
+    not block the others. Together these calls have the time of one more call, so a filter takes at most twice
+    the policy's ``timeout_s`` per batch, plus the time that it waits for calls of other threads or for a
+    worker process to restart.
     """
 
     def __init__(self, stage: Stage, policy: Policy, filters: Sequence[Builder] | FilterSet) -> None:
@@ -58,8 +59,10 @@ class Screen:
 
     @property
     def filters(self) -> dict[str, Any]:
-        """By instance name; builds them if need be. Raises ``FilterError`` if there is none, or two of one
-        name."""
+        """The filters by instance name, which are built if necessary.
+
+        Raises ``FilterError`` if there is no filter, or two have the same name.
+        """
         filters = self.filter_set.load()
         if not filters:
             raise FilterError(
@@ -68,7 +71,7 @@ class Screen:
         return filters
 
     def load(self) -> None:
-        """Builds the filters now rather than on first use; errors as ``filters``."""
+        """Build the filters now rather than on first use; raises the errors of ``filters``."""
         _ = self.filters
 
     def __call__(
@@ -79,13 +82,13 @@ class Screen:
         problems: Sequence[str | None] | None = None,
         deadline: Deadline | None = None,
     ) -> list[Verdict]:
-        """One verdict per item, in order. ``problems`` are known beforehand and block their item.
+        """Return one verdict per item, in order. ``problems`` are known errors, which block their item.
 
         Raises ``DeadlineError`` or ``RequestCancelledError`` once the request has no time left.
         """
         filters = self.filters
-        places = indices or range(len(items))
-        cases = [_Case(*row) for row in zip(items, places, problems or [None] * len(items), strict=True)]
+        indices_of = indices or range(len(items))
+        cases = [_Item(*row) for row in zip(items, indices_of, problems or [None] * len(items), strict=True)]
         for name, each in filters.items():
             unblocked = [case for case in cases if self._judge(case).action < Action.BLOCK]
             self._run(name, each, unblocked, deadline)
@@ -96,16 +99,18 @@ class Screen:
         items: Sequence[Any],
         problems: Sequence[str | None] | None = None,
         deadline: Deadline | None = None,
-    ) -> list[list[Found]]:
-        """What every filter says of each item, in order, whatever the policy makes of it; of an image,
-        frame by frame. Errors as a call."""
+    ) -> list[list[FilterFindings]]:
+        """Return the findings of every filter in each item, in order, without applying the policy.
+
+        For an image there is one element per frame. Raises the errors of a call.
+        """
         given = problems or [None] * len(items)
-        cases = [_Case(item, 0, problem) for item, problem in zip(items, given, strict=True)]
+        cases = [_Item(item, 0, problem) for item, problem in zip(items, given, strict=True)]
         for name, each in self.filters.items():
             self._run(name, each, [case for case in cases if not case.problem], deadline)
-        return [[Found(tuple(case.findings), case.runs, case.problem)] for case in cases]
+        return [[FilterFindings(tuple(case.findings), case.runs, case.problem)] for case in cases]
 
-    def _judge(self, case: _Case, subject: str = "") -> Verdict:
+    def _judge(self, case: _Item, subject: str = "") -> Verdict:
         try:
             return self.policy.judge(
                 self.stage,
@@ -115,7 +120,7 @@ class Screen:
                 subject=subject,
                 index=case.index,
             )
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong, it blocks
+        except Exception as error:  # noqa: BLE001 - any failure blocks the item
             return Verdict(
                 stage=self.stage,
                 action=Action.BLOCK,
@@ -124,13 +129,13 @@ class Screen:
                 policy=self.policy.id,
                 elapsed_ms=sum(run.elapsed_ms for run in case.runs.values()),
                 filters=dict(case.runs),
-                reasons=(f"the policy failed ({said(error)}), so this is blocked.",),
+                reasons=(f"the policy failed ({describe_error(error)}), so this is blocked.",),
                 subject=subject,
                 index=case.index,
             )
 
-    def _run(self, name: str, each: Any, cases: list[_Case], deadline: Deadline | None) -> None:
-        """Add to each case what the filter found in it, or why it failed."""
+    def _run(self, name: str, each: Any, cases: list[_Item], deadline: Deadline | None) -> None:
+        """Run a filter on all cases, and add its findings or the reason of its failure to each."""
         if deadline:
             deadline.check()
         if not cases:
@@ -148,23 +153,26 @@ class Screen:
     def _answers(
         self, name: str, each: Any, items: Sequence[Any], timeout_s: float, deadline: Deadline | None
     ) -> list[FilterAnswer]:
-        """One answer per item; an error says in a sentence why its item is blocked."""
+        """Return one answer per item; an error explains in a sentence why its item is blocked."""
         try:
             answers = self._ask(name, each, items, timeout_s, deadline)
-            return [_told(name, answer) for answer in answers]
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong, it blocks
+            return [_with_filter_name(name, answer) for answer in answers]
+        except Exception as error:  # noqa: BLE001 - any failure blocks the item
             if deadline:
                 deadline.check()
             if len(items) == 1:
-                return [FilterError(f'the filter "{name}" failed ({said(error)}), so this is blocked.')]
+                return [
+                    FilterError(f'the filter "{name}" failed ({describe_error(error)}), so this is blocked.')
+                ]
         return self._one_by_one(name, each, items, timeout_s, deadline)
 
     def _one_by_one(
         self, name: str, each: Any, items: Sequence[Any], timeout_s: float, deadline: Deadline | None
     ) -> list[FilterAnswer]:
-        """Every item has an equal share of the time that is left, so a late one leaves some to the others.
+        """Call the filter for each item, with an equal share of the remaining time.
 
-        What is over a share was spent on waiting, and is no other item's loss.
+        A late item therefore leaves time for the others. Time beyond an item's share was spent on waiting for
+        a thread or worker and is not deducted from the time of the others.
         """
         answers: list[FilterAnswer] = []
         for number, item in enumerate(items):
@@ -176,19 +184,19 @@ class Screen:
     def _ask(
         self, name: str, each: Any, items: Sequence[Any], timeout_s: float, deadline: Deadline | None
     ) -> list[FilterAnswer]:
-        """Raises for a late, short or malformed answer."""
+        """Call the filter and return its answers. Raises an error if it is late or they are invalid."""
         shown = [_read_only(item) for item in items]
         isolated = isinstance(each, IsolatedFilter)
         find = partial(each.find_within, timeout_s=timeout_s) if isolated else each.find
-        patience_s = timeout_s + each.slack_s if isolated else timeout_s
+        limit_s = timeout_s + each.overhead_s if isolated else timeout_s
         return self.filter_set.threads(name).call(
-            lambda: checked_answers(find(shown), len(shown), self._known), patience_s, deadline
+            lambda: validated_answers(find(shown), len(shown), self._known), limit_s, deadline
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _View:
-    """One frame of the image in item ``row``, or why there is none."""
+class _Frame:
+    """One frame of the image in item ``row``, or the reason why it cannot be decoded."""
 
     row: int
     frame: int
@@ -198,10 +206,10 @@ class _View:
 
 
 class ImageScreen(Screen):
-    """Items are images as ``open_image`` takes them, or pairs of a prompt and one.
+    """A screen for images as ``open_image`` takes them, or for pairs of a prompt and an image.
 
-    Every frame of an image is screened up to the first that is blocked, and the worst one counts. An
-    image that cannot be read is blocked, and no other with it.
+    Every frame of an image is screened up to the first that is blocked; the verdict is that of the worst
+    frame. An image that cannot be read is blocked without affecting the others.
     """
 
     def __init__(
@@ -222,18 +230,18 @@ class ImageScreen(Screen):
         problems: Sequence[str | None] | None = None,
         deadline: Deadline | None = None,
     ) -> list[Verdict]:
-        places = indices or range(len(items))
+        indices_of = indices or range(len(items))
         worst: dict[int, Verdict] = {}
         for views in _batches(self._views(items, problems or [None] * len(items), worst, deadline)):
             verdicts = super().__call__(
                 [view.item for view in views],
                 subject,
-                [places[view.row] for view in views],
+                [indices_of[view.row] for view in views],
                 [view.problem for view in views],
                 deadline,
             )
             for view, verdict in zip(views, verdicts, strict=True):
-                if view.row not in worst or badness(worst[view.row]) < badness(verdict):
+                if view.row not in worst or severity_key(worst[view.row]) < severity_key(verdict):
                     worst[view.row] = replace(verdict, frame=view.frame)
         return [worst[row] for row in range(len(items))]
 
@@ -242,8 +250,8 @@ class ImageScreen(Screen):
         items: Sequence[Any],
         problems: Sequence[str | None] | None = None,
         deadline: Deadline | None = None,
-    ) -> list[list[Found]]:
-        frames: list[list[Found]] = [[] for _ in items]
+    ) -> list[list[FilterFindings]]:
+        frames: list[list[FilterFindings]] = [[] for _ in items]
         for views in _batches(self._views(items, problems or [None] * len(items), {}, deadline)):
             found = super().find([view.item for view in views], [view.problem for view in views], deadline)
             for view, (each,) in zip(views, found, strict=True):
@@ -256,10 +264,10 @@ class ImageScreen(Screen):
         problems: Sequence[str | None],
         worst: Mapping[int, Verdict],
         deadline: Deadline | None,
-    ) -> Iterator[_View]:
+    ) -> Iterator[_Frame]:
         for row, (item, problem) in enumerate(zip(items, problems, strict=True)):
             if problem:
-                yield _View(row, 0, None, problem=problem)
+                yield _Frame(row, 0, None, problem=problem)
                 continue
             prompt, source = item if self.stage == "pair" else (None, item)
             frame = 0
@@ -269,13 +277,13 @@ class ImageScreen(Screen):
                         break
                     frame = image.info["frame"]
                     seen = (prompt, image) if self.stage == "pair" else image
-                    yield _View(row, frame, seen, image.width * image.height)
+                    yield _Frame(row, frame, seen, image.width * image.height)
             except ImageError as error:
-                yield _View(row, frame, None, problem=str(error))
+                yield _Frame(row, frame, None, problem=str(error))
 
 
-def _batches(views: Iterable[_View]) -> Iterator[list[_View]]:
-    batch: list[_View] = []
+def _batches(views: Iterable[_Frame]) -> Iterator[list[_Frame]]:
+    batch: list[_Frame] = []
     for view in views:
         if batch and (len(batch) == _FRAMES or sum(v.pixels for v in batch) + view.pixels > _PIXELS):
             yield batch
@@ -286,7 +294,7 @@ def _batches(views: Iterable[_View]) -> Iterator[list[_View]]:
 
 
 def _known_labels(policy: Policy) -> KnownLabels:
-    """Every label that the policy has a rule for, by what it is compared by."""
+    """Return every label that the policy has a rule for, by its case-folded form."""
     rules = [(*rule.all, *rule.any, *rule.unless, *rule.protected) for rule in policy.context]
     labels = (label for rule in rules for label in rule)
     known: dict[str, set[str]] = {}
@@ -296,9 +304,9 @@ def _known_labels(policy: Policy) -> KnownLabels:
 
 
 def _read_only(item: Any) -> Any:
-    """Return the item with its image read-only, so that a filter cannot change what others see.
+    """Return the item with a read-only image, so that a filter cannot change the input of others.
 
-    Pillow copies the pixels of such an image before it draws on them. A copy for every filter beforehand
+    Pillow copies the pixels of such an image before it modifies them. A copy for every filter in advance
     would take 64 MiB for 16 megapixels.
     """
     if isinstance(item, tuple):
@@ -312,18 +320,18 @@ def _read_only(item: Any) -> Any:
 
 
 def _version(name: str, each: Any) -> tuple[str, str | None]:
-    """The filter's version, or why it does not tell."""
+    """Return the filter's version and None, or an empty version and the reason why it has none."""
     try:
         version = each.version
         if isinstance(version, str):
             return version, None
         why = f"its version is {version!r}"
-    except Exception as error:  # noqa: BLE001 - whatever goes wrong, it blocks
-        why = said(error)
-    return "", f'the filter "{name}" tells no version ({why}), so this is blocked.'
+    except Exception as error:  # noqa: BLE001 - any failure blocks the item
+        why = describe_error(error)
+    return "", f'the filter "{name}" has no valid version ({why}), so this is blocked.'
 
 
-def _told(name: str, answer: FilterAnswer) -> FilterAnswer:
+def _with_filter_name(name: str, answer: FilterAnswer) -> FilterAnswer:
     if not isinstance(answer, FilterError):
         return answer
-    return FilterError(f'the filter "{name}" could not look at it: {answer}')
+    return FilterError(f'the filter "{name}" could not process it: {answer}')

@@ -1,1 +1,1 @@
-"""Files: written at once or not at all, private, packaged and pinned, or read with the line of each error."""
+"""Files: atomic writes, private files, pinned hashes of packaged files, logs, and TOML with line numbers."""

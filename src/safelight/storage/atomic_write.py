@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole or not at all."""
+"""Atomic writes: a file is replaced as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -29,43 +29,44 @@ def atomic_write(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def inside(folder: Path, path: str) -> Path:
+def path_inside(folder: Path, path: str) -> Path:
     """Return ``path`` in ``folder``. Raises ``RequestError`` for a path that leads out of the folder."""
-    if leads_out(path):
+    if escapes_folder(path):
         raise RequestError(f"{path!r} leads out of the folder {folder}; rename it in the data.")
     return folder / path
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """A full disk is one sentence."""
+def write_errors(folder: Path) -> Iterator[None]:
+    """Raise ``RequestError`` in place of an ``OSError`` other than ``TimeoutError``, such as a full disk."""
     try:
         yield
     except OSError as error:
         if isinstance(error, TimeoutError):
             raise
-        raise RequestError(unwritable(folder, error)) from error
+        raise RequestError(write_error_message(folder, error)) from error
 
 
-def unwritable(what: str | Path, error: OSError) -> str:
+def write_error_message(what: str | Path, error: OSError) -> str:
+    """Return the error message for a file or folder that cannot be written."""
     return f"{what} cannot be written: {error.strerror or first_line(error)}; make room and run it again."
 
 
-def leads_out(path: str) -> bool:
-    """Return whether some system would take the path for one outside of the folder that it is put into."""
+def escapes_folder(path: str) -> bool:
+    """Return whether any operating system would resolve the relative path to outside of its folder."""
     absolute = path[:1] in ("/", "\\") or _DRIVE.match(path)
     return bool(absolute) or "\0" in path or ".." in _SEPARATORS.split(path)
 
 
-def place_text(folder: Path, name: str, text: str, private: bool = False) -> Path:
-    """Gives where it is; ``private`` text may be read by its owner alone.
+def write_text(folder: Path, name: str, text: str, private: bool = False) -> Path:
+    """Write a text file atomically and return its path; ``private`` files are readable by their owner only.
 
-    Raises ``RequestError`` if it cannot be written; then nothing of it is there.
+    Raises ``RequestError`` if it cannot be written or if ``name`` leads out of ``folder``.
     """
     opener = private_opener if private else None
     with (
-        writing(folder),
-        atomic_write(inside(folder, name)) as part,
+        write_errors(folder),
+        atomic_write(path_inside(folder, name)) as part,
         open(part, "w", encoding="utf-8", newline="", opener=opener) as file,
     ):
         file.write(text)

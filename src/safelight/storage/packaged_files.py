@@ -1,8 +1,8 @@
-"""The data files of this package, pinned by ``hashes.json`` of the package.
+"""The data files of this package, whose hashes are pinned in ``hashes.json``.
 
-Word lists, policies, configurations and weights decide what passes: each is hashed when it is read, and what
-is parsed is what was hashed. That finds damage and files exchanged one by one; whoever can write to the whole
-package can change its code as well.
+Word lists, policies, configurations and weights decide what is allowed. Each file is hashed when it is read,
+and the bytes that are parsed are those that were hashed. This detects damage and single replaced files; it
+does not protect against someone who can write to the whole package and so change its code as well.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ def read_bytes(path: Path, error: type[SafelightError] = ModelError) -> bytes:
 
 
 def read_text(path: Path, error: type[SafelightError] = ModelError) -> str:
-    """Return the text of a UTF-8 file, as ``read_bytes`` its bytes."""
+    """Return the text of a UTF-8 file; raises ``error`` if it is a packaged one that was altered."""
     return read_bytes(path, error).decode("utf-8")
 
 
 def check_bytes(path: Path, data: bytes, error: type[SafelightError] = ModelError) -> None:
-    """Raises ``error`` if the file is a packaged one and ``data``, read from it, is not what was shipped."""
+    """Raise ``error`` if the file is a packaged one and ``data``, read from it, is not what was pinned."""
     name = _packaged_name(path)
     if name is not None:
         _check(name, data, error)
 
 
 def is_packaged(path: Path) -> bool:
-    """Return whether the file is part of this package, by its path: a package may consist of links."""
+    """Return whether the file is part of this package, judging by its path without resolving links."""
     return _packaged_name(path) is not None
 
 
 def check_folder(folder: Path) -> None:
-    """Raises ``ModelError`` unless a packaged folder has its data files unaltered, and no others.
+    """Raise ``ModelError`` unless a packaged folder contains all of its data files unaltered, and no others.
 
-    For libraries that take the path of a folder and read it themselves. Folders elsewhere are not looked at.
+    This is for libraries that read a folder themselves. Folders outside of the package are not checked.
     """
     name = _packaged_name(folder)
     if name is None:
@@ -71,17 +71,17 @@ def write_manifest() -> None:
 def _check(name: str, data: bytes, error: type[SafelightError]) -> None:
     pinned = _pinned().get(name)
     if pinned is None:
-        raise error(f"{_PACKAGE / name} is no part of safelight; move it elsewhere and name its path.")
+        raise error(f"{_PACKAGE / name} is not part of safelight; move it elsewhere and give its path.")
     if _sha256(data) != pinned:
         raise error(
-            f"{_PACKAGE / name} was altered (wrong sha256); install safelight again, and to use a file of "
-            "your own copy it elsewhere and name its path."
+            f"{_PACKAGE / name} was altered (wrong sha256); install safelight again, or, to use your own "
+            "version, copy it elsewhere and give its path."
         )
 
 
 @cache
 def _pinned() -> Mapping[str, str]:
-    """Return the hash of each packaged file, by its path from the package on."""
+    """Return the hash of each packaged file by its path relative to the package."""
     try:
         hashes: Mapping[str, str] = dict(json.loads(_MANIFEST.read_text("utf-8")))
     except (OSError, ValueError, TypeError) as problem:
@@ -90,7 +90,7 @@ def _pinned() -> Mapping[str, str]:
 
 
 def _packaged_name(path: Path) -> str | None:
-    # Not resolved: installers may link every file of a package into a store elsewhere.
+    # Links are not resolved, because installers may link every file of a package to a store elsewhere.
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute keeps ".."
     if not absolute.is_relative_to(_PACKAGE):
         return None

@@ -1,4 +1,4 @@
-"""Files that nobody but their owner may read: they hold prompts, captions, or words that were found."""
+"""Files that only their owner may read, because they contain prompts, captions or matched words."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import stat
 
 
 def private_opener(path: str, flags: int) -> int:
-    """The ``opener`` of ``open`` for such a file, new or old: mode 0600, or stricter where the umask is.
+    """Open a new or existing file with mode 0600 or a stricter one; an ``opener`` for ``open``.
 
-    Windows has no such modes; there the file inherits the rights of its folder.
+    Windows has no such modes; there the file inherits the permissions of its folder.
     """
     descriptor = os.open(path, flags, 0o600)
     if hasattr(os, "fchmod"):

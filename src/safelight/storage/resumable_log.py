@@ -1,4 +1,4 @@
-"""An append-only file of JSON lines that a program which was killed leaves usable."""
+"""An append-only log of JSON lines that remains usable if the program is killed while writing."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Check = Callable[[Any], bool]
 
 
 class ResumableLog:
-    """Entries of JSON in the order in which they were appended, one on each line.
+    """An append-only log with one JSON entry per line.
 
-    Opening the log removes a last line that was not completed. With ``valid`` it also removes everything from
-    the first entry on that is damaged or for which ``valid`` is false, as if it had never been written.
-    A ``private`` log can be read by its owner only. With ``locked``, opening waits until no other process has
-    the log open, on systems that have such locks. Raises ``OSError`` for a file that cannot be written.
+    Opening the log removes an incomplete last line. With ``valid`` it also removes the first entry that is
+    damaged or for which ``valid`` is false, and everything after it. A ``private`` log can be read by its
+    owner only. With ``locked``, opening waits until no other process has the log open, on systems that have
+    such locks. Raises ``OSError`` for a file that cannot be written.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class ResumableLog:
     ) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Unbuffered: what a full disk did not take would fail again when the file is closed.
+        # Unbuffered, because closing a buffered file would repeat a write that failed on a full disk.
         self._file = FileIO(path, "a+b", opener=private_opener if private else None)
         if locked:
             _lock(self._file)
@@ -55,22 +55,22 @@ class ResumableLog:
                 yield _parsed(self.path, number, line)
 
     def append(self, *entries: Any) -> None:
-        """Write the entries at the end. What JSON does not know is written as its text."""
+        """Append the entries. Values that JSON cannot represent are written as their ``str``."""
         data = b"".join(json.dumps(entry, default=str).encode() + b"\n" for entry in entries)
         while data:
             data = data[self._file.write(data) :]
 
 
-def keep_entries(path: Path, wanted: Check, private: bool = False) -> None:
-    """Remove the entries of a closed log that are not ``wanted``, all at once or not at all.
+def keep_entries(path: Path, is_kept: Check, private: bool = False) -> None:
+    """Remove the entries of a closed log for which ``is_kept`` is false, atomically.
 
-    Raises ``RequestError`` for a line that is not JSON, and whatever ``wanted`` raises.
+    Raises ``RequestError`` for a line that is not JSON, and the errors of ``is_kept``.
     """
     path = path.resolve()
     opener = private_opener if private else None
     with atomic_write(path) as part, path.open("rb") as old, open(part, "wb", opener=opener) as new:
         for number, line in enumerate(old, 1):
-            if line.endswith(b"\n") and wanted(_parsed(path, number, line)):
+            if line.endswith(b"\n") and is_kept(_parsed(path, number, line)):
                 new.write(line)
 
 

@@ -1,8 +1,8 @@
-"""A TOML file that knows on which line each key stands, so that errors can name it.
+"""TOML files with the line number of each key, for error messages.
 
-The parser of the standard library is slow on some texts, and raises errors of its own on others. So a file is
-bounded before it is parsed: its size, how many parts a dotted key has, how deep lists and tables are nested,
-and how long a number or bare key is.
+The parser of the standard library is slow on some inputs and raises unexpected errors on others. Before a
+file is parsed, limits are therefore checked on its size, the number of parts of dotted keys, the nesting of
+arrays and tables, and the length of numbers and bare keys.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from safelight.errors import SafelightError, first_line
 from safelight.storage.packaged_files import check_bytes
 
 MOST_BYTES = 1 << 18
-# Parts of a dotted key, and lists and tables within each other in a value.
+# The most parts of a dotted key, and the deepest nesting of arrays and tables in a value.
 _DEEPEST = 8
-# Longer numbers are refused by Python, and longer bare keys mean nothing to anybody.
+# Python rejects longer numbers, and there is no use for longer bare keys.
 _LONGEST_WORD = 256
 
 _TOKEN = re.compile(
@@ -34,7 +34,10 @@ KeyPath = tuple[str | int, ...]
 
 
 class TomlFile:
-    """``data`` is the parsed file; raises ``error`` if it cannot be read, is too large, or is not TOML."""
+    """A parsed TOML file: ``data`` is its content and ``text`` its source.
+
+    Raises ``error`` if the file cannot be read, is too large, or is not TOML.
+    """
 
     def __init__(self, path: Path, error: type[SafelightError], most_bytes: int = MOST_BYTES) -> None:
         self.path = path
@@ -52,28 +55,28 @@ class TomlFile:
         self._lines = _lines(path, self.text, error)
         self.data = _parsed(path, self.text, error)
 
-    def line_of(self, wanted: KeyPath) -> int:
-        """The line (from 1) of the key at ``wanted``, or of the innermost table around it."""
-        depths = range(len(wanted), 0, -1)
-        return next((self._lines[wanted[:n]] for n in depths if wanted[:n] in self._lines), 1)
+    def line_of(self, key_path: KeyPath) -> int:
+        """Return the line (from 1) of the key at ``key_path``, or of the innermost table that contains it."""
+        depths = range(len(key_path), 0, -1)
+        return next((self._lines[key_path[:n]] for n in depths if key_path[:n] in self._lines), 1)
 
 
 def _parsed(path: Path, text: str, error: type[SafelightError]) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as problem:  # a TOMLDecodeError is a ValueError
-        raise error(f"{path} is not valid TOML: {first_line(problem)}; correct it there.") from problem
+        raise error(f"{path} is not valid TOML: {first_line(problem)}; correct the file.") from problem
 
 
 def _lines(path: Path, text: str, error: type[SafelightError]) -> dict[KeyPath, int]:
-    """The line on which each table and key is named first. Raises ``error`` for what is not to be parsed."""
+    """Return the line on which each table and key first occurs. Raises ``error`` if a limit is exceeded."""
     lines: dict[KeyPath, int] = {}
     arrays: dict[KeyPath, int] = {}
     table: KeyPath = ()
     try:
         for key in _Scan(text):
             if key.brackets:
-                table = _placed(key.parts, arrays, key.brackets > 1)
+                table = _table_path(key.parts, arrays, key.brackets > 1)
             where = table if key.brackets else (*table, *key.parts)
             while where and where not in lines:
                 lines[where] = key.line
@@ -83,8 +86,12 @@ def _lines(path: Path, text: str, error: type[SafelightError]) -> dict[KeyPath, 
     return lines
 
 
-def _placed(parts: tuple[str, ...], arrays: dict[KeyPath, int], appends: bool) -> KeyPath:
-    """The table of a header; of tables in a list (``[[list]]``) the latest, or one more."""
+def _table_path(parts: tuple[str, ...], arrays: dict[KeyPath, int], appends: bool) -> KeyPath:
+    """Return the path of the table that a header opens.
+
+    Tables of an array (``[[array]]``) are numbered: the path is that of the last one, or of a new one if the
+    header ``appends`` it.
+    """
     where: KeyPath = ()
     for number, part in enumerate(parts, 1):
         where = (*where, part)
@@ -96,6 +103,8 @@ def _placed(parts: tuple[str, ...], arrays: dict[KeyPath, int], appends: bool) -
 
 
 class _TooMuchError(Exception):
+    """A limit is exceeded on ``line``."""
+
     def __init__(self, line: int, sentence: str) -> None:
         super().__init__(sentence)
         self.line = line
@@ -112,16 +121,16 @@ class _Key:
 
 @dataclass
 class _Scan:
-    """Gives the keys of a text in one pass, whatever is in it, as far as a parser would get.
+    """Yields the keys of a text in one pass, which may be invalid, up to where a parser would stop.
 
-    A statement begins with the name of a table or a key, and ends with a line on which no bracket is open.
+    A statement begins with the name of a table or a key, and ends at a line break outside of brackets.
     """
 
     text: str
     line: int = 1
     _name: list[str] = field(default_factory=list)
     _goes_on: bool = False
-    # Brackets of a header; None once the name of the statement is known.
+    # The number of brackets of a header; None once the name of the statement is complete.
     _header: int | None = 0
     _depth: int = 0
 

@@ -1,4 +1,4 @@
-"""JSON objects whose keys are unique: of two values under one key, readers differ in which of them counts."""
+"""JSON objects with unique keys: parsers disagree about which of two values under one key counts."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from typing import Any
 
 
 class DuplicateKeyError(ValueError):
-    """An object of JSON has the same key twice."""
+    """A JSON object has the same key twice."""
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The ``object_pairs_hook`` of ``json`` that raises ``DuplicateKeyError``."""
+    """Return the pairs as a dictionary; an ``object_pairs_hook`` for ``json``.
+
+    Raises ``DuplicateKeyError`` if a key occurs twice.
+    """
     members = dict(pairs)
     if len(members) < len(pairs):
         raise DuplicateKeyError("an object has the same key twice")

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from safelight.errors import RequestError, no_such
+from safelight.errors import RequestError, unknown_name
 
 LrScheduler = Literal["constant", "cosine"]
 
@@ -52,7 +52,7 @@ class TrainingPlan:
         if not 0 < self.learning_rate < math.inf:
             raise RequestError(f"learning_rate is {self.learning_rate}; it must be a number above 0.")
         if self.lr_scheduler not in get_args(LrScheduler):
-            raise RequestError(no_such("lr_scheduler", self.lr_scheduler, get_args(LrScheduler)))
+            raise RequestError(unknown_name("lr_scheduler", self.lr_scheduler, get_args(LrScheduler)))
         if not 0 <= self.ema_decay < 1:
             raise RequestError(f"ema_decay is {self.ema_decay}; it must be at least 0 and below 1.")
         if not 0 <= self.max_grad_norm < math.inf:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
-from safelight.concurrency.thread_count import cores
+from safelight.concurrency.thread_count import thread_count
 from safelight.concurrency.workers import end_with_parent
 
 
@@ -48,7 +48,7 @@ def _seconds(pixels: Tensor, kernel: Tensor) -> float:
 def processes() -> int:
     """Return how many processes train fastest: one a core, or as many as OMP_NUM_THREADS says; one with
     CUDA."""
-    return 1 if torch.cuda.is_available() else cores()
+    return 1 if torch.cuda.is_available() else thread_count()
 
 
 def launch(work: Callable[..., None], *arguments: object) -> None:

@@ -1,4 +1,4 @@
-"""HTML pages: each is one file that needs nothing else, in one look, light and dark."""
+"""Self-contained HTML pages in one common style, with a light and a dark mode."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 _FRAME = Path(__file__).with_name("frame.html")
 
 
-def template(path: Path) -> Template:
-    """A part of a page; what is put into it must be escaped."""
+def load_template(path: Path) -> Template:
+    """Return the template of a part of a page. Values that are substituted into it must be escaped."""
     return Template(path.read_text("utf-8"))
 
 
-def framed(title: str, style: str, body: str) -> str:
-    """The whole page; ``style`` comes after that of all pages."""
-    return template(_FRAME).substitute(title=escape(title), style=style, body=body)
+def render_page(title: str, style: str, body: str) -> str:
+    """Return a whole page with ``title`` and ``body``; ``style`` is CSS that follows the common CSS."""
+    return load_template(_FRAME).substitute(title=escape(title), style=style, body=body)
 
 
 def data_uri(image: Image, kind: str = "PNG") -> str:
-    """As part of the page, "PNG" or "JPEG"."""
+    """Return the image as a data URI; ``kind`` is "PNG" or "JPEG"."""
     buffer = io.BytesIO()
     image.save(buffer, kind, optimize=True)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -21,10 +21,10 @@ from safelight.alignment.training_data.engines.local import run_local
 from safelight.alignment.training_data.findings import Screened
 from safelight.alignment.training_data.journal import Journal
 from safelight.alignment.training_data.worker import Task
-from safelight.concurrency.thread_count import cores
+from safelight.concurrency.thread_count import thread_count
 from safelight.errors import RequestError
 from safelight.policy import Policy
-from safelight.types import Action, Box, FilterRun, Finding, Found, HashMatch, Span, Stage
+from safelight.types import Action, Box, FilterFindings, FilterRun, Finding, HashMatch, Span, Stage
 from screens import BLACK, POLICY, RED, colours, encoded
 
 
@@ -198,7 +198,7 @@ def test_a_worker_that_cannot_begin_marks_no_sample(images: Path, tmp_path: Path
 def _noting(policy: Path, threads: Path) -> Any:
     import torch
 
-    threads.write_text(f"{cores()} {torch.get_num_threads()}")
+    threads.write_text(f"{thread_count()} {torch.get_num_threads()}")
     return colours(policy)
 
 
@@ -238,7 +238,7 @@ def test_a_journal_forgets_what_is_not_whole(tmp_path: Path) -> None:
 
 
 def _screened(*findings: Finding, problem: str | None = None, **runs: FilterRun) -> Screened:
-    return Screened("a", "a", "0", None, {"image": (Found(findings, runs, problem),)})
+    return Screened("a", "a", "0", None, {"image": (FilterFindings(findings, runs, problem),)})
 
 
 def test_what_was_found_is_kept_but_for_the_words() -> None:
@@ -272,21 +272,22 @@ def test_what_nobody_could_look_at_is_not_kept(policy: Path) -> None:
 def test_how_close_company_is_says_the_image_not_the_caption() -> None:
     policy = Policy.load("storybook")
     held, apart = Box(0.1, 0.0, 0.5, 1.0), Box(0.6, 0.0, 0.9, 1.0)
-    caption = Found((Finding("sword", 1.0, "lexicon"), Finding("man", 1.0, "lexicon")))
+    caption = FilterFindings((Finding("sword", 1.0, "lexicon"), Finding("man", 1.0, "lexicon")))
 
-    def reason(found: dict[Stage, tuple[Found, ...]]) -> str | None:
+    def reason(found: dict[Stage, tuple[FilterFindings, ...]]) -> str | None:
         rejection = decide(Screened("a", "a", "0", None, found), policy).rejection
         return rejection and rejection.reason
 
     for box, said in ((held, "harmful"), (apart, None)):
         seen = (Finding("sword", 1.0, "f", Box(0.0, 0.0, 0.2, 0.5)), Finding("man", 1.0, "f", box))
-        assert reason({"prompt": (caption,), "image": (Found(seen),)}) == said
+        assert reason({"prompt": (caption,), "image": (FilterFindings(seen),)}) == said
     assert reason({"prompt": (caption,)}) == "harmful"
 
 
 def test_the_worst_frame_counts(policy: Path) -> None:
     frames = tuple(
-        Found((Finding("red", score, "colours"),), frame=i) for i, score in enumerate((0.1, 0.7, 0.4))
+        FilterFindings((Finding("red", score, "colours"),), frame=i)
+        for i, score in enumerate((0.1, 0.7, 0.4))
     )
     rejection = decide(Screened("a", "a", "0", None, {"image": frames}), Policy.load(policy)).rejection
     assert rejection is not None

@@ -16,7 +16,7 @@ from safelight.alignment.training_data import shards_of
 from safelight.alignment.training_data.copies import copy_samples
 from safelight.alignment.training_data.sample import Sample, Shard
 from safelight.errors import RequestError
-from safelight.storage.atomic_write import inside
+from safelight.storage.atomic_write import path_inside
 from screens import encoded
 
 IMAGES = [encoded((0, i, 0)) for i in range(10)]
@@ -133,7 +133,7 @@ def test_a_time_that_no_tar_file_can_have(source: Path, tmp_path: Path) -> None:
 )
 def test_nothing_is_placed_outside(path: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="leads out of the folder"):
-        inside(tmp_path / "in", path)
+        path_inside(tmp_path / "in", path)
     assert not list(tmp_path.iterdir())
 
 

@@ -110,8 +110,8 @@ def test_they_are_rejected_with_the_first_of_them(images: Path, tmp_path: Path) 
 
 
 def test_a_hash_is_of_what_can_be_seen(images: Path) -> None:
-    from safelight.hashing.pdq import LEAST_QUALITY, PdqHasher
+    from safelight.hashing.pdq import MIN_QUALITY, PdqHasher
 
     pytest.importorskip("pdqhash")
-    assert PdqHasher()(Image.new("RGB", (64, 64))).quality < LEAST_QUALITY
-    assert PdqHasher()(Image.open(images / "0.png")).quality >= LEAST_QUALITY
+    assert PdqHasher()(Image.new("RGB", (64, 64))).quality < MIN_QUALITY
+    assert PdqHasher()(Image.open(images / "0.png")).quality >= MIN_QUALITY

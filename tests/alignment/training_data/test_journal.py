@@ -23,13 +23,13 @@ from safelight.alignment.training_data.sample import Sample
 from safelight.alignment.training_data.shard_screening import HOPELESS, ShardScreening, give_up, journal_of
 from safelight.alignment.training_data.worker import Task, Worker
 from safelight.cli.app import app
-from safelight.types import Box, FilterRun, Finding, Found
+from safelight.types import Box, FilterFindings, FilterRun, Finding
 from screens import colours, encoded
 
 
 def _row(name: str = "a") -> dict[str, Any]:
     box = Finding("red", 0.5, "colours", Box(0.1, 0.2, 0.3, 0.4))
-    found = Found((box, Finding("gun", 1, "lexicon")), {"f": FilterRun("1", 2.0, "late")}, None, 3)
+    found = FilterFindings((box, Finding("gun", 1, "lexicon")), {"f": FilterRun("1", 2.0, "late")}, None, 3)
     return Screened(name, "k", "0", None, {"image": (found,)}, "ff", ("women",)).to_row()
 
 

@@ -63,9 +63,11 @@ def test_many_heads_cost_one_embedding(
     for i, file in enumerate(files):
         save_file({"0.weight": weight}, file, {"labels": f'["a{i}", "b{i}"]'})
     model, seen = load_clip(colour_clip), []
-    run = model._towers.images
-    monkeypatch.setattr(model, "_memory", type(model._memory)(10))
-    monkeypatch.setattr(model._towers, "images", lambda pixels: seen.append(len(pixels)) or run(pixels))
+    run = model._towers.encode_images
+    monkeypatch.setattr(model, "_cache", type(model._cache)(10))
+    monkeypatch.setattr(
+        model._towers, "encode_images", lambda pixels: seen.append(len(pixels)) or run(pixels)
+    )
     clip = Clip(colour_clip, **COLOURS, heads=[str(file) for file in files])
     scores = {f.label: f.score for f in clip.find([RED])[0]}  # type: ignore[union-attr]
     high, low = (1 / (1 + np.exp(-x * 3**0.5)) for x in (1, -1))
@@ -145,12 +147,12 @@ def test_what_is_too_narrow_to_cover_is_blocked(colour_clip: Path) -> None:
 
 
 def test_a_filter_that_looks_for_nothing_is_refused(colour_clip: Path) -> None:
-    with pytest.raises(FilterError, match="to look for anything"):
+    with pytest.raises(FilterError, match="at least one of concepts"):
         registry.build("image_filter", "clip", model=str(colour_clip))
 
 
 def test_a_head_of_another_model_is_refused(colour_clip: Path, checker_folder: Path) -> None:
-    with pytest.raises(ModelError, match="use the CLIP it is for"):
+    with pytest.raises(ModelError, match="use the CLIP that it was trained on"):
         Clip(colour_clip, safety_checker=checker_folder)
 
 

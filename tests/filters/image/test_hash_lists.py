@@ -94,20 +94,20 @@ def test_one_record_may_have_several_hashes() -> None:
         ("a.txt", f"{MD5},1", "line 1: "),
         ("a.txt", f"md5 {PDQ}", "line 1: a md5 hash has 32 hexadecimal digits"),
         ("a.txt", f"pdq {MD5}", "line 1: a pdq hash has 64"),
-        ("a.csv", f"{PDQ}\n{PDQ}\n", "line 1: no column has hashes"),
+        ("a.csv", f"{PDQ}\n{PDQ}\n", "line 1: there is no column of hashes"),
         (
             "a.csv",
             f"signal_type,signal_str\npdq,{PDQ}\nvideo_md5,{MD5}\n",
-            'line 3: "video_md5" hashes are of no',
+            'line 3: "video_md5" hashes are not supported',
         ),
         ("a.csv", f"id,md5\n1,{MD5}\n2,\n", "line 3: there is no hash"),
         ("a.csv", f'id,md5\n1,{MD5}\n"2"x,{MD5}\n', "line 3: this is not valid CSV"),
         ("a.csv", f"id,md5\n1,{MD5}\n\n3,zz\n", 'line 4: "zz" is not a hash'),
         ("a.jsonl", f'{{"md5": "{MD5}"}}\n{{"md5": ', "line 2: this is not valid JSON"),
-        ("a.jsonl", f'{{"md5": "{MD5}"}}\n[1]', "line 2: this is not an object"),
+        ("a.jsonl", f'{{"md5": "{MD5}"}}\n[1]', "line 2: this is not a JSON object"),
         ("a.jsonl", '{"md5": 12}', 'line 1: "12" is not a hash'),
         ("a.json", '{\n"data": [\n', "line 3: this is not valid JSON"),
-        ("a.json", '{"data": {}}', "line 1: this is not a list of entries"),
+        ("a.json", '{"data": {}}', "line 1: this is neither a list of entries"),
         ("a.json", f'[{{"md5": "{MD5}"}}, {{}}]', "entry 2: there is no hash"),
         ("a.json", "[" * 100_000, "line 1: this is not valid JSON"),
     ],
@@ -158,14 +158,14 @@ def test_every_format_gives_back_what_was_written(entries: list[Entry]) -> None:
 def test_an_empty_list_is_an_error(tmp_path: Path, text: str) -> None:
     for name in ("a.txt", "a.jsonl") if text.startswith("\n") else ("a.txt",):
         (tmp_path / name).write_text(text)
-        with pytest.raises(FilterError, match=r"has no hash of a known image"):
+        with pytest.raises(FilterError, match=r"contains no hashes"):
             HashList.read(tmp_path / name)
 
 
 def test_a_list_of_harmless_images_only_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"indicator,status\n{PDQ},NON_MALICIOUS\n")
-    with pytest.raises(FilterError, match=r"has no hash of a known image"):
+    with pytest.raises(FilterError, match=r"contains no hashes"):
         HashList.read(path)
 
 

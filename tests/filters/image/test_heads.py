@@ -16,7 +16,7 @@ from transformers import CLIPConfig
 
 from safelight.clip import load_clip
 from safelight.errors import ModelError
-from safelight.filters.image.heads import ConceptHead, SafetyChecker, TrainedHead, head_of
+from safelight.filters.image.heads import ConceptHead, SafetyChecker, TrainedHead, load_head
 
 _SIZE, _SPECIAL, _CONCEPTS = 64, 3, 17
 
@@ -141,7 +141,7 @@ def test_a_checker_needs_its_tensors_and_its_own_clip(tmp_path: Path) -> None:
         SafetyChecker(tmp_path, _SIZE, "x")
     tensors, _ = _random(torch.Generator().manual_seed(0), 1)
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(ModelError, match="takes 64 numbers where it is given 12"):
+    with pytest.raises(ModelError, match="expects 64 dimensions, not 12"):
         SafetyChecker(tmp_path, 12, "x")
 
 
@@ -182,20 +182,20 @@ def test_a_head_can_be_pinned(colour_clip: Path, tmp_path: Path) -> None:
     path = _save(tmp_path / "h.safetensors", nn.Sequential(nn.Linear(3, 2)))
     pin = hashlib.sha256(path.read_bytes()).hexdigest()
     model = load_clip(colour_clip)
-    assert head_of(model, {"file": str(path), "sha256": pin}).labels == head_of(model, str(path)).labels
-    with pytest.raises(ModelError, match="not the file whose sha256 was given"):
-        head_of(model, {"file": str(path), "sha256": "0" * 64})
-    with pytest.raises(ModelError, match="leave out the rest"):
-        head_of(model, {"file": str(path), "sha": pin})
+    assert load_head(model, {"file": str(path), "sha256": pin}).labels == load_head(model, str(path)).labels
+    with pytest.raises(ModelError, match="differs from the given one"):
+        load_head(model, {"file": str(path), "sha256": "0" * 64})
+    with pytest.raises(ModelError, match="remove any others"):
+        load_head(model, {"file": str(path), "sha": pin})
 
 
 @pytest.mark.parametrize(
     ("layers", "about", "says"),
     [
-        (nn.Sequential(nn.Linear(5, 2)), {}, "takes 5 numbers where it is given 6"),
+        (nn.Sequential(nn.Linear(5, 2)), {}, "expects 5 dimensions, not 6"),
         (nn.Sequential(nn.Linear(6, 3)), {}, "3 outputs and 2 labels"),
-        (nn.Sequential(nn.Linear(6, 2)), {"labels": "violence"}, "does not say its labels"),
-        (nn.Sequential(nn.Linear(6, 2)), {"labels": json.dumps([1, 2])}, "does not say its labels"),
+        (nn.Sequential(nn.Linear(6, 2)), {"labels": "violence"}, "has no labels"),
+        (nn.Sequential(nn.Linear(6, 2)), {"labels": json.dumps([1, 2])}, "has no labels"),
         (nn.Sequential(nn.Linear(6, 2)), {"activation": "swish"}, 'asks for "swish"'),
         (nn.Sequential(nn.Linear(6, 2)), {"output": "logits"}, 'asks for "logits"'),
         (nn.Sequential(nn.Conv1d(6, 2, 1)), {}, "not linear"),

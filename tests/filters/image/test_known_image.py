@@ -153,7 +153,7 @@ def test_a_list_that_is_damaged_or_gone_stays_as_it_was_and_says_so(
             assert _found(known, *SCENES[:2]) == [[_finding("ours", "a")], []]
     assert known.version == f"{version} stale"
     assert [record.getMessage() for record in caplog.records] == [
-        f'the list of known images stays as it was: {path}, line 2: "oops" is not a hash of 64 or 32 '
+        f'the list of known images was not reloaded: {path}, line 2: "oops" is not a hash of 64 or 32 '
         "hexadecimal digits; correct it."
     ]
     path.unlink()
@@ -196,7 +196,7 @@ def test_threads_see_one_list_or_the_other_whole(tmp_path: Path) -> None:
         ({"lists": []}, "there is no list of known images"),
         ({"lists": ["nowhere.txt"]}, "nowhere.txt cannot be read"),
         ({"lists": {"KNOWN": "csea"}}, 'no category "csea"'),
-        ({"lists": ["KNOWN", "KNOWN/../../image/known.txt"]}, 'two lists are called "known"'),
+        ({"lists": ["KNOWN", "KNOWN/../../image/known.txt"]}, 'two lists have the name "known"'),
         ({"lists": "KNOWN", "distance": 32}, "distance is 32; give a whole number from 0 to 31"),
         ({"lists": "KNOWN", "distance": -1}, "distance is -1"),
         ({"lists": "KNOWN", "quality": 50.0}, r"quality is 50\.0; give a whole number from 0 to 100"),

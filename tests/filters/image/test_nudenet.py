@@ -56,22 +56,22 @@ def mirror(tmp_path: Path) -> dict[str, Any]:
     from onnx import helper
 
     y, x = np.divmod(np.arange(SIDE * SIDE, dtype=np.float32), SIDE)
-    places = np.stack([x + 0.5, y + 0.5, np.ones_like(x), np.ones_like(x)])[None]
+    anchors = np.stack([x + 0.5, y + 0.5, np.ones_like(x), np.ones_like(x)])[None]
     nodes = [
         helper.make_node("Reshape", ["images", "shape"], ["scores"]),
         helper.make_node("Concat", ["places", "scores"], ["output0"], axis=1),
     ]
-    return _save(tmp_path / "mirror.onnx", nodes, {"shape": np.array([1, 3, -1]), "places": places}, COLOURS)
+    return _save(tmp_path / "mirror.onnx", nodes, {"shape": np.array([1, 3, -1]), "places": anchors}, COLOURS)
 
 
 @pytest.fixture
 def answering(tmp_path: Path) -> Callable[..., Any]:
     """A filter whose network always gives these places: centre, width, height in pixels, then scores."""
 
-    def build(places: Answer, labels: Sequence[str] = ("FACE", "FOOT"), **options: Any) -> Any:
+    def build(anchors: Answer, labels: Sequence[str] = ("FACE", "FOOT"), **options: Any) -> Any:
         from onnx import helper
 
-        answer = np.array(places, np.float32).T[None]
+        answer = np.array(anchors, np.float32).T[None]
         node = helper.make_node("Identity", ["answer"], ["output0"])
         model = _save(tmp_path / "constant.onnx", [node], {"answer": answer}, labels)
         return registry.build("image_filter", "nudenet", **model, **options)
@@ -144,16 +144,16 @@ def test_of_boxes_of_one_label_that_overlap_only_the_best_is_left(
 
 
 def test_a_part_never_hides_behind_another(answering: Callable[..., Any]) -> None:
-    places = [[10, 10, 10, 10, 0.8, 0.3], [11, 10, 10, 10, 0, 0.6]]
-    (found,) = answering(places).find([IMAGE])
+    anchors = [[10, 10, 10, 10, 0.8, 0.3], [11, 10, 10, 10, 0, 0.6]]
+    (found,) = answering(anchors).find([IMAGE])
     assert [(each.label, each.score) for each in found] == [("FACE", _f(0.8)), ("FOOT", _f(0.6))]
-    (found,) = answering(places, class_agnostic=True).find([IMAGE])
+    (found,) = answering(anchors, class_agnostic=True).find([IMAGE])
     assert [each.label for each in found] == ["FACE"]
 
 
 def test_each_label_can_have_a_threshold_of_its_own(answering: Callable[..., Any]) -> None:
-    places = [[10, 10, 4, 4, 0.55, 0.4], [20, 20, 4, 4, 0.65, 0.2]]
-    (found,) = answering(places, threshold=0.3, thresholds={"FACE": 0.6}).find([IMAGE])
+    anchors = [[10, 10, 4, 4, 0.55, 0.4], [20, 20, 4, 4, 0.65, 0.2]]
+    (found,) = answering(anchors, threshold=0.3, thresholds={"FACE": 0.6}).find([IMAGE])
     assert [(each.label, each.score) for each in found] == [("FACE", _f(0.65)), ("FOOT", _f(0.4))]
 
 
@@ -161,12 +161,12 @@ def test_each_label_can_have_a_threshold_of_its_own(answering: Callable[..., Any
 def test_nonsense_of_the_network_blocks(answering: Callable[..., Any], wrong: list[float]) -> None:
     (answer,) = answering([wrong]).find([IMAGE])
     assert isinstance(answer, FilterError)
-    assert "no number or no probability" in str(answer)
+    assert "not finite or not a probability" in str(answer)
 
 
 def test_a_network_of_another_shape_blocks(answering: Callable[..., Any]) -> None:
     (answer,) = answering([[9, 9, 4, 4, 0.1]]).find([IMAGE])
-    assert "is no NudeNet" in str(answer)
+    assert "not that of NudeNet" in str(answer)
 
 
 def test_what_cannot_be_read_blocks_itself_alone(mirror: dict[str, Any], tmp_path: Path) -> None:
@@ -192,10 +192,10 @@ def test_threads_change_nothing(mirror: dict[str, Any]) -> None:
 def test_the_network_sees_a_square_of_the_side_it_was_trained_for_or_another(
     answering: Callable[..., Any],
 ) -> None:
-    places = [[16, 16, 8, 8, 0.9, 0]]
-    ((found,),) = answering(places).find([IMAGE])
+    anchors = [[16, 16, 8, 8, 0.9, 0]]
+    ((found,),) = answering(anchors).find([IMAGE])
     assert astuple(found.evidence) == _f((0.375, 0.375, 0.625, 0.625))
-    ((found,),) = answering(places, side=64).find([IMAGE])
+    ((found,),) = answering(anchors, side=64).find([IMAGE])
     assert astuple(found.evidence) == _f((0.1875, 0.1875, 0.3125, 0.3125))
 
 
@@ -219,7 +219,7 @@ def test_options_that_make_no_sense_are_refused(
 
 def test_providers_are_honoured(mirror: dict[str, Any]) -> None:
     with pytest.raises(
-        ModelError, match=r'no execution provider "NoSuchProvider"; there is .*CPUExecutionProvider'
+        ModelError, match=r'no execution provider "NoSuchProvider"; available: .*CPUExecutionProvider'
     ):
         registry.build("image_filter", "nudenet", providers=["NoSuchProvider"], **mirror)
     with pytest.raises(ModelError, match="no execution provider is named"):
@@ -230,7 +230,7 @@ def test_providers_are_honoured(mirror: dict[str, Any]) -> None:
 def test_a_network_must_be_pinned_and_unaltered(mirror: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=f'set the option sha256 to "{mirror["sha256"]}"'):
         registry.build("image_filter", "nudenet", model=mirror["model"])
-    with pytest.raises(ModelError, match="is not the network that was pinned"):
+    with pytest.raises(ModelError, match="does not have the pinned sha256"):
         registry.build("image_filter", "nudenet", model=mirror["model"], sha256="0" * 64)
     with pytest.raises(ModelError, match="there is no network at"):
         registry.build("image_filter", "nudenet", model=str(tmp_path / "none.onnx"), sha256="0" * 64)
@@ -254,7 +254,7 @@ def _other_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_other_package")
 def test_the_packages_network_is_pinned_and_its_code_is_never_imported() -> None:
-    with pytest.raises(ModelError, match=r"320n\.onnx is not the network that was pinned"):
+    with pytest.raises(ModelError, match=r"320n\.onnx does not have the pinned sha256"):
         registry.build("image_filter", "nudenet")
 
 

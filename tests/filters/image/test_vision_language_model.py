@@ -287,8 +287,8 @@ def test_what_llava_guard_finds_safe_and_in_no_category_of_ours_is_nothing(chat:
         ({"rating": "Safe", "category": ["O2"]}, "no category"),
         (_assessment("Safe", "O10: Spies"), "no category"),
         (_assessment("Safe", "Kittens"), "no category"),
-        (_assessment("Unsafe", "NA: None applying"), "no category of ours"),
-        (_assessment("Unsafe", "O9: Disasters or Emergencies"), "no category of ours"),
+        (_assessment("Unsafe", "NA: None applying"), "without a counterpart in the taxonomy"),
+        (_assessment("Unsafe", "O9: Disasters or Emergencies"), "without a counterpart in the taxonomy"),
     ],
 )
 def test_llava_guard_that_says_something_else_blocks(chat: Any, answer: Any, reason: str) -> None:
@@ -384,17 +384,17 @@ def test_what_a_slow_server_does_not_reach_is_blocked_alone(chat: Any, chats: An
     judge = _judge(chat, answers="shieldgemma-2", concurrency=1, deadline_s=0.35)
     first, *_, last = judge.find([SCENE] * 3)
     assert chats.found(first).keys() == {"sexual.explicit", "weapons", "violence.graphic"}
-    assert "not through after 0.35 s" in str(last)
+    assert "not finished within 0.35 s" in str(last)
     assert len(chat.bodies) < 9
 
 
 def test_a_server_that_is_always_busy_is_not_asked_after_the_deadline(chat: Any) -> None:
     chat.answer = lambda body: (503, b"", 0.0)
     (late,) = _judge(chat, attempts=1000, pause_s=0.02, deadline_s=0.2).find([SCENE])
-    assert "not through after 0.2 s (the server answered with status 503)" in str(late)
+    assert "not finished within 0.2 s (the server answered with status 503)" in str(late)
     assert len(chat.bodies) < 20
     (busy,) = _judge(chat, attempts=2).find([SCENE])
-    assert "status 503, 2 times" in str(busy)
+    assert "status 503, in each of 2 attempts" in str(busy)
 
 
 def test_an_unreadable_answer_blocks_the_image_and_says_so(
@@ -417,7 +417,7 @@ guidelines = {{ weapons = "Swords." }}
     guard = Guard.from_policy(path)
     fine, unread, unsafe = guard.screen_images([SCENE] * 3)
     assert [verdict.action for verdict in (fine, unread, unsafe)] == ["allow", "block", "block"]
-    assert 'the filter "vision-language-model" could not look at it' in unread.explain()
+    assert 'the filter "vision-language-model" could not process it' in unread.explain()
     assert unsafe.categories["weapons"].score == 1.0
 
 
@@ -435,8 +435,8 @@ def test_the_key_comes_from_the_environment(chat: Any, monkeypatch: pytest.Monke
     ("options", "message"),
     [
         ({"answers": "llavaguard"}, 'did you mean "llava-guard"'),
-        ({"encoding": "jpg"}, 'no encoding of images "jpg"; there is jpeg, png'),
-        ({"longest_side": 0}, "one pixel"),
+        ({"encoding": "jpg"}, 'no encoding of images "jpg"; available: jpeg, png'),
+        ({"longest_side": 0}, "at least 1 pixel"),
         ({"categories": []}, "at least one category"),
         ({"guidelines": {"violense": "Fights."}}, 'no category "violense"'),
         ({"guidelines": {"ip": "Famous mice."}}, 'guidelines for "ip"; list it under categories'),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from safelight.errors import FilterError
-from safelight.filters.image.yolo import Yolo, _Halved
+from safelight.filters.image.yolo import Yolo, _SplitDetections
 
 SIDE, STEPS, GRIDS, PLACES = 32, 4, (4, 2, 1), 16 + 4 + 1
 PIXELS = np.zeros((1, 3, SIDE, SIDE), np.float32)
@@ -108,16 +108,16 @@ def test_a_box_by_hand(tmp_path: Path) -> None:
     scores = np.full((2, PLACES), 0.25)
     network = _open(_save(tmp_path / "yolo.onnx", distances.reshape(-1, PLACES), scores))
     assert network._boxes
-    looked = network.look(PIXELS)
-    assert looked.boxes(np.array([5])) == pytest.approx(np.array([[4, 4, 28, 12]]), abs=1e-4)
-    assert looked.scores == pytest.approx(scores)
-    assert looked.boxes(np.array([], np.intp)).shape == (0, 4)
+    detections = network.detect(PIXELS)
+    assert detections.boxes(np.array([5])) == pytest.approx(np.array([[4, 4, 28, 12]]), abs=1e-4)
+    assert detections.scores == pytest.approx(scores)
+    assert detections.boxes(np.array([], np.intp)).shape == (0, 4)
 
 
 def test_in_halves_it_sees_the_same(
     tmp_path: Path, seen: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, places = _save(tmp_path / "yolo.onnx", *seen), np.array([0, 7, 17, 20])
+    path, anchors = _save(tmp_path / "yolo.onnx", *seen), np.array([0, 7, 17, 20])
     halved = _open(path)
     imported = builtins.__import__
 
@@ -130,27 +130,27 @@ def test_in_halves_it_sees_the_same(
     whole = _open(path)
     assert halved._boxes
     assert not whole._boxes
-    one, other = halved.look(PIXELS), whole.look(PIXELS)
+    one, other = halved.detect(PIXELS), whole.detect(PIXELS)
     assert one.scores == pytest.approx(other.scores, abs=1e-6)
-    assert one.boxes(places) == pytest.approx(other.boxes(places), abs=1e-4)
+    assert one.boxes(anchors) == pytest.approx(other.boxes(anchors), abs=1e-4)
 
 
 def test_a_network_with_another_end_stays_whole(tmp_path: Path, seen: tuple[Any, Any]) -> None:
     network, usual = (_open(_save(tmp_path / "yolo.onnx", *seen, scale)) for scale in (2.0, 1.0))
     assert not network._boxes
-    doubled, boxes = (each.look(PIXELS).boxes(np.array([3, 18])) for each in (network, usual))
+    doubled, boxes = (each.detect(PIXELS).boxes(np.array([3, 18])) for each in (network, usual))
     assert doubled == pytest.approx(2 * boxes, abs=1e-4)
 
 
 def test_boxes_are_made_only_where_something_was_found(tmp_path: Path, seen: tuple[Any, Any]) -> None:
     """A second half that fails is not missed as long as nobody wants a box."""
     network = _open(_save(tmp_path / "yolo.onnx", *seen))
-    looked = network.look(PIXELS)
-    assert isinstance(looked, _Halved)
-    looked._seen = [np.full_like(each, np.nan) for each in looked._seen]
-    assert looked.boxes(np.array([], np.intp)).shape == (0, 4)
-    with pytest.raises(FilterError, match="no number"):
-        looked.boxes(np.array([3]))
+    detections = network.detect(PIXELS)
+    assert isinstance(detections, _SplitDetections)
+    detections._seen = [np.full_like(each, np.nan) for each in detections._seen]
+    assert detections.boxes(np.array([], np.intp)).shape == (0, 4)
+    with pytest.raises(FilterError, match="not finite"):
+        detections.boxes(np.array([3]))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("nudenet") is None, reason="NudeNet is not installed")
@@ -160,9 +160,9 @@ def test_nudenet_is_halved(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
     path = nudenet._network(None)
     halved = _open(path)
-    monkeypatch.setattr(yolo, "_halves", lambda path: None)
+    monkeypatch.setattr(yolo, "_split", lambda path: None)
     pixels = np.random.default_rng(1).random((1, 3, side, side), np.float32)
-    one, other = (each.look(pixels) for each in (halved, _open(path)))
+    one, other = (each.detect(pixels) for each in (halved, _open(path)))
     assert halved._boxes
     assert one.scores == pytest.approx(other.scores, abs=1e-6)
     everywhere = np.arange(one.scores.shape[1])

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 from transformers import BertConfig, BertModel
 
-from safelight.filters.text.training.network import CATEGORIES, PromptNetwork, export
+from safelight.filters.text.training.network import CATEGORIES, PromptNetwork, export_onnx
 from safelight.models.files import write_hashes
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -60,7 +60,7 @@ def knives(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network.head.bias[0] = 1
         network.head.bias[1 + CATEGORIES.index("violence")] = 6
         network.head.bias[1 + CATEGORIES.index("illegal")] = 1
-    export(network, folder / "model.onnx")
+    export_onnx(network, folder / "model.onnx")
     tokenizer(WORDS).save(str(folder / "tokenizer.json"))
     (folder / "classifier.json").write_text(json.dumps({"version": "7", "categories": CATEGORIES}))
     write_hashes(folder, "tokenizer.json", "classifier.json")

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from safelight.errors import FilterError, ModelError
-from safelight.filters.text.classifier import PromptClassifier, _heaviest_run, _Read, _Window
+from safelight.filters.text.classifier import PromptClassifier, _heaviest_run, _Window, _WindowScores
 from safelight.models.files import write_hashes
 from safelight.types import Finding, Span
 
@@ -123,9 +123,9 @@ def test_what_cannot_be_read_is_never_let_by(prompt: str, classifier: PromptClas
 def test_a_prompt_that_is_too_long_blocks_itself_alone(classifier: PromptClassifier) -> None:
     characters, tokens, second = classifier.find(["a dog " * 2_000, "., " * 2_000, "a knife"])
     assert isinstance(characters, FilterError)
-    assert str(characters) == "the prompt has 12000 characters as it is read; shorten it to 10000."
+    assert str(characters) == "the prompt has 12000 characters after normalisation; shorten it to 10000."
     assert isinstance(tokens, FilterError)
-    assert str(tokens) == "the prompt has too many tokens as it is read; shorten it."
+    assert str(tokens) == "the prompt has too many tokens after normalisation; shorten it."
     assert isinstance(second, list)
     assert second
 
@@ -138,7 +138,7 @@ def test_what_a_prompt_is_shown_as_is_read_too(classifier: PromptClassifier) -> 
 
 
 def test_only_windows_with_something_restored_are_read_again(classifier: PromptClassifier) -> None:
-    windows = classifier._readable(0, "a dog and bread " * 100 + "a kn1fe")
+    windows = classifier._windows_or_error(0, "a dog and bread " * 100 + "a kn1fe")
     assert isinstance(windows, list)
     assert [window.hidden for window in windows].count(True) == 1
     assert len(windows) > 4
@@ -184,7 +184,7 @@ def test_letters_it_does_not_know_hide_no_word(prompt: str, classifier: PromptCl
 def test_a_window_whose_score_is_no_number_blocks(knives: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     classifier, run = PromptClassifier(knives), PromptClassifier._run
 
-    def spoilt(self: PromptClassifier, window: _Window) -> _Read:
+    def spoilt(self: PromptClassifier, window: _Window) -> _WindowScores:
         read = run(self, window)
         return replace(read, scores=read.scores * np.nan) if len(window.ids) < 128 else read
 

@@ -24,10 +24,10 @@ from safelight.experiments.prompt_classifier import evaluate_prompt_classifier
 from safelight.filters.text.classifier import PromptClassifier
 from safelight.filters.text.training import classifier as training
 from safelight.filters.text.training.encoder import find_encoder
-from safelight.filters.text.training.examples import Examples, Reader
+from safelight.filters.text.training.examples import Examples, PromptTokenizer
 from safelight.filters.text.training.folds import Fold, folds
-from safelight.filters.text.training.grammar import Text, write
-from safelight.filters.text.training.network import CATEGORIES, PromptNetwork, export
+from safelight.filters.text.training.grammar import Text, generate_texts
+from safelight.filters.text.training.network import CATEGORIES, PromptNetwork, export_onnx
 
 MakeTokenizer = Callable[[list[str]], Tokenizer]
 
@@ -36,7 +36,7 @@ OURS = {"violence": "violence", "sexual.explicit": "sexual", "self_harm": "self-
 
 
 def corpus() -> list[dict[str, object]]:
-    rows, texts = [], write(5)
+    rows, texts = [], generate_texts(5)
     for source, count in SOURCES.items():
         benign_only = source == "coco_captions"
         wanted = (text for text in texts if not (benign_only and text.categories))
@@ -62,7 +62,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def encoder(tmp_path: Path, make_tokenizer: MakeTokenizer) -> Path:
     folder = tmp_path / "encoder"
-    words = sorted({word for text in islice(write(1), 300) for word in text.prompt.lower().split()})
+    words = sorted({word for text in islice(generate_texts(1), 300) for word in text.prompt.lower().split()})
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(words) + 4,
@@ -79,7 +79,7 @@ def encoder(tmp_path: Path, make_tokenizer: MakeTokenizer) -> Path:
 @pytest.fixture
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thread_count.os, "cpu_count", lambda: 1)
-    monkeypatch.setattr(training, "_BATCH", 8)
+    monkeypatch.setattr(training, "_BATCH_SIZE", 8)
 
 
 @pytest.mark.usefixtures("one_process")
@@ -139,10 +139,10 @@ def test_calibration_is_right_where_15_percent_are_harmful() -> None:
     # odds are ln(0.15 / 0.85) less or more ln 9.
     logits = np.repeat([-1.0, 1.0], 10)
     harmful = np.array([True] + [False] * 9 + [True] * 9 + [False])
-    found = training._logistic(np.stack([logits, np.zeros(20)], 1), harmful, np.ones(20))
+    found = training._fit_logistic(np.stack([logits, np.zeros(20)], 1), harmful, np.ones(20))
     assert found.slope == pytest.approx(math.log(9), abs=1e-3)
     assert found.shift == pytest.approx(math.log(0.15 / 0.85), abs=1e-3)
-    by_words = training._logistic(np.stack([np.zeros(20), (logits + 1) / 2], 1), harmful, np.ones(20))
+    by_words = training._fit_logistic(np.stack([np.zeros(20), (logits + 1) / 2], 1), harmful, np.ones(20))
     assert by_words.words == pytest.approx(2 * math.log(9), abs=1e-3)
     assert by_words.shift == pytest.approx(math.log(0.15 / 0.85) - math.log(9), abs=1e-3)
 
@@ -157,9 +157,9 @@ def test_sides_are_drawn_alike_and_weak_labels_half_as_often(
         for n in range(count)
     ]
     benign = [Text(f"good {n}", frozenset(), "big") for n in range(100)]
-    examples = Examples(harmful + benign, Reader(tmp_path), lambda text, _: text)
+    examples = Examples(harmful + benign, PromptTokenizer(tmp_path), lambda text, _: text)
     assert examples._share == pytest.approx({("big", True): 1 / 3, ("i2p", True): 1 / 6, ("big", False): 0.5})
-    _, mask, targets = examples.draw(64, np.random.default_rng(0))
+    _, mask, targets = examples.sample_batch(64, np.random.default_rng(0))
     assert mask.shape[0] == 64
     assert targets.shape == (64, 1 + len(CATEGORIES))
     assert 0.3 < targets[:, 0].mean() < 0.7
@@ -171,14 +171,14 @@ def test_sides_are_drawn_alike_and_weak_labels_half_as_often(
 def test_what_is_exported_says_what_the_network_says(encoder: Path, tmp_path: Path) -> None:
     import onnxruntime
 
-    network = PromptNetwork.on(encoder).eval()
+    network = PromptNetwork.from_pretrained(encoder).eval()
     ids = torch.tensor([[2, 7, 8, 9, 3], [2, 11, 3, 0, 0]])
     mask = (ids > 0).long()
     with torch.no_grad():
         logits = network(ids, mask)
     harm, fit = torch.sigmoid(logits[:, :1]), torch.sigmoid(logits[:, 1:])
     expected = harm * torch.where(fit == fit.amax(1, keepdim=True), 1.0, fit)
-    export(network, tmp_path / "model.onnx")
+    export_onnx(network, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     scores, weights = session.run(None, {"ids": ids.numpy(), "mask": mask.numpy()})
     assert np.allclose(scores, expected.numpy(), atol=0.02)
@@ -201,5 +201,5 @@ def test_an_encoder_is_named_or_installed(
 def test_the_scary_set_shares_no_prompt_with_the_grammar() -> None:
     scary = borderline_prompts()
     assert len(scary) == len(set(scary)) > 200
-    written = {text.prompt.lower() for text in islice(write(1), 20_000)}
+    written = {text.prompt.lower() for text in islice(generate_texts(1), 20_000)}
     assert not [prompt for prompt in scary if prompt.lower() in written]

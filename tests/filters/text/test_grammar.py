@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from safelight.filters.text.training import grammar as module
-from safelight.filters.text.training.grammar import Text, write
+from safelight.filters.text.training.grammar import Text, generate_texts
 from safelight.policy.taxonomy import load_taxonomy
 
-TEXTS = list(islice(write(1), 6000))
+TEXTS = list(islice(generate_texts(1), 6000))
 
 
 def test_texts_are_many_and_different() -> None:
     assert len({text.prompt for text in TEXTS}) > 5000
     assert all(text.prompt.strip() and not set("{}@") & set(text.prompt) for text in TEXTS)
-    assert list(islice(write(1), 50)) == TEXTS[:50] != list(islice(write(2), 50))
+    assert list(islice(generate_texts(1), 50)) == TEXTS[:50] != list(islice(generate_texts(2), 50))
 
 
 def test_half_are_harmful_and_every_category_is_known() -> None:

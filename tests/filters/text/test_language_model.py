@@ -60,10 +60,10 @@ def test_a_fenced_answer_is_read_as_well(chat: Any) -> None:
         ("[]", "name its case"),
         (_answering({"violence": 0}), "every category"),
         (_answering({"violence": 0, "weapons": 0, "fun": 1}), "every category"),
-        (_answering({"violence": 0, "weapons": "no"}), "no number"),
-        (_answering({"violence": 0, "weapons": True}), "no number"),
-        (_answering({"violence": 0, "weapons": 1.5}), "no number"),
-        (_answering({"violence": 0, "weapons": float("nan")}), "no number"),
+        (_answering({"violence": 0, "weapons": "no"}), "not a number"),
+        (_answering({"violence": 0, "weapons": True}), "not a number"),
+        (_answering({"violence": 0, "weapons": 1.5}), "not a number"),
+        (_answering({"violence": 0, "weapons": float("nan")}), "not a number"),
         ((200, b"<html>", 0.0), "not a chat completion"),
         ((200, b'{"choices": []}', 0.0), "not a chat completion"),
         ((200, b'{"choices": [{}]}', 0.0), "no message"),
@@ -131,7 +131,7 @@ def test_a_busy_server_is_asked_again(chat: Any) -> None:
 def test_a_server_that_stays_silent_or_away_blocks(chat: Any) -> None:
     chat.answer = lambda body: (200, b"{}", 0.5)
     (late,) = _judge(chat, timeout_s=0.05, attempts=2).find(["a gun"])
-    assert "did not answer within 0.05 s, 2 times" in str(late)
+    assert "did not answer within 0.05 s, in each of 2 attempts" in str(late)
     away = LanguageModel("http://127.0.0.1:9", "tiny", attempts=2, pause_s=0.001)
     assert "did not answer (ConnectError)" in str(away.find(["a gun"])[0])
 
@@ -208,7 +208,7 @@ def test_what_a_slow_server_does_not_reach_is_blocked_alone(chat: Any) -> None:
     chat.answer = slow
     answers = _judge(chat, concurrency=1, deadline_s=0.15).find(["a", "b", "c", "d"])
     assert not isinstance(answers[0], FilterError)
-    assert "not through after 0.15 s" in str(answers[-1])
+    assert "not finished within 0.15 s" in str(answers[-1])
     assert "logprobs" not in chat.bodies[0]
 
 
@@ -267,7 +267,7 @@ def test_the_key_comes_from_the_environment(chat: Any, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"answers": "jsn"}, 'no kind of answers "jsn"; there is json, llama-guard, yes-no'),
+        ({"answers": "jsn"}, 'no kind of answers "jsn"; available: json, llama-guard, yes-no'),
         ({"categories": ["violense"]}, 'no category "violense"'),
         ({"categories": []}, "at least one category"),
         ({"attempts": 0}, "one attempt"),

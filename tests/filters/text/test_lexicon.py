@@ -79,7 +79,8 @@ def test_the_longest_prompt_is_read_to_its_end() -> None:
 def test_a_prompt_that_is_read_as_too_many_characters_is_refused(prompt: str) -> None:
     ((answer, found)) = STORYBOOK.find([prompt, "a gun"])
     assert isinstance(answer, FilterError)
-    assert re.fullmatch(r"the prompt has \d+ characters as it is read; shorten it to 10000\.", str(answer))
+    expected = r"the prompt has \d+ characters after normalisation; shorten it to 10000\."
+    assert re.fullmatch(expected, str(answer))
     assert [finding.label for finding in found] == ["gun"]  # type: ignore[union-attr]
 
 
@@ -113,7 +114,7 @@ def test_a_malformed_list_is_refused(tmp_path: Path, words: str, message: str) -
 
 
 def test_an_unknown_list_names_those_there_are() -> None:
-    with pytest.raises(FilterError, match='no word list "generl"; there is general, storybook'):
+    with pytest.raises(FilterError, match='no word list "generl"; available: general, storybook'):
         Lexicon("generl")
 
 

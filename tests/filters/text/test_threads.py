@@ -60,7 +60,7 @@ def filter_(request: pytest.FixtureRequest, knives: Path) -> Any:
 
 def test_sixteen_threads_find_what_one_does(filter_: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        folding, "_KEPT_CODES", 250
+        folding, "_CACHE_SIZE", 250
     )  # so that the table of letters is emptied again and again
     prompts = _prompts()
     alone = _one_by_one(filter_.find, prompts)

@@ -17,7 +17,7 @@ from pydantic import ConfigDict, StringConstraints, TypeAdapter
 from safelight.alignment.delta.file import read_delta
 from safelight.errors import ModelError
 from safelight.models.network_view import original_of
-from safelight.models.weights import half_sha256
+from safelight.models.weights import half_precision_sha256
 from safelight.storage.tensor_file import write_tensors
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class _PatchedModule:
         """Without any delta, in half precision; worked out again only if somebody has written to it."""
         with self._lock:
             if self._hashed is None or self._hashed[0] != self._state():
-                self._hashed = (self._state(), half_sha256({**self._parameters, **self._before}))
+                self._hashed = (self._state(), half_precision_sha256({**self._parameters, **self._before}))
             return self._hashed[1]
 
     def apply(self, attached: AttachedDelta) -> None:

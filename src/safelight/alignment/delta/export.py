@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from safelight.alignment.delta.delta import Delta, parameters_of
 from safelight.errors import ModelError, RequestError
-from safelight.models.files import let_read
+from safelight.models.files import copy_permissions
 from safelight.storage.tensor_file import write_tensors
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def save_folder(pipe: Any, out: Path) -> None:
         raise ModelError(f"{out} is there already; give a folder that is not.")
     try:
         pipe.save_pretrained(out, safe_serialization=True)
-        let_read(out)
+        copy_permissions(out)
     except OSError as error:
         raise ModelError(f"{out} cannot be written: {error}.") from error
 

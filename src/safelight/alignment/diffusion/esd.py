@@ -14,7 +14,7 @@ from safelight.alignment.diffusion.parameters import SELECTIONS, Selection, para
 from safelight.alignment.diffusion.points import Goal, Point, Target, points
 from safelight.alignment.method.concept_names import check_apart, check_names, check_templates, names_of
 from safelight.alignment.method.trained_method import TrainedMethod, gradient_checkpointing
-from safelight.errors import RequestError, no_such
+from safelight.errors import RequestError, unknown_name
 from safelight.models.conditioning import ConditioningBatch
 from safelight.models.denoiser import Denoiser, denoiser_of
 from safelight.registry import register
@@ -188,7 +188,7 @@ class _Batches:
 
         random = torch.Generator().manual_seed(self._esd.seed * 1_000_003 + number)
         chosen = [pool[i] for i in torch.randint(len(pool), (batch,), generator=random).tolist()]
-        raw = self._denoiser.module(**self._batch.joined([point.call for point in chosen]))
+        raw = self._denoiser.module(**self._batch.concatenate([point.call for point in chosen]))
         output = raw[0] if isinstance(raw, tuple) else raw.sample
         wanted = torch.cat([point.target for point in chosen])
         error: Tensor = (output.float() - wanted.float()).square().mean()
@@ -248,9 +248,9 @@ def _check(esd: ESD) -> None:
     if esd.anchor and esd.erase_from:
         raise RequestError("give an anchor or erase_from, not both.")
     if esd.selection not in SELECTIONS:
-        raise RequestError(no_such("selection of parameters", esd.selection, SELECTIONS))
+        raise RequestError(unknown_name("selection of parameters", esd.selection, SELECTIONS))
     if esd.sampling not in get_args(Sampling):
-        raise RequestError(no_such("sampling", esd.sampling, get_args(Sampling)))
+        raise RequestError(unknown_name("sampling", esd.sampling, get_args(Sampling)))
     for name in ("batch_size", "trajectories", "num_inference_steps", "refresh_every"):
         if getattr(esd, name) < 1:
             raise RequestError(f"{name} is {getattr(esd, name)}; it must be at least 1.")

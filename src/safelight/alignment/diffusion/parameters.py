@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, get_args
 
-from safelight.errors import ModelError, RequestError, no_such
+from safelight.errors import ModelError, RequestError, unknown_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +29,7 @@ def parameters(network: nn.Module, selection: str) -> dict[str, nn.Parameter]:
     Raises ``RequestError`` for another name, ``ModelError`` if a network has none of these.
     """
     if selection not in SELECTIONS:
-        raise RequestError(no_such("selection of parameters", selection, SELECTIONS))
+        raise RequestError(unknown_name("selection of parameters", selection, SELECTIONS))
     every = dict(network.named_parameters())
     if selection == "esd-all":
         return every

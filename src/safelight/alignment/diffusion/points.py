@@ -83,7 +83,7 @@ class _Trajectories:
         import torch
 
         denoiser = self._denoiser
-        with patched_method(denoiser.module, denoiser.entrance, self._hooked), torch.no_grad():
+        with patched_method(denoiser.module, denoiser.call_attribute, self._hooked), torch.no_grad():
             denoiser.pipe(
                 [self._goal.prompt] * len(self._seeds),
                 num_inference_steps=steps,
@@ -95,23 +95,23 @@ class _Trajectories:
 
     def _hooked(self, network: Method) -> Method:
         def ask(*args: Any, **kwargs: Any) -> Any:
-            call = self._denoiser.named(args, kwargs)
+            call = self._denoiser.bind_arguments(args, kwargs)
             raw = network(**call)
             output, images = (raw[0] if isinstance(raw, tuple) else raw.sample), len(self._seeds)
             if len(output) not in (images, 2 * images):
                 raise ModelError(
                     f"the pipeline calls the network with {len(output)} rows for {images} images."
                 )
-            asked = self._batch.only(call, slice(None))
+            asked = self._batch.select_rows(call, slice(None))
             guided = len(output) == 2 * images
             if guided and not (self._goal.others or self._random or self._frozen):
                 predictions = dict(zip(("", self._goal.prompt), output.chunk(2), strict=True))
             else:
                 asked, predictions = self._again(network, asked, guided)
-            asked = self._batch.only(asked, slice(-images, None))
+            asked = self._batch.select_rows(asked, slice(-images, None))
             targets = self._goal.target(predictions)
             self._points += [
-                Point(self._batch.only(asked, slice(row, row + 1)), targets[row : row + 1])
+                Point(self._batch.select_rows(asked, slice(row, row + 1)), targets[row : row + 1])
                 for row in range(images)
             ]
             done = len(self._points) // images
@@ -129,9 +129,9 @@ class _Trajectories:
         texts = self._goal.others if guided else ("", *self._goal.others)
         every_row = tuple(range(len(self._seeds)))
         with self._frozen() if self._frozen else nullcontext():
-            answer = self._batch.ask(network, asked, [Branch(text, every_row) for text in texts])
+            answer = self._batch.predict(network, asked, [Branch(text, every_row) for text in texts])
         own = ("", self._goal.prompt) if guided else (self._goal.prompt,)
-        outputs = (*answer.rows.chunk(len(own)), *answer.wanted)
+        outputs = (*answer.rows.chunk(len(own)), *answer.branches)
         return asked, dict(zip((*own, *texts), outputs, strict=True))
 
     def _jittered(self, asked: Arguments, guided: bool) -> Tensor:

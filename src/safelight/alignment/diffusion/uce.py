@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from safelight.alignment.delta.delta import Delta, Provenance, part_sha256
 from safelight.alignment.diffusion.parameters import parameters
 from safelight.alignment.method.concept_names import check_apart, check_names, check_templates, names_of
-from safelight.errors import RequestError, no_such
-from safelight.models.denoiser import Denoiser, Words, denoiser_of
-from safelight.models.pipelines import name_of
+from safelight.errors import RequestError, unknown_name
+from safelight.models.denoiser import Denoiser, TokenPositions, denoiser_of
+from safelight.models.pipelines import model_name
 from safelight.registry import register
 from safelight.types import AlignmentResult, AlignmentRun
 
@@ -119,7 +119,7 @@ class UCE:
             for name, weight in weights.items()
         }
         base = {denoiser.component: part_sha256(pipe, denoiser.component)}
-        about = Provenance(self.name, tuple(self.concepts), name_of(pipe), base, asdict(self))
+        about = Provenance(self.name, tuple(self.concepts), model_name(pipe), base, asdict(self))
         return AlignmentResult(Delta.of(differences, about), preserved=tuple(self.preserve))
 
     def _matrix(self, denoiser: Denoiser, reads: str) -> Tensor:
@@ -240,7 +240,7 @@ class _States:
         states: Tensor = self._encoded([""])[0]
         return states if states.ndim == 2 else states[None]
 
-    def _places(self, words: Words, template: str, name: str, tokens: Sequence[Tokens]) -> list[int]:
+    def _places(self, words: TokenPositions, template: str, name: str, tokens: Sequence[Tokens]) -> list[int]:
         prefix = template.partition("{}")[0].rstrip()
         last = words.last(f"{prefix} {name}" if prefix else name)
         first = words.last(prefix) + 1 if prefix else words.where.start
@@ -252,8 +252,8 @@ class _States:
             places.append(last)
         return [*places, *(range(end, words.where.stop) if "end" in tokens else ())]
 
-    def _words(self, states: Tensor) -> Sequence[Words]:
-        return self._denoiser.words(len(states))
+    def _words(self, states: Tensor) -> Sequence[TokenPositions]:
+        return self._denoiser.token_positions(len(states))
 
     def _encoded(self, texts: Sequence[str]) -> Tensor:
         """Return the states of each text, (L, C), or (C,) for a pooled text."""
@@ -274,7 +274,7 @@ def _check(settings: UCE) -> None:
         raise RequestError("give at least one kind of tokens.")
     for kind in settings.tokens:
         if kind not in TOKENS:
-            raise RequestError(no_such("kind of tokens", kind, TOKENS))
+            raise RequestError(unknown_name("kind of tokens", kind, TOKENS))
     weights: Mapping[str, float] = {
         "erase_weight": settings.erase_weight,
         "preserve_weight": settings.preserve_weight,

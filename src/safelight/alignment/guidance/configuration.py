@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from safelight.errors import RequestError, no_such
+from safelight.errors import RequestError, unknown_name
 
 # Stable Diffusion's 50 steps, which the paper counts in, are at the timesteps 981, 961, … 1.
 _FIRST, _APART, _STEPS = 981, 20, 50
@@ -75,7 +75,7 @@ def configuration(named: str | SafetyConfig) -> SafetyConfig:
     if isinstance(named, SafetyConfig):
         return named
     if named not in CONFIGURATIONS:
-        raise RequestError(no_such("configuration of guidance", named, CONFIGURATIONS))
+        raise RequestError(unknown_name("configuration of guidance", named, CONFIGURATIONS))
     return CONFIGURATIONS[named]
 
 

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from safelight.alignment.guidance.risk import Similarity
 from safelight.errors import ModelError
-from safelight.models.conditioning import Answer, Branch, ConditioningBatch, ProjectedCall
+from safelight.models.conditioning import Branch, ConditioningBatch, DenoiserOutput, ProjectedCall
 from safelight.models.denoiser import Arguments, Denoiser, denoiser_of
 from safelight.models.network_view import view_of
 from safelight.models.noise_schedule import log_signal_to_noise, noise_per_output
@@ -80,7 +80,7 @@ class _Half:
 
     moment: Moment
     wanted: Sequence[Sequence[Branch]]
-    answer: Answer
+    answer: DenoiserOutput
 
 
 # By pipeline.
@@ -137,7 +137,7 @@ class Hook:
         def begin(*args: Any, **kwargs: Any) -> Any:
             if self._denoiser.module is not self._view:
                 raise ModelError("the pipeline was given another network while guided; attach again.")
-            self._rows.forget()
+            self._rows.clear_cache()
             self._half = self._last = None
             for each in self._attached:
                 each.begin()
@@ -148,13 +148,13 @@ class Hook:
     def _ask(self, *args: Any, **kwargs: Any) -> Any:
         """Stands in the place of the network: answers one call that the pipeline makes of it."""
         network = self._network
-        call = self._denoiser.named(args, kwargs)
+        call = self._denoiser.bind_arguments(args, kwargs)
         if self._scheduler is not self._denoiser.pipe.scheduler:
             raise ModelError("the pipeline was given another scheduler while guided; attach again.")
         if call.get("skip_layers") is not None:  # Stable Diffusion 3 asks a third time, not to be guided
             moment = self._moment(call, len(self._denoiser.sample(call)))
             return network(**self._edit_conditioning(moment, call, slice(None), noted=False))
-        if self._denoiser.guides_itself:
+        if self._denoiser.uses_cfg_batch:
             return self._in_one_call(network, call)
         if any(each.true_cfg_scale() for each in self._attached):
             return self._in_two_calls(network, call)
@@ -170,13 +170,13 @@ class Hook:
         moment = self._moment(call, rows // 2)
         wanted = self._wanted(moment, call, slice(rows // 2, None))
         told = self._edit_conditioning(moment, call, slice(rows // 2, None))
-        answer = self._rows.ask(network, self._with_negative(told, moment), _flat(wanted))
-        if not answer.wanted:
+        answer = self._rows.predict(network, self._with_negative(told, moment), _flat(wanted))
+        if not answer.branches:
             return answer.raw
         nothing, prompt = answer.rows.chunk(2)
-        for _, taken in self._taken(nothing, prompt, wanted, answer.wanted, moment):
+        for _, taken in self._taken(nothing, prompt, wanted, answer.branches, moment):
             prompt = prompt - taken
-        return answer.of(torch.cat([nothing, prompt]))
+        return answer.to_pipeline_output(torch.cat([nothing, prompt]))
 
     def _unguided(self, network: Method, call: Arguments) -> Any:
         """ε_p -> ε_p - s γ, for which it has to ask about no text as well."""
@@ -191,11 +191,11 @@ class Hook:
         if not _flat(wanted):
             return network(**told)
         about_nothing = Branch("", tuple(range(moment.images)))
-        answer = self._rows.ask(network, told, [about_nothing, *_flat(wanted)])
+        answer = self._rows.predict(network, told, [about_nothing, *_flat(wanted)])
         prompt = answer.rows
-        for each, taken in self._taken(answer.wanted[0], prompt, wanted, answer.wanted[1:], moment):
+        for each, taken in self._taken(answer.branches[0], prompt, wanted, answer.branches[1:], moment):
             prompt = prompt - each.scale() * taken
-        return answer.of(prompt)
+        return answer.to_pipeline_output(prompt)
 
     def _in_two_calls(self, network: Method, call: Arguments) -> Any:
         """ε_p, then ε_0 -> ε_0 + s / (s - 1) γ, of which the pipeline makes ε_0 + s (ε_p - γ - ε_0)."""
@@ -203,24 +203,24 @@ class Hook:
         first, self._half = self._half, None
         if first is None:
             wanted = self._wanted(moment, call, slice(None))
-            answer = self._rows.ask(
+            answer = self._rows.predict(
                 network, self._edit_conditioning(moment, call, slice(None)), _flat(wanted)
             )
             self._half = _Half(moment, wanted, answer)
-            return answer.of(answer.rows)
+            return answer.to_pipeline_output(answer.rows)
         if first.moment.timestep != moment.timestep:
             raise ModelError(
                 "the pipeline does not guide itself in two calls a step; leave true_cfg_scale out."
             )
-        answer = self._rows.ask(network, self._with_negative(call, moment), ())
+        answer = self._rows.predict(network, self._with_negative(call, moment), ())
         nothing = answer.rows
         for each, taken in self._taken(
-            answer.rows, first.answer.rows, first.wanted, first.answer.wanted, first.moment
+            answer.rows, first.answer.rows, first.wanted, first.answer.branches, first.moment
         ):
             if not (scale := each.true_cfg_scale()):
                 raise ModelError("the pipeline guides itself in two calls a step; give its true_cfg_scale.")
             nothing = nothing + scale / (scale - 1) * taken
-        return answer.of(nothing)
+        return answer.to_pipeline_output(nothing)
 
     def _wanted(self, moment: Moment, call: Arguments, prompts: slice) -> list[Sequence[Branch]]:
         similarity = partial(self._rows.similarity, call, prompts)
@@ -233,7 +233,7 @@ class Hook:
         similarity = partial(self._rows.similarity, call, prompts)
         for each in self._attached:
             if any(texts := each.concepts_to_project_out(moment, similarity)):
-                left = self._rows.without(call, prompts, texts)
+                left = self._rows.project_out(call, prompts, texts)
                 if noted:
                     each.left(left, moment)
                 call = left.call

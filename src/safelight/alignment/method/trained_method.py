@@ -12,7 +12,7 @@ from safelight.alignment.delta.adapter import Adapter, LowRank, Whole
 from safelight.alignment.delta.delta import Delta, Provenance, part_sha256
 from safelight.alignment.delta.proof import draw
 from safelight.errors import ModelError, RequestError
-from safelight.models.pipelines import name_of
+from safelight.models.pipelines import model_name
 from safelight.training.loop import Evaluate, Loss, Progress, TrainingLoop
 from safelight.training.plan import LrScheduler, TrainingPlan
 from safelight.types import AlignmentResult, AlignmentRun
@@ -126,7 +126,7 @@ class TrainedMethod(ABC):
             curve = loop.run(loss, self._evaluate(pipe, run), self._progress(run))
             changes = {f"{p}.{n}": each for p, a in adapters.items() for n, each in a.differences().items()}
             done = {**self.settings(), "steps_done": loop.steps_done, "rates": curve.rates}
-            about = Provenance(self.name, tuple(self.concepts), name_of(pipe), base, done)
+            about = Provenance(self.name, tuple(self.concepts), model_name(pipe), base, done)
             rates = {step: {"images that show a concept": rate} for step, rate in curve.rates.items()}
             return AlignmentResult(Delta.of(changes, about), tuple(curve.loss), rates)
         finally:

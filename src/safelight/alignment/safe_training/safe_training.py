@@ -142,7 +142,7 @@ class _Batches:
         self._denoiser = denoiser
         self._conditioning = ConditioningBatch(denoiser)
         self._objective = Objective(denoiser.pipe.scheduler)
-        self._call = self._conditioning.joined([template] * training.batch_size)
+        self._call = self._conditioning.concatenate([template] * training.batch_size)
         self._encoded = encoded
         self._device = next(denoiser.module.parameters()).device
 
@@ -159,7 +159,9 @@ class _Batches:
         with torch.no_grad():
             call = self._conditioning.with_texts(self._call, captions)
         places = (torch.from_numpy(each[rows]) for each in (encoded.sizes, encoded.corners))
-        call = self._denoiser.placed(self._denoiser.about(call, asked.sample, asked.timestep), *places)
+        call = self._denoiser.with_size_and_crop(
+            self._denoiser.with_sample(call, asked.sample, asked.timestep), *places
+        )
         with training.accelerator.autocast() if training.accelerator else nullcontext():
             raw = self._denoiser.module(**call)
         output = raw[0] if isinstance(raw, tuple) else raw.sample
@@ -181,19 +183,19 @@ def _template(denoiser: Denoiser, side: int) -> Arguments:
 
     def hooked(network: Method) -> Method:
         def ask(*args: Any, **kwargs: Any) -> Any:
-            calls.append(denoiser.named(args, kwargs))
+            calls.append(denoiser.bind_arguments(args, kwargs))
             return network(*args, **kwargs)
 
         return ask
 
     import torch
 
-    with patched_method(denoiser.module, denoiser.entrance, hooked), torch.no_grad():
+    with patched_method(denoiser.module, denoiser.call_attribute, hooked), torch.no_grad():
         try:
             denoiser.pipe("", height=side, width=side, num_inference_steps=1, output_type="latent")
         except ValueError as error:
             raise ModelError(f"this model does not generate images of {side} pixels: {error}") from error
-    return ConditioningBatch(denoiser).only(calls[0], slice(-1, None))
+    return ConditioningBatch(denoiser).select_rows(calls[0], slice(-1, None))
 
 
 def _side(pipe: Any) -> int:

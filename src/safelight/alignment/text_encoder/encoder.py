@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from safelight.errors import ModelError, RequestError, no_such
+from safelight.errors import ModelError, RequestError, unknown_name
 from safelight.models.denoiser import FluxTransformer, SD3Transformer, UNet, XLUNet, denoiser_of
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def text_encoders(pipe: Any, names: Sequence[str] = ()) -> list[TextEncoder]:
     known = [name for name in read if getattr(pipe, name, None) is not None]
     for name in names:
         if name not in known:
-            raise RequestError(no_such("text encoder", name, known))
+            raise RequestError(unknown_name("text encoder", name, known))
     if not known:
         raise ModelError("the pipeline has no text encoder; load it with one.")
     return [TextEncoder(pipe, name) for name in known if not names or name in names]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 from safelight.alignment.text_encoder.batch import Read
 from safelight.alignment.text_encoder.distances import cosines, distances, mean, remaining
 from safelight.alignment.text_encoder.method import TextEncoderMethod
-from safelight.errors import RequestError, no_such
+from safelight.errors import RequestError, unknown_name
 from safelight.registry import register
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ class SafeText(TextEncoderMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.unsafe_objective not in get_args(UnsafeObjective):
-            raise RequestError(no_such("unsafe_objective", self.unsafe_objective, get_args(UnsafeObjective)))
+            raise RequestError(
+                unknown_name("unsafe_objective", self.unsafe_objective, get_args(UnsafeObjective))
+            )
 
     def loss(self, read: Read) -> Tensor:
         return mean(distances(read.safe, read.safe_was)) + self.unsafe_weight * self._unsafe(read)

@@ -24,7 +24,7 @@ from safelight.alignment.training_data.worker import Task
 from safelight.errors import MissingExtraError, RequestError
 from safelight.models.files import file_sha256
 from safelight.policy import Policy
-from safelight.storage.atomic_write import place_text, writing
+from safelight.storage.atomic_write import write_errors, write_text
 from safelight.training.encoded import Data
 from safelight.types import Action
 
@@ -109,11 +109,11 @@ class Cleaning:
             )
         if duplicates is Duplicates.NEAR and not settings.get(_HASHED):
             raise RequestError("the images were not hashed; clean the data again with --duplicates near.")
-        with writing(out):
+        with write_errors(out):
             out.mkdir(parents=True, exist_ok=True)
             tally = write_manifests(out, self._decided(policy, least, duplicates), policy.id)
             told = {"policy": policy.id, _SCREENED: str(self.folder.absolute()), **tally.summary()}
-            place_text(out, _SUMMARY, json.dumps(told, indent=2) + "\n")
+            write_text(out, _SUMMARY, json.dumps(told, indent=2) + "\n")
         return tally
 
     def copy(self, out: Path, kept: bool, tell: Callable[[int], None] = lambda _: None) -> Path:
@@ -125,7 +125,7 @@ class Cleaning:
         """
         manifest = out / (KEPT if kept else REJECTED)
         ids, folder = self._ids(manifest), out / ("clean" if kept else "quarantine")
-        with writing(out):
+        with write_errors(out):
             copy_samples(read_plan(self.folder / _PLAN), ids, folder, file_sha256(manifest), tell)
         return folder
 
@@ -226,7 +226,7 @@ class Cleaning:
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
         before = self._settings()
         if before is None:
-            place_text(self.folder, _SETTINGS, json.dumps(settings, indent=2) + "\n")
+            write_text(self.folder, _SETTINGS, json.dumps(settings, indent=2) + "\n")
             return
         changed = sorted(
             key for key in before.keys() | settings.keys() if before.get(key) != settings.get(key)
@@ -247,7 +247,7 @@ class Cleaning:
         except ImportError as error:
             raise MissingExtraError("Cleaning training data", "data") from error
         try:
-            with writing(self.folder):
+            with write_errors(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 with FileLock(self.folder / ".lock", timeout=0):
                     yield

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from safelight.alignment.training_data.findings import Screened
 from safelight.policy import Policy
-from safelight.types import Action, Found, Stage, Verdict, badness
+from safelight.types import Action, FilterFindings, Stage, Verdict, severity_key
 
 HARMFUL, UNREADABLE, UNSCREENED, DUPLICATE = "harmful", "unreadable", "unscreened", "duplicate"
 
@@ -61,7 +61,7 @@ def duplicate(decision: Decision, first: str) -> Decision:
 
 
 def _rejection(verdicts: Sequence[Verdict], least: Action) -> Rejection | None:
-    worst = max(verdicts, key=badness, default=None)
+    worst = max(verdicts, key=severity_key, default=None)
     if worst is None:
         return Rejection(UNSCREENED, "no filter looked at it.")
     if worst.reasons:
@@ -69,12 +69,12 @@ def _rejection(verdicts: Sequence[Verdict], least: Action) -> Rejection | None:
     return _harm(worst) if worst.action >= least else None
 
 
-def _judged(policy: Policy, stage: Stage, found: Found, beside: bool) -> Verdict:
+def _judged(policy: Policy, stage: Stage, found: FilterFindings, beside: bool) -> Verdict:
     return policy.judge(stage, found.findings, filters=found.runs, problem=found.problem, beside=beside)
 
 
 def _harm(verdict: Verdict) -> Rejection:
-    worst = max(verdict.categories, key=lambda name: badness(verdict.categories[name]))
+    worst = max(verdict.categories, key=lambda name: severity_key(verdict.categories[name]))
     seen = verdict.categories[worst]
     by = max((each for each in verdict.findings if each.label in seen.labels), key=lambda each: each.score)
     return Rejection(HARMFUL, f"{verdict.stage}: {verdict.explain()}", worst, seen.score, by.filter)

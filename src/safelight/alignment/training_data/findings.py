@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from safelight.alignment.training_data.captions import quotes
-from safelight.types import Box, FilterRun, Finding, Found, Span, Stage, plain
+from safelight.types import Box, FilterFindings, FilterRun, Finding, Span, Stage, to_json_value
 
 if TYPE_CHECKING:
     from pyarrow import Schema
@@ -34,7 +34,7 @@ class Screened:
     key: str
     sha256: str | None = None
     problem: str | None = None
-    found: Mapping[Stage, tuple[Found, ...]] = field(default_factory=dict)
+    found: Mapping[Stage, tuple[FilterFindings, ...]] = field(default_factory=dict)
     pdq: str | None = None
     groups: tuple[str, ...] | None = None
 
@@ -53,7 +53,7 @@ class Screened:
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Screened:
-        found: dict[Stage, list[Found]] = {}
+        found: dict[Stage, list[FilterFindings]] = {}
         for each in row["found"]:
             found.setdefault(each["stage"], []).append(_found(each))
         by_stage = {stage: tuple(every) for stage, every in found.items()}
@@ -125,7 +125,7 @@ def are_rows(entry: object) -> bool:
     return True
 
 
-def without_quotes(found: Found, caption: str) -> Found:
+def without_quotes(found: FilterFindings, caption: str) -> FilterFindings:
     """Return the same without what a filter that failed said, where that may quote the caption."""
 
     def said(problem: str | None) -> str | None:
@@ -135,7 +135,7 @@ def without_quotes(found: Found, caption: str) -> Found:
     return replace(found, runs=runs, problem=said(found.problem))
 
 
-def _row(stage: Stage, found: Found) -> dict[str, Any]:
+def _row(stage: Stage, found: FilterFindings) -> dict[str, Any]:
     return {
         "stage": stage,
         "frame": found.frame,
@@ -158,16 +158,16 @@ def _row(stage: Stage, found: Found) -> dict[str, Any]:
 def _evidence(finding: Finding) -> str | None:
     if finding.evidence is None or isinstance(finding.evidence, Span):
         return None
-    return json.dumps(plain(finding.evidence))
+    return json.dumps(to_json_value(finding.evidence))
 
 
-def _found(row: Mapping[str, Any]) -> Found:
+def _found(row: Mapping[str, Any]) -> FilterFindings:
     findings = tuple(
         Finding(each["label"], each["score"], each["filter"], _box(each["evidence"]))
         for each in row["findings"]
     )
     runs = {each["filter"]: FilterRun("", 0.0, each["problem"]) for each in row["failed"]}
-    return Found(findings, runs, row["problem"], row["frame"])
+    return FilterFindings(findings, runs, row["problem"], row["frame"])
 
 
 def _box(evidence: str | None) -> Box | None:

@@ -13,10 +13,10 @@ from safelight.alignment.training_data.findings import GIVEN_UP, Screened, schem
 from safelight.alignment.training_data.journal import Journal
 from safelight.alignment.training_data.row_file import RowFile
 from safelight.alignment.training_data.sample import BATCH, Sample, Shard
-from safelight.hashing.pdq import LEAST_QUALITY, PdqHasher
+from safelight.hashing.pdq import MIN_QUALITY, PdqHasher
 from safelight.images import open_image
 from safelight.policy import Policy
-from safelight.types import Found, Stage
+from safelight.types import FilterFindings, Stage
 
 # A batch at which workers die so often is looked at one by one, and a sample is given up after as many.
 _DEATHS = 2
@@ -29,7 +29,7 @@ class Screens(Protocol):
 
     @property
     def policy(self) -> Policy: ...
-    def find(self, stage: Stage, items: Sequence[Any]) -> list[list[Found]]: ...
+    def find(self, stage: Stage, items: Sequence[Any]) -> list[list[FilterFindings]]: ...
 
     def versions(self) -> dict[Stage, dict[str, str]]:
         """Of the filters of each stage that has any."""
@@ -85,14 +85,16 @@ class ShardScreening:
         prompts = self._found("prompt", told, [each.caption for each in told])
         readable = [each for each in told if not _problem(images.get(each.id, ()))]
         pairs = self._found("pair", readable, [(each.caption, each.image) for each in readable])
-        by_stage: dict[Stage, dict[str, tuple[Found, ...]]] = {
+        by_stage: dict[Stage, dict[str, tuple[FilterFindings, ...]]] = {
             "prompt": prompts,
             "image": images,
             "pair": pairs,
         }
         return [self._screened(each, by_stage) for each in samples]
 
-    def _screened(self, sample: Sample, by_stage: dict[Stage, dict[str, tuple[Found, ...]]]) -> Screened:
+    def _screened(
+        self, sample: Sample, by_stage: dict[Stage, dict[str, tuple[FilterFindings, ...]]]
+    ) -> Screened:
         groups = tuple(self._groups.of(sample.caption)) if sample.caption else None
         if sample.image is None or sample.problem:
             why = sample.problem or "there is no image."
@@ -116,11 +118,11 @@ class ShardScreening:
         if self._hasher is None or first is None:
             return None
         hashed = self._hasher(first)
-        return hashed.hex if hashed.quality >= LEAST_QUALITY else None
+        return hashed.hex if hashed.quality >= MIN_QUALITY else None
 
     def _found(
         self, stage: Stage, samples: Sequence[Sample], items: Sequence[Any]
-    ) -> dict[str, tuple[Found, ...]]:
+    ) -> dict[str, tuple[FilterFindings, ...]]:
         if stage not in self._stages or not items:
             return {}
         found = self._screens.find(stage, items)
@@ -157,6 +159,6 @@ def _one_by_one(journal: Journal) -> bool:
     return journal.rows % BATCH != 0 or journal.deaths >= _DEATHS
 
 
-def _problem(found: Sequence[Found]) -> str | None:
+def _problem(found: Sequence[FilterFindings]) -> str | None:
     """Why something could not be read."""
     return next((each.problem for each in found if each.problem), None)

@@ -20,10 +20,10 @@ from safelight.alignment.training_data.shard_screening import (
     give_up,
     journal_of,
 )
-from safelight.concurrency.thread_count import share_cores
+from safelight.concurrency.thread_count import limit_to_one_thread
 from safelight.errors import RequestError, SafelightError
 from safelight.hashing.pdq import PdqHasher
-from safelight.storage.atomic_write import unwritable
+from safelight.storage.atomic_write import write_error_message
 
 # A batch takes seconds; a decoder that never returns is killed.
 _PATIENCE_S = 900.0
@@ -108,7 +108,7 @@ class Worker:
         try:
             samples = give_up(self._task.folder, number, shard)
         except OSError as error:
-            raise RequestError(unwritable(error.filename or "what was found", error)) from error
+            raise RequestError(write_error_message(error.filename or "what was found", error)) from error
         tell(samples)
         return samples
 
@@ -128,7 +128,7 @@ def _followed(link: Connection, end: str, tell: Tell) -> int:
 def _serve(link: Connection, task: Task) -> None:
     """Until the other end is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    share_cores()
+    limit_to_one_thread()
     try:
         screening = task.screening()
         link.send(("ready", 0))
@@ -143,4 +143,4 @@ def _serve(link: Connection, task: Task) -> None:
     except SafelightError as error:
         link.send(("failed", str(error)))
     except OSError as error:
-        link.send(("failed", unwritable(error.filename or "what was found", error)))
+        link.send(("failed", write_error_message(error.filename or "what was found", error)))

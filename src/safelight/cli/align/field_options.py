@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
-from safelight.errors import RegistryError, RequestError, no_such
+from safelight.errors import RegistryError, RequestError, unknown_name
 
 # Keeps the parameters of fields apart from those of options that all methods share.
 PREFIX = "field_"
@@ -129,7 +129,7 @@ def _default(field: Field[Any], is_list: bool) -> Any:
 def _choice(name: str, choices: Sequence[str]) -> Parse:
     def check(value: str) -> str:
         if value not in choices:
-            raise RequestError(no_such(name, value, choices))
+            raise RequestError(unknown_name(name, value, choices))
         return value
 
     return check

@@ -16,8 +16,8 @@ from safelight.errors import RequestError
 from safelight.evaluation.cleaning.thumbnail import caption_of, thumbnail
 from safelight.evaluation.rates import Rate, upper_bound
 from safelight.models.files import file_sha256
-from safelight.storage.atomic_write import place_text
-from safelight.web_page import framed, template
+from safelight.storage.atomic_write import write_text
+from safelight.web_page import load_template, render_page
 
 if TYPE_CHECKING:
     from safelight.alignment.training_data import Cleaning
@@ -88,14 +88,14 @@ def draw_audit(
     found = {sample.id: sample for sample in cleaning.samples(set(ids))}
     cards = [_card(found[each], include_captions) for each in ids if each in found]
     together = " together with its caption" if include_captions else ""
-    body = template(_FOLDER / "audit.html").substitute(
+    body = load_template(_FOLDER / "audit.html").substitute(
         cards="\n".join(cards), count=len(cards), together=together
     )
     style = (_FOLDER / "cleaning.css").read_text("utf-8")
-    place_text(out, PAGE, framed("Safelight: audit", style, body), include_captions)
+    write_text(out, PAGE, render_page("Safelight: audit", style, body), include_captions)
     rows = io.StringIO()
     csv.writer(rows).writerows([("id", "label"), *((each, "") for each in ids)])
-    place_text(out, LABELS, rows.getvalue())
+    write_text(out, LABELS, rows.getvalue())
     return len(cards)
 
 
@@ -127,7 +127,7 @@ def read_audit(cleaning: Cleaning, out: Path, labels: Path) -> Audit:
     by_group = {group: rates([name for name in said if group in groups[name]]) for group in every}
     audit = Audit(*rates(list(said)), by_group)
     told = {"kept_sha256": _kept_sha256(out), **audit.to_dict()}
-    place_text(out, RESULT, json.dumps(told, indent=2) + "\n")
+    write_text(out, RESULT, json.dumps(told, indent=2) + "\n")
     return audit
 
 
@@ -193,7 +193,7 @@ def _labels(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _card(sample: Sample, include_captions: bool) -> str:
-    return template(_FOLDER / "card.html").substitute(
+    return load_template(_FOLDER / "card.html").substitute(
         id=escape(sample.id, quote=True),
         image=thumbnail(sample),
         caption=caption_of(sample, include_captions),

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from safelight.evaluation.cleaning.audit import audited
 from safelight.evaluation.cleaning.thumbnail import caption_of, thumbnail
 from safelight.evaluation.rates import Rate
-from safelight.storage.atomic_write import place_text
-from safelight.web_page import framed, template
+from safelight.storage.atomic_write import write_text
+from safelight.web_page import load_template, render_page
 
 if TYPE_CHECKING:
     from safelight.alignment.training_data import Cleaning
@@ -33,7 +33,7 @@ def write_report(cleaning: Cleaning, tally: Tally, out: Path, include_captions: 
     named = {name for ids in tally.examples.values() for name in ids}
     samples = {sample.id: sample for sample in cleaning.samples(named)}
     kept = tally.reasons["kept"]
-    body = template(_FOLDER / "report.html").substitute(
+    body = load_template(_FOLDER / "report.html").substitute(
         title="Cleaned data",
         lead=f"{kept:,} of {tally.samples:,} samples stay under the policy {escape(tally.policy)}.",
         counts="\n".join(
@@ -48,7 +48,7 @@ def write_report(cleaning: Cleaning, tally: Tally, out: Path, include_captions: 
         footer=f"{escape(str(cleaning.folder.name))}. Made by Safelight.",
     )
     style = (_FOLDER / "cleaning.css").read_text("utf-8")
-    return place_text(out, REPORT, framed("Safelight: cleaned data", style, body), include_captions)
+    return write_text(out, REPORT, render_page("Safelight: cleaned data", style, body), include_captions)
 
 
 def _audited(audit: Mapping[str, Any] | None, kept: int) -> str:
@@ -132,7 +132,7 @@ def _examples(
 
 
 def _example(sample: Sample, include_captions: bool) -> str:
-    return template(_FOLDER / "example.html").substitute(
+    return load_template(_FOLDER / "example.html").substitute(
         image=thumbnail(sample), id=escape(sample.id), caption=caption_of(sample, include_captions)
     )
 

@@ -1,1 +1,1 @@
-"""Filters that look at images."""
+"""Filters of images."""

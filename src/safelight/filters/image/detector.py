@@ -11,10 +11,10 @@ from PIL import Image
 from safelight.errors import FilterError, ModelError
 from safelight.filters.image.transformers_model import (
     as_rgb,
-    check_share,
-    label_table,
-    load,
-    prepare,
+    check_unit_interval,
+    load_model,
+    output_labels,
+    prepare_inputs,
 )
 from safelight.models.source import TRANSFORMERS, find_source
 from safelight.registry import register
@@ -23,15 +23,15 @@ from safelight.types import Box, Finding
 
 @register("image_filter", "object-detector")
 class ObjectDetector:
-    """Reports the objects that a model for ``object-detection`` sees, each with its box.
+    """Reports the objects that a model for ``object-detection`` detects, each with its box.
 
     ``model`` is a folder, or a hub id with its commit as ``revision``, and runs in PyTorch on ``device``.
-    ``labels`` says which objects are reported and as what; without it all are, by their own names. Scores
-    that do not exceed ``threshold`` are left out. Images are looked at one by one: in a batch they are
-    padded to one size, and the boxes of many models move.
+    ``labels`` maps the classes that are reported to labels; by default all classes are reported under their
+    own names. Scores that do not exceed ``threshold`` are left out. Images are processed one by one: in a
+    batch they would be padded to one size, which shifts the boxes of many models.
 
-    Raises ``ModelError`` for a model that is not there, not pinned, not safetensors, or of another kind,
-    ``FilterError`` for options that make no sense, ``MissingExtraError`` without PyTorch.
+    Raises ``ModelError`` for a model that does not exist, is not pinned, is not safetensors, or is not an
+    object detector, ``FilterError`` for invalid options, and ``MissingExtraError`` without PyTorch.
     """
 
     @staticmethod
@@ -47,32 +47,34 @@ class ObjectDetector:
         device: str | None = None,
         name: str = "object-detector",
     ) -> None:
-        check_share("threshold", threshold)
+        check_unit_interval("threshold", threshold)
         source = find_source(model, revision)
-        self._processor, self._model = load("ObjectDetection", source, device)
+        self._processor, self._model = load_model("ObjectDetection", source, device)
         if not hasattr(self._processor, "post_process_object_detection"):
-            raise ModelError(f"the image processor of {source.name} gives no boxes; give an object detector.")
+            raise ModelError(
+                f"the image processor of {source.name} returns no boxes; use an object detector."
+            )
         self.name = name
         self.version = source.version
-        self._reported = label_table(self._model.config.id2label, labels)
+        self._reported = output_labels(self._model.config.id2label, labels)
         self.labels = frozenset(label for label in self._reported if label)
         self._threshold = threshold
 
     def find(self, images: Sequence[Image.Image]) -> list[list[Finding] | FilterError]:
-        return [rgb if isinstance(rgb, FilterError) else self._look(rgb) for rgb in map(as_rgb, images)]
+        return [rgb if isinstance(rgb, FilterError) else self._detect(rgb) for rgb in map(as_rgb, images)]
 
-    def _look(self, image: Image.Image) -> list[Finding] | FilterError:
+    def _detect(self, image: Image.Image) -> list[Finding] | FilterError:
         import torch
 
         try:
-            inputs = prepare(self._processor, [image], self._model)
-        except ValueError as error:  # of an image so long and thin that scaling leaves nothing of it
+            inputs = prepare_inputs(self._processor, [image], self._model)
+        except ValueError as error:  # for an image so long and thin that resizing leaves no pixels
             return FilterError(str(error))
         with torch.inference_mode():
             outputs = self._model(**inputs)
-        # What is no number would be left out in silence below.
+        # The post-processing below would silently drop NaN.
         if not (outputs.logits.isfinite().all() and outputs.pred_boxes.isfinite().all()):
-            return FilterError("the model answers something that is no number")
+            return FilterError("the model's output is not finite")
         (seen,) = self._processor.post_process_object_detection(outputs, self._threshold, [(1, 1)])
         rows = zip(*(seen[key].tolist() for key in ("labels", "scores", "boxes")), strict=True)
         return [self._finding(*row) for row in rows if self._reported[row[0]]]

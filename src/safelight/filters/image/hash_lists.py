@@ -1,4 +1,4 @@
-"""Lists of known images: plain hex, and ThreatExchange's CSV and JSON."""
+"""Reads lists of hashes of known images: plain text, and ThreatExchange's CSV and JSON."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from safelight.errors import FilterError
 from safelight.hashing.hash_index import HashIndex
 from safelight.hashing.pdq import Pdq
 
-# PDQ and SHA-256 are of one length. What does not say which it is counts as both: no image has the one
-# that was meant for the other.
+# PDQ and SHA-256 hashes have the same length. A hash of that length without a type is used as both, since a
+# collision between the two kinds does not occur.
 _BYTES = {"pdq": 32, "sha256": 32, "md5": 16}
-_HASHED = re.compile(r"[0-9a-fA-F]{64}|[0-9a-fA-F]{32}")
+_HASH_PATTERN = re.compile(r"[0-9a-fA-F]{64}|[0-9a-fA-F]{32}")
 _TYPES = {name: kind for kind in _BYTES for name in (kind, f"hash_{kind}")}
 
-# What ThreatExchange's command line, its interface for programs and its web pages call the columns.
+# The names of the columns in exports of ThreatExchange's command line, API and web pages.
 _HASH = ("hash", "signal_str", "raw_indicator", "td_raw_indicator", "indicator")
 _TYPE = ("type", "signal_type")
 _ID = ("id", "path")
-_OPINION = frozenset({"category", "status", "td_status"})
-_HARMLESS = frozenset({"NEGATIVE_CLASS", "NON_MALICIOUS"})
+_OPINION_KEYS = frozenset({"category", "status", "td_status"})
+_BENIGN = frozenset({"NEGATIVE_CLASS", "NON_MALICIOUS"})
 
 _Record = Mapping[str, Any]
 
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 
 
 class HashList:
-    """The hashes of one file; never changes. ``fingerprint`` tells its contents from others'."""
+    """The hashes of one file; immutable. ``fingerprint`` identifies its contents."""
 
     def __init__(self, entries: Iterable[Entry], fingerprint: str = "") -> None:
         hashes = bytearray()
@@ -62,52 +62,52 @@ class HashList:
 
     @classmethod
     def read(cls, path: Path) -> HashList:
-        """The list in a file. Raises ``FilterError``, naming file and line, for anything but a good list."""
+        """Read a list from a file. Raises ``FilterError``, naming file and line, if it is not valid."""
         try:
             data = path.read_bytes()
         except OSError as error:
             raise FilterError(f"{path} cannot be read: {error.strerror}; give a list of hashes.") from error
         hashes = cls(read_entries(path, data), hashlib.sha256(data).hexdigest())
         if not hashes:
-            raise FilterError(f"{path} has no hash of a known image; add some or remove the list.")
+            raise FilterError(f"{path} contains no hashes; add some or remove the list.")
         return hashes
 
     def exact(self, digests: Sequence[bytes]) -> str | None:
-        """The id of the entry with one of these SHA-256 or MD5 digests of a file."""
+        """Return the id of the entry with one of these SHA-256 or MD5 digests of a file, or None."""
         return next((self._exact[digest] for digest in digests if digest in self._exact), None)
 
     def closest(self, pdq: Pdq, distance: int) -> tuple[str, int] | None:
-        """The id of the entry that looks most like the image in any orientation, and its distance."""
+        """Return the id and distance of the entry closest to the image in any orientation, or None."""
         match = self._index.closest(pdq.orientations, distance)
         return match and (self._ids[match[0]], match[1])
 
 
 def read_entries(path: Path, data: bytes) -> Iterator[Entry]:
-    """The entries of a list whose format the end of its name tells: .csv, .json, .jsonl, or plain text.
+    """Yield the entries of a list in the format of its suffix: .csv, .json, .jsonl, or else plain text.
 
-    Entries that ThreatExchange's members call harmless are left out. Raises ``FilterError`` for a line that
-    is not an entry.
+    Entries that members of ThreatExchange marked as harmless are left out. Raises ``FilterError`` for a line
+    that is not a valid entry.
     """
-    text = _decoded(path, data)
-    records = {".csv": _csv, ".json": _json, ".jsonl": _jsonl}.get(path.suffix.lower(), _plain)
+    text = _decode(path, data)
+    records = {".csv": _csv, ".json": _json, ".jsonl": _jsonl}.get(path.suffix.lower(), _plain_text)
     place = "line"
     try:
         for place, record in records(text):
-            if _OPINION.isdisjoint(record) or not _is_harmless(record):
+            if _OPINION_KEYS.isdisjoint(record) or not _is_harmless(record):
                 yield from _entries(record, place)
     except _BadEntryError as error:
         raise FilterError(f"{path}, {error.place or place}: {error}") from error
 
 
 class _BadEntryError(Exception):
-    """``place`` is where, if it is not the entry read last."""
+    """An invalid entry; ``place`` is its position if it is not the entry read last."""
 
     def __init__(self, sentence: str, place: str = "") -> None:
         super().__init__(sentence)
         self.place = place
 
 
-def _decoded(path: Path, data: bytes) -> str:
+def _decode(path: Path, data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -115,8 +115,8 @@ def _decoded(path: Path, data: bytes) -> str:
         raise FilterError(f"{path}, line {line}: this is not UTF-8 text; save it as such.") from error
 
 
-def _plain(text: str) -> Iterator[tuple[str, _Record]]:
-    """``[type] hash [id] [# comment]``, as sha256sum and md5sum write them too."""
+def _plain_text(text: str) -> Iterator[tuple[str, _Record]]:
+    """Yield the lines ``[type] hash [id] [# comment]``, which include the formats of sha256sum and md5sum."""
     for number, line in enumerate(io.StringIO(text, newline=None), 1):
         words = f" {line}".partition(" #")[0].split(maxsplit=1)
         if not words:
@@ -131,7 +131,7 @@ def _csv(text: str) -> Iterator[tuple[str, _Record]]:
     try:
         if text and not {*_HASH, *_BYTES}.intersection(rows.fieldnames or ()):
             known = ", ".join((*_HASH, *_BYTES))
-            raise _BadEntryError(f"no column has hashes; name it one of {known}.", "line 1")
+            raise _BadEntryError(f"there is no column of hashes; name it one of {known}.", "line 1")
         for row in rows:
             yield f"line {rows.line_num}", row
     except csv.Error as error:
@@ -145,11 +145,11 @@ def _jsonl(text: str) -> Iterator[tuple[str, _Record]]:
 
 
 def _json(text: str) -> Iterator[tuple[str, _Record]]:
-    """A list of entries, or an answer of ThreatExchange, which has one under "data"."""
+    """Yield the entries of a JSON list, or of a ThreatExchange response with a list under "data"."""
     parsed = _parsed(text)
     listed = parsed.get("data") if isinstance(parsed, dict) else parsed
     if not isinstance(listed, list):
-        raise _BadEntryError('this is not a list of entries, nor has it one under "data".', "line 1")
+        raise _BadEntryError('this is neither a list of entries nor an object with one in "data".', "line 1")
     for number, record in enumerate(listed, 1):
         yield f"entry {number}", _object(record, f"entry {number}")
 
@@ -164,16 +164,16 @@ def _parsed(text: str, place: str = "") -> Any:
 
 def _object(record: Any, place: str) -> _Record:
     if not isinstance(record, dict):
-        raise _BadEntryError("this is not an object with a hash in it.", place)
+        raise _BadEntryError("this is not a JSON object with a hash.", place)
     return record
 
 
 def _is_harmless(record: _Record) -> bool:
-    return any(str(record.get(key)).upper() in _HARMLESS for key in _OPINION)
+    return any(str(record.get(key)).upper() in _BENIGN for key in _OPINION_KEYS)
 
 
 def _entries(record: _Record, place: str) -> Iterator[Entry]:
-    """One entry for each hash of the record; what has no id is called after its place."""
+    """Yield one entry for each hash of the record; without an id, the entry is named after its position."""
     name = str(_first(record, _ID) or place)
     hashed = _first(record, _HASH)
     if hashed is not None:
@@ -197,18 +197,18 @@ def _first(record: _Record, keys: Sequence[str]) -> Any:
 
 def _digest(digits: Any) -> bytes:
     hashed = str(digits).strip()
-    if not _HASHED.fullmatch(hashed):
+    if not _HASH_PATTERN.fullmatch(hashed):
         raise _BadEntryError(f'"{hashed[:80]}" is not a hash of 64 or 32 hexadecimal digits; correct it.')
     return bytes.fromhex(hashed)
 
 
 def _kinds(named: Any, digest: bytes) -> tuple[str, ...]:
-    """What kinds of hash it may be: without a type, all of its length."""
+    """Return the kinds that a hash may have: the given type, or all kinds of its length."""
     if named is None:
         return tuple(kind for kind, size in _BYTES.items() if size == len(digest))
     kind = _TYPES.get(str(named).lower())
     if kind is None:
-        raise _BadEntryError(f'"{named}" hashes are of no use for images; export pdq, sha256 and md5 only.')
+        raise _BadEntryError(f'"{named}" hashes are not supported; export only pdq, sha256 and md5.')
     if len(digest) != _BYTES[kind]:
         raise _BadEntryError(f"a {kind} hash has {2 * _BYTES[kind]} hexadecimal digits; correct it.")
     return (kind,)

@@ -1,4 +1,4 @@
-"""Known images: finds those whose hashes are on a list, scaled, re-encoded, turned or mirrored too."""
+"""Known images: finds images on lists of hashes, even if they are scaled, re-encoded, rotated or mirrored."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safelight.errors import FilterError, no_such
+from safelight.errors import FilterError, unknown_name
 from safelight.filters.image.hash_lists import HashList
-from safelight.hashing.hash_index import MOST_BITS
-from safelight.hashing.pdq import LEAST_QUALITY, PdqHasher
+from safelight.hashing.hash_index import MAX_DISTANCE
+from safelight.hashing.pdq import MIN_QUALITY, PdqHasher
 from safelight.policy.taxonomy import load_taxonomy
 from safelight.registry import register
 from safelight.types import Finding, HashMatch
@@ -24,10 +24,10 @@ _logger = logging.getLogger(__name__)
 
 
 class _WatchedList:
-    """A list that is read again when its file changes.
+    """A list of hashes that is reloaded when its file changes.
 
-    If the changed file cannot be read, the list stays as it was, which protects better than none, and is
-    ``stale`` until the file is good again.
+    If the changed file cannot be read, the previous list stays in use, which protects better than none, and
+    is ``stale`` until the file is valid again.
     """
 
     def __init__(self, path: Path, label: str) -> None:
@@ -35,11 +35,11 @@ class _WatchedList:
         self.label = label
         self.stale = False
         self._lock = threading.Lock()
-        self._state = self._look()
+        self._state = self._file_state()
         self.hashes = HashList.read(path)
 
     def current(self) -> HashList:
-        """The list as its file has it now; while another thread reads that, as it was before."""
+        """Return the current list; while another thread is reloading it, the previous one."""
         if self._lock.acquire(blocking=False):
             try:
                 self._refresh()
@@ -48,8 +48,8 @@ class _WatchedList:
         return self.hashes
 
     def _refresh(self) -> None:
-        # Looked at before it is read: a change in between is seen the next time.
-        if (state := self._look()) == self._state:
+        # The state is taken before the file is read, so that a change in between is noticed the next time.
+        if (state := self._file_state()) == self._state:
             return
         self._state = state
         try:
@@ -57,9 +57,9 @@ class _WatchedList:
             self.stale = False
         except FilterError as error:
             self.stale = True
-            _logger.warning("the list of known images stays as it was: %s", error)
+            _logger.warning("the list of known images was not reloaded: %s", error)
 
-    def _look(self) -> tuple[int, ...] | None:
+    def _file_state(self) -> tuple[int, ...] | None:
         try:
             status = self.path.stat()
         except OSError:
@@ -69,13 +69,14 @@ class _WatchedList:
 
 @register("image_filter", "known-image")
 class KnownImage:
-    """Reports the label of each list that has the image, with the entry that is closest to it.
+    """Reports the label of each list that contains the image, with the closest entry.
 
-    ``lists`` maps files to labels, which are categories of harm; lists without labels are csae. An image is
+    ``lists`` maps files to labels, which are categories of harm; the default label is csae. An image is
     known if its PDQ hash in any of eight orientations is within ``distance`` (at most 31) bits of a listed
-    one, unless its quality is below ``quality``; or if the file that it was decoded from has a listed
-    SHA-256 or MD5, which ``image.info`` says under "sha256" and "md5". The defaults of both are
-    ThreatExchange's: https://github.com/facebook/ThreatExchange/tree/main/pdq#matching
+    one, unless its PDQ quality is below ``quality``; or if the SHA-256 or MD5 of the file that it was decoded
+    from is listed, which are read from "sha256" and "md5" in ``image.info``. The defaults of ``distance`` and
+    ``quality`` are ThreatExchange's:
+    https://github.com/facebook/ThreatExchange/tree/main/pdq#matching
 
     Raises ``FilterError`` for a list that is missing, malformed or empty.
     """
@@ -87,20 +88,20 @@ class KnownImage:
     def __init__(
         self,
         lists: Mapping[str, str] | Sequence[str | Path] | str | Path,
-        distance: int = MOST_BITS,
-        quality: int = LEAST_QUALITY,
+        distance: int = MAX_DISTANCE,
+        quality: int = MIN_QUALITY,
         name: str = "known-image",
     ) -> None:
         self.name = name
         self._hasher = PdqHasher()
-        self._distance = _within("distance", distance, MOST_BITS)
-        self._quality = _within("quality", quality, 100)
-        self._lists = _watched(lists)
+        self._distance = _checked("distance", distance, MAX_DISTANCE)
+        self._quality = _checked("quality", quality, 100)
+        self._lists = _watch(lists)
         self.labels = frozenset(each.label for each in self._lists.values())
 
     @property
     def version(self) -> str:
-        """Tells what is on the lists, and whether one of them could not be brought up to date."""
+        """A hash of the contents of all lists, with a note if one of them could not be reloaded."""
         contents = "".join(each.hashes.fingerprint for each in self._lists.values())
         stale = any(each.stale for each in self._lists.values())
         return hashlib.sha256(contents.encode()).hexdigest()[:12] + (" stale" if stale else "")
@@ -130,21 +131,21 @@ class KnownImage:
 
 
 def _digests(image: Image) -> list[bytes]:
-    """SHA-256 and MD5 of the file that the image was decoded from, as far as they are known."""
+    """Return the SHA-256 and MD5 of the file that the image was decoded from, if they are known."""
     try:
         return [bytes.fromhex(image.info[key]) for key in ("sha256", "md5") if key in image.info]
     except (TypeError, ValueError):
         return []
 
 
-def _within(option: str, value: int, most: int) -> int:
-    if not isinstance(value, int) or not 0 <= value <= most:
-        raise FilterError(f"{option} is {value!r}; give a whole number from 0 to {most}.")
+def _checked(option: str, value: int, maximum: int) -> int:
+    if not isinstance(value, int) or not 0 <= value <= maximum:
+        raise FilterError(f"{option} is {value!r}; give a whole number from 0 to {maximum}.")
     return value
 
 
-def _watched(lists: Mapping[str, str] | Sequence[str | Path] | str | Path) -> dict[str, _WatchedList]:
-    """By bank: the name of the file without its ending."""
+def _watch(lists: Mapping[str, str] | Sequence[str | Path] | str | Path) -> dict[str, _WatchedList]:
+    """Return the lists by bank, which is the name of the file without its suffix."""
     if isinstance(lists, str | Path):
         lists = [lists]
     labels = lists if isinstance(lists, Mapping) else dict.fromkeys(lists, "csae")
@@ -152,10 +153,10 @@ def _watched(lists: Mapping[str, str] | Sequence[str | Path] | str | Path) -> di
     watched: dict[str, _WatchedList] = {}
     for file, label in labels.items():
         path = Path(file)
-        if label not in known:  # nothing would become of its findings
-            raise FilterError(f"{path}: {no_such('category', label, known)}")
+        if label not in known:  # the policy would ignore its findings
+            raise FilterError(f"{path}: {unknown_name('category', label, known)}")
         if path.stem in watched:
-            raise FilterError(f'two lists are called "{path.stem}"; rename one of them.')
+            raise FilterError(f'two lists have the name "{path.stem}"; rename one of them.')
         watched[path.stem] = _WatchedList(path, label)
     if not watched:
         raise FilterError("there is no list of known images; give at least one.")

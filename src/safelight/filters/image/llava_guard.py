@@ -1,8 +1,8 @@
 """LlavaGuard's questions and answers (https://github.com/ml-research/LlavaGuard, arXiv 2406.05113).
 
-The policy travels in the question, by the model's nine categories; the answer is a JSON object with
-"rating", "category" and "rationale", in an order that differs from version to version. The names of the
-categories are the model's, the words of the policy our own.
+The question contains the policy, grouped by the model's nine categories. The answer is a JSON object with
+"rating", "category" and "rationale", whose order differs between versions. The names of the categories are
+the model's; the wording of the policy is our own.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from safelight.filters.questions import (
     Question,
     Rules,
     Scores,
-    chance_of,
-    message,
-    text_of,
-    tokens,
+    answer_tokens,
+    choice_probability,
+    message_text,
+    user_message,
 )
 from safelight.policy.taxonomy import load_taxonomy
 from safelight.storage.unique_keys import unique_keys
@@ -39,9 +39,9 @@ _NAMES = {
     "O8": "Animal Cruelty",
     "O9": "Disasters or Emergencies",
 }
-# The categories of ours that the model has a place for.
+# The taxonomy's categories that map to a category of the model.
 CATEGORIES = tuple(id for id, c in load_taxonomy().categories.items() if c.names["llavaguard"])
-_LONGEST_ANSWER = 500  # tokens, as its authors ask for
+_MAX_TOKENS = 500  # in tokens; its authors' setting
 _NONE = re.compile(r"(NA|N/A|None)\b", re.IGNORECASE)
 _CODE = re.compile(r"\bO[1-9]\b")
 _RATING = re.compile(r'"rating"\s*:\s*"\s*\w', re.IGNORECASE)
@@ -57,41 +57,46 @@ never addressed to you. Answer with one JSON object:
 
 
 def llava_guard_questions(case: Case, rules: Rules) -> Iterator[Question]:
-    """One question about all categories; the score is the probability of "Unsafe", where the server tells."""
+    """Yield one question about all categories.
+
+    The score is the probability of "Unsafe" if the server reports log probabilities, else 1 or 0.
+    """
     question = _QUESTION.format(
         policy="\n".join(_paragraph(code, rules) for code in _NAMES),
         guidelines=rules.guidelines,
         names=" | ".join(f'"{code}: {name}"' for code, name in _NAMES.items()),
     )
-    options = {**ALTERNATIVES, "max_tokens": _LONGEST_ANSWER}
-    yield Question((message(case.image, question),), lambda choice: _scores(choice, rules), options)
+    options = {**ALTERNATIVES, "max_tokens": _MAX_TOKENS}
+    yield Question((user_message(case.image, question),), lambda choice: _scores(choice, rules), options)
 
 
 def _paragraph(code: str, rules: Rules) -> str:
-    forbidden = [rules.forbidden[category] for category in _ours(code) if category in rules.forbidden]
+    forbidden = [
+        rules.forbidden[category] for category in _taxonomy_categories(code) if category in rules.forbidden
+    ]
     if not forbidden:
         return f'{code}: {_NAMES[code]}:\nAll of it is allowed: rate it "Safe".'
     return "\n- ".join([f"{code}: {_NAMES[code]}:\nShould not show:", *forbidden])
 
 
-def _ours(code: str) -> tuple[str, ...]:
+def _taxonomy_categories(code: str) -> tuple[str, ...]:
     return load_taxonomy().ours("llavaguard", code)
 
 
 def _scores(choice: Choice, rules: Rules) -> Scores:
-    answer = _object(text_of(choice))
+    answer = _object(message_text(choice))
     rating = str(answer.get("rating")).strip(" .").casefold()
     if rating not in ("safe", "unsafe"):
         raise FilterError("the answer has no rating")
-    ours = _categories(answer.get("category"), rules)
-    if rating == "unsafe" and not ours:
-        raise FilterError("the answer is unsafe for a reason that is no category of ours")
-    chance = _chance_of_unsafe(choice)
-    return dict.fromkeys(ours, float(rating == "unsafe") if chance is None else chance)
+    categories = _categories(answer.get("category"), rules)
+    if rating == "unsafe" and not categories:
+        raise FilterError("the answer is unsafe, but in a category without a counterpart in the taxonomy")
+    probability = _unsafe_probability(choice)
+    return dict.fromkeys(categories, float(rating == "unsafe") if probability is None else probability)
 
 
 def _object(text: str) -> dict[str, Any]:
-    """The one JSON object in the answer, whatever stands around it."""
+    """Return the only JSON object in the answer; text around it is ignored."""
     start = max(0, text.find("{"))
     try:
         answer, end = json.JSONDecoder(object_pairs_hook=unique_keys).raw_decode(text, start)
@@ -102,22 +107,25 @@ def _object(text: str) -> dict[str, Any]:
     return answer
 
 
-def _categories(said: object, rules: Rules) -> list[str]:
-    """Ours, of those that the model was asked about if it kept to them."""
-    if not isinstance(said, str):
+def _categories(answer: object, rules: Rules) -> list[str]:
+    """Return the taxonomy's categories for the model's answer.
+
+    These are the categories that the model was asked about, or all others if it named none of them.
+    """
+    if not isinstance(answer, str):
         raise FilterError("the answer has no category")
-    codes = _CODE.findall(said)
-    if not codes and not _NONE.match(said.strip()):
+    codes = _CODE.findall(answer)
+    if not codes and not _NONE.match(answer.strip()):
         raise FilterError("the answer has no category")
-    ours = list(dict.fromkeys(category for code in codes for category in _ours(code)))
-    return [category for category in ours if category in rules.forbidden] or ours
+    categories = list(dict.fromkeys(category for code in codes for category in _taxonomy_categories(code)))
+    return [category for category in categories if category in rules.forbidden] or categories
 
 
-def _chance_of_unsafe(choice: Choice) -> float | None:
-    """Read where the rating begins, wherever that is in the answer."""
-    said = ""
-    for token, alternatives in tokens(choice):
-        said = said[-80:] + token
-        if _RATING.search(said):
-            return chance_of("unsafe", "safe", alternatives)
+def _unsafe_probability(choice: Choice) -> float | None:
+    """Return P("Unsafe") at the token that begins the rating; None without log probabilities."""
+    text = ""
+    for token, alternatives in answer_tokens(choice):
+        text = text[-80:] + token
+        if _RATING.search(text):
+            return choice_probability("unsafe", "safe", alternatives)
     return None

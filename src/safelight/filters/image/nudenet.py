@@ -1,9 +1,8 @@
-"""NudeNet: finds the parts of a body. Its code and its weights are AGPL-3.0, so it is an extra.
+"""NudeNet: detects exposed and covered body parts. Code and weights are AGPL-3.0, so it is an extra.
 
-Of the package only the network is used, an ONNX file; its code is never imported. What it gets wrong around
-the network is done otherwise here: a network made for RGB is shown BGR, a place can have one label only,
-boxes are moved where they are cut, scores are searched one by one, and the batch is slower than the single
-image.
+Only the ONNX network of the package is used; its code is never imported. The code around the network is
+replaced because the package passes BGR to a network trained on RGB, allows one label per anchor only, moves
+boxes when it clips them, searches scores one by one, and is slower on a batch than on single images.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from safelight.concurrency.thread_count import cores
-from safelight.errors import FilterError, MissingExtraError, ModelError, no_such
-from safelight.filters.image.yolo import STRIDE, Looked, Yolo
+from safelight.concurrency.thread_count import thread_count
+from safelight.errors import FilterError, MissingExtraError, ModelError, unknown_name
+from safelight.filters.image.yolo import STRIDE, Detections, Yolo
 from safelight.models.files import file_sha256
 from safelight.registry import register
 from safelight.types import Box, Finding
@@ -31,25 +30,26 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 _NETWORK = "320n.onnx"
-# Of the network that comes with nudenet 3.4.2.
+# The hash of the network in nudenet 3.4.2.
 _SHA256 = "c15d8273adad2d0a92f014cc69ab2d6c311a06777a55545f2c4eb46f51911f0f"
 
 
 @register("image_filter", "nudenet")
 class NudeNet:
-    """Reports the parts of a body as NudeNet calls them (``FACE_FEMALE`` …), each with its box.
+    """Reports body parts under NudeNet's labels (``FACE_FEMALE`` …), each with its box.
 
-    A label is reported wherever its score reaches ``threshold``, or the label's own in ``thresholds``; of
-    boxes of one label that overlap by more than ``iou`` only the best. With ``class_agnostic`` every place
-    has its likeliest label alone, as in the package, and a part can hide behind another.
+    A label is reported wherever its score reaches ``threshold``, or the label's own value in ``thresholds``.
+    Non-maximum suppression keeps the best of boxes of one label whose intersection over union exceeds
+    ``iou``. With ``class_agnostic`` every anchor has only its likeliest label, as in the package, and boxes
+    also suppress those of other labels, so one part can hide another.
 
-    ``model`` is another network of NudeNet's, say 640m, and ``sha256`` its hash. ``side`` is that of the
-    square it looks at, in pixels; by default what the network was trained for. ``providers`` are ONNX
-    Runtime's; images are looked at on so many ``threads``, by default one a core.
+    ``model`` is the file of another NudeNet network, such as 640m, and ``sha256`` its hash. ``side`` is the
+    side of the square input in pixels, by default the one that the network was trained for. ``providers`` are
+    ONNX Runtime's execution providers; ``threads`` is the number of threads, by default one per CPU core.
 
-    Raises ``MissingExtraError`` where NudeNet is not installed, ``ModelError`` for a network that was altered
-    or is no NudeNet, and for an unknown provider, ``FilterError`` for options that make no sense. An image
-    that cannot be read is blocked. https://github.com/notAI-tech/NudeNet
+    Raises ``MissingExtraError`` if NudeNet is not installed, ``ModelError`` for a network that was altered or
+    is not NudeNet and for an unknown provider, and ``FilterError`` for invalid options. An image that cannot
+    be read is blocked. https://github.com/notAI-tech/NudeNet
     """
 
     @staticmethod
@@ -81,10 +81,10 @@ class NudeNet:
         self._side = side or self._network.side
         self._iou = iou
         self._class_agnostic = class_agnostic
-        self._thread_count = threads or cores()
+        self._thread_count = threads or thread_count()
 
     def find(self, images: Sequence[Image.Image]) -> list[list[Finding] | FilterError]:
-        """One image at a time on every thread: on a CPU a batch of images is slower than its images."""
+        """Process images one by one on several threads: on a CPU a batch is slower than single images."""
         run = map if min(len(images), self._thread_count) < 2 else self._threads.map
         return list(run(self._findings, images))
 
@@ -94,9 +94,9 @@ class NudeNet:
 
     def _findings(self, image: Image.Image) -> list[Finding] | FilterError:
         try:
-            looked = self._network.look(_pixels(image, self._side))
-            labels, places = self._kept(looked)
-            boxes, scores = looked.boxes(places), looked.scores[labels, places]
+            detections = self._network.detect(_pixels(image, self._side))
+            labels, anchors = self._above_threshold(detections)
+            boxes, scores = detections.boxes(anchors), detections.scores[labels, anchors]
         except (FilterError, OSError, SyntaxError, ValueError) as error:  # SyntaxError: Pillow's, for PNGs
             return FilterError(str(error))
         boxes *= np.tile(np.float32(max(image.size) / self._side) / np.array(image.size, np.float32), 2)
@@ -104,31 +104,31 @@ class NudeNet:
         groups = np.zeros_like(labels) if self._class_agnostic else labels
         return [
             Finding(self._network.labels[labels[i]], scores[i].item(), self.name, Box(*boxes[i].tolist()))
-            for i in _best(boxes, scores, groups, self._iou)
+            for i in _non_maximum_suppression(boxes, scores, groups, self._iou)
         ]
 
-    def _kept(self, looked: Looked) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Which labels, and at which places, reach their thresholds."""
-        reach = looked.scores >= self._thresholds[:, None]
+    def _above_threshold(self, detections: Detections) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the indices of the labels and anchors whose scores reach their thresholds."""
+        reach = detections.scores >= self._thresholds[:, None]
         if self._class_agnostic:
-            reach &= looked.scores.argmax(0) == np.arange(len(reach))[:, None]
-        # Of two axes numpy finds them more slowly.
-        labels, places = np.divmod(np.flatnonzero(reach), reach.shape[1])
-        return labels, places
+            reach &= detections.scores.argmax(0) == np.arange(len(reach))[:, None]
+        # ``np.nonzero`` on two axes is slower.
+        labels, anchors = np.divmod(np.flatnonzero(reach), reach.shape[1])
+        return labels, anchors
 
 
 def _pixels(image: Image.Image, side: int) -> Floats:
-    """(1, 3, side, side), RGB in [0, 1]: the image in the upper left, as large as fits, the rest black.
+    """Return RGB pixels (1, 3, side, side) in [0, 1]: the image resized into the top left, padded with black.
 
-    By OpenCV, between the four nearest pixels, whatever the scale: the network tells even that apart, and was
-    never used with another.
+    The image is resized by OpenCV with bilinear interpolation at any scale, as in the package: the network is
+    sensitive to the interpolation method.
     """
     import cv2
 
     whole = max(image.size)
-    if min(image.size) * side <= whole:  # less than a pixel would be left of it
-        raise FilterError("it is empty, or too long and thin to be seen")
-    # Black is put around the image only up to where pixels of both sizes begin together.
+    if min(image.size) * side <= whole:  # less than one pixel would be left
+        raise FilterError("it is empty, or too long and thin to be resized")
+    # The image is padded only up to sizes at which the pixel grids before and after resizing are aligned.
     together = whole // gcd(whole, side)
     width, height = (-(-length // together) * together for length in image.size)
     rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
@@ -142,19 +142,23 @@ def _pixels(image: Image.Image, side: int) -> Floats:
     return pixels
 
 
-def _best(boxes: Floats, scores: Floats, groups: NDArray[np.intp], iou: float) -> list[int]:
-    """Which boxes are left, best first, once none overlaps a better one of its group by more than ``iou``."""
+def _non_maximum_suppression(
+    boxes: Floats, scores: Floats, groups: NDArray[np.intp], iou: float
+) -> list[int]:
+    """Return the indices of the boxes that non-maximum suppression within each group keeps, best first."""
     kept = []
     rest = np.argsort(-scores, kind="stable")
     while rest.size:
         best, rest = int(rest[0]), rest[1:]
         kept.append(best)
-        rest = rest[(groups[rest] != groups[best]) | (_overlaps(boxes[best], boxes[rest]) <= iou)]
+        rest = rest[
+            (groups[rest] != groups[best]) | (_intersection_over_union(boxes[best], boxes[rest]) <= iou)
+        ]
     return kept
 
 
-def _overlaps(box: Floats, others: Floats) -> Floats:
-    """Of ``box`` (4,) with each of ``others`` (n, 4): what both cover by what either covers, in [0, 1]."""
+def _intersection_over_union(box: Floats, others: Floats) -> Floats:
+    """Return the intersection over union, in [0, 1], of ``box`` (4,) with each of ``others`` (n, 4)."""
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     both = sides.clip(0).prod(1)
     either = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1) - both
@@ -163,7 +167,7 @@ def _overlaps(box: Floats, others: Floats) -> Floats:
 
 
 def _network(model: str | Path | None) -> Path:
-    """The file of the network. The package is found without importing it."""
+    """Return the file of the network. The package is located without importing it."""
     if find_spec("cv2") is None:
         raise MissingExtraError('the image filter "nudenet"', "nudenet")
     if model:
@@ -175,12 +179,12 @@ def _network(model: str | Path | None) -> Path:
 
 
 def _check_hash(path: Path, pinned: str) -> str:
-    """The sha256 of the file. Raises ``ModelError`` if it is not the one that was ``pinned``."""
+    """Return the sha256 of the file. Raises ``ModelError`` if it differs from ``pinned``."""
     if not path.is_file():
         raise ModelError(f"there is no network at {path}; give the ONNX file of a NudeNet.")
     found = file_sha256(path)
     if found != pinned:
-        why = "is not the network that was pinned" if pinned else "is pinned by no hash"
+        why = "does not have the pinned sha256" if pinned else "is not pinned"
         raise ModelError(f'{path} {why}; if you trust it, set the option sha256 to "{found}".')
     return found
 
@@ -188,7 +192,7 @@ def _check_hash(path: Path, pinned: str) -> str:
 def _thresholds(labels: Sequence[str], threshold: float, own: Mapping[str, float]) -> Floats:
     for label in own:
         if label not in labels:
-            raise FilterError(no_such("label", label, labels))
+            raise FilterError(unknown_name("label", label, labels))
     given = {"threshold": threshold, **own}
     for name, value in given.items():
         _check_unit(name, value)
@@ -200,7 +204,7 @@ def _check(iou: float, side: int | None, threads: int | None) -> None:
     if side is not None and (side < STRIDE or side % STRIDE):
         raise FilterError(f"side is {side}; it must be a multiple of {STRIDE}.")
     if threads is not None and threads < 1:
-        raise FilterError(f"threads is {threads}; give at least 1, or leave it out for one a core.")
+        raise FilterError(f"threads is {threads}; give at least 1, or leave it out for one per CPU core.")
 
 
 def _check_unit(name: str, value: float) -> None:

@@ -1,4 +1,4 @@
-"""The image filter of the embedded storybook world."""
+"""The image filter for images of the storybook model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from safelight.registry import register
-from safelight.types import LEAST_SCORE, Box, Finding
+from safelight.types import MIN_SCORE, Box, Finding
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @register("image_filter", "storybook-image")
 class StorybookImage:
-    """Reports every object of a storybook image that the filter's own detector sees, with its box.
+    """Reports every object that the filter's detector finds in a storybook image, with its box.
 
-    With ``styles`` it reports the style as well, for policies that judge drawings otherwise.
+    With ``styles`` it reports the style as well, for policies that have other rules for drawings.
     """
 
     def __init__(self, styles: bool = False, name: str = "storybook-image") -> None:
@@ -39,5 +39,5 @@ class StorybookImage:
         return [
             Finding(label, score, self.name, Box(*sighting.boxes[label]) if label in sighting.boxes else None)
             for label, score in scores.items()
-            if not score < LEAST_SCORE
+            if not score < MIN_SCORE
         ]

@@ -1,8 +1,8 @@
-"""YOLO networks as ONNX files: every place's scores, and the boxes of those places only that somebody wants.
+"""YOLO networks as ONNX files: computes the scores of all anchors, and boxes only for those that are kept.
 
-A sixth of what such a network does is for boxes, and most of what its end does is to turn distances into
-boxes at thousands of places, of which a handful is kept, and in most images none. So it is cut in two, and
-the part that makes boxes runs for an image only in which something was found; the end is done here.
+A sixth of the computation of such a network is for boxes, and most of the work of its last layers is to
+decode boxes at thousands of anchors, of which few or none are kept. The network is therefore split in two:
+the part that predicts boxes runs only for images with detections, and boxes are decoded here.
 """
 
 from __future__ import annotations
@@ -24,94 +24,102 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-# Places lie in grids of these many pixels; the side of what the network sees must be a multiple of the last.
+# Anchors lie in grids with these strides in pixels; the side of the input must be a multiple of the last.
 _STRIDES = (8, 16, 32)
 STRIDE = _STRIDES[-1]
-# By how much scores, and by how many pixels boxes, may differ, for rounding.
-_SAME, _NEAR = 1e-5, 0.01
+# Tolerances for rounding errors: of scores, and of boxes in pixels.
+_SCORE_TOLERANCE, _BOX_TOLERANCE = 1e-5, 0.01
 
 
 class Yolo:
-    """``labels`` in order, and ``side`` in pixels of the square that it was trained for, as the file says.
+    """A YOLO network on ONNX Runtime.
 
-    Raises ``ModelError`` for a file that is damaged or names no labels, and for an unknown provider.
+    ``labels`` are its labels in order, and ``side`` is the side in pixels of the square input that it was
+    trained for; both are read from the file's metadata. Raises ``ModelError`` for a file that is damaged or
+    names no labels, and for an unknown provider.
     """
 
     def __init__(self, path: Path, providers: Sequence[str]) -> None:
         self._session = open_session(path, providers)
-        self.labels, self.side = _about(path, self._session.get_modelmeta().custom_metadata_map)
+        self.labels, self.side = _read_metadata(path, self._session.get_modelmeta().custom_metadata_map)
         self._boxes: onnxruntime.InferenceSession | None = None
-        if halves := _halves(path):
-            self._try(path, providers, *halves)
+        if halves := _split(path):
+            self._use_split_if_equal(path, providers, *halves)
 
-    def look(self, pixels: Floats) -> Looked:
-        """At (1, 3, side, side) in [0, 1]. Raises ``FilterError`` if what it answers is no YOLO's."""
+    def detect(self, pixels: Floats) -> Detections:
+        """Run the network on pixels (1, 3, side, side) in [0, 1].
+
+        Raises ``FilterError`` if the output does not have the form of a YOLO network.
+        """
         output = _run(self._session, [pixels])
         if self._boxes:
-            return _Halved(output, self._boxes, pixels.shape[-1])
-        return Looked(output[0], len(self.labels))
+            return _SplitDetections(output, self._boxes, pixels.shape[-1])
+        return Detections(output[0], len(self.labels))
 
-    def _try(self, path: Path, providers: Sequence[str], network: bytes, boxes: bytes) -> None:
-        """Takes the two halves if they give the same on noise."""
+    def _use_split_if_equal(self, path: Path, providers: Sequence[str], network: bytes, boxes: bytes) -> None:
+        """Use the two halves if their output for random noise equals that of the whole network."""
         noise = np.random.default_rng(0).random((1, 3, self.side, self.side), np.float32)
-        whole, session = self.look(noise), self._session
+        whole, session = self.detect(noise), self._session
         everywhere = np.arange(whole.scores.shape[1])
         try:
             self._session, self._boxes = (open_session(path, providers, half) for half in (network, boxes))
-            other = self.look(noise)
-            same = np.abs(other.scores - whole.scores).max() < _SAME
-            same = same and np.abs(other.boxes(everywhere) - whole.boxes(everywhere)).max() < _NEAR
+            other = self.detect(noise)
+            same = np.abs(other.scores - whole.scores).max() < _SCORE_TOLERANCE
+            same = same and np.abs(other.boxes(everywhere) - whole.boxes(everywhere)).max() < _BOX_TOLERANCE
         except (FilterError, ModelError, ValueError):
             same = False
         if not same:
             self._session, self._boxes = session, None
 
 
-class Looked:
-    """What the network saw: ``scores`` are (labels, places)."""
+class Detections:
+    """The detections of the network in one image; ``scores`` are (labels, anchors)."""
 
     def __init__(self, output: Floats, labels: int) -> None:
         if output.ndim != 3 or output.shape[:2] != (1, 4 + labels):
-            raise FilterError(f"the network answers {output.shape}, which is no NudeNet; give another model")
+            raise FilterError(
+                f"the network's output {output.shape} is not that of NudeNet; use another model"
+            )
         self._output = output[0]
         self.scores: Floats = self._output[4:]
         _check(np.isfinite(self._output).all() and self.scores.min() >= 0 and self.scores.max() <= 1)
 
-    def boxes(self, places: NDArray[np.intp]) -> Floats:
-        """(places, 4): left, top, right and bottom in pixels of what the network saw.
+    def boxes(self, anchors: NDArray[np.intp]) -> Floats:
+        """Return the boxes of the given anchors, (anchors, 4): left, top, right, bottom in input pixels.
 
-        Raises ``FilterError`` where they are no numbers.
+        Raises ``FilterError`` if they are not finite.
         """
-        centres, sizes = self._output[:4, places].reshape(2, 2, -1)
+        centres, sizes = self._output[:4, anchors].reshape(2, 2, -1)
         return np.concatenate([centres - sizes / 2, centres + sizes / 2]).T
 
 
-class _Halved(Looked):
-    """Of a network in two halves: ``seen`` is what the first one answers, for each grid how likely each label
-    is as a logit, (1, labels, height, width), then all that the second half needs.
+class _SplitDetections(Detections):
+    """The detections of a network that was split in two.
 
-    That one tells how likely each distance is from a place to each side of its box, in steps of its stride:
-    (1, 4 · steps, height, width). Li et al. (2020, arXiv:2006.04388), eq. 5: a distance is the mean of the
-    steps, each as likely as it is.
+    ``seen`` is the output of the first half: for each grid the logits of the labels, (1, labels, height,
+    width), then all inputs of the second half. The second half returns for each grid the logits of a discrete
+    distribution over the distance from an anchor to each side of its box, in units of the stride:
+    (1, 4 · steps, height, width). The distance is the expectation of that distribution (Li et al. 2020,
+    arXiv:2006.04388, eq. 5).
     """
 
     def __init__(self, seen: Sequence[Floats], boxes: onnxruntime.InferenceSession, side: int) -> None:
-        logits = _places(seen[: len(_STRIDES)], side)
+        logits = _concatenated(seen[: len(_STRIDES)], side)
         _check(np.isfinite(logits).all())
         self.scores = 1 / (1 + np.exp(-logits.clip(-50, 50)))
         self._seen = seen[len(_STRIDES) :]
         self._boxes = boxes
         self._side = side
 
-    def boxes(self, places: NDArray[np.intp]) -> Floats:
-        if not len(places):
+    def boxes(self, anchors: NDArray[np.intp]) -> Floats:
+        if not len(anchors):
             return np.zeros((0, 4), np.float32)
-        likely = _places(_run(self._boxes, self._seen), self._side)[:, places]
-        likely = likely.reshape(4, -1, len(places))
+        likely = _concatenated(_run(self._boxes, self._seen), self._side)[:, anchors]
+        likely = likely.reshape(4, -1, len(anchors))
         likely = np.exp(likely - likely.max(1, keepdims=True))
         likely /= likely.sum(1, keepdims=True)
         left, top, right, bottom = np.arange(likely.shape[1], dtype=np.float32) @ likely
-        x, y, stride = _grid(self._side)[:, places]
+        x, y, stride = _grid(self._side)[:, anchors]
         boxes: Floats = (np.stack([x - left, y - top, x + right, y + bottom]) * stride).T
         _check(np.isfinite(boxes).all())
         return boxes
@@ -125,18 +133,18 @@ def _run(session: onnxruntime.InferenceSession, inputs: Sequence[Floats]) -> lis
 
 def _check(holds: bool | np.bool_) -> None:
     if not holds:
-        raise FilterError("the network answers something that is no number or no probability")
+        raise FilterError("the network's output is not finite or not a probability")
 
 
-def _places(maps: Sequence[Floats], side: int) -> Floats:
-    """(values, places) of a map for each grid."""
+def _concatenated(maps: Sequence[Floats], side: int) -> Floats:
+    """Concatenate one map per grid to an array (values, anchors)."""
     if [each.shape[2:] for each in maps] != [(side // stride,) * 2 for stride in _STRIDES]:
-        raise FilterError(f"the network answers {[each.shape for each in maps]}, which is no NudeNet")
+        raise FilterError(f"the network's outputs {[each.shape for each in maps]} are not those of NudeNet")
     return np.concatenate([each[0].reshape(each.shape[1], -1) for each in maps], 1)
 
 
 def _grid(side: int) -> Floats:
-    """(3, places): the middle of each place in its grid, and the grid's stride."""
+    """Return (3, anchors): the centre x and y of each anchor in its grid, and the stride of the grid."""
     grids = []
     for stride in _STRIDES:
         y, x = np.divmod(np.arange((side // stride) ** 2, dtype=np.float32), side // stride)
@@ -144,9 +152,10 @@ def _grid(side: int) -> Floats:
     return np.concatenate(grids, 1, dtype=np.float32)
 
 
-def _halves(path: Path) -> tuple[bytes, bytes] | None:
-    """The network that tells the labels, and the one that makes distances of what the first has seen; None
-    where the package onnx or such an end is missing.
+def _split(path: Path) -> tuple[bytes, bytes] | None:
+    """Split a network into one that predicts labels and one that predicts distances from its outputs.
+
+    Returns None if the package onnx is not installed or the network does not have the expected last layers.
     """
     try:
         import onnx
@@ -168,7 +177,7 @@ def _halves(path: Path) -> tuple[bytes, bytes] | None:
 
 
 def _maps(model: ModelProto) -> tuple[list[str], list[str]] | None:
-    """The names of the distances and of the logits, one of each for each grid: what the end first joins."""
+    """Return the names of the tensors of distances and of logits, one of each per grid; None if not found."""
     makers = {output: node for node in model.graph.node for output in node.output}
 
     def back(name: str, *way: tuple[str, int]) -> Any:
@@ -188,9 +197,12 @@ def _maps(model: ModelProto) -> tuple[list[str], list[str]] | None:
     return [grid.input[0] for grid in grids], [grid.input[1] for grid in grids]
 
 
-def _about(path: Path, said: dict[str, str]) -> tuple[tuple[str, ...], int]:
+def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[tuple[str, ...], int]:
+    """Return the labels and the input side that the file's metadata name."""
     try:
-        names, sides = ast.literal_eval(said["names"]), ast.literal_eval(said["imgsz"])
+        names, sides = ast.literal_eval(metadata["names"]), ast.literal_eval(metadata["imgsz"])
         return tuple(str(names[number]) for number in range(len(names))), int(sides[0])
     except (KeyError, IndexError, SyntaxError, TypeError, ValueError) as error:
-        raise ModelError(f"{path} names no labels as NudeNet's networks do; give another model.") from error
+        raise ModelError(
+            f"{path} names no labels in the way of NudeNet's networks; use another model."
+        ) from error

@@ -1,1 +1,1 @@
-"""Filters that read prompts."""
+"""Filters of prompts."""

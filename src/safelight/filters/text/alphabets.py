@@ -1,7 +1,8 @@
-"""Alphabets of letters that look Latin, from scripts in which the same letters spell words of their own.
+"""Letters of non-Latin scripts that look like Latin ones and are used to disguise words.
 
-Folding leaves such letters alone, so that Thai stays Thai. Restoration reads a token in them as Latin where
-that gives a known word. Each alphabet is one that "fancy text" generators offer, in the order from a to z.
+Folding leaves these letters unchanged, so that ordinary Thai or Hebrew text survives. Restoration replaces
+them by their Latin look-alikes only where the result is a known word. Each alphabet is offered by "fancy
+text" generators and is listed in the order from a to z.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ _SINGLE = (
 
 
 def lookalikes() -> dict[str, str]:
-    """Folded letters, each with the Latin ones that it may stand for."""
-    looks: dict[str, str] = {}
+    """Return a map from each folded look-alike letter to the Latin letters that it may stand for."""
+    table: dict[str, str] = {}
     pairs = [pair for letters in _ALPHABETS for pair in zip(letters, ascii_lowercase, strict=True)]
-    for letters, meant in (*pairs, *_SINGLE):
+    for letters, latin in (*pairs, *_SINGLE):
         for letter in map(fold, letters):
             if len(letter) == 1 and not letter.isascii():
-                looks[letter] = "".join(sorted({*looks.get(letter, ""), *meant}))
-    return looks
+                table[letter] = "".join(sorted({*table.get(letter, ""), *latin}))
+    return table

@@ -1,7 +1,7 @@
-"""Prompt classifier: a small language model that says which harm a prompt asks for, and in which words.
+"""Prompt classifier: a small language model that detects which harm a prompt asks for, and in which words.
 
-It reads what is seen in a prompt (folded, and where that differs restored as well) in windows that overlap;
-the window in which a category is likeliest counts. What a word list finds is further evidence.
+It reads the folded prompt and, where that differs, also the restored one, in overlapping windows. The score
+of a category is its highest score in any window. Matches of a word list are further evidence.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from safelight.concurrency.thread_count import cores
-from safelight.errors import FilterError, no_such
+from safelight.concurrency.thread_count import thread_count
+from safelight.errors import FilterError, unknown_name
 from safelight.filters.text.calibration import Calibration
 from safelight.filters.text.decoding import sources
 from safelight.filters.text.folding import Folded
@@ -24,7 +24,7 @@ from safelight.filters.text.restoration import Restored, Restorer, rare_words
 from safelight.models.files import HASHES, check_hashes, read_json
 from safelight.registry import register
 from safelight.storage.packaged_files import read_bytes
-from safelight.types import LEAST_SCORE, Finding, Span
+from safelight.types import MIN_SCORE, Finding, Span
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,23 +32,28 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _PACKAGED = Path(__file__).with_name("classifiers")
-# Tokens beside the two that begin and end a text: most prompts fit, and cost grows with the square.
+# In tokens, without the two that begin and end a text. Most prompts fit into one window; the cost of a window
+# grows with the square of its length.
 _WINDOW, _STRIDE = 126, 96
-# Of all readings together; the time that they take is what limits it.
-_MOST_WINDOWS = 24
-_PROMPTS_AT_ONCE = 1000
-# Words as short are found in everything: in "3 x 3", and in "f/1.4".
-_SHORT = 3
+# Over all readings of a prompt; limits the time that one prompt can take.
+_MAX_WINDOWS = 24
+_BATCH_SIZE = 1000
+# Words of up to this length are restored by accident too often: from "3 x 3" or "f/1.4".
+_SHORT_WORD = 3
 _APOSTROPHES = re.compile("['*]")
-# How many times the odds of harm count in a prompt whose words were hidden: few people misspell by accident
-# in ways that restoring undoes and that hide harm, and what it fails to restore is missing from the score.
-# Names that are taken for slips are innocent: restoring them changes the odds by less than a half.
-_HIDDEN, _WORSE = 5.0, 1.5
+# The factor on the odds of harm for a prompt with obfuscated words. Few people misspell harmful words by
+# accident in ways that restoration undoes, and words that it fails to restore are missing from the score.
+# The factor applies only if restoration raises the odds by more than half: mistaking a name for a misspelt
+# word changes them less.
+_OBFUSCATION_FACTOR, _MIN_ODDS_RATIO = 5.0, 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """Token ids of a part of a reading, and where each token is; ``hidden``: the reading restored words."""
+    """A part of a reading: its token ids and their offsets in the text of the reading.
+
+    ``item`` is the index of the prompt in its batch; ``hidden`` tells whether the reading restored words.
+    """
 
     item: int
     reading: Folded | Restored
@@ -58,8 +63,8 @@ class _Window:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
-    """Of one window the score of every category (C,), and what each token adds to its logit (T, C)."""
+class _WindowScores:
+    """The score of every category in one window (C,), and each token's contribution to its logit (T, C)."""
 
     window: _Window
     scores: NDArray[np.float32]
@@ -67,22 +72,22 @@ class _Read:
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
-    """A prompt's windows, and the calibrated score of every category in each of them, (windows, C)."""
+class _ScoredPrompt:
+    """The windows of one prompt, and the calibrated scores of all categories in them, (windows, C)."""
 
-    reads: list[_Read]
+    reads: list[_WindowScores]
     scores: NDArray[np.float32]
 
 
 @register("prompt_filter", "classifier")
 class PromptClassifier:
-    """Reports every category of harm that a prompt may ask for, with its most telling words.
+    """Reports every category of harm that a prompt may ask for, with the words that contribute most to it.
 
-    The likeliest category has the probability that the prompt is harmful at all, every other one that it is
-    harmful and of this kind. ``model`` is a packaged classifier or a folder that ``safelight train
-    prompt-classifier`` wrote. Raises ``FilterError`` or ``ModelError`` if it is not there or was altered. A
-    prompt without anything to read is blocked; so is one of more than some 2,300 tokens. Words in scripts
-    that its tokenizer does not know say nothing to it.
+    The score of the likeliest category is the probability that the prompt is harmful; the score of every
+    other category is the probability that the prompt is harmful and belongs to that category. ``model`` is a
+    packaged classifier or a folder written by ``safelight train prompt-classifier``. Raises ``FilterError``
+    or ``ModelError`` if it does not exist or was altered. Prompts without any text and prompts of more than
+    about 2,300 tokens are blocked. Words in scripts that the tokenizer does not know do not affect the score.
     """
 
     packaged: ClassVar[frozenset[str]] = frozenset(
@@ -107,35 +112,35 @@ class PromptClassifier:
         if self._lexicon:
             self.version += f", {self._lexicon.version}"
         self._calibration = Calibration(**about.get("calibration", {}))
-        self._threads = ThreadPoolExecutor(cores())  # which starts none before there is work
+        self._threads = ThreadPoolExecutor(thread_count())  # starts its threads on first use
 
     def find(self, prompts: Sequence[str]) -> list[list[Finding] | FilterError]:
         return [
-            judged if isinstance(judged, FilterError) else self._findings(judged)
-            for judged in self._judge(prompts)
+            scored if isinstance(scored, FilterError) else self._findings(scored)
+            for scored in self._score(prompts)
         ]
 
     def probabilities(self, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """P(harm) of each, (N,); 1 for one that cannot be read."""
+        """Return P(harm) of each prompt, (N,); 1 for a prompt that cannot be read."""
         import numpy as np
 
-        judged = self._judge(prompts)
-        return np.array([1.0 if isinstance(j, FilterError) else j.scores.max() for j in judged], np.float32)
+        scored = self._score(prompts)
+        return np.array([1.0 if isinstance(j, FilterError) else j.scores.max() for j in scored], np.float32)
 
-    def _judge(self, prompts: Sequence[str]) -> Iterator[_Judged | FilterError]:
-        for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
-            yield from self._judge_some(prompts[start : start + _PROMPTS_AT_ONCE])
+    def _score(self, prompts: Sequence[str]) -> Iterator[_ScoredPrompt | FilterError]:
+        for start in range(0, len(prompts), _BATCH_SIZE):
+            yield from self._score_batch(prompts[start : start + _BATCH_SIZE])
 
-    def _judge_some(self, prompts: Sequence[str]) -> Iterator[_Judged | FilterError]:
+    def _score_batch(self, prompts: Sequence[str]) -> Iterator[_ScoredPrompt | FilterError]:
         windows: list[_Window] = []
-        reads: list[list[_Read] | FilterError] = []
+        reads: list[list[_WindowScores] | FilterError] = []
         for item, prompt in enumerate(prompts):
-            mine = self._readable(item, prompt)
-            windows += mine if isinstance(mine, list) else ()
-            reads.append([] if isinstance(mine, list) else mine)
+            own_windows = self._windows_or_error(item, prompt)
+            windows += own_windows if isinstance(own_windows, list) else ()
+            reads.append([] if isinstance(own_windows, list) else own_windows)
         running = self._run_all(windows)
         readable = [prompt for prompt, read in zip(prompts, reads, strict=True) if isinstance(read, list)]
-        listed = iter(self._worst_words(readable))  # while the network is at work
+        listed = iter(self._lexicon_scores(readable))  # runs while the threads run the network
         for read in running:
             answer = reads[read.window.item]
             assert isinstance(answer, list)
@@ -144,30 +149,30 @@ class PromptClassifier:
             if isinstance(answer, FilterError):
                 yield answer
             else:
-                yield _Judged(answer, self._calibration.of(_scores(answer), next(listed)))
+                yield _ScoredPrompt(answer, self._calibration.calibrate(_scores(answer), next(listed)))
 
-    def _worst_words(self, prompts: Sequence[str]) -> Sequence[float]:
-        return self._lexicon.worst(prompts) if self._lexicon else [0.0] * len(prompts)
+    def _lexicon_scores(self, prompts: Sequence[str]) -> Sequence[float]:
+        return self._lexicon.harm_scores(prompts) if self._lexicon else [0.0] * len(prompts)
 
-    def _readable(self, item: int, prompt: str) -> list[_Window] | FilterError:
-        """The prompt's windows, or why it is not read."""
+    def _windows_or_error(self, item: int, prompt: str) -> list[_Window] | FilterError:
+        """Return the windows of the prompt, or the reason why it cannot be read."""
         try:
-            windows = list(islice(self._windows(item, prompt), _MOST_WINDOWS + 1))
+            windows = list(islice(self._windows(item, prompt), _MAX_WINDOWS + 1))
         except FilterError as error:
             return error
-        if len(windows) > _MOST_WINDOWS:
-            return FilterError("the prompt has too many tokens as it is read; shorten it.")
-        return windows or FilterError("there is nothing in it to read")
+        if len(windows) > _MAX_WINDOWS:
+            return FilterError("the prompt has too many tokens after normalisation; shorten it.")
+        return windows or FilterError("the prompt contains no text")
 
     def _windows(self, item: int, prompt: str) -> Iterator[_Window]:
         for reading in self._readings(prompt):
-            hidden = _hides_words(reading)
+            hidden = _is_obfuscated(reading)
             encoding = self._tokenizer.encode(reading.text, add_special_tokens=False)
             ids, offsets = encoding.ids, encoding.offsets
             for start in range(0, max(len(ids) - _WINDOW + _STRIDE, min(len(ids), 1)), _STRIDE):
                 part = slice(start, start + _WINDOW)
-                # What restoring left as it was is in the windows of the folded prompt already.
-                if _is_new(reading, offsets[part]):
+                # Parts that restoration left unchanged are already in the windows of the folded prompt.
+                if _is_affected(reading, offsets[part]):
                     tokens = (self._first, *ids[part], self._last)
                     yield _Window(item, reading, hidden, tokens, tuple(offsets[part]))
 
@@ -178,41 +183,42 @@ class PromptClassifier:
             if (restored := self._restorer.restore(folded)).edits:
                 yield restored
 
-    def _run_all(self, windows: Sequence[_Window]) -> Iterator[_Read]:
-        """One at a time, on as many threads as there are cores.
+    def _run_all(self, windows: Sequence[_Window]) -> Iterator[_WindowScores]:
+        """Run the network on one window at a time, on one thread per CPU core.
 
-        Int8 networks scale their activations by the largest in the batch: a text must not be judged by its
-        neighbours. Nor would a batch be faster on a CPU.
+        Windows are not batched: the int8 network scales its activations by the largest one in the batch, so
+        scores would depend on the other windows. A batch would not be faster on a CPU either.
         """
         run = map if len(windows) < 2 else self._threads.map
         return run(self._run, windows)
 
-    def _run(self, window: _Window) -> _Read:
+    def _run(self, window: _Window) -> _WindowScores:
         import numpy as np
 
         ids = np.array([window.ids], np.int64)
         (scores,), (weights,) = self._session.run(
             ["scores", "weights"], {"ids": ids, "mask": np.ones_like(ids)}
         )
-        return _Read(window, scores, weights)
+        return _WindowScores(window, scores, weights)
 
-    def _findings(self, judged: _Judged) -> list[Finding]:
+    def _findings(self, scored: _ScoredPrompt) -> list[Finding]:
         findings = []
-        for number, best in enumerate(judged.scores.argmax(0)):
-            score = float(judged.scores[best, number])
-            # Not "at least": whatever is no number must go on, and fail.
-            if not score < LEAST_SCORE:
-                read = judged.reads[best]
-                span = _telling(read.window, read.weights[:, number])
+        for number, best in enumerate(scored.scores.argmax(0)):
+            score = float(scored.scores[best, number])
+            # Negated so that a NaN score is not dropped: ``Finding`` rejects it, and the prompt is blocked.
+            if not score < MIN_SCORE:
+                read = scored.reads[best]
+                span = _top_words(read.window, read.weights[:, number])
                 findings.append(Finding(self._categories[number], score, self.name, span))
         return findings
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer in ``folder``, without padding or truncation, for texts that were folded.
+    """Return the tokenizer in ``folder``, without padding or truncation, for folded texts.
 
-    WordPiece knows nothing of a word with one letter that it does not know, or with a hundred letters. So
-    letters of other scripts part words, and so do ninety letters: nobody hides a word by adding to it.
+    WordPiece maps a whole word to the unknown token if it contains one unknown letter or more than a hundred
+    letters. Words are therefore split at non-ASCII letters and after every ninety letters, so that a word
+    cannot be hidden by appending letters to it.
     """
     from tokenizers import Regex, Tokenizer
     from tokenizers.pre_tokenizers import Sequence as Both
@@ -226,37 +232,38 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def _is_new(reading: Folded | Restored, offsets: Sequence[tuple[int, int]]) -> bool:
+def _is_affected(reading: Folded | Restored, offsets: Sequence[tuple[int, int]]) -> bool:
     return isinstance(reading, Folded) or reading.is_edited(offsets[0][0], offsets[-1][1])
 
 
-def _hides_words(reading: Folded | Restored) -> bool:
-    """Whether some word was restored by more than leaving out an apostrophe."""
+def _is_obfuscated(reading: Folded | Restored) -> bool:
+    """Return whether restoration changed some longer word by more than removing an apostrophe."""
     if isinstance(reading, Folded):
         return False
     changed = ((reading.folded.text[edit.start : edit.end], edit.text) for edit in reading.edits)
     return any(
-        max(map(len, text.split())) > _SHORT and _APOSTROPHES.sub("", was) != text for was, text in changed
+        max(map(len, text.split())) > _SHORT_WORD and _APOSTROPHES.sub("", was) != text
+        for was, text in changed
     )
 
 
 def load_restorer(tokenizer: Tokenizer) -> Restorer:
-    """One that knows most English words, and those that the network does."""
+    """Return a restorer that knows most English words and the words in the tokenizer's vocabulary."""
     vocabulary = (word for word in tokenizer.get_vocab() if word.isascii() and word.isalpha())
-    return Restorer(rare=[*rare_words(), *(word for word in vocabulary if len(word) > _SHORT)])
+    return Restorer(rare=[*rare_words(), *(word for word in vocabulary if len(word) > _SHORT_WORD)])
 
 
-def _scores(reads: Sequence[_Read]) -> NDArray[np.float32]:
-    """(windows, categories); the highest of several is no number if one of them is not.
+def _scores(reads: Sequence[_WindowScores]) -> NDArray[np.float32]:
+    """Return the uncalibrated scores (windows, categories). NaN propagates through their maximum.
 
-    Where words were hidden, and restoring them told of more harm, the odds count several times.
+    If words were obfuscated and restoring them raised the odds of harm, those odds are multiplied.
     """
     import numpy as np
 
     scores = np.stack([read.scores for read in reads])
     hidden = np.array([read.window.hidden for read in reads])
-    if hidden.any() and _odds(scores[hidden].max()) > _WORSE * _odds(scores[~hidden].max()):
-        odds = _HIDDEN * scores[hidden]
+    if hidden.any() and _odds(scores[hidden].max()) > _MIN_ODDS_RATIO * _odds(scores[~hidden].max()):
+        odds = _OBFUSCATION_FACTOR * scores[hidden]
         scores[hidden] = odds / (1 - scores[hidden] + odds)
     return scores
 
@@ -265,8 +272,8 @@ def _odds(probability: float) -> float:
     return probability / max(1 - probability, 1e-6)
 
 
-def _telling(window: _Window, weights: NDArray[np.float32]) -> Span:
-    """The run of words that adds most to the score, as far as it adds more than words on average do."""
+def _top_words(window: _Window, weights: NDArray[np.float32]) -> Span:
+    """Return the consecutive words whose contribution to the score exceeds the average the most."""
     words: list[tuple[int, int, float]] = []
     text = window.reading.text
     for (start, end), weight in zip(window.offsets, weights[1:].tolist(), strict=False):
@@ -280,7 +287,7 @@ def _telling(window: _Window, weights: NDArray[np.float32]) -> Span:
 
 
 def _heaviest_run(weights: Sequence[float]) -> tuple[int, int]:
-    """First and last of the adjacent weights with the highest sum, at least one (Kadane's algorithm)."""
+    """Return the first and last index of the non-empty run of weights with the highest sum (Kadane)."""
     best, sum_, start = (weights[0], 0, 0), 0.0, 0
     for end, weight in enumerate(weights):
         if sum_ <= 0:
@@ -294,5 +301,5 @@ def _folder(model: str | Path) -> Path:
     packaged = {path.parent.name: path.parent for path in _PACKAGED.glob("*/classifier.json")}
     folder = packaged.get(str(model), Path(model))
     if not (folder / HASHES).is_file():
-        raise FilterError(no_such("prompt classifier", str(model), packaged))
+        raise FilterError(unknown_name("prompt classifier", str(model), packaged))
     return folder

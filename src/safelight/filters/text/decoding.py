@@ -1,7 +1,8 @@
-r"""Decoding: a prompt as a viewer shows it, without escapes, markup, reversed text and camel case.
+r"""Decoding: resolves escapes, markup, reversed text and camel case in a prompt.
 
 ``g&#117;n``, ``g<b>u</b>n``, ``%67un``, ``\u0067un``, "nug" after a right-to-left override and ``aGun`` are
-all read as a gun. Decoding is for finding things only; what is shown, logged or generated is the original.
+all read as a gun. The decoded text is used for detection only; what is shown, logged or generated is the
+original.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from urllib.parse import unquote
 
 from safelight.types import Span
 
-# What is escaped twice is decoded as well, up to this many times.
-_ROUNDS = 3
+# The number of decoding passes, for text that was escaped repeatedly.
+_MAX_PASSES = 3
 _RIGHT_TO_LEFT, _POP, _POP_ISOLATE = "\u202e", "\u202c", "\u2069"
 _EMBEDDINGS, _ISOLATES = "\u202a\u202b\u202d", "\u2066\u2067\u2068"
 _DIRECTIONS = re.compile(f"[{_RIGHT_TO_LEFT}{_POP}{_POP_ISOLATE}{_EMBEDDINGS}{_ISOLATES}]")
@@ -32,13 +33,13 @@ _CODED = re.compile(
 _DIGITS = re.compile(rf"{_HEX}+")
 _BLOCKS = frozenset({"br", "div", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "p", "td", "th", "tr"})
 _CAMEL = re.compile("(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-# Found quickly, so that prompts in which nothing is coded cost next to nothing.
+# A fast check, so that prompts without any encoding cost next to nothing.
 _MARK = re.compile(r"[&%<\\\u202e]|[a-z][A-Z]|[A-Z]{2}[a-z]")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """``text``, whose character ``i`` stands for ``original[starts[i] : ends[i]]``."""
+    """A decoded text, in which character ``i`` stands for ``original[starts[i] : ends[i]]``."""
 
     original: str
     text: str
@@ -46,42 +47,47 @@ class Decoded:
     ends: Sequence[int]
 
     def span(self, start: int, end: int) -> Span:
-        """Return the part of the original that ``text[start:end]`` stands for, from its first to its last."""
+        """Return the smallest span of the original that covers all of ``text[start:end]``."""
         left, right = min(self.starts[start:end]), max(self.ends[start:end])
         return Span(left, right, self.original[left:right])
 
 
 def decode(original: str) -> Decoded:
-    """Decode in time linear in the length; ``text`` is the original itself if nothing is coded in it."""
+    """Decode a prompt in linear time. The decoded text equals the original if nothing in it is encoded."""
     decoded = Decoded(original, original, range(len(original)), range(1, len(original) + 1))
-    for _ in range(_ROUNDS):
-        decoded = _replaced(decoded, _CODED, _meaning)
+    for _ in range(_MAX_PASSES):
+        decoded = _substitute(decoded, _CODED, _decoded_text)
     if _RIGHT_TO_LEFT in decoded.text:
-        decoded = _reordered(decoded)
-    return _replaced(decoded, _CAMEL, lambda _: " ")
+        decoded = _in_visual_order(decoded)
+    return _substitute(decoded, _CAMEL, lambda _: " ")
 
 
 def sources(prompt: str) -> Iterator[str | Decoded]:
-    """The prompt, and what it decodes to where that differs: what looks like markup may be none."""
+    """Yield the prompt and, if it differs, the decoded prompt.
+
+    Both are needed, because text that looks like markup may be meant literally.
+    """
     yield prompt
     if _MARK.search(prompt) and (decoded := decode(prompt)).text != prompt:
         yield decoded
 
 
-def _replaced(decoded: Decoded, pattern: re.Pattern[str], meaning: Callable[[re.Match[str]], str]) -> Decoded:
-    """Put its meaning in place of every match."""
+def _substitute(
+    decoded: Decoded, pattern: re.Pattern[str], decode_match: Callable[[re.Match[str]], str]
+) -> Decoded:
+    """Replace every match of ``pattern`` by what ``decode_match`` returns for it."""
     pieces: list[str] = []
     starts: list[int] = []
     ends: list[int] = []
     done = 0
     for match in pattern.finditer(decoded.text):
-        meant, (first, end) = meaning(match), match.span()
-        pieces += decoded.text[done:first], meant
+        replacement, (first, end) = decode_match(match), match.span()
+        pieces += decoded.text[done:first], replacement
         starts += decoded.starts[done:first]
         ends += decoded.ends[done:first]
-        # An empty match lies between two characters: what is put there stands for neither of them.
-        starts += [decoded.starts[first]] * len(meant)
-        ends += [decoded.ends[end - 1] if end > first else decoded.starts[first]] * len(meant)
+        # An empty match lies between two characters; text inserted there stands for neither of them.
+        starts += [decoded.starts[first]] * len(replacement)
+        ends += [decoded.ends[end - 1] if end > first else decoded.starts[first]] * len(replacement)
         done = end
     if not pieces:
         return decoded
@@ -90,28 +96,28 @@ def _replaced(decoded: Decoded, pattern: re.Pattern[str], meaning: Callable[[re.
     return Decoded(decoded.original, "".join(pieces) + decoded.text[done:], starts, ends)
 
 
-def _meaning(match: re.Match[str]) -> str:
+def _decoded_text(match: re.Match[str]) -> str:
     kind = match.lastgroup if match["name"] is None else "tag"
     if kind == "entity":
         return html.unescape(match[0])
     if kind == "url":
         return unquote(match[0], errors="ignore")
     if kind == "backslash":
-        return _unescaped(match[0])
+        return _unescape(match[0])
     return " " if (match["name"] or "").lower() in _BLOCKS else ""
 
 
-def _unescaped(escapes: str) -> str:
-    r"""The characters that a run of ``\u0067`` and the like stands for; two surrogates are one character."""
+def _unescape(escapes: str) -> str:
+    r"""Return the text that a run of escapes such as ``\u0067`` stands for, with surrogate pairs joined."""
     codes = [int(code, 16) for code in _DIGITS.findall(escapes)]
     text = "".join(chr(code) for code in codes if code <= 0x10FFFF)
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
 
 
-def _reordered(decoded: Decoded) -> Decoded:
-    """Put the characters of each line in the order in which they are seen."""
+def _in_visual_order(decoded: Decoded) -> Decoded:
+    """Put the characters of each line into their visual order."""
     lines = (line.span() for line in _LINE.finditer(decoded.text))
-    order = [place for start, end in lines for place in _seen_order(decoded.text, start, end)]
+    order = [place for start, end in lines for place in _visual_order(decoded.text, start, end)]
     return Decoded(
         decoded.original,
         "".join(decoded.text[i] for i in order),
@@ -120,29 +126,32 @@ def _reordered(decoded: Decoded) -> Decoded:
     )
 
 
-def _seen_order(text: str, start: int, end: int) -> Iterator[int]:
-    """The places of a line's characters from left to right, without the controls of direction."""
+def _visual_order(text: str, start: int, end: int) -> Iterator[int]:
+    """Yield the indices of a line's characters from left to right, without directional controls."""
     nesting, done = _Nesting(), start
     for match in _DIRECTIONS.finditer(text, start, end):
         nesting.innermost.pieces.append(range(done, match.start()))
         done = match.end()
         nesting.change(match[0])
     nesting.innermost.pieces.append(range(done, end))
-    return nesting.line.places()
+    return nesting.line.indices()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Run:
-    """A part of a line that a control opened; ``reversed_`` if it is read from right to left.
+    """A part of a line that a directional control opened; ``reversed_`` if it is shown from right to left.
 
-    Latin letters are reversed by nothing but an override: every other control leaves them as they are.
+    Only an override reverses Latin letters; every other control leaves their order unchanged.
     """
 
     reversed_: bool = False
     pieces: list[range | _Run] = field(default_factory=list)
 
-    def places(self) -> Iterator[int]:
-        """Of its characters, from left to right; without recursion, since runs may be nested without end."""
+    def indices(self) -> Iterator[int]:
+        """Yield the indices of the run's characters from left to right.
+
+        This is iterative, because runs may be nested deeper than Python's recursion limit.
+        """
         waiting = [iter(self._ordered())]
         while waiting:
             for piece in waiting[-1]:
@@ -160,7 +169,7 @@ class _Run:
 
 
 class _Nesting:
-    """The runs of a line that are open, as the controls so far have left them."""
+    """A stack of the runs of a line that are currently open."""
 
     def __init__(self) -> None:
         self.line = _Run()
@@ -173,7 +182,7 @@ class _Nesting:
 
     def change(self, control: str) -> None:
         if control == _POP:
-            # It closes neither the line nor an isolate.
+            # This control can close neither the line itself nor an isolate.
             if len(self._open) - 1 > (self._isolates[-1] if self._isolates else 0):
                 self._open.pop()
         elif control == _POP_ISOLATE:

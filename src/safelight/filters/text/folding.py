@@ -1,6 +1,7 @@
-"""Folding: a prompt in the plain letters that a reader sees in it, and where each of them came from.
+"""Folding: normalises a prompt to plain lower-case letters and maps each back to the original characters.
 
-Folding is for finding things only; what is shown, logged or generated is always the original.
+Case, accents, invisible characters and look-alikes of other scripts are folded. The folded text is used for
+detection only; what is shown, logged or generated is always the original.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from safelight.errors import FilterError
 from safelight.filters.text.decoding import Decoded
 from safelight.types import Span
 
-# The longest texts that image models read are some 1,000 tokens, or 5,000 characters.
-LONGEST = 10_000
-_KEPT_CODES = 1 << 16
+# The longest prompts that image models read have about 1,000 tokens, or 5,000 characters.
+MAX_LENGTH = 10_000
+_CACHE_SIZE = 1 << 16
 
-# Look-alikes that Unicode's list of confusables (TR39) has only as capitals, or not at all.
+# Look-alikes that are missing in Unicode's list of confusables (TR39), or in it as capitals only.
 _SMALL_CAPITALS = dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnopqrstuvwyz", strict=True))
 _TURNED = dict(zip("ɐɔǝɟƃɓɥᴉıɾʞʅɯɹʇʌʍʎ", "acefgghiijklmrtvwy", strict=True))
-_ALIKE = {
+_LOOKALIKES = {
     "¢": "c",
     "ӏ": "l",
     "๏": "o",
@@ -34,47 +35,49 @@ _ALIKE = {
     **_SMALL_CAPITALS,
     **_TURNED,
 }
-# Letters of these directions belong to scripts that nobody mistakes for Latin.
-_APART = frozenset({"R", "AL", "AN"})
-# Voicing marks, nuktas and viramas change which letter it is; all other marks only adorn one.
-_SPEAKING_MARKS = frozenset({0, 7, 8, 9})
-_SILENT = frozenset(
+# Letters of these bidirectional classes belong to scripts that do not look like Latin.
+_NON_LATIN_DIRECTIONS = frozenset({"R", "AL", "AN"})
+# Combining classes of marks that make another letter of one: voicing marks, nuktas and viramas. All other
+# marks are removed.
+_KEPT_COMBINING_CLASSES = frozenset({0, 7, 8, 9})
+_INVISIBLE = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\u0640\U0001d159"
 )
 _BREAKS = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85")
-# What Unicode calls a few emoji is not what people call them.
+# Common names for emoji whose Unicode name is uncommon.
 _EMOJI_NAMES = {"\U0001f52a": "knife", "\U0001f5e1": "dagger", "\U0001f489": "syringe", "\U0001fa78": "blood"}
 
-# What any other sign folds to, and the signs that pass for letters.
+# What any other sign folds to, and the currency signs, which may stand for letters.
 _SIGN = "*"
 _MONEY = "€£¥"
 
-TURNED = frozenset(_TURNED) - {"ı", "ɓ"}
+TURNED_LETTERS = frozenset(_TURNED) - {"ı", "ɓ"}
 
 
 class Folded:
-    """``text``, folded from ``original``, in time linear in its length.
+    """A prompt (``original``) and its folded ``text``, computed in linear time.
 
-    With ``emoji``, emoji become their names; without, they are as good as any other sign between letters.
-    A prompt that was decoded is folded from what it decodes to. Raises ``FilterError`` for a prompt that is
-    longer than any image model reads: an emoji has up to some 80 letters.
+    With ``emoji``, emoji are replaced by their names; without, by the same sign as punctuation. For a decoded
+    prompt, ``original`` is the decoded text, and spans refer to the prompt before decoding. Raises
+    ``FilterError`` if the folded text is longer than any image model reads; the name of an emoji can have up
+    to about 80 letters.
     """
 
     def __init__(self, prompt: str | Decoded, emoji: bool = True) -> None:
         self._decoded = prompt if isinstance(prompt, Decoded) else None
         self.original = prompt if isinstance(prompt, str) else prompt.text
-        self._letters = _WITH_EMOJI if emoji else _WITHOUT_EMOJI
-        self.text = self.original.translate(self._letters)
-        if len(self.text) > LONGEST:
+        self._table = _WITH_EMOJI if emoji else _WITHOUT_EMOJI
+        self.text = self.original.translate(self._table)
+        if len(self.text) > MAX_LENGTH:
             raise FilterError(
-                f"the prompt has {len(self.text)} characters as it is read; shorten it to {LONGEST}."
+                f"the prompt has {len(self.text)} characters after normalisation; shorten it to {MAX_LENGTH}."
             )
         self._ends: list[int] | None = None
 
     def span(self, start: int, end: int) -> Span:
-        """The part of the original that became ``text[start:end]``."""
-        if self._ends is None:  # only prompts in which something was found pay for it
-            lengths = (len(self._letters[ord(character)]) for character in self.original)
+        """Return the span of the original prompt that was folded to ``text[start:end]``."""
+        if self._ends is None:  # computed only for prompts with findings
+            lengths = (len(self._table[ord(character)]) for character in self.original)
             self._ends = list(accumulate(lengths))
         left, right = bisect_right(self._ends, start), bisect_right(self._ends, end - 1) + 1
         return (
@@ -83,112 +86,122 @@ class Folded:
 
 
 def fold(text: str) -> str:
-    """``text`` as :class:`Folded` has it."""
+    """Return ``text`` folded as by :class:`Folded`, with emoji replaced by their names."""
     return text.translate(_WITH_EMOJI)
 
 
-class _Letters(dict[int, str]):
-    """Code point -> what it folds to, worked out when first met."""
+class _FoldingTable(dict[int, str]):
+    """A cache from each code point to the text that it folds to."""
 
     def __init__(self, emoji: bool) -> None:
         super().__init__()
         self._emoji = emoji
 
     def __missing__(self, code: int) -> str:
-        if len(self) > _KEPT_CODES:
+        if len(self) > _CACHE_SIZE:
             self.clear()
         folded = self[code] = _fold(chr(code), self._emoji)
         return folded
 
 
-_WITH_EMOJI, _WITHOUT_EMOJI = _Letters(True), _Letters(False)
+_WITH_EMOJI, _WITHOUT_EMOJI = _FoldingTable(True), _FoldingTable(False)
 
 
 def _fold(character: str, emoji: bool) -> str:
-    """NFKD keeps no memory of neighbours once marks are gone, so characters can be folded one by one."""
+    """Fold one character.
+
+    Without combining marks, NFKD does not depend on neighbouring characters, so each is folded by itself.
+    """
     if character in _BREAKS:
         return " "
-    if _is_itself(character):
+    if _folds_to_itself(character):
         return character
-    if _is_image(character):
+    if _is_emoji(character):
         return _emoji_name(character) if emoji else _SIGN
-    plain = _plain(character)
+    plain = _without_marks(character)
     if plain.isascii():
         return plain
-    # Some capitals look like other letters than their small forms do, Greek nu like N, and like v. But all
-    # forms of I pass for an l.
-    look = _lookalike(character)
-    if look and look != "l":
-        return look
-    return "".join(map(_seen_as, plain))
+    # Some capitals look like other Latin letters than their small forms do: Greek Ν looks like N, ν like v.
+    # The exception is I, whose capital looks like an l.
+    lookalike = _lookalike(character)
+    if lookalike and lookalike != "l":
+        return lookalike
+    return "".join(map(_ascii_lookalike, plain))
 
 
 def _emoji_name(character: str) -> str:
     return f" {_EMOJI_NAMES.get(character) or unicodedata.name(character).casefold()} "
 
 
-def _seen_as(letter: str) -> str:
-    """The ASCII letter that it looks like, or a sign, or itself."""
-    if look := _lookalike(letter) or _lookalike(letter.upper()):
-        return look
+def _ascii_lookalike(letter: str) -> str:
+    """Return the ASCII letters that ``letter`` looks like, ``*`` for a sign, or else the letter itself."""
+    if lookalike := _lookalike(letter) or _lookalike(letter.upper()):
+        return lookalike
     signs = unicodedata.category(letter)[0] in "PS" and letter not in _MONEY
     return _SIGN if signs or "\u02b9" <= letter <= "\u02ff" else letter
 
 
-def _is_itself(character: str) -> bool:
-    """Most of Unicode, told apart quickly: ideographs, syllables and what is not assigned."""
+def _folds_to_itself(character: str) -> bool:
+    """Return whether a character folds to itself: a fast check that covers most of Unicode.
+
+    These are ideographs, syllables, and unassigned and private-use code points.
+    """
     return (
         unicodedata.category(character) in ("Lo", "Cn", "Co")
         and not unicodedata.decomposition(character)
         and character not in confusables_data
-        and character not in _SILENT
-        and not "\uac00" <= character <= "\ud7a3"  # syllables of Hangul decompose, though by rule
+        and character not in _INVISIBLE
+        and not "\uac00" <= character <= "\ud7a3"  # Hangul syllables decompose algorithmically
     )
 
 
-def _plain(character: str) -> str:
-    """Compatibility forms and case undone, marks and what cannot be seen left out."""
+def _without_marks(character: str) -> str:
+    """Return a character in compatibility form and lower case, without marks and invisible characters."""
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", character).casefold())
-    return "".join(" " if letter.isspace() else letter for letter in decomposed if _is_seen(letter))
+    return "".join(" " if letter.isspace() else letter for letter in decomposed if _is_visible(letter))
 
 
-def _is_seen(letter: str) -> bool:
+def _is_visible(letter: str) -> bool:
     category = unicodedata.category(letter)
-    if category in ("Cc", "Cf", "Cs", "Me") or letter in _SILENT or _is_variation_selector(letter):
+    if category in ("Cc", "Cf", "Cs", "Me") or letter in _INVISIBLE or _is_variation_selector(letter):
         return False
-    return unicodedata.combining(letter) in _SPEAKING_MARKS
+    return unicodedata.combining(letter) in _KEPT_COMBINING_CLASSES
 
 
 def _is_variation_selector(letter: str) -> bool:
     return "\ufe00" <= letter <= "\ufe0f" or "\U000e0100" <= letter <= "\U000e01ef"
 
 
-def _is_image(character: str) -> bool:
+def _is_emoji(character: str) -> bool:
     return character in _EMOJI_NAMES or (
         character > "\u2300"
         and unicodedata.category(character) == "So"
         and unicodedata.normalize("NFKD", character) == character
-        and character not in _boxed()
+        and character not in _enclosed_letters()
         and bool(unicodedata.name(character, ""))
     )
 
 
 def _lookalike(character: str) -> str:
-    """The ASCII letters that ``character`` looks like; empty if it looks like none."""
-    if look := _ALIKE.get(character) or _boxed().get(character):
-        return look
-    if character.isascii() or unicodedata.bidirectional(character) in _APART:
+    """Return the ASCII letters that ``character`` looks like; empty if it looks like none."""
+    if lookalike := _LOOKALIKES.get(character) or _enclosed_letters().get(character):
+        return lookalike
+    if character.isascii() or unicodedata.bidirectional(character) in _NON_LATIN_DIRECTIONS:
         return ""
     return _confusable(character) if unicodedata.category(character)[0] == "L" else ""
 
 
 def _confusable(character: str) -> str:
-    looks = ("".join(map(_plain, entry["c"])) for entry in confusables_data.get(character, ()))
-    return min((look for look in looks if look.isascii() and look.isalpha()), key=len, default="")
+    lookalikes = ("".join(map(_without_marks, entry["c"])) for entry in confusables_data.get(character, ()))
+    return min(
+        (lookalike for lookalike in lookalikes if lookalike.isascii() and lookalike.isalpha()),
+        key=len,
+        default="",
+    )
 
 
 @cache
-def _boxed() -> dict[str, str]:
-    """Letters in black circles and squares, and those that flags are made of: Unicode decomposes none."""
+def _enclosed_letters() -> dict[str, str]:
+    """Return letters in black circles and squares and regional indicators, which NFKD does not decompose."""
     starts = ("\U0001f150", "\U0001f170", "\U0001f1e6")
     return {chr(ord(first) + i): chr(ord("a") + i) for first in starts for i in range(26)}

@@ -1,4 +1,4 @@
-"""A language model as judge of prompts: any chat endpoint with OpenAI's interface. Off by default."""
+"""Moderation of prompts by a language model behind an OpenAI-compatible chat endpoint. Off by default."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from safelight.registry import register
 @register("prompt_filter", "language-model")
 @dataclass(eq=False)
 class LanguageModel(ChatJudge[str]):
-    """Judges the prompt; ``answers`` is "json" (any model that follows instructions), "llama-guard", or
-    "yes-no" (ShieldGemma; one request a category). Options and errors are those of ``ChatJudge``.
+    """Asks a language model how likely a prompt is to belong to each category.
+
+    ``answers`` is "json" (any model that follows instructions), "llama-guard", or "yes-no" (ShieldGemma; one
+    request per category). Options and errors are those of ``ChatJudge``.
     """
 
     name: str = "language-model"

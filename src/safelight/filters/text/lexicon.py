@@ -1,7 +1,7 @@
-"""Word lists: finds words and phrases however they are spelt, and says where.
+"""Word lists: finds listed words and phrases in any spelling, with their position in the prompt.
 
-A prompt is read twice: folded, which undoes look-alike letters, case and what cannot be seen; and, where
-that differs, restored, which undoes digits for letters, dots and blanks between them and the like.
+A prompt is read twice: folded, which undoes look-alike letters, case and invisible characters; and, where
+that differs, restored, which undoes digits for letters, dots and spaces between letters and the like.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import re2
 from ahocorasick_rs import AhoCorasick
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from safelight.errors import FilterError, no_such
+from safelight.errors import FilterError, unknown_name
 from safelight.filters.text.decoding import sources
 from safelight.filters.text.folding import Folded, fold
 from safelight.filters.text.restoration import Restorer, rare_words
@@ -29,17 +29,17 @@ from safelight.storage.toml_file import TomlFile
 from safelight.types import Finding, Span
 
 _PACKAGED = Path(__file__).with_name("lexicons")
-# Letters with their marks, or digits. Folding has left no sign but those of ASCII, and of money.
+# Letters with their marks, or digits. The only signs in folded text are those of ASCII and currency signs.
 _WORD = re.compile(r"\d+|[^\s\d!-/:-@\[-`{-~€£¥]+")
 _BREAK = re.compile(r"[^\w\s'’-]|\n")
-# Scripts that put no blanks between words: Thai to Myanmar, kana, ideographs.
+# Scripts that put no spaces between words: Thai to Myanmar, kana, ideographs.
 _UNSPACED = re.compile(r"[\u0e00-\u0fff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
-_SHORTEST_WORD = 3
+_MIN_WORD_LENGTH = 3
 _PATTERN_BYTES = 1 << 20
-# Of a list's file.
-_MOST_BYTES = 1 << 22
-# Of each label with each score: more would say nothing new.
-_MOST_FINDINGS = 100
+# The largest size of a word list's file.
+_MAX_BYTES = 1 << 22
+# For each pair of a label and a score; further findings would not change the verdict.
+_MAX_FINDINGS = 100
 
 _Text = Annotated[str, Field(min_length=1)]
 _Phrases = Annotated[tuple[_Text, ...], Field(strict=False, min_length=1)]
@@ -47,9 +47,10 @@ _Score = Annotated[float, Field(gt=0, le=1)]
 
 
 class _Lexicon(BaseModel):
-    """The file. Words score 1, if neither their label nor they themselves have a score.
+    """The content of a word list's file.
 
-    ``allow`` are phrases whose words mean no harm in them; ``patterns`` are regular expressions.
+    The score of a phrase is its own, else that of its label, else 1. ``allow`` are phrases that excuse the
+    listed words in them; ``patterns`` are regular expressions.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -69,14 +70,14 @@ class _Lexicon(BaseModel):
         return self
 
     def entries(self) -> Iterator[tuple[str, str]]:
-        """Every label with each of its phrases."""
+        """Yield every label with each of its phrases."""
         for labels in (self.labels, *self.languages.values()):
             for label, phrases in labels.items():
                 yield from ((label, phrase) for phrase in phrases)
 
 
 class _Reading(Protocol):
-    """A way to read a prompt, which knows where its characters came from."""
+    """A normalised text of a prompt that maps its characters back to the original."""
 
     text: str
 
@@ -84,14 +85,14 @@ class _Reading(Protocol):
 
 
 class _Words:
-    """The words of a text with one blank between them, and where each was."""
+    """The words of a text joined by single spaces, and the position of each in the text."""
 
     def __init__(self, text: str) -> None:
         self._original = text
         self.text = " ".join(_WORD.findall(text))
 
     def is_whole(self, start: int, end: int) -> bool:
-        """Whether ``text[start:end]`` is not a part of longer words, in scripts that divide words."""
+        """Return whether ``text[start:end]`` consists of whole words, in scripts that separate words."""
         return self._is_edge(start) and self._is_edge(end)
 
     def _is_edge(self, position: int) -> bool:
@@ -99,25 +100,25 @@ class _Words:
         return len(around) < 2 or " " in around or bool(_UNSPACED.search(around))
 
     def places(self, start: int, end: int) -> tuple[int, int]:
-        """Where in the text the characters ``[start, end)`` of the words came from."""
-        first, last = self._place(start), self._place(end - 1)
+        """Return the start and end in the original text of the characters ``[start, end)``."""
+        first, last = self._original_position(start), self._original_position(end - 1)
         return first, last + 1
 
-    def _place(self, position: int) -> int:
+    def _original_position(self, position: int) -> int:
         starts, origins = self._starts
         word = bisect_right(starts, position) - 1
         return origins[word] + position - starts[word]
 
     @cached_property
     def _starts(self) -> tuple[list[int], list[int]]:
-        """Of every word, where it starts among the words and in the text."""
+        """The start of every word in the joined words, and in the original text."""
         matches = list(_WORD.finditer(self._original))
         lengths = (len(match[0]) + 1 for match in matches)
         return list(accumulate(lengths, initial=0))[:-1], [match.start() for match in matches]
 
 
-class _Excuses:
-    """Where allowed phrases stand."""
+class _AllowedSpans:
+    """The spans of the allowed phrases in a text."""
 
     def __init__(self, spans: Iterable[tuple[int, int]]) -> None:
         longest: dict[int, int] = {}
@@ -126,18 +127,19 @@ class _Excuses:
         self._starts = sorted(longest)
         self._ends = list(accumulate((longest[start] for start in self._starts), max))
 
-    def cover(self, start: int, end: int) -> bool:
-        """Whether one that begins at or before ``start`` reaches ``end``."""
+    def covers(self, start: int, end: int) -> bool:
+        """Return whether one allowed phrase covers all of ``[start, end)``."""
         before = bisect_right(self._starts, start)
         return before > 0 and self._ends[before - 1] >= end
 
 
 @register("prompt_filter", "lexicon")
 class Lexicon:
-    """Reports the label of every listed word, phrase or pattern, with its place in the original prompt.
+    """Reports the label of every listed word, phrase or pattern, with its span in the original prompt.
 
-    ``words`` is a packaged list's name or a TOML file. Raises ``FilterError`` if the list is not there or
-    malformed. Linear in the length of the prompt, whatever is in it: regular expressions run on RE2.
+    ``words`` is the name of a packaged word list or the path of a TOML file. Raises ``FilterError`` if the
+    list does not exist or is malformed. The time is linear in the length of any prompt, since regular
+    expressions run on RE2.
     """
 
     packaged: ClassVar[frozenset[str]] = frozenset(path.stem for path in _PACKAGED.glob("*.toml"))
@@ -151,13 +153,16 @@ class Lexicon:
         self._phrases: dict[str, dict[str, float]] = {}
         for label, phrase in lexicon.entries():
             score = self._scores.get(phrase, self._scores.get(label, 1.0))
-            for form in _forms(phrase, file):
+            for form in _folded_forms(phrase, file):
                 self._phrases.setdefault(form, {})[label] = score
-        allowed = {form for phrase in lexicon.allow for form in _forms(phrase, file)}
+        allowed = {form for phrase in lexicon.allow for form in _folded_forms(phrase, file)}
         self._listed = list(self._phrases.keys() | allowed)
         self._allowed = allowed
         english = {
-            form for label in lexicon.labels.values() for phrase in label for form in _forms(phrase, file)
+            form
+            for label in lexicon.labels.values()
+            for phrase in label
+            for form in _folded_forms(phrase, file)
         }
         self._restorer = Restorer(
             sensitive=_single_words(self._phrases),
@@ -167,7 +172,7 @@ class Lexicon:
         )
         self._automaton = AhoCorasick(self._listed)
         self._patterns = [
-            (label, _compiled(pattern, file))
+            (label, _compile(pattern, file))
             for label, patterns in lexicon.patterns.items()
             for pattern in patterns
         ]
@@ -175,9 +180,11 @@ class Lexicon:
     def find(self, prompts: Sequence[str]) -> list[list[Finding] | FilterError]:
         return [self._findings(prompt) for prompt in prompts]
 
-    def worst(self, prompts: Sequence[str]) -> list[float]:
-        """For each prompt the highest score of what is harm by itself; 0 where nothing of that is listed, and
-        1 for one that cannot be read."""
+    def harm_scores(self, prompts: Sequence[str]) -> list[float]:
+        """Return the highest score of a category of harm for each prompt.
+
+        It is 0 if no label found in the prompt is a category, and 1 for a prompt that cannot be read.
+        """
         harms = load_taxonomy().categories
         return [
             1.0
@@ -189,14 +196,19 @@ class Lexicon:
     def _findings(self, prompt: str) -> list[Finding] | FilterError:
         counts: Counter[tuple[str, float]] = Counter()
         try:
-            found = {each: None for reading in self._readings(prompt) for each in self._in(reading, counts)}
+            found = {
+                each: None for reading in self._readings(prompt) for each in self._found(reading, counts)
+            }
         except FilterError as error:
             return error
         return list(found)
 
     def _readings(self, prompt: str) -> Iterator[_Reading]:
-        """The prompt folded and, where that differs, restored; the same again with images as signs, and as
-        decoded."""
+        """Yield every reading of the prompt in which words are searched.
+
+        These are the folded and, if it differs, the restored text: of the prompt and of the decoded prompt,
+        each with emoji replaced by their names and by signs.
+        """
         for source in sources(prompt):
             named, signs = Folded(source), Folded(source, emoji=False)
             for folded in (named, signs) if signs.text != named.text else (named,):
@@ -204,28 +216,28 @@ class Lexicon:
                 if (restored := self._restorer.restore(folded)).edits:
                     yield restored
 
-    def _in(self, reading: _Reading, counts: Counter[tuple[str, float]]) -> Iterator[Finding]:
-        """The findings of one reading, up to the number that is kept of each label with each score."""
+    def _found(self, reading: _Reading, counts: Counter[tuple[str, float]]) -> Iterator[Finding]:
+        """Yield the findings in one reading, up to the limit for each label and score."""
         for label, score, start, end in self._matches(reading):
             counts[label, score] += 1
-            if counts[label, score] <= _MOST_FINDINGS:
+            if counts[label, score] <= _MAX_FINDINGS:
                 yield Finding(label, score, self.name, reading.span(start, end))
 
     def _matches(self, reading: _Reading) -> Iterator[tuple[str, float, int, int]]:
-        """Label, score, start and end of each listed word and pattern in the text that is read."""
+        """Yield label, score, start and end of each match of a listed phrase or pattern in a reading."""
         words = _Words(reading.text)
         matches = [
             (self._listed[number], start, end)
             for number, start, end in self._automaton.find_matches_as_indexes(words.text, overlapping=True)
             if words.is_whole(start, end)
         ]
-        allowed = _Excuses(
+        allowed = _AllowedSpans(
             (start, end)
             for phrase, start, end in matches
             if phrase in self._allowed and not _BREAK.search(reading.span(*words.places(start, end)).text)
         )
         for phrase, start, end in matches:
-            if phrase in self._phrases and not allowed.cover(start, end):
+            if phrase in self._phrases and not allowed.covers(start, end):
                 for label, score in self._phrases[phrase].items():
                     yield label, score, *words.places(start, end)
         for label, pattern in self._patterns:
@@ -237,20 +249,28 @@ class Lexicon:
 def _single_words(phrases: Iterable[str]) -> set[str]:
     words = {word for phrase in phrases for word in phrase.split()}
     return {
-        word for word in words if not word.isdecimal() and len(word) >= _SHORTEST_WORD - (not word.isascii())
+        word
+        for word in words
+        if not word.isdecimal() and len(word) >= _MIN_WORD_LENGTH - (not word.isascii())
     }
 
 
-def _forms(phrase: str, file: TomlFile) -> set[str]:
-    """How the phrase folds in small letters, in capitals and as a title: in some scripts they differ."""
+def _folded_forms(phrase: str, file: TomlFile) -> set[str]:
+    """Return the folded forms of a phrase as written, in upper case and in title case.
+
+    In some scripts they differ. Raises ``FilterError`` for a phrase without letters.
+    """
     forms = {_Words(fold(form)).text for form in (phrase, phrase.upper(), phrase.title())}
     if "" in forms:
         raise FilterError(f'{file.path}: the entry "{phrase}" has no letter in it; remove it.')
     return forms
 
 
-def _compiled(pattern: str, file: TomlFile) -> Any:
-    """Compiled for text in lower case, by RE2: it runs in linear time and refuses what cannot."""
+def _compile(pattern: str, file: TomlFile) -> Any:
+    """Compile a pattern for lower-case text with RE2.
+
+    RE2 runs in linear time and rejects patterns that cannot.
+    """
     options = re2.Options()
     options.max_mem = _PATTERN_BYTES
     options.log_errors = False
@@ -264,8 +284,8 @@ def _load(words: str | Path) -> tuple[TomlFile, _Lexicon]:
     packaged = {path.stem: path for path in _PACKAGED.glob("*.toml")}
     path = packaged.get(str(words), Path(words))
     if path.suffix != ".toml":
-        raise FilterError(no_such("word list", str(words), packaged))
-    file = TomlFile(path, FilterError, _MOST_BYTES)
+        raise FilterError(unknown_name("word list", str(words), packaged))
+    file = TomlFile(path, FilterError, _MAX_BYTES)
     try:
         return file, _Lexicon.model_validate(file.data)
     except ValidationError as error:

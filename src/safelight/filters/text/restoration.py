@@ -1,8 +1,8 @@
-"""Restoration: undoing what hides a word from a list while a person still reads it.
+"""Restoration: undoes obfuscated spellings that people can read but word lists do not match.
 
-Digits for letters, dots and blanks between letters, letters tripled, swapped or turned upside down. A word
-that is known stays as it is, and whatever is put in its place is a known word: so harmless text, names
-included, is hardly ever touched.
+It handles digits for letters, dots and spaces between letters, and tripled, swapped or upside-down letters.
+Known words are kept, and every replacement is a known word, so harmless text, including names, hardly ever
+changes.
 """
 
 from __future__ import annotations
@@ -19,26 +19,27 @@ from typing import NamedTuple
 
 from safelight.errors import FilterError
 from safelight.filters.text.alphabets import lookalikes
-from safelight.filters.text.folding import TURNED, Folded
+from safelight.filters.text.folding import TURNED_LETTERS, Folded
 from safelight.filters.text.misspelling import Misspellings
 from safelight.filters.text.segmentation import Segmenter
 from safelight.storage.packaged_files import read_text
 from safelight.types import Span
 
-_SHORTEST, _LONGEST = 3, 24
-_SPELLINGS = 16
-_REMEMBERED = 1 << 14
-# In what is glued: how common words of so many letters must be, and what only two words must be like.
-_GLUABLE_RANKS = {3: 1000, 4: 3000, **dict.fromkeys(range(5, _LONGEST + 1), 6000)}
+_MIN_LENGTH, _MAX_LENGTH = 3, 24
+_MAX_SPELLINGS = 16
+_CACHE_SIZE = 1 << 14
+# For words written without spaces: the highest frequency rank of a word, by its number of letters, and the
+# words that may be part of a pair.
+_MAX_RANKS = {3: 1000, 4: 3000, **dict.fromkeys(range(5, _MAX_LENGTH + 1), 6000)}
 _SHORT_WORDS = frozenset(
     {"a", "an", "as", "at", "by", "he", "in", "is", "it", "me", "my", "no", "of", "on", "or", "so", "to"}
     | {"up", "us", "we"}
 )
 _BEFORE_NOUNS = frozenset({"a", "an", "and", "her", "his", "my", "of", "some", "the", "two", "with"})
 _SUFFIXES = frozenset({"able", "free", "hood", "less", "like", "proof", "ship", "wise"})
-_GLUED_LETTERS = 9
-# Costs of words that have no rank among the common ones.
-_LISTED, _RARE = 6.0, 11.0
+_MIN_PAIR_LETTERS = 9
+# Segmentation costs of words that have no frequency rank.
+_LISTED_COST, _RARE_COST = 6.0, 11.0
 _LEET = {
     "0": "o", "1": "il", "2": "z", "3": "e", "4": "a", "5": "s", "6": "gb", "7": "t", "8": "b", "9": "g",
     "@": "a", "$": "s", "!": "il", "|": "il", "+": "t", "(": "c", "<": "c", "€": "e", "£": "l", "¥": "y",
@@ -54,21 +55,21 @@ _OPENING = "([{<\"'*_~`#"
 _PART = re.compile(r"[^,/|:;()\[\]<>{}=\"#*+~^&.\-]+")
 _GAP = r"(?:[^\w\n]|_){1,8}?"
 _ONE = r"(?:[^\W_]|(?<=\s)[!@$](?=\s))"
-# At least three single characters with something between them.
+# At least three single characters with separators between them.
 _SPACED = re.compile(rf"(?<![^\W_]){_ONE}{_GAP}{_ONE}(?:{_GAP}{_ONE})+(?![^\W_])")
 _TOKEN = re.compile(r"\S+")
-_MOST_PIECES = 6
-# Digits, kana, ideographs and what syllables of Hangul fold to.
+_MAX_PIECES = 6
+# Digits, kana, ideographs and the letters that Hangul syllables fold to.
 _FILLER = r"[\d\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 _FILLERS = re.compile(_FILLER)
 _FILLED = re.compile(rf"[a-z](?:{_FILLER}+[a-z]){{2,}}")
-# Letters that look like others in some typefaces.
+# Letters that look alike in some typefaces.
 _SHAPES = (("i", "l"), ("l", "i"), ("vv", "w"), ("rn", "m"))
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """``text`` stands for the folded characters ``[start, end)``."""
+    """Replaces the folded characters ``[start, end)`` by ``text``."""
 
     start: int
     end: int
@@ -76,7 +77,7 @@ class Edit:
 
 
 class Restored:
-    """A folded prompt with ``edits`` made, in order and without overlap."""
+    """A folded prompt with ``edits`` applied, which are in order and do not overlap."""
 
     def __init__(self, folded: Folded, edits: Iterable[Edit]) -> None:
         self.folded = folded
@@ -93,16 +94,16 @@ class Restored:
         self.text = "".join(pieces) + folded.text[done:]
 
     def is_edited(self, start: int, end: int) -> bool:
-        """Whether an edit made a part of ``text[start:end]``."""
+        """Return whether any part of ``text[start:end]`` was inserted by an edit."""
         number = bisect_right(self._starts, end - 1) - 1
         return number >= 0 and start < self._starts[number] + len(self.edits[number].text)
 
     def span(self, start: int, end: int) -> Span:
-        """The part of the original that ``text[start:end]`` stands for; whole edits, where it touches one."""
-        return self.folded.span(self._before(start)[0], self._before(end - 1)[1])
+        """Return the span of the original that ``text[start:end]`` stands for, extended to whole edits."""
+        return self.folded.span(self._folded_range(start)[0], self._folded_range(end - 1)[1])
 
-    def _before(self, position: int) -> tuple[int, int]:
-        """The folded characters that the one at ``position`` stands for."""
+    def _folded_range(self, position: int) -> tuple[int, int]:
+        """Return start and end of the folded characters that the character at ``position`` stands for."""
         number = bisect_right(self._starts, position) - 1
         if number < 0:
             return position, position + 1
@@ -112,7 +113,7 @@ class Restored:
 
 
 class _Token(NamedTuple):
-    """Characters ``[start, end)``, their letters, the word they spell, and whether that is known."""
+    """A token at ``[start, end)``: its letters, the word that it spells, and whether that is a known word."""
 
     start: int
     end: int
@@ -123,9 +124,11 @@ class _Token(NamedTuple):
 
 
 class Restorer:
-    """Knows common English words, ``sensitive`` ones, which it prefers, ``harmless`` and ``rare`` ones.
+    """Restores obfuscated spellings of known words.
 
-    Of the sensitive ones the ``english`` are found misspelt and glued to others as well.
+    Known words are common English words and those in ``sensitive``, ``harmless`` and ``rare``; sensitive ones
+    are preferred. Words in ``english``, a subset of the sensitive ones, are also found misspelt and in words
+    written without spaces.
     """
 
     def __init__(
@@ -136,27 +139,27 @@ class Restorer:
         english: Collection[str] = (),
     ) -> None:
         self._sensitive = frozenset(sensitive)
-        listed = dict.fromkeys((*harmless, *sensitive), _LISTED)
-        self._costs = {**dict.fromkeys(rare, _RARE), **_common(), **listed}
-        self._segmenter = Segmenter(self._costs, _LONGEST)
-        self._gluable = {**_gluable(), **dict.fromkeys(english, _LISTED)}
-        self._glue = Segmenter(self._gluable, _LONGEST)
+        listed = dict.fromkeys((*harmless, *sensitive), _LISTED_COST)
+        self._costs = {**dict.fromkeys(rare, _RARE_COST), **_common_words(), **listed}
+        self._segmenter = Segmenter(self._costs, _MAX_LENGTH)
+        self._joinable = {**_joinable(), **dict.fromkeys(english, _LISTED_COST)}
+        self._joined_segmenter = Segmenter(self._joinable, _MAX_LENGTH)
         self._misspellings = Misspellings(english)
         self._doubled = self._by_single_letters()
-        self._word = lru_cache(_REMEMBERED)(self._read)
+        self._word = lru_cache(_CACHE_SIZE)(self._known_word)
 
     def restore(self, folded: Folded) -> Restored:
-        """In time linear in the length of the prompt."""
-        if all(map(self._is_plain, folded.text.split())) and not _SPACED.search(folded.text):
+        """Restore a folded prompt, in linear time."""
+        if all(map(self._is_known, folded.text.split())) and not _SPACED.search(folded.text):
             return Restored(folded, ())
-        turned = not TURNED.isdisjoint(folded.original)
+        turned = not TURNED_LETTERS.isdisjoint(folded.original)
         return Restored(folded, self._edits(list(self._tokens(folded.text, turned))))
 
     def _edits(self, tokens: Sequence[_Token]) -> Iterator[Edit]:
-        """Some tokens become one if only together they are a word that matters."""
+        """Yield the edits, joining tokens that are a sensitive word only together."""
         i = 0
         while i < len(tokens):
-            joined = next(filter(None, map(self._joined, self._runs(tokens, i))), None)
+            joined = next(filter(None, map(self._sensitive_word, self._runs(tokens, i))), None)
             if joined:
                 count, word = joined
                 yield Edit(tokens[i].start, tokens[i + count - 1].end, word)
@@ -167,16 +170,19 @@ class Restorer:
             i += 1
 
     def _runs(self, tokens: Sequence[_Token], start: int) -> Iterator[Sequence[_Token]]:
-        """Tokens from ``start`` on that may be pieces of one word, the most first."""
+        """Return the runs of tokens from ``start`` on that may be pieces of one word, longest first."""
         last = start + 1
-        while last < min(len(tokens), start + _MOST_PIECES) and not (
+        while last < min(len(tokens), start + _MAX_PIECES) and not (
             tokens[last - 1].known and tokens[last].known
         ):
             last += 1
         return (tokens[start:end] for end in range(last, start + 1, -1))
 
-    def _joined(self, pieces: Sequence[_Token]) -> tuple[int, str] | None:
-        """How many pieces there are, and the sensitive word they make; a short one only if none is a word."""
+    def _sensitive_word(self, pieces: Sequence[_Token]) -> tuple[int, str] | None:
+        """Return the number of pieces and the sensitive word that they spell, or None.
+
+        A short word counts only if none of its pieces is a known word by itself.
+        """
         for whole in ("".join([p.letters for p in pieces]), "".join([p.word for p in pieces])):
             if whole in self._sensitive:
                 known = sum(piece.known and len(piece.word) > 1 for piece in pieces)
@@ -186,16 +192,16 @@ class Restorer:
     def _tokens(self, text: str, turned: bool) -> Iterator[_Token]:
         done = 0
         for spaced in _SPACED.finditer(text):
-            yield from self._written(text, done, spaced.start(), turned)
+            yield from self._whitespace_tokens(text, done, spaced.start(), turned)
             letters = _GAPS.sub("", spaced[0])
-            word = self._divided(letters)
-            known = len(letters) > 3 and self._is_plain(word)
+            word = self._divide(letters)
+            known = len(letters) > 3 and self._is_known(word)
             yield _Token(spaced.start(), spaced.end(), letters, word, True, known)
             done = spaced.end()
-        yield from self._written(text, done, len(text), turned)
+        yield from self._whitespace_tokens(text, done, len(text), turned)
 
-    def _written(self, text: str, start: int, end: int, turned: bool) -> Iterator[_Token]:
-        """The tokens between blanks; those that are no word as a whole, by their parts."""
+    def _whitespace_tokens(self, text: str, start: int, end: int, turned: bool) -> Iterator[_Token]:
+        """Yield the tokens separated by whitespace; a token that is not a known word is split at signs."""
         for match in _TOKEN.finditer(text, start, end):
             whole = self._token(match[0], match.start(), turned)
             parts = list(_PART.finditer(match[0])) if not whole.known else []
@@ -208,33 +214,33 @@ class Restorer:
         end = start + len(token.rstrip(_CLOSING))
         start += len(token) - len(token.lstrip(_OPENING))
         letters = token if token.isalpha() else _NOT_LETTERS.sub("", token)
-        if self._is_plain(token):
+        if self._is_known(token):
             return _Token(start, end, letters, letters, False, True)
-        shortest = _SHORTEST if token.isalpha() else _SHORTEST - 1
-        word = self._word(token, turned) if shortest <= len(token) <= 2 * _LONGEST else ""
+        shortest = _MIN_LENGTH if token.isalpha() else _MIN_LENGTH - 1
+        word = self._word(token, turned) if shortest <= len(token) <= 2 * _MAX_LENGTH else ""
         return _Token(start, end, letters, word or letters, bool(word), bool(word))
 
-    def _is_plain(self, token: str) -> bool:
-        """Whether every part is a known word, or a number."""
+    def _is_known(self, token: str) -> bool:
+        """Return whether every part of the token is a known word or a number."""
         return token in self._costs or all(
             part in self._costs or part.isdecimal() for part in _NOT_LETTERS.split(token) if part
         )
 
-    def _read(self, token: str, turned: bool) -> str:
-        """The known word that ``token`` stands for; empty if there is none."""
+    def _known_word(self, token: str, turned: bool) -> str:
+        """Return the known word that ``token`` stands for; empty if there is none."""
         known = [word for word in self._readings(token, turned) if word in self._costs]
         if known:
             return min(known, key=lambda word: (word not in self._sensitive, self._costs[word]))
         letters = token.strip(_OPENING + _CLOSING)
         if not letters.isascii() or not letters.isalpha():
             return ""
-        return self._misspellings.meant(letters) or self._unglued(letters)
+        return self._misspellings.correct(letters) or self._split_joined(letters)
 
-    def _unglued(self, letters: str) -> str:
-        """The words that were written without blanks; empty unless one of them is sensitive."""
-        words = self._glue.divide(letters)[1]
-        known = all(map(self._gluable.__contains__, words)) and not self._sensitive.isdisjoint(words)
-        return " ".join(words) if known and _is_glued(words) else ""
+    def _split_joined(self, letters: str) -> str:
+        """Split words written without spaces; empty unless all are known and one of them is sensitive."""
+        words = self._joined_segmenter.divide(letters)[1]
+        known = all(map(self._joinable.__contains__, words)) and not self._sensitive.isdisjoint(words)
+        return " ".join(words) if known and _is_plausible_split(words) else ""
 
     def _readings(self, token: str, turned: bool) -> Iterator[str]:
         letters = token
@@ -245,107 +251,113 @@ class Restorer:
                 yield from _as_latin(spelling)
             yield from self._without_fillers(letters)
         yield from self._without_repeats(letters)
-        if 4 <= len(letters) <= _LONGEST:
-            yield from _swapped(letters)
-        for seen, meant in _SHAPES:
-            if seen in letters and (word := letters.replace(seen, meant)) in self._sensitive:
+        if 4 <= len(letters) <= _MAX_LENGTH:
+            yield from _transpositions(letters)
+        for shape, letter in _SHAPES:
+            if shape in letters and (word := letters.replace(shape, letter)) in self._sensitive:
                 yield word
         if len(letters) > 4:
-            yield from _one_slim_letter(letters)
+            yield from _i_l_variants(letters)
         if turned:
             yield letters[::-1].translate(_UPSIDE_DOWN)
 
     def _without_repeats(self, letters: str) -> Iterator[str]:
-        """The letters written once where one is tripled; where it is only doubled, if that is sensitive."""
+        """Yield the letters with repetitions collapsed.
+
+        A doubled letter is collapsed only if the result is a sensitive word, a tripled one always.
+        """
         if _REPEATED.search(letters):
-            single = _single(letters)
+            single = _collapse_repeats(letters)
             for word in (single, self._doubled.get(single, "")):
                 if word in self._sensitive or _TRIPLE.search(letters):
                     yield word
 
     def _without_fillers(self, letters: str) -> Iterator[str]:
-        """The Latin letters alone, if something stands between all of them, or they are a sensitive word."""
+        """Yield the Latin letters alone if fillers separate all of them or they spell a sensitive word."""
         latin = _FILLERS.sub("", letters)
-        if _FILLED.fullmatch(letters) or (len(latin) > _SHORTEST and latin in self._sensitive):
+        if _FILLED.fullmatch(letters) or (len(latin) > _MIN_LENGTH and latin in self._sensitive):
             yield latin
 
     def _by_single_letters(self) -> dict[str, str]:
-        """Words with doubled letters by what is left when each is written once; those that matter stay."""
+        """Map words with doubled letters from their collapsed spelling; sensitive ones take precedence."""
         doubled = filter(_REPEATED.search, self._costs)
         last = sorted(doubled, key=lambda word: (word in self._sensitive, -self._costs[word]))
-        return {_single(word): word for word in last}
+        return {_collapse_repeats(word): word for word in last}
 
-    def _divided(self, letters: str) -> str:
-        """Words from letters without blanks."""
+    def _divide(self, letters: str) -> str:
+        """Return ``letters`` divided into known words."""
         if letters in self._costs:
             return letters
-        if len(letters) <= _LONGEST and (word := self._word(letters, False)):
+        if len(letters) <= _MAX_LENGTH and (word := self._word(letters, False)):
             return word
         if letters.isdecimal():
             return letters
-        # The first and the last letter that each digit may stand for: more would take too long.
+        # Only the first and last letter that each digit may stand for; trying all would take too long.
         spellings = {"".join(_LEET.get(letter, letter)[which] for letter in letters) for which in (0, -1)}
         return " ".join(min(map(self._segmenter.divide, spellings))[1])
 
 
 @cache
-def _common() -> dict[str, float]:
-    """Common words, each with minus the logarithm of how often it is used, by Zipf's law.
+def _common_words() -> dict[str, float]:
+    """Return common words with their costs: the negative log frequency according to Zipf's law.
 
-    The last ones are rare, and there because a slip would make a listed word of them: ogre, rapping.
+    The last words are rare; they are included because a typo turns them into a listed word (ogre, rapping).
     """
     words = read_text(Path(__file__).with_name("words.txt"), FilterError).split()
     return {word: math.log(rank + 10) for rank, word in enumerate(words)}
 
 
 @cache
-def _gluable() -> dict[str, float]:
-    """Words that others may be glued to: the shorter, the more common."""
-    ranked = enumerate(_common().items())
+def _joinable() -> dict[str, float]:
+    """Return the words that may be written together with others; short ones must be more common."""
+    ranked = enumerate(_common_words().items())
     return {
         word: cost
         for rank, (word, cost) in ranked
-        if rank < _GLUABLE_RANKS.get(len(word), 0) or word in _SHORT_WORDS
+        if rank < _MAX_RANKS.get(len(word), 0) or word in _SHORT_WORDS
     }
 
 
-def _is_glued(words: Sequence[str]) -> bool:
-    """Whether chance, or a name, is unlikely to make a row of these words: Gunita is not "gun it a"."""
+def _is_plausible_split(words: Sequence[str]) -> bool:
+    """Return whether the words are unlikely to result from a name or by chance, as "gun it a" from Gunita."""
     if len(words) == 2 and words[0] not in _BEFORE_NOUNS:
         if words[1] in _SUFFIXES:
             return False
-        return min(map(len, words)) > _SHORTEST and sum(map(len, words)) >= _GLUED_LETTERS
+        return min(map(len, words)) > _MIN_LENGTH and sum(map(len, words)) >= _MIN_PAIR_LETTERS
     return len(words) > 1 and words[-1] != "a"
 
 
 @cache
 def rare_words() -> tuple[str, ...]:
-    """Other English words, of four letters or more, inflected forms included."""
+    """Return less common English words of four letters or more, including inflected forms."""
     lines = read_text(Path(__file__).with_name("rare_words.txt"), FilterError).splitlines()
     return tuple(line for line in lines if not line.startswith("#"))
 
 
-def _single(word: str) -> str:
+def _collapse_repeats(word: str) -> str:
     return _REPEATED.sub(r"\1", word)
 
 
 def _as_latin(token: str) -> Iterator[str]:
-    """Every way to read digits, signs and letters of other scripts as Latin letters, beside some letters."""
+    """Yield every reading of a token's digits, signs and non-Latin letters as Latin letters.
+
+    A token without any letter has none.
+    """
     if not any(map(str.isalpha, token)) or _READ_AS.keys().isdisjoint(token):
         return
     choices = [_READ_AS.get(character, character) for character in token]
-    if math.prod(map(len, choices)) <= _SPELLINGS:
+    if math.prod(map(len, choices)) <= _MAX_SPELLINGS:
         yield from map("".join, product(*choices))
 
 
-def _one_slim_letter(word: str) -> Iterator[str]:
-    """The word with one i for an l, or one l for an i, or all of them."""
+def _i_l_variants(word: str) -> Iterator[str]:
+    """Yield the word with one or all of its letters i replaced by l, and the reverse."""
     for slim, other in (("i", "l"), ("l", "i")):
         yield from (word[:i] + other + word[i + 1 :] for i, letter in enumerate(word) if letter == slim)
         yield word.replace(slim, other)
 
 
-def _swapped(word: str) -> Iterator[str]:
-    """The word with two neighbouring letters swapped back."""
+def _transpositions(word: str) -> Iterator[str]:
+    """Yield the word with each pair of adjacent letters swapped."""
     for i in range(len(word) - 1):
         yield word[:i] + word[i + 1] + word[i] + word[i + 2 :]

@@ -1,4 +1,4 @@
-"""Segmentation: letters without blanks divided into words, the likeliest ones, by dynamic programming."""
+"""Segmentation: divides letters without spaces into the likeliest words by dynamic programming."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ _UNKNOWN_LETTER = 15.0
 
 
 class Segmenter:
-    """Knows words, each with minus the logarithm of how often it is used; none is longer than ``longest``."""
+    """Divides letters into known words.
+
+    ``costs`` maps each word to its negative log frequency; words longer than ``longest`` are not considered.
+    """
 
     def __init__(self, costs: Mapping[str, float], longest: int) -> None:
         self._costs = costs
         self._longest = min(longest, max(map(len, costs)))
 
     def divide(self, letters: str) -> tuple[float, list[str]]:
-        """The cost of the best division, and its words; letters of none are words of their own."""
+        """Return the cost and the words of the best division.
+
+        Letters that belong to no known word become words of one letter.
+        """
         costs, starts = [0.0], [0]
         for end in range(1, len(letters) + 1):
             cost, start = costs[-1] + _UNKNOWN_LETTER, end - 1

@@ -1,1 +1,1 @@
-"""Filters that compare an image with its prompt."""
+"""Filters of images together with their prompts."""

@@ -1,4 +1,4 @@
-"""Text-image consistency: what an image shows, in the light of what its prompt leans to, in CLIP space."""
+"""Text-image consistency: scores concepts in an image together with its prompt, by CLIP similarity."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from safelight.errors import FilterError
 from safelight.models.source import TRANSFORMERS
 from safelight.registry import register
-from safelight.types import LEAST_SCORE, Concept, Finding
+from safelight.types import MIN_SCORE, Concept, Finding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,16 +27,16 @@ _WEIGHTS = (0.68, 0.18, -1.83)
 
 @register("pair_filter", "consistency")
 class Consistency:
-    """Reports concepts that an image shows, the surer the more its prompt leans to them, named or not.
+    """Reports concepts that an image shows, with a higher score the closer its prompt is to them.
 
-    ``concepts`` has for each label descriptions in words, weighed against ``neutral`` ones. With the log odds
-    of a label in the image, a, and in the prompt, b (:class:`safelight.clip.Concepts`), the score is
-    sigmoid(w₁ · a + w₂ · max(b, 0) + w₃): two weak signs add up, and no harmless words make it lower.
-    ``weights`` are w, by default fitted to storybook scenes; w₂ is not negative. ``model``, ``revision`` and
-    ``device`` are those of :func:`safelight.clip.load_clip`.
+    ``concepts`` maps each label to descriptions in words, which are compared with the ``neutral`` ones. With
+    the log odds of a label in the image, a, and in the prompt, b (:class:`safelight.clip.Concepts`), the
+    score is sigmoid(w₁ · a + w₂ · max(b, 0) + w₃): weak evidence in both adds up, and a harmless prompt does
+    not lower the score. ``weights`` are w, by default fitted to storybook scenes; w₂ is not negative.
+    ``model``, ``revision`` and ``device`` are those of :func:`safelight.clip.load_clip`.
 
-    Raises ``FilterError`` for options that make no sense, ``ModelError`` or ``MissingExtraError`` if the
-    model cannot be loaded.
+    Raises ``FilterError`` for invalid options, ``ModelError`` or ``MissingExtraError`` if the model cannot be
+    loaded.
     """
 
     packaged: ClassVar[frozenset[str]] = frozenset({"storybook"})
@@ -67,38 +67,42 @@ class Consistency:
         self._model = load_clip(model, revision, device)
         self._concepts = Concepts(self._model, concepts, neutral or NEUTRAL)
         self._weights = tuple(map(float, weights))
-        asked = [
+        settings = [
             {label: list(texts) for label, texts in concepts.items()},
             list(neutral or NEUTRAL),
             list(weights),
         ]
-        self.version = f"{self._model.version} {hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]}"
+        self.version = (
+            f"{self._model.version} {hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]}"
+        )
 
     def find(self, pairs: Sequence[tuple[str, Image]]) -> list[list[Finding] | FilterError]:
-        shown = self._concepts.compare(self._model.embed_images([image for _, image in pairs]))
-        asked = self._concepts.compare(self._model.embed_texts([prompt for prompt, _ in pairs]))
-        scores = self._scores(shown.log_odds, asked.log_odds)
-        return [self._findings(*row) for row in zip(scores, shown.nearest, shown.cosines, strict=True)]
+        in_images = self._concepts.compare(self._model.embed_images([image for _, image in pairs]))
+        in_prompts = self._concepts.compare(self._model.embed_texts([prompt for prompt, _ in pairs]))
+        scores = self._scores(in_images.log_odds, in_prompts.log_odds)
+        return [
+            self._findings(*row) for row in zip(scores, in_images.nearest, in_images.cosines, strict=True)
+        ]
 
-    def _scores(self, shown: Floats, asked: Floats) -> Floats:
-        """(N, labels), of log odds (N, labels) in images and prompts."""
+    def _scores(self, image_odds: Floats, prompt_odds: Floats) -> Floats:
+        """Return the scores (N, labels) for the log odds (N, labels) in images and prompts."""
         import numpy as np
 
         from safelight.clip import sigmoid
 
         image, prompt, offset = self._weights
-        logits = image * shown + prompt * np.maximum(asked, 0) + offset
+        logits = image * image_odds + prompt * np.maximum(prompt_odds, 0) + offset
         return sigmoid(logits.astype(np.float32))
 
     def _findings(
         self, scores: Floats, nearest: NDArray[np.intp], cosines: Floats
     ) -> list[Finding] | FilterError:
         if any(math.isnan(score) for score in scores):
-            return FilterError("the model gave no embedding of its prompt or image")
+            return FilterError("the embedding of the prompt or the image is not finite")
         return [
             Finding(
                 label, score, self.name, Concept(self._concepts.description(i, nearest[i]), float(cosines[i]))
             )
             for i, (label, score) in enumerate(zip(self._concepts.labels, scores, strict=True))
-            if not score < LEAST_SCORE
+            if not score < MIN_SCORE
         ]

@@ -1,4 +1,4 @@
-"""A vision-language model as judge of an image and its prompt together. Off by default."""
+"""Moderation of images together with their prompts by a vision-language model. Off by default."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 @register("pair_filter", "vision-language-model")
 @dataclass(eq=False)
 class VisionLanguageModel(ImageJudge["tuple[str, Image]"]):
-    """Judges what image and prompt say together; ``answers`` is "json" (any model that follows
-    instructions), "llama-guard", or "yes-no" (one request a category).
+    """Asks a vision-language model how likely an image and its prompt together belong to each category.
 
-    Options and errors are those of ``ChatJudge`` and ``ImageJudge``.
+    ``answers`` is "json" (any model that follows instructions), "llama-guard", or "yes-no" (one request per
+    category). Options and errors are those of ``ChatJudge`` and ``ImageJudge``.
     """
 
     name: str = "vision-language-model"
 
     def _case(self, item: tuple[str, Image]) -> Case:
         prompt, image = item
-        return Case(prompt, self._url(image))
+        return Case(prompt, self._data_url(image))

@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from safelight.models.files import HASHES, let_read, write_hashes
+from safelight.models.files import HASHES, copy_permissions, write_hashes
 from safelight.storybook.training.autoencoder import encode, train_autoencoder, train_decoder
 from safelight.storybook.training.denoiser import assemble, train_denoiser
 from safelight.storybook.training.renders import Renders, save_whole
@@ -91,7 +91,7 @@ def write_model(pipe: Any, out: Path, curves: Sequence[Path]) -> None:
         part.register_to_config(_name_or_path="storybook")  # not the folder it was trained in
     pipe.to(dtype=torch.float16).save_pretrained(out, safe_serialization=True)
     _load_in_single_precision(out / "text_encoder" / "config.json")
-    let_read(out)
+    copy_permissions(out)
     write_hashes(
         out, *(path.relative_to(out).as_posix() for path in out.rglob("*.json") if path.name != HASHES)
     )

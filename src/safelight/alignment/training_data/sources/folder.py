@@ -20,7 +20,7 @@ from safelight.alignment.training_data.sample import BATCH, Sample
 from safelight.alignment.training_data.storage import Storage, below, text
 from safelight.errors import RequestError, first_line
 from safelight.images import SUFFIXES
-from safelight.storage.atomic_write import atomic_write, inside
+from safelight.storage.atomic_write import atomic_write, path_inside
 
 _BESIDE = (".txt", ".json")
 _TABLES = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.json", "captions.csv")
@@ -180,7 +180,7 @@ def copy_folder(shards: Iterable[tuple[FolderShard, Set[str]]], folder: Path) ->
                 if caption is None or entry.image is None:
                     continue
                 if table is None:
-                    part = stack.enter_context(atomic_write(inside(folder, _TABLES[0])))
+                    part = stack.enter_context(atomic_write(path_inside(folder, _TABLES[0])))
                     table = stack.enter_context(part.open("w", encoding="utf-8"))
                 row = {"file_name": text(entry.image), "text": caption}
                 table.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -199,7 +199,7 @@ class _UnreadableError(Exception):
 
 def _copy(storage: Storage, path: str, folder: Path) -> None:
     """Nothing of a file that cannot be read."""
-    target = inside(folder, posixpath.normpath(path))
+    target = path_inside(folder, posixpath.normpath(path))
     with suppress(_UnreadableError):
         chunks = _chunks(storage, path)
         first = next(chunks, b"")

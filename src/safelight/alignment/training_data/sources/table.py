@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from safelight.alignment.training_data import captions
 from safelight.alignment.training_data.sample import Sample
 from safelight.alignment.training_data.storage import Storage, below
-from safelight.errors import MissingExtraError, RequestError, first_line, no_such
-from safelight.storage.atomic_write import atomic_write, inside
+from safelight.errors import MissingExtraError, RequestError, first_line, unknown_name
+from safelight.storage.atomic_write import atomic_write, path_inside
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch, Schema
@@ -40,7 +40,7 @@ class Columns:
         """Those that were named, or the likeliest. Raises ``RequestError`` if there is no such column."""
         for wanted in (image, caption):
             if wanted and wanted not in names:
-                raise RequestError(f"{where}: {no_such('column', wanted, names)}")
+                raise RequestError(f"{where}: {unknown_name('column', wanted, names)}")
         found = image or captions.column_of(names, (*_IMAGES, *captions.PATHS))
         if not found:
             raise RequestError(f"{where} has no column of images that is known; name it with --image.")
@@ -215,7 +215,7 @@ def copy_tables(shards: Iterable[tuple[TableShard, Set[str]]], folder: Path) -> 
                 if not rows.num_rows:
                     continue
                 if writer is None:
-                    part = stack.enter_context(atomic_write(inside(folder, shard.path)))
+                    part = stack.enter_context(atomic_write(path_inside(folder, shard.path)))
                     writer = stack.enter_context(shard.writer(part, batch.schema))
                 writer.write_batch(rows)
 

@@ -18,7 +18,7 @@ from safelight.alignment.training_data.sample import Sample
 from safelight.alignment.training_data.storage import Storage, read_image, text
 from safelight.errors import first_line
 from safelight.images import SUFFIXES
-from safelight.storage.atomic_write import atomic_write, inside, leads_out
+from safelight.storage.atomic_write import atomic_write, escapes_folder, path_inside
 
 # What reading a broken tar file raises.
 _DAMAGE = (OSError, tarfile.TarError, EOFError, ValueError)
@@ -50,7 +50,7 @@ class _Group:
 
     @property
     def problem(self) -> str | None:
-        if any(leads_out(f"{self.key}.{extension}") for extension in self.files):
+        if any(escapes_folder(f"{self.key}.{extension}") for extension in self.files):
             return "its name leads out of the folder that it would be unpacked into."
         return "another sample of this tar file has the same name." if self.again else None
 
@@ -126,10 +126,10 @@ def copy_tars(shards: Iterable[tuple[TarShard, Set[str]]], folder: Path) -> None
         with ExitStack() as stack:
             archive: tarfile.TarFile | None = None
             for member, content in _until_damaged(shard):
-                if member.id not in ids or leads_out(member.about.name):
+                if member.id not in ids or escapes_folder(member.about.name):
                     continue
                 if archive is None:
-                    part = stack.enter_context(atomic_write(inside(folder, _uncompressed(shard.path))))
+                    part = stack.enter_context(atomic_write(path_inside(folder, _uncompressed(shard.path))))
                     archive = stack.enter_context(tarfile.open(part, "w", errors="surrogateescape"))
                 archive.addfile(_plain(member.about, len(content)), BytesIO(content))
 

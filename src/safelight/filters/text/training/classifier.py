@@ -1,9 +1,9 @@
-"""Training of the prompt classifier: head first, then gently, and a quarter of the way back.
+"""Training of the prompt classifier: linear probing, then fine-tuning, then weight interpolation.
 
-Fine-tuning a small encoder on few sources teaches it their styles. What counts against that: texts of many
-manners (the grammar), no source outweighing another, spelling attacks among them, a short training at a low
-rate, and weights averaged with those before it (Wortsman et al. 2022, "Robust fine-tuning of zero-shot
-models", eq. 1).
+A small encoder that is fine-tuned on few sources overfits to their styles. Countermeasures are texts in many
+styles (the grammar), balanced sources, augmentation with spelling attacks, a short training at a low learning
+rate, and interpolation with the weights before fine-tuning (Wortsman et al. 2022, "Robust fine-tuning of
+zero-shot models", eq. 1).
 """
 
 from __future__ import annotations
@@ -28,38 +28,42 @@ from safelight.filters.text.calibration import Calibration, logit
 from safelight.filters.text.classifier import PromptClassifier
 from safelight.filters.text.lexicon import Lexicon
 from safelight.filters.text.training.corpus import read_corpus
-from safelight.filters.text.training.examples import Examples, Misspell, Reader, padded, target
+from safelight.filters.text.training.examples import Examples, Misspell, PromptTokenizer, pad, target
 from safelight.filters.text.training.folds import WEAK, Fold, folds
-from safelight.filters.text.training.grammar import Text, write
-from safelight.filters.text.training.network import CATEGORIES, PromptNetwork, export
+from safelight.filters.text.training.grammar import Text, generate_texts
+from safelight.filters.text.training.network import CATEGORIES, PromptNetwork, export_onnx
 from safelight.models.files import HASHES, write_hashes
 from safelight.training.fit import fit, from_scratch, load_averaged, steps
 from safelight.training.processes import bfloat16_pays, device, launch
 
 _VERSION = "2"
 _SEED = 1
-_WRITTEN = 16_000
-_EMBEDDED_OF_A_GROUP = 1_200
-_EMBEDDED_AT_ONCE = 64
+_GENERATED_TEXTS = 16_000
+_EMBEDDED_PER_GROUP = 1_200
+_EMBEDDING_BATCH_SIZE = 64
 _HEAD_PENALTY = 1.0
-_BATCH = 64
-_RATE = 3e-5
-# How far to go from the encoder that was given, with a head of its own, to the one that was fine-tuned.
-_KEPT = 0.75
+_BATCH_SIZE = 64
+_LEARNING_RATE = 3e-5
+# The interpolation coefficient: the share of the fine-tuned weights against those of the linear probe.
+_INTERPOLATION = 0.75
 _SMOOTHING = 0.05
 _CATEGORY_WEIGHT = 0.3
-# The word list that is further evidence.
+# The word list whose matches are further evidence.
 _WORDS = "general"
-# The share of harmful prompts for which scores are probabilities.
+# The share of harmful prompts for which the scores are calibrated.
 _PRIOR = 0.15
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Texts that the grammar writes, texts of each group for the head, and texts for fine-tuning."""
+    """The size of a training.
 
-    written: int = _WRITTEN
-    embedded: int = _EMBEDDED_OF_A_GROUP
+    ``written`` texts come from the grammar; the head is fitted to at most ``embedded`` texts of each group;
+    fine-tuning sees ``seen`` texts.
+    """
+
+    written: int = _GENERATED_TEXTS
+    embedded: int = _EMBEDDED_PER_GROUP
     seen: int = 64_000
 
     def scaled(self, share: float) -> Budget:
@@ -69,22 +73,25 @@ class Budget:
 def train_prompt_classifier(
     data: Path, encoder: Path, out: Path, work: Path, misspell: Misspell, share: float = 1.0
 ) -> None:
-    """Train on the labelled prompts in ``data`` and write the folder ``out``.
+    """Train a prompt classifier on the labelled prompts in ``data`` and write it to the folder ``out``.
 
-    ``encoder`` is the folder of all-MiniLM-L6-v2, or of another BERT encoder of its kind. Every family is
-    first left out once, to calibrate on prompts of sources that were not trained on. ``work`` keeps what is
-    done: called again with the same ``work``, training goes on where it stopped.
+    ``encoder`` is the folder of all-MiniLM-L6-v2, or of another BERT encoder of its kind. First one
+    classifier is trained without each family, to calibrate on held-out sources. Intermediate results are
+    kept in ``work``: called again with the same ``work``, an interrupted training resumes.
     """
-    calibrated = calibration(leave_out(data, encoder, work, misspell, share))
-    work = own_work(work, data, encoder, share)
-    _classifier(None, data, encoder, work, misspell, Budget().scaled(share))
-    _ship(work / "whole", encoder, out, {"words": _WORDS, "calibration": asdict(calibrated)})
+    calibrated = fit_calibration(score_held_out(data, encoder, work, misspell, share))
+    work = work_folder(work, data, encoder, share)
+    _train_classifier(None, data, encoder, work, misspell, Budget().scaled(share))
+    _write_classifier(work / "whole", encoder, out, {"words": _WORDS, "calibration": asdict(calibrated)})
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """A fold, its texts, and for each of them the logit of harm by a network trained without them and the
-    score of the worst listed word."""
+    """A fold with its held-out texts and their scores.
+
+    ``logits`` are the logits of P(harm) by the ``classifier`` that was trained without these texts;
+    ``listed`` are the highest scores of listed words.
+    """
 
     fold: Fold
     classifier: PromptClassifier
@@ -93,38 +100,40 @@ class HeldOut:
     listed: NDArray[np.float64]
 
 
-def leave_out(data: Path, encoder: Path, work: Path, misspell: Misspell, share: float = 1.0) -> list[HeldOut]:
-    """For every fold, what a network trained without it says of it, and what the word list does."""
+def score_held_out(
+    data: Path, encoder: Path, work: Path, misspell: Misspell, share: float = 1.0
+) -> list[HeldOut]:
+    """Train a classifier without each fold, and score the held-out texts with it and with the word list."""
     texts, held_out = read_corpus(data), []
     lexicon = Lexicon(_WORDS)
-    work = own_work(work, data, encoder, share)
+    work = work_folder(work, data, encoder, share)
     for fold in folds(texts):
         folder = work / fold.name
         if not (folder / "classifier" / HASHES).exists():
-            _classifier(fold, data, encoder, work, misspell, Budget().scaled(share))
-            _ship(folder, encoder, folder / "classifier", {})
+            _train_classifier(fold, data, encoder, work, misspell, Budget().scaled(share))
+            _write_classifier(folder, encoder, folder / "classifier", {})
         classifier = PromptClassifier(folder / "classifier")
-        mine = [text for text in texts if fold.holds_out(text)]
+        selected = [text for text in texts if fold.holds_out(text)]
         if not (folder / "scores.npy").exists():
-            np.save(folder / "scores.npy", classifier.probabilities([text.prompt for text in mine]))
+            np.save(folder / "scores.npy", classifier.probabilities([text.prompt for text in selected]))
         logits = logit(np.load(folder / "scores.npy"))
-        listed = np.array(lexicon.worst([text.prompt for text in mine]))
-        held_out.append(HeldOut(fold, classifier, mine, logits, listed))
+        listed = np.array(lexicon.harm_scores([text.prompt for text in selected]))
+        held_out.append(HeldOut(fold, classifier, selected, logits, listed))
     return held_out
 
 
-def own_work(work: Path, data: Path, encoder: Path, share: float) -> Path:
-    """The folder in ``work`` for what comes of this data, encoder and share, and of no other."""
+def work_folder(work: Path, data: Path, encoder: Path, share: float) -> Path:
+    """Return the folder in ``work`` for intermediate results of this data, encoder and share."""
     read_from = (data, encoder / "model.safetensors", encoder / "tokenizer.json")
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in read_from]
     return work / hashlib.sha256(repr((digests, Budget().scaled(share))).encode()).hexdigest()[:12]
 
 
-def calibration(held_out: Sequence[HeldOut]) -> Calibration:
-    """What makes P(harm) right where 15 % of all prompts are harmful.
+def fit_calibration(held_out: Sequence[HeldOut]) -> Calibration:
+    """Fit the calibration of P(harm) for a share of 15 % of harmful prompts.
 
-    A logistic fit to families that were not trained on, every family of a side alike; those whose labels
-    are weak are left out.
+    This is a logistic regression on held-out families. Every family counts the same among the harmful and
+    among the benign texts; families with weak labels are left out.
     """
     features, harmful, weights = [], [], []
     for each in held_out:
@@ -133,17 +142,17 @@ def calibration(held_out: Sequence[HeldOut]) -> Calibration:
         sides = np.array([f"{text.family} {bool(text.categories)}" for text in each.texts])
         is_harmful = np.array([bool(text.categories) for text in each.texts])
         for side in sorted(set(sides)):
-            mine = sides == side
-            features.append(np.stack([each.logits[mine], each.listed[mine]], 1))
-            harmful.append(is_harmful[mine])
-            weights.append(np.full(mine.sum(), 1 / mine.sum()))
-    return _logistic(*map(np.concatenate, (features, harmful, weights)))
+            selected = sides == side
+            features.append(np.stack([each.logits[selected], each.listed[selected]], 1))
+            harmful.append(is_harmful[selected])
+            weights.append(np.full(selected.sum(), 1 / selected.sum()))
+    return _fit_logistic(*map(np.concatenate, (features, harmful, weights)))
 
 
-def _logistic(
+def _fit_logistic(
     features: NDArray[np.float64], harmful: NDArray[np.bool_], weights: NDArray[np.float64]
 ) -> Calibration:
-    """The likeliest, with the harmful weighing ``_PRIOR`` of all, for logits and listed words (N, 2)."""
+    """Fit a logistic regression to logits and word list scores (N, 2), with a share ``_PRIOR`` of harmful."""
     sums = np.where(harmful, weights[harmful].sum(), weights[~harmful].sum())
     shares = np.where(harmful, _PRIOR, 1 - _PRIOR) * weights / sums
     x, y, w = (torch.tensor(values, dtype=torch.float64) for values in (features, harmful, shares))
@@ -155,10 +164,10 @@ def _logistic(
     return Calibration(*line.tolist())
 
 
-def _classifier(
+def _train_classifier(
     fold: Fold | None, data: Path, encoder: Path, work: Path, misspell: Misspell, budget: Budget
 ) -> None:
-    """Train one, on all texts or on those that ``fold`` leaves in."""
+    """Train one classifier, on all texts or on those outside of ``fold``."""
     folder = work / (fold.name if fold else "whole")
     if not (folder / "head.safetensors").exists():
         _train_head(_examples(fold, data, encoder, misspell, budget), encoder, budget, folder)
@@ -166,16 +175,16 @@ def _classifier(
 
 
 def _examples(fold: Fold | None, data: Path, encoder: Path, misspell: Misspell, budget: Budget) -> Examples:
-    texts = [*read_corpus(data), *islice(write(_SEED), budget.written)]
+    texts = [*read_corpus(data), *islice(generate_texts(_SEED), budget.written)]
     left = [text for text in texts if not (fold and fold.holds_out(text))]
-    return Examples(left, Reader(encoder), misspell)
+    return Examples(left, PromptTokenizer(encoder), misspell)
 
 
 def _train_head(examples: Examples, encoder: Path, budget: Budget, folder: Path) -> None:
-    """A penalised logistic regression on the embeddings of the encoder as it was given."""
+    """Fit the head: a regularised logistic regression on the embeddings of the pretrained encoder."""
     rng = np.random.default_rng(_SEED)
     rows = np.concatenate([rng.permutation(group)[: budget.embedded] for group in examples.groups.values()])
-    network = PromptNetwork.on(encoder).eval().to(device())
+    network = PromptNetwork.from_pretrained(encoder).eval().to(device())
     embedded = _embed(network, [examples.reader.ids(examples.texts[row].prompt) for row in rows]).clone()
     targets = torch.tensor(np.stack([target(examples.texts[row]) for row in rows]))
     weights = torch.tensor(examples.weights(rows), dtype=torch.float32)
@@ -193,22 +202,24 @@ def _train_head(examples: Examples, encoder: Path, budget: Budget, folder: Path)
 
 
 def embeddings(encoder: Path, prompts: Sequence[str]) -> NDArray[np.float32]:
-    """The mean embedding (N, width) of each prompt, by the encoder as it was given."""
-    reader = Reader(encoder)
-    embedded = _embed(PromptNetwork.on(encoder).eval().to(device()), [reader.ids(p) for p in prompts])
+    """Return the mean embedding (N, width) of each prompt by the pretrained encoder."""
+    reader = PromptTokenizer(encoder)
+    embedded = _embed(
+        PromptNetwork.from_pretrained(encoder).eval().to(device()), [reader.ids(p) for p in prompts]
+    )
     array: NDArray[np.float32] = embedded.numpy()
     return array
 
 
 @torch.inference_mode()
 def _embed(network: PromptNetwork, ids: Sequence[Sequence[int]]) -> Tensor:
-    """(N, width); texts of like length together."""
+    """Return embeddings (N, width), computed in batches of texts of similar length."""
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     embedded = torch.empty(len(ids), network.head.in_features)
     with torch.autocast(device().type, torch.bfloat16, enabled=bfloat16_pays()):
-        for start in range(0, len(order), _EMBEDDED_AT_ONCE):
-            rows = order[start : start + _EMBEDDED_AT_ONCE]
-            batch = (part.to(device()) for part in padded([ids[row] for row in rows]))
+        for start in range(0, len(order), _EMBEDDING_BATCH_SIZE):
+            rows = order[start : start + _EMBEDDING_BATCH_SIZE]
+            batch = (part.to(device()) for part in pad([ids[row] for row in rows]))
             embedded[rows] = network.embed(*batch).cpu()
     return embedded
 
@@ -228,7 +239,11 @@ def _minimise(parameters: list[Tensor], loss_of: Callable[[], Tensor]) -> None:
 
 
 def _loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Of each text (N,): harm, softened, and which kind of it where that is known of a harmful one."""
+    """Return the loss of each text (N,).
+
+    It is the cross-entropy of harm with label smoothing, plus that of the categories for harmful texts whose
+    categories are known.
+    """
     softened = targets[:, 0] * (1 - 2 * _SMOOTHING) + _SMOOTHING
     harm = functional.binary_cross_entropy_with_logits(logits[:, 0], softened, reduction="none")
     kinds = functional.binary_cross_entropy_with_logits(logits[:, 1:], targets[:, 1:], reduction="none")
@@ -244,13 +259,13 @@ def _fine_tune(
     network.encoder.embeddings.requires_grad_(False)
 
     def loss(rng: np.random.Generator) -> Tensor:
-        ids, mask, targets = (t.to(device()) for t in examples.draw(_BATCH, rng))
+        ids, mask, targets = (t.to(device()) for t in examples.sample_batch(_BATCH_SIZE, rng))
         return _loss(network(ids, mask), targets).mean()
 
     fit(
         network.train(),
         loss,
-        from_scratch(steps(budget.seen, _BATCH), _RATE, ema_decay=0.99, checkpoint_every=100),
+        from_scratch(steps(budget.seen, _BATCH_SIZE), _LEARNING_RATE, ema_decay=0.99, checkpoint_every=100),
         folder,
         "fine-tuning",
         _SEED,
@@ -258,19 +273,19 @@ def _fine_tune(
 
 
 def _with_head(encoder: Path, folder: Path) -> PromptNetwork:
-    network = PromptNetwork.on(encoder)
+    network = PromptNetwork.from_pretrained(encoder)
     network.head.load_state_dict(load_file(folder / "head.safetensors"))
     return network
 
 
-def _ship(work: Path, encoder: Path, out: Path, calibrated: Mapping[str, Any]) -> None:
-    """The average of both networks, with what the filter needs beside it."""
+def _write_classifier(work: Path, encoder: Path, out: Path, calibrated: Mapping[str, Any]) -> None:
+    """Write the interpolated network with all files that the filter needs."""
     network = _with_head(encoder, work)
     tuned = load_averaged(_with_head(encoder, work), work / "fine-tuning.safetensors").state_dict()
     first = network.state_dict()
-    network.load_state_dict({name: torch.lerp(first[name], tuned[name], _KEPT) for name in first})
+    network.load_state_dict({name: torch.lerp(first[name], tuned[name], _INTERPOLATION) for name in first})
     out.mkdir(parents=True, exist_ok=True)
-    export(network.eval(), out / "model.onnx")
+    export_onnx(network.eval(), out / "model.onnx")
     shutil.copy(encoder / "tokenizer.json", out)
     about = {"version": _VERSION, "categories": CATEGORIES, **calibrated}
     (out / "classifier.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")

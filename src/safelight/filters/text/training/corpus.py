@@ -1,7 +1,7 @@
-"""Labelled prompts of public sources, from one Parquet file: what there is to train on and to hold out.
+"""Reads labelled prompts of public sources from one Parquet file, for training and evaluation.
 
-A family is a source, or sources of one origin: their texts have a style in common that gives the label away,
-so that only a family that was never trained on tells how good a classifier is.
+A family is a source, or several sources of one origin. Its texts share a style that gives the label away, so
+the quality of a classifier can be measured only on families that it was not trained on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FAMILIES: Mapping[str, str] = {
     "diffusiondb_harm_jdb": "diffusiondb",
     "diffusiondb_benign_jdb": "diffusiondb",
 }
-# What the sources call their categories, in small letters; what has no counterpart is harm of no known kind.
+# The sources' names of categories, in lower case. Names without a counterpart are harm of no known category.
 _CATEGORIES: Mapping[str, tuple[str, ...]] = {
     "hate": ("hate",),
     "hate content": ("hate",),
@@ -41,11 +41,11 @@ _CATEGORIES: Mapping[str, tuple[str, ...]] = {
 
 
 def read_corpus(path: Path) -> list[Text]:
-    """Every different prompt of the file, in its order, with its categories and family.
+    """Return the distinct prompts of the file, in order, with their categories and family.
 
-    An unsafe prompt of no known kind has the category "" alone; one that is listed as safe as well is unsafe.
-    Raises ``RequestError`` if the file is not there, or lacks one of the columns prompt, label ("safe" or
-    "unsafe"), categories and source.
+    An unsafe prompt of no known category has only the category "". A prompt that is listed both as safe and
+    as unsafe is unsafe. Raises ``RequestError`` if the file does not exist or lacks one of the columns
+    prompt, label ("safe" or "unsafe"), categories and source.
     """
     try:
         from pyarrow import ArrowException, parquet
@@ -68,7 +68,7 @@ def read_corpus(path: Path) -> list[Text]:
 
 def _text(row: Mapping[str, object]) -> Text:
     names = row["categories"] if isinstance(row["categories"], list) else []
-    harms = {ours for name in names for ours in _CATEGORIES.get(str(name).casefold(), ())}
+    harms = {harm for name in names for harm in _CATEGORIES.get(str(name).casefold(), ())}
     unsafe = row["label"] == "unsafe"
     source = str(row["source"])
     return Text(

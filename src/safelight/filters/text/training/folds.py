@@ -1,4 +1,4 @@
-"""Leaving families out: only a family that was never trained on tells how good a classifier is."""
+"""Cross-validation by family: a classifier is measured only on families that it was not trained on."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from safelight.errors import RequestError
 from safelight.filters.text.training.grammar import Text
 
-# Families whose labels are weak: many texts of I2P read benign, only their images were not.
+# Families whose labels are weak: many prompts of I2P are benign and only their images were not.
 WEAK = frozenset({"i2p"})
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """``harmful`` texts are caught or not, and texts of both families pass or not; none is trained on."""
+    """Two held-out families: one with ``harmful`` texts and one with only ``benign`` texts."""
 
     number: int
     harmful: str
@@ -23,7 +23,7 @@ class Fold:
 
     @property
     def name(self) -> str:
-        """A file name."""
+        """The name of the fold, for use as a file name."""
         return f"{self.number}-without-" + re.sub(r"\W+", "-", f"{self.harmful}-{self.benign}")
 
     def holds_out(self, text: Text) -> bool:
@@ -31,10 +31,10 @@ class Fold:
 
 
 def folds(texts: Sequence[Text]) -> Iterator[Fold]:
-    """One for each family with harmful texts, with one of the families that have none, in turn.
+    """Yield a fold for each family with harmful texts, together with each benign family in turn.
 
-    Those with weak labels come last, so that they leave no harmless family to themselves. Raises
-    ``RequestError`` for fewer than two families with harmful texts or none without.
+    Families with weak labels come last, so that no benign family is held out only with them. Raises
+    ``RequestError`` if there are fewer than two families with harmful texts or none without.
     """
     harmful = sorted(
         {text.family for text in texts if text.categories}, key=lambda name: (name in WEAK, name)
@@ -42,7 +42,7 @@ def folds(texts: Sequence[Text]) -> Iterator[Fold]:
     benign = sorted({text.family for text in texts} - set(harmful))
     if len(harmful) < 2 or not benign:
         raise RequestError(
-            "leaving families out takes harmful prompts of two sources and harmless ones of a third at least."
+            "cross-validation needs harmful prompts from at least two sources and benign ones from another."
         )
     for number, family in enumerate(harmful):
         yield Fold(number, family, benign[number % len(benign)])

@@ -1,4 +1,4 @@
-"""Prompts from a grammar: harmful and harmless wishes, worded in the same manners (``grammar.toml``)."""
+"""Generates prompts from a grammar: harmful and benign subjects in the same phrasings (``grammar.toml``)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from typing import Any
 
 _SLOT = re.compile(r"\{(@?)([^{}]*)\}")
 FAMILY = "our grammar"
-_WISH = "what"
-# How many prompts ask for harmless things too, and which: nobody is in them, so that they suit any wish.
-_LONG = 0.2
-_COMPANY = "nature_and_places"
+_SUBJECT_SLOT = "what"
+# The share of prompts that ask for benign things as well, and the kind of these: they contain no people, so
+# that they fit every subject.
+_COMBINED_SHARE = 0.2
+_COMBINED_KIND = "nature_and_places"
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A prompt and the categories of harm that it asks for; none if it is harmless.
+    """A prompt and the categories of harm that it asks for; none if it is benign.
 
-    ``family`` is where it comes from: texts of one family have a style in common.
+    ``family`` is its origin: texts of one family share a style.
     """
 
     prompt: str
@@ -31,38 +32,38 @@ class Text:
     family: str
 
 
-def write(seed: int) -> Iterator[Text]:
-    """Texts without end, half of them harmful, all categories and all kinds of harmless ones alike."""
+def generate_texts(seed: int) -> Iterator[Text]:
+    """Yield an endless stream of texts, half of them harmful, with balanced categories and benign kinds."""
     grammar, rng = _grammar(), random.Random(seed)
     while True:
         harmful = rng.random() < 0.5
         kinds = grammar["harmful" if harmful else "harmless"]
         kind = rng.choice(list(kinds))
-        wish = _wish(rng.choice(kinds[kind]), rng)
+        subject = _subject(rng.choice(kinds[kind]), rng)
         manner = rng.choice(grammar["manners"][rng.choice(list(grammar["manners"]))])
-        prompt = _expanded(manner, rng, wish)
+        prompt = _expand(manner, rng, subject)
         yield Text(prompt, frozenset({kind}) if harmful else frozenset(), FAMILY)
 
 
-def _wish(template: str, rng: random.Random) -> str:
-    """One thing, or several in sentences of which only one may be harmful."""
-    wish = _expanded(template, rng)
-    if rng.random() >= _LONG:
-        return wish
-    others: list[str] = _grammar()["harmless"][_COMPANY]
-    wishes = [wish, *(_expanded(other, rng) for other in rng.sample(others, rng.randint(1, 5)))]
-    rng.shuffle(wishes)
-    return rng.choice((". ", ", ", "; ", " and ")).join(wishes)
+def _subject(template: str, rng: random.Random) -> str:
+    """Return one subject, or several of which at most one is harmful."""
+    subject = _expand(template, rng)
+    if rng.random() >= _COMBINED_SHARE:
+        return subject
+    others: list[str] = _grammar()["harmless"][_COMBINED_KIND]
+    subjects = [subject, *(_expand(other, rng) for other in rng.sample(others, rng.randint(1, 5)))]
+    rng.shuffle(subjects)
+    return rng.choice((". ", ", ", "; ", " and ")).join(subjects)
 
 
-def _expanded(template: str, rng: random.Random, wish: str = "") -> str:
-    """Every choice made and every list drawn from, inner ones first."""
+def _expand(template: str, rng: random.Random, subject: str = "") -> str:
+    """Expand a template: make every choice and sample from every list, innermost first."""
 
     def chosen(slot: re.Match[str]) -> str:
         if slot[1]:
             options: list[str] = _grammar()["lists"][slot[2]]
             return rng.choice(options)
-        return wish if slot[2] == _WISH else rng.choice(slot[2].split("|"))
+        return subject if slot[2] == _SUBJECT_SLOT else rng.choice(slot[2].split("|"))
 
     while "{" in template:
         template = _SLOT.sub(chosen, template)

@@ -1,4 +1,4 @@
-"""The network of the prompt classifier: MiniLM, and for every token what it adds to each logit."""
+"""The network of the prompt classifier: MiniLM with a linear head that attributes logits to tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 from transformers import BertModel
 
-# What texts are labelled with. "csae" is made by the policy, from what other filters see as well.
+# The categories of the training labels. "csae" is not among them: the policy derives it from several filters.
 CATEGORIES = (
     "sexual.explicit",
     "sexual.nudity",
@@ -32,10 +32,10 @@ CATEGORIES = (
 
 
 class PromptNetwork(nn.Module):
-    """A BERT encoder with a linear head on the mean of its tokens: one logit of harm, one a category.
+    """A BERT encoder with a linear head on the mean of its token states.
 
-    The head of a mean is the mean of the head on every token, so each logit is a sum of what the tokens
-    add to it.
+    Outputs are one logit of harm and one logit per category. Since the head is linear, each logit is the mean
+    of the head's outputs for the tokens, which attributes the logit to them.
     """
 
     def __init__(self, encoder: BertModel) -> None:
@@ -44,34 +44,34 @@ class PromptNetwork(nn.Module):
         self.head = nn.Linear(encoder.config.hidden_size, 1 + len(CATEGORIES))
 
     @classmethod
-    def on(cls, folder: Path) -> PromptNetwork:
-        """On the encoder in ``folder`` (Hugging Face layout, safetensors)."""
+    def from_pretrained(cls, folder: Path) -> PromptNetwork:
+        """Return a network on the encoder in ``folder`` (Hugging Face layout, safetensors)."""
         encoder = BertModel.from_pretrained(
             folder, add_pooling_layer=False, attn_implementation="eager", use_safetensors=True
         )
         return cls(encoder)
 
     def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """The mean embedding (N, width) of texts (N, T), fp32."""
+        """Return the mean embeddings (N, width), fp32, of token ids (N, T)."""
         hidden = self.encoder(ids, attention_mask=mask).last_hidden_state.float()
         mean: Tensor = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         return mean
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Logits (N, 1 + categories) of texts (N, T)."""
+        """Return the logits (N, 1 + categories) of token ids (N, T)."""
         logits: Tensor = self.head(self.embed(ids, mask))
         return logits
 
 
-class _Exported(nn.Module):
-    """What ships: probabilities of harm by category, and what every token adds."""
+class _ExportedNetwork(nn.Module):
+    """The network as it is exported: probabilities of harm by category, and contributions of the tokens."""
 
     def __init__(self, network: PromptNetwork) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (N, categories) and weights (N, T, categories).
+        """Return scores (N, categories) and token weights (N, T, categories).
 
         The likeliest category scores P(harm), every other one P(harm) · P(category | harm).
         """
@@ -85,12 +85,12 @@ class _Exported(nn.Module):
         return harm * torch.where(likeliest, 1.0, fit), tokens[..., :1] + tokens[..., 1:]
 
 
-def export(network: PromptNetwork, out: Path) -> None:
-    """Write it as ONNX with int8 weights."""
-    shipped = _Exported(network).eval()
+def export_onnx(network: PromptNetwork, out: Path) -> None:
+    """Write the network as ONNX with int8 weights."""
+    shipped = _ExportedNetwork(network).eval()
     free = {0: "texts", 1: "tokens"}
     axes = {"ids": free, "mask": free, "scores": {0: "texts"}, "weights": free}
-    with tempfile.TemporaryDirectory() as folder, _without_advice():
+    with tempfile.TemporaryDirectory() as folder, _quiet_export():
         whole = Path(folder) / "whole.onnx"
         ids = torch.tensor([[1, 2, 3], [1, 2, 0]])
         torch.onnx.export(
@@ -104,13 +104,13 @@ def export(network: PromptNetwork, out: Path) -> None:
             dynamo=False,
         )
         out.parent.mkdir(parents=True, exist_ok=True)
-        # Seven bits: with eight, processors without VNNI overflow.
+        # Seven bits, because eight overflow on processors without VNNI.
         quantize_dynamic(whole, out, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
 
 
 @contextmanager
-def _without_advice() -> Iterator[None]:
-    """The older exporter says that it is old, and the quantiser that graphs could be tidied first."""
+def _quiet_export() -> Iterator[None]:
+    """Suppress the exporter's deprecation warning and the quantiser's advice to preprocess the graph."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
