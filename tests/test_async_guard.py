@@ -152,7 +152,7 @@ def test_a_call_that_failed_after_images_were_given_up_is_repeated_from_the_star
 
 def test_policies_of_the_same_name_each_steer_their_own_images(policy: Policy, made: Any) -> None:
     def with_concept(text: str) -> Policy:
-        led = policy.guidance.model_copy(update={"default": "projection", "concepts": {"gun": text}})
+        led = policy.guidance.model_copy(update={"default": "prompt-projection", "concepts": {"gun": text}})
         return policy.model_copy(update={"guidance": led, "early_stop": None})
 
     one, other = with_concept("a gun"), with_concept("zebra")
@@ -241,8 +241,8 @@ def test_threads_end_after_the_last_request_though_closing_was_cancelled(guard: 
             await asyncio.wait_for(service.close(), 0.05)
         leave.set()
         result = await task
-        await asyncio.to_thread(service._drawing.join, 30)
-        assert not service._drawing.is_alive()
+        await asyncio.to_thread(service._generating.join, 30)
+        assert not service._generating.is_alive()
         return result
 
     assert isinstance(asyncio.run(serve()), Result)

@@ -13,13 +13,13 @@ from PIL import Image
 from safelight.concurrency.deadline import Deadline
 from safelight.guard.batch_queue import BatchQueue, Job
 from safelight.guard.call_arguments import CallArguments
-from safelight.guard.drawing import Drawing
 from safelight.guard.inputs import Inputs
+from safelight.guard.pipeline_call import PlannedImages
 from safelight.guard.request import Request
 from safelight.guard.steering import GuidancePlan, Steering
 from safelight.policy import Policy
 
-STEERED = GuidancePlan("strong", ("a gun",), ("a gun",), {"a gun": 1.0})
+STEERED = GuidancePlan("sld-strong", ("a gun",), ("a gun",), {"a gun": 1.0})
 PLAIN = GuidancePlan()
 _SEEDS = count()
 
@@ -30,11 +30,11 @@ def steering(policy: Policy) -> Steering:
 
 
 def job(
-    steering: Steering, lead: GuidancePlan = PLAIN, n: int = 1, deadline: Deadline | None = None, **given: Any
+    steering: Steering, plan: GuidancePlan = PLAIN, n: int = 1, deadline: Deadline | None = None, **given: Any
 ) -> Job:
     """A request for ``n`` images, with these arguments of the pipeline."""
     arguments = CallArguments(Request(("a cat",), n, 0), Inputs.of(given), next(_SEEDS))
-    return Job(Drawing(dict.fromkeys(range(n), lead), steering, arguments, deadline or Deadline()))
+    return Job(PlannedImages(dict.fromkeys(range(n), plan), steering, arguments, deadline or Deadline()))
 
 
 def batches(queue: BatchQueue, *jobs: Job) -> Iterator[list[int]]:

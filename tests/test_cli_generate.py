@@ -107,10 +107,10 @@ def test_what_was_seen_coming_is_led_away(tmp_path: Path) -> None:
     assert done.exit_code == 0
     result = json.loads(done.stdout)
     (image,) = result["images"]
-    assert image["why"].endswith(", led away from a gun (projection)")
+    assert image["why"].endswith(", led away from a gun (prompt-projection)")
     first, second = result["attempts"]["0"]
     assert first["stop"] == {"step": 7, "steps": 25, "saved": 18}
-    assert (second["guidance"], second["concepts"], second["stop"]) == ("projection", ["a gun"], None)
+    assert (second["guidance"], second["concepts"], second["stop"]) == ("prompt-projection", ["a gun"], None)
     labels = Judge.load().objects([Image.open(image["path"])])[0]
     assert labels["soldier"] > 0.5 > labels["gun"]
 

@@ -26,8 +26,8 @@ from safelight.types import Finding, Result
 SIZE = {"height": 16, "width": 16}
 STEPS = {"num_inference_steps": 6, **SIZE}
 GUIDANCE = """[guidance]
-review = "medium"
-steer = ["projection", "strong"]
+review = "sld-medium"
+steer = ["prompt-projection", "sld-strong"]
 concepts = { gun = "a gun" }
 
 [early_stop]
@@ -340,7 +340,7 @@ def test_closing_finishes_what_is_there(steering: Guard, pipe: Any) -> None:
         return [task.result() for task in tasks]
 
     assert len(asyncio.run(serve())) == 4
-    assert not [thread for thread in threading.enumerate() if thread.name == "safelight-drawing"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "safelight-generating"]
 
 
 def test_closing_in_a_hurry_cancels_what_is_there(write_policy: Callable[..., Path], pipe: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,17 @@ from pipelines import draw, family
 from safelight import registry
 from safelight.alignment.text_encoder import Prompts
 from safelight.errors import ModelError, RegistryError, RequestError
-from safelight.protocols import AlignmentMethod, ImageFilter, Judge, PairFilter, PromptFilter, System
+from safelight.guard.guard import Guard
+from safelight.policy import Policy
+from safelight.protocols import (
+    AlignmentMethod,
+    Guidance,
+    ImageFilter,
+    Judge,
+    PairFilter,
+    PromptFilter,
+    System,
+)
 from safelight.types import AlignmentRun, Answer, Finding, Span
 
 DETECTOR = Path(safelight.__file__).parent / "storybook" / "detectors" / "filter.onnx"
@@ -106,7 +117,9 @@ def test_guidance_keeps_the_contract(name: str, options: dict[str, Any], pipe: A
     made, call, _ = family("sd", pipe)
     before = draw(made, **call)
     guidance = registry.build("guidance", name, **options)
+    assert isinstance(guidance, Guidance)
     assert guidance.name
+    assert guidance.cost >= 1
     assert json.dumps(guidance.concepts)
     with guidance.attach(made):
         guided = draw(made, **call)
@@ -163,6 +176,45 @@ def test_alignment_methods_keep_the_contract(
 def _stop(done: int, _: int) -> None:
     if done == 3:
         raise KeyboardInterrupt
+
+
+class _Alarm:
+    """An image filter that finds a gun in image ``harmful`` of its first call, and nothing afterwards."""
+
+    name, version = "alarm", "1"
+
+    def __init__(self, harmful: int | None) -> None:
+        self.harmful = harmful
+
+    def find(self, images: Sequence[Image.Image]) -> list[list[Finding]]:
+        harmful, self.harmful = self.harmful, None
+        return [[Finding("gun", 0.95, "alarm")] if i == harmful else [] for i in range(len(images))]
+
+
+@pytest.mark.parametrize("name", GUIDANCE)
+def test_the_guard_steers_with_every_guidance(
+    name: str, pipe: Any, write_policy: Callable[..., Path]
+) -> None:
+    """The image in which harm is detected changes; the other image and the pipeline stay bit for bit."""
+    made, call, _ = family("sd", pipe)
+    network, before = made.unet, draw(made, **call)
+    policy = Policy.load(write_policy(("[filters]", f'[guidance]\nsteer = ["{name}"]\n\n[filters]')))
+    never = partial(registry.build, "prompt_filter", "never")
+    plain, steered = (
+        Guard(policy, {"prompt": [never], "image": [partial(_Alarm, harmful)]}).generate(
+            made, ["a cat", "a dog"], seed=3, num_inference_steps=6
+        )
+        for harmful in (None, 1)
+    )
+    assert steered.indices == (0, 1)
+    assert steered.images[0].tobytes() == plain.images[0].tobytes()
+    assert steered.images[1].tobytes() != plain.images[1].tobytes()
+    assert (plain.attempts, steered.attempts.keys()) == ({}, {1})
+    _, attempt = steered.attempts[1]
+    assert (attempt.guidance, attempt.verdict) == (name, None)
+    assert any(step.acting for step in attempt.trace)
+    assert made.unet is network
+    assert np.array_equal(draw(made, **call), before)
 
 
 class _Listening:

@@ -71,6 +71,25 @@ def test_an_eraser_by_name(installed: dict[str, str], tmp_path: Path) -> None:
     assert (tmp_path / "boat.md").is_file()
 
 
+def test_a_policy_names_the_guidance(installed: dict[str, str], tmp_path: Path) -> None:
+    """The guard steers every image by it, and says so."""
+    tables = '[filters]\nprompt = ["never"]\n\n[guidance]\ndefault = "fading-guidance"\n'
+    (tmp_path / "ours.toml").write_text(f'extends = "storybook"\nname = "ours"\nversion = "1"\n{tables}')
+    command = [sys.executable, "-m", "safelight", "generate", "a dog", "--policy", "ours.toml", "--json"]
+    done = subprocess.run(
+        [*command, "--seed", "1", "--steps", "10"],
+        env=installed,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    attempts = json.loads(done.stdout)["attempts"]["0"]
+    assert [attempt["guidance"] for attempt in attempts] == ["fading-guidance"]
+    assert 0 < len(attempts[0]["trace"]) < 10, "only while there is more noise than image"
+
+
 def test_extensions_are_short() -> None:
     for path in EXTENSIONS.rglob("my_*.py"):
         assert len(path.read_text("utf-8").splitlines()) <= 100, path

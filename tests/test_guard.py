@@ -109,7 +109,7 @@ def test_an_image_leaves_only_if_the_policy_lets_it(
 
 def test_steering_that_nobody_can_do_blocks_with_the_reason(policy: Policy, pipe: Any) -> None:
     verdict = _with_image_filter(policy, 0.25).generate(pipe, "a cat", **STEPS).verdicts[-1]
-    assert "no way to" in verdict.reasons[0]
+    assert "no guidance to try" in verdict.reasons[0]
 
 
 def test_blurring_hides_the_whole_image_where_the_box_was_not_enough(policy: Policy, pipe: Any) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from safelight.filters.constant import Always, Never
 from safelight.guard.guard import Guard
-from safelight.guard.negative_prompts import turned_round
+from safelight.guard.negative_prompts import reversed_because
 from safelight.policy import Policy
 from safelight.types import Finding, Result
 
@@ -89,7 +89,7 @@ def test_a_turned_negative_prompt_is_blocked_with_the_cause_and_did_not_fail(gua
     ],
 )  # fmt: skip
 def test_ordinary_settings_turn_nothing_round(arguments: dict[str, Any]) -> None:
-    assert turned_round(blank, arguments, {"negative_prompt": ("a gun",)}, ["a cat"]) is None
+    assert reversed_because(blank, arguments, {"negative_prompt": ("a gun",)}, ["a cat"]) is None
 
 
 @pytest.mark.parametrize(
@@ -114,20 +114,22 @@ def test_ordinary_settings_turn_nothing_round(arguments: dict[str, Any]) -> None
     ],
 )
 def test_settings_that_turn_a_negative_prompt_round(arguments: dict[str, Any], cause: str) -> None:
-    assert turned_round(blank, arguments, {"negative_prompt": ("a gun",)}, ["a cat"]) == cause
-    assert turned_round(blank, arguments, {"prompt_2": ("a gun",)}, ["a cat"]) is None
+    assert reversed_because(blank, arguments, {"negative_prompt": ("a gun",)}, ["a cat"]) == cause
+    assert reversed_because(blank, arguments, {"prompt_2": ("a gun",)}, ["a cat"]) is None
 
 
 @pytest.mark.parametrize(
     "prompt", [".", ",,, ", "()", "\u200b", "...!?", "- -", "\u3000\u3002", "_", "\u3164\u2800"]
 )
 def test_beside_an_empty_prompt_a_negative_prompt_is_a_prompt(prompt: str) -> None:
-    assert turned_round(blank, {}, {"negative_prompt": ("a gun",)}, ["a cat", prompt]) == "a prompt is empty"
+    assert (
+        reversed_because(blank, {}, {"negative_prompt": ("a gun",)}, ["a cat", prompt]) == "a prompt is empty"
+    )
 
 
 @pytest.mark.parametrize("prompt", ["a", "7", "🐈", "猫", "חתול", "☀"])
 def test_a_short_prompt_is_not_empty(prompt: str) -> None:
-    assert turned_round(blank, {}, {"negative_prompt": ("a gun",)}, [prompt]) is None
+    assert reversed_because(blank, {}, {"negative_prompt": ("a gun",)}, [prompt]) is None
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,8 @@ def test_a_short_prompt_is_not_empty(prompt: str) -> None:
 def test_a_negative_weight_turns_a_negative_prompt_round(text: str) -> None:
     for negative, prompt in ((text, "a cat"), ("a gun", text)):
         assert (
-            turned_round(blank, {}, {"neg_prompt": (negative,)}, [prompt]) == "a word has a negative weight"
+            reversed_because(blank, {}, {"neg_prompt": (negative,)}, [prompt])
+            == "a word has a negative weight"
         )
 
 
@@ -148,16 +151,16 @@ def test_a_negative_weight_turns_a_negative_prompt_round(text: str) -> None:
     "text", ["(gun:1.3)", "gun, low-res", "((gun))", "gun++", "16:9, 3-legged", "rating:x-2"]
 )
 def test_other_weights_turn_nothing_round(text: str) -> None:
-    assert turned_round(blank, {}, {"negative_prompt": (text,)}, ["a cat"]) is None
+    assert reversed_because(blank, {}, {"negative_prompt": (text,)}, ["a cat"]) is None
 
 
 def test_the_pipelines_own_scale_counts_where_a_call_names_none() -> None:
     def odd(prompt: str, guidance_scale: float = 0.5) -> None: ...
 
     negative = {"negative_prompt": ("a gun",)}
-    assert turned_round(odd, {}, negative, ["a cat"]) == "guidance_scale is 0.5"
-    assert turned_round(odd, {"guidance_scale": 2}, negative, ["a cat"]) is None
-    assert turned_round(object(), {}, negative, ["a cat"]) is None
+    assert reversed_because(odd, {}, negative, ["a cat"]) == "guidance_scale is 0.5"
+    assert reversed_because(odd, {"guidance_scale": 2}, negative, ["a cat"]) is None
+    assert reversed_because(object(), {}, negative, ["a cat"]) is None
 
 
 @pytest.mark.parametrize("name", ["negative_prompt", "negative_prompt_2", "negative_prompt_3", "neg_prompt"])

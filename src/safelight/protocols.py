@@ -23,10 +23,10 @@ instance's name, so that two filters of one class stay apart.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from safelight.errors import FilterError
-from safelight.types import AlignmentResult, AlignmentRun, Answer, Finding, Judgement
+from safelight.types import AlignmentResult, AlignmentRun, Answer, Finding, Judgement, TraceStep
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -117,6 +117,86 @@ class Attack(Protocol):
     def settings(self) -> Mapping[str, Any]: ...
     def against(self, system: System, judge: Judge) -> System:
         """Return the attacked system. Raises ``RequestError`` for a system that it cannot attack."""
+        ...
+
+
+class GuidanceTrace(Protocol):
+    """What a guidance did to one image, denoising step by denoising step."""
+
+    @property
+    def steps(self) -> tuple[TraceStep, ...]: ...
+    @property
+    def acted(self) -> bool:
+        """Whether anything was changed at any step."""
+        ...
+
+
+class GuidanceAttachment(Protocol):
+    """A guidance that is attached to a pipeline, which is restored bit for bit when it is detached.
+
+    It is used as a context as well.
+    """
+
+    @property
+    def traces(self) -> Sequence[GuidanceTrace]:
+        """One trace for each image of the pipeline's last call, in order; empty if nothing was traced."""
+        ...
+
+    def guides(self, image: int) -> bool:
+        """Whether the guidance was meant for this image of the last call and left a trace of it."""
+        ...
+
+    def detach(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+
+
+@runtime_checkable
+class Guidance(Protocol):
+    """Steers images away from concepts while they are made. ``alignment.guidance.Guidance`` is a base class.
+
+    The guard builds it by ``registry.build("guidance", name, **options)`` with these options: ``concepts``
+    (for each image a mapping from concepts to weights, or None for an image that is not guided), ``bounded``
+    (an image is moved no further from its unconditional prediction than its prompt alone would move it), and,
+    where it applies, the ``scale`` of classifier-free guidance or the ``true_cfg_scale`` of the call. A
+    guidance that edits the conditioning also takes ``when``: which images are at risk.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def concepts(self) -> Sequence[Mapping[str, float]]:
+        """The weight of each concept, for each image, or once for all images."""
+        ...
+
+    @property
+    def cost(self) -> int:
+        """The time that a guided image takes, in images that are not guided. Batches are filled by it."""
+        ...
+
+    @property
+    def concept_per_image(self) -> bool:
+        """Whether every image of a call may have its own concepts, or none.
+
+        Otherwise the guard generates each guided image in a call of its own.
+        """
+        ...
+
+    @property
+    def edits_conditioning(self) -> bool:
+        """Whether the concepts are removed from what the denoiser is told of the prompt.
+
+        The guard combines any other guidance with the projection of the prompt.
+        """
+        ...
+
+    def attach(self, pipe: Any, fixed_batch: bool = False) -> GuidanceAttachment:
+        """Guide ``pipe`` until the attachment is detached.
+
+        With ``fixed_batch`` the denoiser is called with as many rows as the pipeline asks for, so that no
+        image depends on how many others are guided. Raises ``ModelError`` for a pipeline that cannot be
+        guided.
+        """
         ...
 
 

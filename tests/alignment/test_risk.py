@@ -97,5 +97,5 @@ def test_what_makes_no_sense_is_refused() -> None:
         with pytest.raises(RequestError, match="the threshold is"):
             PromptSimilarityRisk(threshold)
     empty = Policy(name="empty", version="1", filters=Filters())
-    with pytest.raises(RequestError, match="names no label"):
+    with pytest.raises(RequestError, match="has no label"):
         PolicyRisk(empty)

@@ -23,8 +23,10 @@ class FadingGuidance(Guidance):
         self._strength = strength
         self._until = until
 
-    def looks(self, moment: Moment) -> bool:
+    def predicts_concepts(self, moment: Moment) -> bool:
         return -moment.noise <= self._until
 
-    def towards(self, nothing: Tensor, prompt: Tensor, concept: Tensor, noise_per_output: Tensor) -> Tensor:
-        return self._strength * (concept - nothing)
+    def concept_term(
+        self, uncond: Tensor, prompt: Tensor, concept: Tensor, noise_per_output: Tensor
+    ) -> Tensor:
+        return self._strength * (concept - uncond)

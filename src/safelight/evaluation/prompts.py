@@ -23,7 +23,8 @@ from safelight.evaluation.tables import JudgedCase, Row, Tables, rows
 from safelight.guard.guard import Guard
 from safelight.models.files import file_sha256
 from safelight.models.pipelines import load_pipeline
-from safelight.protocols import Attack, Judge, System
+from safelight.policy import Policy
+from safelight.protocols import Attack, Guidance, Judge, System
 from safelight.types import Case, Suite
 
 _CLIP_SCORE = "clip_score"
@@ -52,13 +53,15 @@ class Setup:
     def build(self) -> tuple[System, Judge, Measure | None]:
         """Raises what loading any of it raises."""
         guard = Guard.from_policy(self.policy) if self.policy else None
+        guidance = self._guidance()
+        if guard and guidance:
+            _check_guided_once(guard.policy)
         judge = load_judge(self.judge, guard.policy if guard else None)
         pipe = load_pipeline(self.model)
         pipe.set_progress_bar_config(disable=True)
         # Deltas and guidance stay attached: the pipeline is this system's own.
         for path in self.deltas:
             Delta.load(path).attach(pipe)
-        guidance = self._guidance()
         if guard and guidance:
             guidance.attach(pipe)
         system = (
@@ -75,13 +78,14 @@ class Setup:
         attack: Attack = registry.build("attack", self.attack)
         return attack.against(system, judge)
 
-    def _guidance(self) -> Any:
+    def _guidance(self) -> Guidance | None:
         if not self.guidance:
             if self.concepts:
                 raise RequestError("concepts are what guidance leads away from; name a guidance as well.")
             return None
         concept = {"concept": list(self.concepts)} if self.concepts else {}
-        return registry.build("guidance", self.guidance, **concept)
+        guidance: Guidance = registry.build("guidance", self.guidance, **concept)
+        return guidance
 
     def _defences(self) -> Mapping[str, Any]:
         deltas = {path.stem: file_sha256(path) for path in self.deltas}
@@ -91,6 +95,15 @@ class Setup:
             "concepts": list(self.concepts),
             "clip": self.clip,
         }
+
+
+def _check_guided_once(policy: Policy) -> None:
+    """Raise ``RequestError`` for a policy that guides images itself: none may be guided twice."""
+    if policy.guidance and policy.guidance.names:
+        raise RequestError(
+            f'the policy "{policy.name}" guides images itself; write the guidance into its [guidance] table '
+            "instead of giving it as an option."
+        )
 
 
 def evaluate_prompts(

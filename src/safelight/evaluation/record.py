@@ -16,7 +16,7 @@ from safelight.storage.resumable_log import ResumableLog
 class Record:
     """One answer of a system and what the judge said about it.
 
-    ``seed`` is the image's own. ``action`` is the severest_action of the system's verdicts. ``labels``,
+    ``seed`` is the image's own. ``action`` is the most severe of the system's verdicts. ``labels``,
     ``harms``, ``features`` and ``details`` are the judge's (``Judgement``), and empty where no image was
     released. ``pixels`` is a hash of the image, or "" without one. ``elapsed_ms`` is the image's share of its
     batch, without the judge's time.

@@ -9,13 +9,12 @@ from copy import copy
 from typing import Any, Self
 
 from safelight.alignment.delta.delta import Delta
-from safelight.alignment.guidance import Guidance
 from safelight.errors import RequestError
 from safelight.guard.guard import Guard
 from safelight.guard.outputs import plain_images
 from safelight.models.pipelines import model_name
 from safelight.models.weights import weights_sha256
-from safelight.protocols import Pipeline
+from safelight.protocols import Guidance, Pipeline
 from safelight.types import Answer
 
 BATCH = 16

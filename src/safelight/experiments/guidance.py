@@ -99,7 +99,7 @@ def _systems(pipe: Any, steps: int, deltas: Sequence[Path]) -> dict[str, BareSys
             "projection": PromptProjection(CONCEPT),
             "projection, at risk": PromptProjection(when=risk.PolicyRisk(Policy.load("storybook"))),
         }
-        guards = {_STEERED: _steering_guard(), _HEARD: _steering_guard(default="projection")}
+        guards = {_STEERED: _steering_guard(), _HEARD: _steering_guard(default="prompt-projection")}
     return {
         **{name: BareSystem(pipe, way, num_inference_steps=steps) for name, way in guidances.items()},
         **{name: GuardedSystem(guard, pipe, num_inference_steps=steps) for name, guard in guards.items()},

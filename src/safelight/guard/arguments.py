@@ -24,10 +24,10 @@ _FIXED: dict[str, tuple[Any, str]] = {
 
 _GENERATORS = frozenset({"generator", "step_generator"})
 
-# Every argument of the pipelines in diffusers 0.42 that is made of numbers and can neither say what to draw
-# nor switch off a protection, and the usual numbers in their dictionaries of options ("scale", "boxes").
-# Left out on purpose: token ids and class labels, which say what to draw; enable_safety_check and sld_*,
-# which switch a pipeline's own protection off.
+# Every argument of the pipelines in diffusers 0.42 that consists of numbers and can neither say what to show
+# nor switch off a protection, and common numbers in their dictionaries of options ("scale", "boxes").
+# Left out on purpose: token ids and class labels, which say what to show; enable_safety_check and sld_*,
+# which switch off a pipeline's own protection.
 _NUMBERS = frozenset(
     """
     _auto_resize adain_factor adapter_conditioning_factor adapter_conditioning_scale add_duration_template
@@ -141,14 +141,14 @@ def generators(name: str, value: Any) -> Any:
 
 
 def is_number(name: str) -> bool:
-    """Whether the argument is known to be made of numbers, which carry neither text nor image."""
+    """Whether the argument is known to hold numbers, which carry neither text nor image."""
     return name in _NUMBERS
 
 
 def numbers(name: str, value: Any) -> Any:
     """Return the numbers as plain Python numbers, lists, tuples and dictionaries.
 
-    Raises ``RequestError`` for anything else, so that no text or image comes in under a number's name.
+    Raises ``RequestError`` for anything else, so that no text or image passes under the name of a number.
     """
     return _numbers(name, value, 0, count(1))
 
@@ -183,7 +183,7 @@ def is_opaque(name: str) -> bool:
 
 
 def takes_images(name: str) -> bool:
-    """Whether an array under this name is an image, and a text is a file rather than words."""
+    """Whether an array under this name is an image, and a text is the path of a file."""
     return bool(_IMAGES.search(name)) and not _NOT_IMAGES.search(name)
 
 
@@ -192,7 +192,7 @@ def is_negative_prompt(name: str) -> bool:
 
 
 def is_prompt(name: str) -> bool:
-    """Whether the argument is a text, or one text for each prompt."""
+    """Whether the argument is a text for all prompts, or a list of one for each."""
     return is_negative_prompt(name) or bool(_PROMPT.fullmatch(name))
 
 
@@ -216,13 +216,13 @@ def _kind(value: Any) -> str:
 
 
 def is_tensor(value: Any) -> bool:
-    """Whether the value is a tensor of PyTorch; asking does not import it."""
+    """Whether the value is a PyTorch tensor. PyTorch is not imported for this."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
 def _listed(value: Any) -> Any:
-    """Return a NumPy number, or an array of at most one dimension, as Python has them."""
+    """Return a NumPy number, or an array of at most one dimension, as plain Python values."""
     if is_tensor(value) and value.ndim <= 1:
         return value.detach().cpu().tolist()
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim <= 1):
@@ -232,5 +232,5 @@ def _listed(value: Any) -> Any:
 
 def _finite(name: str, value: int | float) -> int | float:
     if not -_WIDEST_NUMBER < value < _WIDEST_NUMBER:
-        raise RequestError(f"{name} is no finite number below 2^63; give another.")
+        raise RequestError(f"{name} is not a finite number below 2^63; give another.")
     return value

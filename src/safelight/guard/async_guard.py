@@ -14,9 +14,9 @@ from typing import Any, Self, TypeVar
 from safelight.concurrency.deadline import Deadline
 from safelight.errors import DeadlineError, ModelError, QueueFullError, RequestError
 from safelight.guard.batch_queue import BatchQueue, Job
-from safelight.guard.drawing import Drawing, Drawn, draw
 from safelight.guard.generation import Generation
 from safelight.guard.guard import Guard
+from safelight.guard.pipeline_call import GeneratedImages, PlannedImages, generate_images
 from safelight.policy import Policy
 from safelight.protocols import Pipeline
 from safelight.types import Result
@@ -27,15 +27,15 @@ T = TypeVar("T")
 class AsyncGuard:
     """Answers many callers at once with one pipeline; use it as an asynchronous context.
 
-    Requests whose calls are alike (size, steps, scale and so on) share one call of the pipeline, of up to
-    ``max_batch`` images; every image keeps its own prompt, seed, guidance and policy. A request waits up to
-    ``max_wait_ms`` for others to join it. There are at most ``queue`` requests at a time: one more raises
-    ``QueueFullError``.
+    Requests with equal call arguments (size, number of steps, guidance scale and so on) share one call of the
+    pipeline, of up to ``max_batch`` images; every image keeps its own prompt, seed, guidance and policy. A
+    request waits up to ``max_wait_ms`` for others to join it. There are at most ``queue`` requests at a time:
+    one more raises ``QueueFullError``.
 
-    What a request gets is what it would get alone, up to rounding, which depends on how many images a call
-    makes: at most 2 of 255 in a pixel. With ``fixed_batch`` every call makes ``max_batch`` images, some for
-    nobody if need be, and the result is the same bit by bit whoever else is served; it takes longer where
-    there is little to do.
+    The images of a request are those that it would get alone, up to rounding errors, which depend on the
+    number of images in a call: at most 2 of 255 in a pixel. With ``fixed_batch`` every call makes
+    ``max_batch`` images, of which some may be discarded, and the result is the same bit for bit whatever
+    other requests are served; it takes longer under low load.
     """
 
     def __init__(
@@ -59,7 +59,9 @@ class AsyncGuard:
         self.fixed_batch = fixed_batch
         self._batches = BatchQueue(max_batch, max_wait_ms / 1000)
         self._screening = ThreadPoolExecutor(queue, "safelight-screening")
-        self._drawing = threading.Thread(target=self._draw_batches, name="safelight-drawing", daemon=True)
+        self._generating = threading.Thread(
+            target=self._generate_batches, name="safelight-generating", daemon=True
+        )
         self._requests: set[Deadline] = set()
         self._present = 0
         self._idle = asyncio.Event()
@@ -71,7 +73,7 @@ class AsyncGuard:
         if self._loop or self._closed:
             raise RequestError("an AsyncGuard is opened only once; make a new one.")
         self._loop = asyncio.get_running_loop()
-        self._drawing.start()
+        self._generating.start()
         return self
 
     async def __aexit__(
@@ -89,10 +91,11 @@ class AsyncGuard:
         deadline_s: float | None = None,
         **arguments: Any,
     ) -> Result:
-        """As ``Guard.generate``, under another ``policy`` with the same filters if one is given.
+        """Generate images as ``Guard.generate`` does, under another ``policy`` with the same filters if any.
 
-        The request may take ``deadline_s`` seconds, waiting included, and may be cancelled as any task: the
-        pipeline stops working on it at its next step. Raises ``QueueFullError`` too.
+        The request may take ``deadline_s`` seconds, waiting included, and can be cancelled like any task: the
+        pipeline stops working on it at its next step. Raises what ``Guard.generate`` raises, and
+        ``QueueFullError``.
         """
         log = self.guard.request_log.under(policy)
         with self._counted():
@@ -104,7 +107,7 @@ class AsyncGuard:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """Closing waits for the request and its record. The last one ends the threads of a closed guard."""
+        """Count a request until its record is written; the last one of a closed guard ends the threads."""
         if self._loop not in (None, asyncio.get_running_loop()):
             raise RequestError("the guard was opened in another event loop; open one in each.")
         self._present += 1
@@ -125,11 +128,11 @@ class AsyncGuard:
 
     @contextmanager
     def _admitted(self, deadline_s: float | None) -> Iterator[Deadline]:
-        """Count the request among those that are there. Raises ``QueueFullError`` if they are too many."""
-        if self._closed or not self._drawing.is_alive():
+        """Admit the request to the queue. Raises ``QueueFullError`` if the queue is full."""
+        if self._closed or not self._generating.is_alive():
             raise RequestError("the guard is not open; use it inside of `async with`.")
         if len(self._requests) >= self.queue:
-            raise QueueFullError(f"there are {self.queue} requests already; try again later.")
+            raise QueueFullError(f"the queue of {self.queue} requests is full; try again later.")
         deadline = Deadline(deadline_s)
         self._requests.add(deadline)
         try:
@@ -139,9 +142,9 @@ class AsyncGuard:
             self._requests.discard(deadline)
 
     async def close(self, timeout_s: float | None = None) -> None:
-        """Take no more requests, finish those that are there, and end the threads.
+        """Take no more requests, finish those that were admitted, and end the threads.
 
-        After ``timeout_s`` seconds what is not finished is cancelled: its callers get
+        After ``timeout_s`` seconds, unfinished requests are cancelled: their callers get
         ``RequestCancelledError``. If ``close`` is itself cancelled, the threads end after the last request.
         """
         self._closed = True
@@ -153,8 +156,8 @@ class AsyncGuard:
                 deadline.cancel()
             self._batches.wake()
             await self._idle.wait()
-        if self._drawing.is_alive():
-            await asyncio.to_thread(self._drawing.join)
+        if self._generating.is_alive():
+            await asyncio.to_thread(self._generating.join)
 
     async def _in_time(self, deadline: Deadline, prepare: Callable[[], Generation]) -> Result:
         limit = None if deadline.seconds == float("inf") else deadline.remaining()
@@ -169,10 +172,10 @@ class AsyncGuard:
 
     async def _answer(self, prepare: Callable[[], Generation]) -> Result:
         generation = await self._run(prepare)
-        drawings = await self._run(generation.begin)
-        while drawings:
-            drawn = await asyncio.gather(*map(self._draw, drawings))
-            drawings = await self._run(partial(generation.accept, drawn))
+        planned = await self._run(generation.begin)
+        while planned:
+            generated = await asyncio.gather(*map(self._generate, planned))
+            planned = await self._run(partial(generation.accept, generated))
         return await self._run(generation.finish)
 
     def _prepare(
@@ -186,48 +189,49 @@ class AsyncGuard:
     ) -> Generation:
         guard = self.guard.with_policy(policy) if policy else self.guard
         generation = guard.prepare(self.pipe, prompt, n, seed, deadline, **arguments)
-        generation.most_cost = self._batches.max_batch
+        generation.max_cost = self._batches.max_batch
         return generation
 
     async def _run(self, work: Callable[[], T]) -> T:
-        """Filters take long, and the loop has other things to do."""
+        """Run blocking work in a thread, so that filters do not block the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._screening, work)
 
-    async def _draw(self, drawing: Drawing) -> Drawn:
-        job = Job(drawing)
+    async def _generate(self, planned: PlannedImages) -> GeneratedImages:
+        job = Job(planned)
         self._batches.put(job)
         return await asyncio.wrap_future(job.outcome)
 
-    def _draw_batches(self) -> None:
+    def _generate_batches(self) -> None:
         while (jobs := self._batches.take()) is not None:
-            self._draw_jobs(jobs)
-            del jobs  # or the thread would hold on to their images until the next batch
+            self._generate_jobs(jobs)
+            del jobs  # otherwise the thread would keep their images in memory until the next batch
 
-    def _draw_jobs(self, jobs: Sequence[Job]) -> None:
+    def _generate_jobs(self, jobs: Sequence[Job]) -> None:
         try:
-            drawn = draw(self.pipe, [job.drawing for job in jobs], self._batch(jobs)) if jobs else []
+            planned = [job.planned for job in jobs]
+            generated = generate_images(self.pipe, planned, self._batch(jobs)) if jobs else []
         except BaseException as error:  # noqa: BLE001 - it is raised again, to the caller
             self._fail(jobs, error)
         else:
-            for job, each in zip(jobs, drawn, strict=True):
+            for job, each in zip(jobs, generated, strict=True):
                 job.outcome.set_result(each)
 
     def _fail(self, jobs: Sequence[Job], error: BaseException) -> None:
-        """What one request breaks is not broken for the others: each is tried alone."""
+        """Deliver the error to a single job; run several jobs again, each alone, so that one fails alone."""
         if len(jobs) == 1:
             jobs[0].outcome.set_exception(_failure(error))
             return
         for job in jobs:
-            self._draw_jobs([job])
+            self._generate_jobs([job])
 
     def _batch(self, jobs: Sequence[Job]) -> int | None:
-        """How many images the call makes at least; as many as there are, where calls cannot be joined."""
-        joined = jobs[0].drawing.compatible() is not None
+        """Return the fixed number of images of the call; None if the call makes as many as were planned."""
+        joined = jobs[0].planned.compatible() is not None
         return self._batches.max_batch if self.fixed_batch and joined else None
 
 
 def _failure(error: BaseException) -> Exception:
-    """Return the error as one that may cross an event loop: others would end the loop, or never arrive."""
+    """Return an error that an event loop can deliver: other kinds would end the loop or be lost."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     failure = ModelError(f"the pipeline raised {type(error).__name__}; correct the pipeline.")

@@ -15,9 +15,9 @@ _PLAIN = (bool, int, float, complex, str, type(None))
 
 @dataclass(frozen=True, slots=True)
 class CallArguments:
-    """The arguments of calls for one request; image ``i`` is made from the noise of ``seed + i``.
+    """The arguments of the pipeline calls for one request; image ``i`` is made from ``seed + i``.
 
-    ``inputs`` are the caller's own; ``seed`` is None where a generator is among them.
+    ``inputs`` are the caller's own arguments; ``seed`` is None if there is a generator among them.
     """
 
     request: Request
@@ -30,12 +30,14 @@ class CallArguments:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The arguments of which every image of a call may have its own text."""
+        """The names of the arguments that may have a text for each image of a call."""
         return tuple(name for name, value in self.given.items() if value is not None and is_prompt(name))
 
     def of(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """Return the arguments of a call that makes these images: whole prompts where all images of each
-        are wanted, so that the call is the one that the bare pipeline would get."""
+        """Return the arguments of a call that makes these images.
+
+        If they are all images of some prompts, the call is the one that an unguarded pipeline would get.
+        """
         n = self.request.n
         whole = [number // n for number in numbers][::n]
         if list(numbers) != [prompt * n + i for prompt in whole for i in range(n)]:
@@ -43,18 +45,17 @@ class CallArguments:
         return self._of(whole, numbers, n)
 
     def apart(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """Return the arguments of a call that makes these images, with a prompt of its own for each."""
+        """Return the arguments of a call that makes these images, with one prompt for each image."""
         return self._of([number // self.request.n for number in numbers], numbers, 1)
 
     def prompt(self, number: int) -> str:
         return self.request.prompts[number // self.request.n]
 
     def compatible(self) -> Hashable | None:
-        """Return what the calls of two requests must have equal to become one call; None if this one's
-        cannot be joined with any other.
+        """Return a key that is equal for requests that can share a call; None if this one shares with none.
 
-        Texts may differ, as every image has its own. Input images may not be there. Neither may generators
-        of the caller's: a call that another request broke has used them up, so it cannot be repeated.
+        Texts may differ, since every image has its own. A request with input images shares no call. Neither
+        does one with generators: a failed call has changed their state, so it could not be repeated.
         """
         texts = self.texts
         others = {name: value for name, value in self.given.items() if name not in texts}
@@ -86,7 +87,7 @@ class CallArguments:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether two of these that look the same are the same."""
+    """Whether values of this kind are equal if their representations are."""
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     if isinstance(value, Mapping):

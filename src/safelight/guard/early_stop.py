@@ -1,8 +1,8 @@
-"""Stopping early: what an image will show is seen long before it is finished.
+"""Early stopping: harm is detected in an image long before the image is finished.
 
-At some of the steps the image that the model is heading for, x₀, is computed from its guided output,
-decoded and screened. An image in which harm is seen coming is given up; a call all of whose images are given
-up ends there and then.
+After some of the denoising steps the model's current estimate of the finished image, x₀, is computed from
+its guided output, decoded and screened. An image in which harm is detected is stopped; a call ends once all
+of its images are stopped.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-# What is coming is coarse: nothing is lost by decoding it no larger than this.
+# The estimate has little detail, so nothing is lost by decoding it no larger than this.
 _SIDE_PX = 256
 
-# Is given the number of steps that are done, how many there are, and the images as they would become.
+# Is called with the number of steps that are done, the number of steps in all, and the estimated images.
 Look = Callable[[int, int, list["Image"]], None]
 
 
 class StopGeneration(Exception):  # noqa: N818 - nothing went wrong
-    """Ends the call of a pipeline from inside its scheduler."""
+    """Ends the call of a pipeline from inside its scheduler. It is no error."""
 
 
 class EarlyStops:
-    """Looks at the images of one request while they are made, and gives up those that must not be finished.
+    """Screens the images of one request while they are made, and stops those that must not be finished.
 
-    ``numbers`` are those of the images, in the order of the call. Looking changes no image: it draws no
-    random numbers. ``stopped`` has by number after which step of how many an image was given up, and
-    ``verdicts`` say why.
+    ``numbers`` are the numbers of the images, in the order of the call. Screening changes no image: it uses
+    no random numbers. ``stopped`` has by number the step after which an image was stopped and the number of
+    steps in all, and ``verdicts`` say why.
     """
 
     def __init__(self, rule: EarlyStop, screen: Screen, numbers: Sequence[int]) -> None:
@@ -51,18 +51,18 @@ class EarlyStops:
         self.begin()
 
     def begin(self) -> None:
-        """Forget what was seen: a call begins, perhaps in the place of one that failed."""
+        """Start again: a call begins, perhaps after one that failed."""
         self._looked = 0
         self.stopped: dict[int, tuple[int, int]] = {}
         self.verdicts: list[Verdict] = []
 
     @property
-    def everything(self) -> bool:
-        """Whether no image is left."""
+    def all_stopped(self) -> bool:
+        """Whether every image was stopped."""
         return len(self.stopped) == len(self._numbers)
 
     def look(self, done: int, of: int, images: Sequence[Image], deadline: Deadline) -> None:
-        """Screen ``images``, one for each number, as they are after so many steps, if it is time to."""
+        """Screen ``images``, one for each number, if it is time to after ``done`` of ``of`` steps."""
         due = sum(step <= done for step in peek_steps(self.at, of))
         open_ = [row for row, number in enumerate(self._numbers) if number not in self.stopped]
         if due <= self._looked or not open_:
@@ -72,19 +72,19 @@ class EarlyStops:
         for verdict in self._screen(
             [images[row] for row in open_], GENERATED_IMAGE, numbers, deadline=deadline
         ):
-            if self._decides(verdict):
+            if self._stops(verdict):
                 self.stopped[verdict.index] = done, of
                 self.verdicts.append(verdict)
 
-    def _decides(self, verdict: Verdict) -> bool:
-        """A filter that failed decides nothing here: the finished image meets it again."""
-        seen = verdict.categories.values()
-        sure = any(c.action is Action.BLOCK and c.score >= self._score for c in seen)
-        return sure and not verdict.reasons
+    def _stops(self, verdict: Verdict) -> bool:
+        """Whether the image is stopped. A filter that failed stops nothing: it runs again at the end."""
+        scores = verdict.categories.values()
+        certain = any(c.action is Action.BLOCK and c.score >= self._score for c in scores)
+        return certain and not verdict.reasons
 
 
 def peek_steps(at: Iterable[float], steps: int) -> list[int]:
-    """The steps after which somebody looks, of so many, in order."""
+    """Return the steps after which images are screened, in order, given the shares ``at``."""
     return sorted({math.ceil(share * steps - 1e-9) for share in at})
 
 
@@ -96,22 +96,22 @@ def watched(
     arguments: Mapping[str, Any] | None = None,
     each_step: Callable[[], None] | None = None,
 ) -> Iterator[list[str]]:
-    """While it lasts, ``look`` sees what the pipeline is heading for, after each share ``at`` of its steps.
+    """Call ``look`` with the estimated images after each share ``at`` of the pipeline's steps.
 
-    ``each_step`` is called after every evaluation of the network, before its step is taken. Gives a list, to
-    which a sentence is added if what is coming cannot be made out: then nobody looks. With a scheduler of
-    second order ``look`` comes as soon as the step is whole.
+    ``each_step`` is called after every evaluation of the denoiser, before the scheduler's step. Yields a
+    list, to which a sentence is added if the images cannot be estimated; ``look`` is then not called. With a
+    second-order scheduler ``look`` is called once both halves of the step are done.
     """
     problems: list[str] = []
     scheduler = getattr(pipe, "scheduler", None)
     if at and (scheduler is None or not hasattr(pipe, "vae")):
-        problems.append(f"a {type(pipe).__name__} has no scheduler and autoencoder to look into.")
+        problems.append(f"a {type(pipe).__name__} has no scheduler and autoencoder to estimate images with.")
     if not hasattr(scheduler, "step"):
         yield problems
         return
     done, looked = 0, 0
 
-    def looking(take: Method) -> Method:
+    def with_look(take: Method) -> Method:
         def step(output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
             nonlocal done, looked
             done += 1
@@ -121,24 +121,24 @@ def watched(
             due = sum(peek <= done for peek in peek_steps(at, of))
             if due > looked and not problems and not is_mid_step(scheduler):
                 looked = due
-                if images := _coming(pipe, (output, timestep, sample), arguments or {}, problems):
+                if images := _estimated(pipe, (output, timestep, sample), arguments or {}, problems):
                     look(done, of, images)
             return take(output, timestep, sample, *args, **kwargs)
 
         return step
 
-    with patched_method(scheduler, "step", looking):
+    with patched_method(scheduler, "step", with_look):
         yield problems
 
 
-def _coming(
+def _estimated(
     pipe: Any, step: tuple[Tensor, Any, Tensor], arguments: Mapping[str, Any], problems: list[str]
 ) -> list[Image]:
-    """The images that the pipeline is heading for; none, and a problem, if they cannot be made out."""
+    """Return the estimated images; none, and add a problem, if they cannot be estimated."""
     output, timestep, sample = step
     try:
         return decoded(pipe, predicted_original(pipe.scheduler, output, timestep, sample), arguments)
-    except Exception as error:  # noqa: BLE001 - pipelines differ in every way, and the images must go on
+    except Exception as error:  # noqa: BLE001 - pipelines differ in every way, and the call must go on
         problems.append(f"{type(error).__name__}: {error}")
         return []
 
@@ -148,7 +148,7 @@ def _steps(pipe: Any, scheduler: Any) -> int:
 
 
 def decoded(pipe: Any, latents: Tensor, arguments: Mapping[str, Any]) -> list[Image]:
-    """Latents (N, C, H, W), or packed as FLUX has them, as images of at most 256 pixels a side."""
+    """Decode latents, (N, C, H, W) or packed as those of FLUX, to images of at most 256 pixels a side."""
     import torch
 
     with torch.no_grad():
@@ -191,7 +191,7 @@ def _small(pipe: Any, latents: Tensor) -> Tensor:
 
 @contextmanager
 def _upcast(pipe: Any) -> Iterator[None]:
-    """Some autoencoders overflow in half precision, and say so."""
+    """Decode in single precision where the autoencoder says that it overflows in half precision."""
     import torch
 
     vae = pipe.vae

@@ -1,4 +1,4 @@
-"""One guarded generation, from the request to the images that may leave."""
+"""One guarded generation, from the request to the images that are released."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from PIL.Image import Image
 from safelight.concurrency.deadline import Deadline
 from safelight.errors import RequestError
 from safelight.guard.call_arguments import CallArguments
-from safelight.guard.drawing import Drawing, Drawn, draw
 from safelight.guard.early_stop import EarlyStops
+from safelight.guard.image_in_progress import ImageInProgress
 from safelight.guard.inputs import Inputs
-from safelight.guard.negative_prompts import screened_texts, turned_round
+from safelight.guard.negative_prompts import reversed_because, screened_texts
+from safelight.guard.pipeline_call import GeneratedImages, PlannedImages, generate_images
 from safelight.guard.request import Request
 from safelight.guard.steering import GuidancePlan, Steering
 from safelight.images.blur import blurred, boxes_to_blur
@@ -27,26 +28,25 @@ from safelight.screening.screen import Screen
 from safelight.types import (
     GENERATED_IMAGE,
     Action,
-    Attempt,
     Result,
     Stage,
     Stop,
-    TraceStep,
     Verdict,
     severest_action,
 )
 
 _RANDOM_SEEDS = 2**31
-_NO_STEERING = "the policy asks to steer and this guard has no way to, so this is blocked."
-_UNSEEN = "no image filter looked at the images."
+_NO_STEERING = "the policy asks to steer and has no guidance to try, so this is blocked."
+_UNSCREENED = "no image filter looked at the images."
 
 
 class Generation:
-    """Screens what comes in, has drawn what may be drawn, screens what was drawn, releases what may leave.
+    """Screens a request, generates its images, screens the images, and releases those that the policy allows.
 
-    ``run`` does all of it. Who draws the images of several requests together calls ``begin``, then, as long
-    as it or ``accept`` gives drawings, draws these and hands what came of them to ``accept``, and in the end
-    ``finish``. All of them raise ``DeadlineError`` or ``RequestCancelledError`` if there is no time left.
+    ``run`` does all of it. A caller that generates images of several requests together calls ``begin``, then,
+    as long as ``begin`` or ``accept`` returns planned images, generates these and passes the output to
+    ``accept``, and finally calls ``finish``. All of them raise ``DeadlineError`` or ``RequestCancelledError``
+    once the request has no time left.
     """
 
     def __init__(
@@ -62,67 +62,53 @@ class Generation:
         self.request = request
         self.inputs = inputs
         self.deadline = deadline or Deadline()
-        self.most_cost: int | None = None  # of one drawing, in plain images
+        self.max_cost: int | None = None  # of the images of one call, in images that are not guided
         self.seed = _seed(request, inputs.arguments.get("generator"))
         self.arguments = CallArguments(request, inputs, self.seed)
         self.verdicts: list[Verdict] = []
         self.elapsed_ms: dict[str, float] = {}
-        self.images: dict[int, Image] = {}
-        self.stopped: dict[int, Stop] = {}
-        self.attempts: dict[int, list[Attempt]] = {}
+        self.images: dict[int, ImageInProgress] = {}
         self.problems: dict[str, None] = {}
         self.truncated = [0] * len(request.prompts)
         self.steering = Steering(screens["prompt"].policy, pipe)
 
     def run(self) -> Result:
-        drawings = self.begin()
-        while drawings:
-            drawings = self.accept([each for drawing in drawings for each in draw(self.pipe, [drawing])])
+        planned = self.begin()
+        while planned:
+            planned = self.accept([each for one in planned for each in generate_images(self.pipe, [one])])
         return self.finish()
 
-    def begin(self) -> list[Drawing]:
-        """Screen the request; return what is to be drawn, nothing if nothing may be."""
+    def begin(self) -> list[PlannedImages]:
+        """Screen the request and return the images to generate; none if none may be generated."""
         with self._timed("prompt"):
-            return self._drawings(self._screen_request())
+            return self._planned(self._screen_request())
 
-    def accept(self, drawn: Sequence[Drawn]) -> list[Drawing]:
-        """Screen what was drawn, in the order of its drawings; return what is to be drawn once more, steered
-        away from what was seen."""
+    def accept(self, generated: Sequence[GeneratedImages]) -> list[PlannedImages]:
+        """Screen what was generated, and return the images to generate again, with guidance.
+
+        ``generated`` is in the order of the planned images.
+        """
         self.deadline.check()
-        before = len(self.verdicts)
-        plans: dict[int, GuidancePlan] = {}
-        images: dict[int, Image] = {}
-        traces: dict[int, tuple[TraceStep, ...]] = {}
-        for each in drawn:
-            plans |= each.plans
-            images |= each.images
-            traces |= each.traces
-            self._note(each)
+        received = [image for each in generated for image in self._receive(each)]
+        verdicts = [verdict for each in generated for verdict in each.verdicts]
+        for verdict in verdicts:
+            self.images[verdict.index].verdicts.append(verdict)
         with self._timed("image"):
-            self._screen_images("image", images, plans)
+            verdicts += self._screen_images("image", received)
         with self._timed("pair"):
-            self._screen_images("pair", images, plans)
-        said = self.verdicts[before:]
-        again: dict[int, GuidancePlan] = {}
-        for number, lead in plans.items():
-            bad = max((v for v in said if v.index == number), key=_severity, default=None)
-            if bad and bad.action < Action.STEER:
-                bad = None
-            tried = Attempt(lead.strength, lead.concepts, bad, self.stopped.get(number), traces[number])
-            self.attempts.setdefault(number, []).append(tried)
-            if bad and (more := self.steering.again(lead, bad)):
-                again[number] = more
-                self.stopped.pop(number, None)
-            elif number in images:
-                self.images[number] = images[number]
-        self.verdicts[before:] = [_steerless(v) for v in said if v.index not in again]
-        return self._drawings(again)
+            verdicts += self._screen_images("pair", received)
+        plans = {image.number: image.next_plan(self.steering) for image in received}
+        again = {number: plan for number, plan in plans.items() if plan}
+        self.verdicts += [_without_steer(verdict) for verdict in verdicts if verdict.index not in again]
+        for image in received:
+            image.verdicts = list(map(_without_steer, image.verdicts))
+        return self._planned(again)
 
     def finish(self) -> Result:
+        """Return the result. Images that were blocked are not in it."""
         self.deadline.check()
-        released = {i: self._release(i, image) for i, image in sorted(self.images.items())}
-        out = {i: image for i, image in released.items() if image}
-        led = {i: tuple(tries) for i, tries in self.attempts.items() if len(tries) > 1 or _led(tries[0])}
+        released = {number: self._release(self.images[number]) for number in sorted(self.images)}
+        out = {number: image for number, image in released.items() if image}
         return Result(
             images=tuple(out.values()),
             indices=tuple(out),
@@ -133,35 +119,41 @@ class Generation:
             images_per_prompt=self.request.n,
             truncated_tokens=tuple(self.truncated),
             elapsed_ms=self.elapsed_ms,
-            stopped=self.stopped,
-            attempts=led,
+            stopped=self._stopped(),
+            attempts={i: tuple(image.attempts) for i, image in self.images.items() if image.was_guided},
             notes=self._notes(),
         )
 
     def _screen_request(self) -> dict[int, GuidancePlan]:
-        """How each image that may be drawn is led; none if something that came along may not."""
+        """Return the plan of each image that may be generated; none if a further input may not be used."""
         prompts = self._screen("prompt", self.request.prompts, "prompt")
-        turned = turned_round(self.pipe, self.arguments.given, self.inputs.texts, self.request.prompts)
-        others = [
-            verdict
-            for name, texts in self.inputs.texts.items()
-            for verdict in screened_texts(self.screens["prompt"], name, texts, turned, deadline=self.deadline)
-        ]
-        for name, images in self.inputs.images.items():
-            others += self._screen("image", images, name)
-        leads = [self.steering.first(verdict) for verdict in prompts]
-        self.verdicts = [v if lead else _steerless(v) for v, lead in zip(prompts, leads, strict=True)]
-        self.verdicts += map(_steerless, others)
+        others = self._screen_inputs()
+        plans = [self.steering.first_plan(verdict) for verdict in prompts]
+        self.verdicts = [v if plan else _without_steer(v) for v, plan in zip(prompts, plans, strict=True)]
+        self.verdicts += map(_without_steer, others)
         if severest_action(self.verdicts[len(prompts) :]) >= Action.BLUR:
             return {}
         n = self.request.n
-        kept = [(v.index, lead) for v, lead in zip(prompts, leads, strict=True) if lead]
-        return {prompt * n + i: lead for prompt, lead in kept for i in range(n)}
+        allowed = [(v.index, plan) for v, plan in zip(prompts, plans, strict=True) if plan]
+        return {prompt * n + i: plan for prompt, plan in allowed for i in range(n)}
 
-    def _drawings(self, plans: Mapping[int, GuidancePlan]) -> list[Drawing]:
+    def _screen_inputs(self) -> list[Verdict]:
+        """Screen the texts and images of the call other than its prompts."""
+        screen, texts = self.screens["prompt"], self.inputs.texts
+        reversed_by = reversed_because(self.pipe, self.arguments.given, texts, self.request.prompts)
+        verdicts = [
+            verdict
+            for name, given in texts.items()
+            for verdict in screened_texts(screen, name, given, reversed_by, deadline=self.deadline)
+        ]
+        for name, images in self.inputs.images.items():
+            verdicts += self._screen("image", images, name)
+        return verdicts
+
+    def _planned(self, plans: Mapping[int, GuidancePlan]) -> list[PlannedImages]:
         return [
-            Drawing(together, self.steering, self.arguments, self.deadline, self._early_stops(together))
-            for together in self.steering.together(plans, self.most_cost)
+            PlannedImages(group, self.steering, self.arguments, self.deadline, self._early_stops(group))
+            for group in self.steering.grouped(plans, self.max_cost)
         ]
 
     def _early_stops(self, plans: Mapping[int, GuidancePlan]) -> EarlyStops | None:
@@ -169,82 +161,78 @@ class Generation:
         rule = screen.policy.early_stop if screen else None
         return EarlyStops(rule, screen, list(plans)) if screen and rule else None
 
-    def _note(self, drawn: Drawn) -> None:
-        """Keep what a call said beside its images."""
-        for stage, elapsed_ms in (("wait", drawn.waited_ms), ("generate", drawn.elapsed_ms)):
+    def _receive(self, generated: GeneratedImages) -> list[ImageInProgress]:
+        """Take over what one call gave, and return its images."""
+        for stage, elapsed_ms in (("wait", generated.waited_ms), ("generate", generated.elapsed_ms)):
             self.elapsed_ms[stage] = self.elapsed_ms.get(stage, 0) + elapsed_ms
-        self.stopped |= drawn.stopped
-        self.verdicts += drawn.verdicts
-        for number, tokens in drawn.truncated.items():
+        for number, tokens in generated.truncated.items():
             self.truncated[number // self.request.n] = tokens
-        if drawn.problem:
-            self.problems[f"no image could be stopped early: {drawn.problem}"] = None
+        if generated.problem:
+            self.problems[f"no image could be stopped early: {generated.problem}"] = None
+        images = [self.images.setdefault(number, ImageInProgress(number)) for number in generated.plans]
+        for image in images:
+            image.receive(generated)
+        return images
 
-    def _screen_images(
-        self, stage: Stage, images: Mapping[int, Image], leads: Mapping[int, GuidancePlan]
-    ) -> None:
-        """Screens those that nothing has blocked yet."""
-        open_ = {i: image for i, image in images.items() if self._action(i) < Action.BLOCK}
-        items: list[Any] = list(open_.values())
+    def _screen_images(self, stage: Stage, images: Sequence[ImageInProgress]) -> list[Verdict]:
+        """Screen the images that were finished and that no stage has blocked yet."""
+        items: dict[int, Any] = {
+            each.number: each.image
+            for each in images
+            if each.image is not None and each.action < Action.BLOCK
+        }
         if stage == "pair":
-            items = [(self.request.prompts[i // self.request.n], image) for i, image in open_.items()]
-        before = len(self.verdicts)
-        self._screen(stage, items, GENERATED_IMAGE, list(open_))
-        said = self.verdicts[before:]
-        self.verdicts[before:] = [self.steering.judge(leads[verdict.index], verdict) for verdict in said]
+            prompts = self.request.prompts
+            items = {number: (prompts[number // self.request.n], image) for number, image in items.items()}
+        verdicts = []
+        for verdict in self._screen(stage, list(items.values()), GENERATED_IMAGE, list(items)):
+            image = self.images[verdict.index]
+            verdicts.append(self.steering.judge(image.plan, verdict))
+            image.verdicts.append(verdicts[-1])
+        return verdicts
 
     def _screen(
         self, stage: Stage, items: Sequence[Any], subject: str, numbers: Sequence[int] | None = None
     ) -> list[Verdict]:
         if stage not in self.screens or not items:
             return []
-        verdicts = self.screens[stage](items, subject, numbers, deadline=self.deadline)
-        self.verdicts += verdicts
-        return verdicts
+        return self.screens[stage](items, subject, numbers, deadline=self.deadline)
 
-    def _action(self, image: int) -> Action:
-        return severest_action(
-            [v for v in self.verdicts if v.subject == GENERATED_IMAGE and v.index == image]
-        )
-
-    def _release(self, number: int, image: Image) -> Image | None:
-        """The image as it may leave: as it is, blurred, or not at all."""
-        action = self._action(number)
-        if action < Action.BLUR:
-            return image
-        if action is Action.BLOCK:
+    def _release(self, image: ImageInProgress) -> Image | None:
+        """Return the image as it is, blurred, or not at all."""
+        if image.image is None or image.action is Action.BLOCK:
             return None
+        if image.action < Action.BLUR:
+            return image.image
         hiding = self.screens["prompt"].policy.hiding
         if not hiding.whole:
-            mine = [v for v in self.verdicts if v.subject == GENERATED_IMAGE and v.index == number]
-            hidden = blurred(image, boxes_to_blur(mine), hiding.style)
-            # A box may have missed a second one of its kind.
-            screen = self.screens.get("image")
-            hides = screen([hidden], "blurred_image", [number], deadline=self.deadline) if screen else []
+            hidden = blurred(image.image, boxes_to_blur(image.verdicts), hiding.style)
+            # The boxes may have missed another object of the same kind.
+            hides = self._screen("image", [hidden], "blurred_image", [image.number])
             if severest_action(hides) < Action.BLUR:
                 return hidden
-        return blurred(image, style=hiding.style)
+        return blurred(image.image, style=hiding.style)
+
+    def _stopped(self) -> dict[int, Stop]:
+        """Return the images that were stopped, in the order in which they were."""
+        indices = [v.index for v in self.verdicts if v.subject == GENERATED_IMAGE]
+        return {number: stop for number in indices if (stop := self.images[number].stop)}
 
     def _notes(self) -> tuple[str, ...]:
-        cut = [
+        truncated = [
             f"the model did not read the last {tokens} tokens of prompt {i}; all of it was screened."
             for i, tokens in enumerate(self.truncated)
             if tokens
         ]
         if "image" not in self.screens:
-            return (*cut, _UNSEEN)
-        return (*cut, *self.problems, *self.steering.problems)
+            return (*truncated, _UNSCREENED)
+        return (*truncated, *self.problems, *self.steering.problems)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
         self.elapsed_ms[stage] = self.elapsed_ms.get(stage, 0) + (time.perf_counter() - started) * 1000
-
-
-def _led(tried: Attempt) -> bool:
-    """Whether anything was changed."""
-    return tried.guidance == "erasure" or any(step.acting for step in tried.trace)
 
 
 def _seed(request: Request, generator: Any) -> int | None:
@@ -258,11 +246,8 @@ def _seed(request: Request, generator: Any) -> int | None:
     return None
 
 
-def _severity(verdict: Verdict) -> int:
-    return verdict.action.severity
-
-
-def _steerless(verdict: Verdict) -> Verdict:
+def _without_steer(verdict: Verdict) -> Verdict:
+    """Return the verdict with a block in the place of ``steer``, for what cannot be steered any more."""
     if verdict.action is not Action.STEER:
         return verdict
     return replace(verdict, action=Action.BLOCK, reasons=(*verdict.reasons, _NO_STEERING))

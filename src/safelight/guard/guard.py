@@ -1,4 +1,4 @@
-"""The guard: screens prompts, lets the pipeline draw, screens the images, releases what may leave."""
+"""The guard: screens prompts, has the pipeline generate, screens the images, releases what is allowed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from safelight.guard.request import (
     limits_of,
     prompt_problem,
 )
+from safelight.guard.steering import check_guidance
 from safelight.images import ImageLimits, Source
 from safelight.policy import Policy, check_labels, check_reach
 from safelight.protocols import Pipeline
@@ -33,12 +34,12 @@ from safelight.types import STAGES, FilterFindings, Result, Stage, Verdict
 class Guard:
     """A policy and its filters around any diffusers pipeline. It fails closed.
 
-    ``filters`` has by stage the functions that make the filters, cheapest first: they are called when
-    the stage first runs. An image beyond ``image_limits`` is blocked, a request beyond ``request_limits``
-    refused; ``prompt_limit`` is short for the characters of one prompt. ``allow_arguments`` are names of
-    arguments of the pipeline that may hold what nobody can screen, such as "latents". ``stages`` are those
-    that it is used for: ``load`` makes their filters, and ``from_policy`` checks that it can. Any other is
-    checked when it is used.
+    ``filters`` has by stage the functions that build the filters, cheapest first: they are called when
+    the stage first runs. An image beyond ``image_limits`` is blocked, and a request beyond ``request_limits``
+    is refused; ``prompt_limit`` is short for the limit on the characters of one prompt. ``allow_arguments``
+    names arguments of the pipeline that may hold what cannot be screened, such as "latents". ``stages`` are
+    the stages that the guard is used for: ``load`` builds their filters, and ``from_policy`` checks that this
+    is possible. Any other stage is checked when it is used.
     """
 
     def __init__(
@@ -78,12 +79,12 @@ class Guard:
         request_limits: RequestLimits | None = None,
         allow_arguments: Sequence[str] = (),
     ) -> Guard:
-        """The guard that a packaged policy or a TOML file describes; ``load`` makes its filters.
+        """Return the guard that a packaged policy or a TOML file describes; ``load`` builds its filters.
 
-        Loads nothing, and yet fails now for most of what would fail later: raises ``PolicyError`` for a
-        policy that is wrong, a file that is missing and thresholds at a stage without filters,
-        ``RegistryError`` for a filter that is unknown or does not take its options, ``MissingExtraError``
-        where an optional part is not installed.
+        This loads no filter, but already detects most problems that would show later. Raises ``PolicyError``
+        for a policy that is wrong, a file that is missing and thresholds at a stage without filters,
+        ``RegistryError`` for a filter or guidance that is unknown or does not take its options,
+        ``MissingExtraError`` where an optional part is not installed.
         """
         policy = Policy.load(name_or_path)
         listed = {stage: list(listed_filters(policy, stage)) for stage in STAGES}
@@ -97,6 +98,7 @@ class Guard:
             request_limits=request_limits,
             allow_arguments=allow_arguments,
         )
+        check_guidance(policy)
         for stage in guard.stages:
             for each in listed[stage]:
                 each.check()
@@ -105,16 +107,16 @@ class Guard:
         return guard
 
     def load(self) -> Self:
-        """Makes every filter of its stages now rather than on first use; gives the guard itself.
+        """Build every filter of the guard's stages now rather than on first use, and return the guard.
 
         Raises what the filters raise, and ``PolicyError`` for a label that no filter reports and for
-        thresholds that none can reach.
+        thresholds that no filter can reach.
         """
         self._load({stage: self._screens[stage] for stage in self.stages if self._screens[stage].builders})
         return self
 
     def with_policy(self, policy: Policy) -> Guard:
-        """The same filters and observers under another policy: the filters are loaded once, for both."""
+        """Return a guard with the same loaded filters and the same observers under another policy."""
         guard = Guard(
             policy,
             {stage: screen.filter_set for stage, screen in self._screens.items()},
@@ -128,15 +130,15 @@ class Guard:
         return guard
 
     def observe(self, observer: Observer) -> None:
-        """Call ``observer`` with the record of each request once it is over, of the kind that is logged.
+        """Call ``observer`` with the log record of each request once the request is over.
 
-        It is called in the request's thread, by an ``AsyncGuard`` in a thread beside the event loop. Whatever
-        it raises is logged and changes nothing.
+        It is called in the request's thread; an ``AsyncGuard`` calls it in a thread other than that of the
+        event loop. What it raises is logged and does not change the request.
         """
         self.request_log.observe(observer)
 
     def screen_prompts(self, prompts: Sequence[str], *, deadline_s: float | None = None) -> list[Verdict]:
-        """One verdict per prompt; one that is empty, too long or not text is blocked, with the reason.
+        """Return one verdict per prompt. What is empty, too long or not text is blocked, with the reason.
 
         Raises ``DeadlineError`` if it takes longer than ``deadline_s`` seconds.
         """
@@ -149,13 +151,15 @@ class Guard:
             return list(request.verdicts)
 
     def find(self, stage: Stage, items: Sequence[Any]) -> list[list[FilterFindings]]:
-        """What every filter of a stage says of each prompt, of each image frame by frame, or of each pair
-        of a prompt and one; whatever the policy makes of it."""
+        """Return what every filter of a stage finds in each prompt, image or pair of both, before any policy.
+
+        Images are screened frame by frame.
+        """
         texts = {"prompt": items, "image": (), "pair": [prompt for prompt, *_ in items]}[stage]
         return self._screens[stage].find(items, self._problems(texts) if texts else None)
 
     def versions(self) -> dict[Stage, dict[str, str]]:
-        """Of every filter of the stages that have any; loads them."""
+        """Return the version of every filter by stage and name; loads the filters."""
         used = {stage: screen for stage, screen in self._screens.items() if screen.builders}
         return {
             stage: {name: each.version for name, each in screen.filters.items()}
@@ -163,9 +167,9 @@ class Guard:
         }
 
     def screen_images(self, images: Sequence[Source], *, deadline_s: float | None = None) -> list[Verdict]:
-        """One verdict per image, its worst frame's; one that cannot be read is blocked, with the reason.
+        """Return one verdict per image: that of its worst frame. An image that cannot be read is blocked.
 
-        Errors as ``screen_prompts``.
+        Raises what ``screen_prompts`` raises.
         """
         with self.request_log.watch("screen_images") as request:
             screen, deadline = self._screens["image"], Deadline(deadline_s)
@@ -175,8 +179,10 @@ class Guard:
     def screen_pairs(
         self, pairs: Sequence[tuple[str, Source]], *, deadline_s: float | None = None
     ) -> list[Verdict]:
-        """One verdict per prompt and image, by the filters that compare the two; errors as
-        ``screen_prompts``."""
+        """Return one verdict per pair of prompt and image, from the filters that compare the two.
+
+        Raises what ``screen_prompts`` raises.
+        """
         with self.request_log.watch("screen_pairs") as request:
             request.prompts = texts = checked_batch([prompt for prompt, _ in pairs])
             check_count(texts, "pairs")
@@ -196,15 +202,15 @@ class Guard:
         deadline_s: float | None = None,
         **arguments: Any,
     ) -> Result:
-        """``n`` images for each prompt; ``arguments`` go to the pipeline, after texts and images in them
-        were screened too.
+        """Generate ``n`` images for each prompt and return those that the policy allows.
 
-        Image ``i`` is made with ``seed + i``; without a seed one is drawn, and reported. Any number of
-        threads may call this, with one pipeline or with several that share networks: the calls of a network
-        take turns, and nothing of one request changes the result of another. Screening and drawing together
-        may take ``deadline_s`` seconds. Raises ``RequestError`` for what cannot be drawn or screened,
+        ``arguments`` are passed to the pipeline; texts and images in them are screened too. Image ``i`` is
+        made with ``seed + i``; without a seed a random one is chosen and reported. Any number of threads may
+        call this, with one pipeline or with several that share networks: the calls of a network take turns,
+        and no request changes the result of another. Screening and generation together may take
+        ``deadline_s`` seconds. Raises ``RequestError`` for what cannot be generated or screened,
         ``FilterError`` or ``MissingExtraError`` where a stage has no filter, ``ModelError`` if the pipeline
-        gives no images, ``DeadlineError`` if it takes too long.
+        returns no images, ``DeadlineError`` if it takes too long.
         """
         with self.request_log.watch("generate", prompt, arguments) as watched:
             watched.result = self.prepare(pipe, prompt, n, seed, Deadline(deadline_s), **arguments).run()
@@ -219,7 +225,10 @@ class Guard:
         deadline: Deadline | None = None,
         **arguments: Any,
     ) -> Generation:
-        """The generation that ``generate`` runs, for who runs it step by step; errors as there."""
+        """Return the generation that ``generate`` runs, for callers that run it step by step.
+
+        Raises what ``generate`` raises.
+        """
         inputs = self._inputs(arguments, deadline)
         request = Request.of(prompt, n, seed, self.request_limits)
         return Generation(self._stages(), pipe, request, inputs, deadline)
@@ -232,12 +241,12 @@ class Guard:
     def wrap(self, pipe: Pipeline, placeholders: bool = False) -> GuardedPipeline:
         """Return an object that is used as ``pipe`` is, and whose calls are screened.
 
-        With ``placeholders``, a card that says why stands in the place of each image that was blocked.
+        With ``placeholders``, each blocked image is replaced by a card that says why it was blocked.
         """
         return GuardedPipeline(self, pipe, placeholders)
 
     def _stages(self) -> dict[Stage, Screen]:
-        """The stages that a generation passes through, with their filters loaded before anything is drawn."""
+        """Return the screens of a generation, with their filters loaded before anything is generated."""
         stages = dict(self._screens)
         if self.without_image_filter:
             del stages["image"]
@@ -247,7 +256,7 @@ class Guard:
         return stages
 
     def _load(self, screens: Mapping[Stage, Screen]) -> None:
-        """Makes the filters, and compares what they report with what the policy says of it."""
+        """Load the filters and check that they report the labels that the policy uses."""
         for screen in screens.values():
             screen.load()
         reported = {
@@ -265,7 +274,7 @@ class Guard:
 
 
 def _stages_of(stages: Sequence[Stage], without_image_filter: bool) -> tuple[Stage, ...]:
-    """Those of ``stages`` that have filters to run, in order."""
+    """Return the stages to check, in order. Raises ``PolicyError`` for an unknown stage."""
     wanted = [stages] if isinstance(stages, str) else list(stages)
     if unknown := [stage for stage in wanted if stage not in STAGES]:
         raise PolicyError(unknown_name("stage", str(unknown[0]), STAGES))

@@ -15,10 +15,10 @@ from safelight.images.placeholder import with_placeholders
 from safelight.protocols import Pipeline
 from safelight.types import Action, Result
 
-# A blocked request may have asked for any size: no memory is spent on a large card.
+# A blocked request may have asked for any size, and a large card would take much memory.
 _LARGEST_CARD = 2048
 _OWN = frozenset({"guard", "pipe", "placeholders"})
-# What a call hands to the guard, whatever the pipeline takes.
+# Arguments of a call that go to the guard and not to the pipeline.
 _GUARD_OPTIONS = ("seed", "deadline_s")
 
 
@@ -26,18 +26,18 @@ class Generates(Protocol):
     """The part of a guard that a guarded pipeline uses."""
 
     def generate(self, pipe: Pipeline, prompt: str | Sequence[str], n: int = 1, **arguments: Any) -> Result:
-        """Draw and screen ``n`` images for each prompt."""
+        """Generate and screen ``n`` images for each prompt."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class GuardedOutput:
-    """The output of a guarded call: a diffusers output that has everything of the guard's ``Result`` as well.
+    """The output of a guarded call: a diffusers output with the attributes of the guard's ``Result``.
 
-    ``images`` holds the released images, and a card for each blocked one if placeholders were asked for.
-    ``nsfw_content_detected`` has an entry for every image of the request, true for one that was blocked or
-    blurred; ``indices`` says which of them the released images are. ``verdicts``, ``action`` and all else
-    are the result's.
+    ``images`` holds the released images and, if placeholders were asked for, a card for each blocked image.
+    ``nsfw_content_detected`` has an entry for every image of the request, which is true for an image that was
+    blocked or blurred; ``indices`` are the numbers of the released images. ``verdicts``, ``action`` and all
+    other attributes are those of the result.
     """
 
     images: Any
@@ -45,7 +45,7 @@ class GuardedOutput:
     result: Result
 
     def to_tuple(self) -> tuple[Any, list[bool]]:
-        """Return what the call gives with ``return_dict=False``."""
+        """Return the output in the form of ``return_dict=False``."""
         return self.images, self.nsfw_content_detected
 
     def keys(self) -> tuple[str, ...]:
@@ -63,17 +63,17 @@ class GuardedOutput:
         return len(self.to_tuple())
 
     def __getattr__(self, name: str) -> Any:
-        # copy and pickle look for special methods before there is a result.
+        # copy and pickle look up special methods before there is a result.
         if name.startswith("__") or name == "result":
             raise AttributeError(name)
         return getattr(self.result, name)
 
 
 class GuardedPipeline:
-    """Screens the calls of ``pipe``; all other attributes are the pipeline's own, to read and to set.
+    """Screens the calls of ``pipe``; all other attributes are read from and set on the pipeline.
 
-    Methods that return the pipeline itself, as ``to`` does, return this object. Only the call is screened:
-    other methods that make images, and the parts of the pipeline, are as they were.
+    Methods that return the pipeline itself, such as ``to``, return this object. Only the call is screened:
+    other methods that generate images, and the components of the pipeline, are unchanged.
     """
 
     guard: Generates
@@ -118,14 +118,14 @@ class GuardedPipeline:
         return list(result.images)
 
     def __getattr__(self, name: str) -> Any:
-        # copy and pickle look for special methods before there is a pipeline.
+        # copy and pickle look up special methods before there is a pipeline.
         if name.startswith("__") or name in _OWN:
             raise AttributeError(name)
         value = getattr(self.pipe, name)
         return self._method(value) if inspect.ismethod(value) else value
 
     def _method(self, method: Any) -> Any:
-        """Return the pipeline's method, which then returns this object where it would return the pipeline."""
+        """Return the pipeline's method, changed to return this object in the place of the pipeline."""
 
         @functools.wraps(method)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -148,7 +148,7 @@ class GuardedPipeline:
 
 
 def _named(pipe: Pipeline, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the call's arguments by name. Raises ``TypeError`` for those that the pipeline does not take."""
+    """Return the call's arguments by name. Raises ``TypeError`` for one that the pipeline does not take."""
     signature = inspect.signature(pipe)
     named: dict[str, Any] = {}
     for name, value in signature.bind_partial(*args, **kwargs).arguments.items():
@@ -160,7 +160,7 @@ def _named(pipe: Pipeline, args: Sequence[Any], kwargs: Mapping[str, Any]) -> di
 
 
 def _size(arguments: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return the width and height that were asked for, unless a card of that size makes no sense."""
+    """Return the width and height of the call, or None if they are missing or too large for a card."""
     sides = arguments.get("width"), arguments.get("height")
     width, height = (side if isinstance(side, int) and 0 < side <= _LARGEST_CARD else 0 for side in sides)
     return (width, height) if width and height else None
@@ -171,11 +171,11 @@ def _flagged(result: Result, number: int) -> bool:
 
 
 def _converter(output_type: Any) -> Any:
-    """Return the function that makes ``output_type`` of a list of PIL images."""
+    """Return the function that converts a list of PIL images to ``output_type``."""
     converters = {"pil": list, "np": _arrays, "pt": _tensors}
     if not isinstance(output_type, str) or output_type not in converters:
         raise RequestError(
-            f'output_type is "pil", "np" or "pt" here, not {output_type!r}: nobody can screen latents.'
+            f'output_type is "pil", "np" or "pt", not {output_type!r}: latents cannot be screened.'
         )
     return converters[output_type]
 

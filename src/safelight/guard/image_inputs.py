@@ -1,4 +1,4 @@
-"""Images given to a pipeline, as plain PIL images: what is screened is what the pipeline gets."""
+"""Images in the arguments of a call, as plain PIL images, so that the pipeline gets what was screened."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def is_array(value: Any) -> bool:
 def images_of_array(place: str, array: Any, limits: ImageLimits) -> Image.Image | list[Image.Image]:
     """Return the image in an array of 2 or 3 dimensions, the list of images in one of 4.
 
-    Channels come first or last; values are uint8, bool, or floats in [0, 1]. Raises ``ImageError`` for what
-    may be latents or cannot be told.
+    Channels come first or last; values are uint8, bool, or floats in [0, 1]. Raises ``ImageError`` for an
+    array that may be latents or whose layout is ambiguous.
     """
     pixels = _numpy(place, array)
     if pixels.ndim == 4:
@@ -63,7 +63,7 @@ def images_of_array(place: str, array: Any, limits: ImageLimits) -> Image.Image 
 
 
 def _numpy(place: str, array: Any) -> NDArray[Any]:
-    """Return a copy of the values, which nobody else can change."""
+    """Return a copy of the values, which the caller cannot change any more."""
     try:
         if is_tensor(array):
             array = array.detach().cpu()

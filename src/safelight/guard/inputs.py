@@ -1,7 +1,7 @@
-"""What a pipeline call brings along beside its prompt: more texts, images, and what nobody can screen.
+"""The arguments of a pipeline call other than its prompt: texts, images, and what cannot be screened.
 
-Every argument is one of three: screened (every text and image in it, in whatever containers), allowed by its
-name (numbers and random generators), or refused. The pipeline gets plain copies of what was looked at.
+Every argument is screened (every text and image in it, in any containers), allowed by its name (numbers and
+random generators), or refused. The pipeline gets plain copies of what was screened.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ _MOST_VALUES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The arguments of a pipeline call. What must be screened, by argument: ``texts`` (negative_prompt,
-    prompt_2 …), ``images``; and all ``arguments`` as the pipeline is to get them."""
+    """The arguments of a pipeline call.
+
+    ``texts`` (negative_prompt, prompt_2 …) and ``images`` are what must be screened, by argument;
+    ``arguments`` are all arguments as the pipeline gets them.
+    """
 
     texts: Mapping[str, tuple[str, ...]]
     images: Mapping[str, tuple[Image, ...]]
@@ -42,10 +45,10 @@ class Inputs:
         image_limits: ImageLimits | None = None,
         deadline: Deadline | None = None,
     ) -> Inputs:
-        """Read the arguments; those ``allowed`` may hold what cannot be screened.
+        """Read the arguments; those in ``allowed`` may hold what cannot be screened.
 
-        Raises ``RequestError`` for what can be neither screened nor allowed, and what is beyond the limits,
-        and what ``deadline`` raises.
+        Raises ``RequestError`` for values that can be neither screened nor allowed or exceed the limits, and
+        what ``deadline`` raises.
         """
         limits, image_limits = limits or RequestLimits(), image_limits or ImageLimits()
         texts: dict[str, tuple[str, ...]] = {}
@@ -63,7 +66,10 @@ class Inputs:
         return cls(texts, images, plain)
 
     def only(self, prompts: Sequence[int], of: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """``arguments`` for some of ``of`` prompts: one text goes to each, lists by prompt are cut."""
+        """Return ``arguments`` for some of ``of`` prompts.
+
+        A single text is repeated for each prompt, and of a list by prompt the items of these prompts remain.
+        """
         return {name: _only(prompts, of, name, value) for name, value in arguments.items()}
 
 
@@ -86,7 +92,7 @@ def _check_size(
 
 
 class _Reader:
-    """Makes a plain copy of one argument and collects the texts and images in it."""
+    """Copies one argument and collects the texts and images in it."""
 
     def __init__(
         self,
@@ -106,7 +112,7 @@ class _Reader:
         self.images: list[Image] = []
 
     def read(self, name: str, place: str, value: Any, depth: int = 0) -> Any:
-        """Return the copy of ``value``, which is called ``name`` and found at ``place``."""
+        """Return the copy of ``value``, an argument or key ``name``; ``place`` names it in errors."""
         if value is None:
             return None
         if known.is_fixed(name):
@@ -128,7 +134,7 @@ class _Reader:
         return self._text(place, value)
 
     def _walk(self, name: str, place: str, value: Any, depth: int) -> Any:
-        """Go through lists and dictionaries, whose keys are names of arguments in their turn."""
+        """Copy lists and dictionaries; the keys of a dictionary are treated as names of arguments."""
         self._values += 1
         if depth > _DEPTH or self._values > _MOST_VALUES:
             raise RequestError(f"{self._argument} holds too many lists and values; give a simpler one.")
@@ -176,7 +182,7 @@ class _Reader:
         return cast(str, plain)
 
     def _key(self, place: str, key: Any) -> Any:
-        """Pipelines read the keys of some dictionaries as words."""
+        """Screen a key: pipelines use the keys of some dictionaries as prompts."""
         if not isinstance(key, str):
             if self._opened:
                 return key

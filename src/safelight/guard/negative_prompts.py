@@ -1,9 +1,9 @@
-"""Negative prompts, screened for what they can do.
+"""Screening of negative prompts, by the effect that they have.
 
 Classifier-free guidance computes ε = ε₀ + s (εₚ − ε₀), where ε₀ comes from the negative prompt: its weight is
-1 − s. At a guidance scale s above 1 that weight is negative, and the image moves away from what the negative
-prompt says, so naming harm there is harmless. Below 1, and wherever else the sign may turn, a negative prompt
-draws what it says and is screened as a prompt. What makes the category csae is never allowed in either.
+1 − s. At a guidance scale s above 1 that weight is negative, and the image moves away from the negative
+prompt, so naming harm in it is harmless. Below 1, and wherever else the sign may change, the image moves
+towards the negative prompt, which is then screened as a prompt. The category csae is never allowed in either.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from safelight.types import Verdict
 
 _SPARED = "a negative prompt says what to stay away from, so csae alone is decisive in it"
 
-# The scales s that weigh the negative prompt by 1 - s.
+# The scales s for which the negative prompt has the weight 1 - s.
 _SCALES = frozenset(
     {"guidance_scale", "guidance_scale_2", "guidance_schedule", "true_cfg_scale", "prior_guidance_scale"}
 )
 # The scales of guidance by an input image or by attention. Their terms read the negative prompt too, and
-# above the guidance scale they may outweigh the term that leads away from it.
+# above the guidance scale they may outweigh the term that moves the image away from it.
 _BESIDE = frozenset({"image_guidance_scale", "img_guidance_scale", "sag_scale"})
-# "(word:-1)", "word::-0.5", "(word)-1" and "blend(1, -1)": weights below 0 turn what they stand at around.
+# "(word:-1)", "word::-0.5", "(word)-1" and "blend(1, -1)": a weight below 0 reverses the effect of its text.
 _BLANKS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols that look like spaces
 _MINUS = "[-\u2010-\u2015\u2212\ufe63\uff0d]"
 _NEGATIVE_WEIGHT = re.compile(rf"[:\uff1a)]\s*{_MINUS}\s*\.?\d")
@@ -40,25 +40,27 @@ _NEGATIVE_SHARE = re.compile(rf"[(,]\s*{_MINUS}\s*\.?\d")
 
 
 def screened_texts(
-    screen: Screen, name: str, texts: Sequence[str], turned: str | None, **options: Any
+    screen: Screen, name: str, texts: Sequence[str], reversed_by: str | None, **options: Any
 ) -> list[Verdict]:
-    """Return one verdict for each text of the argument ``name``; ``turned`` is why negative prompts count as
-    prompts, and ``options`` go to the screen."""
+    """Return one verdict for each text of the argument ``name``.
+
+    ``reversed_by`` says why negative prompts are screened as prompts, if they are; ``options`` go to the
+    screen.
+    """
     if not is_negative_prompt(name):
         return screen(texts, name, **options)
-    if turned:
-        note = f"screened as a prompt, because {turned}"
+    if reversed_by:
+        note = f"screened as a prompt, because {reversed_by}"
         return [replace(each, notes=(*each.notes, note)) for each in screen(texts, name, **options)]
-    return [_explained(each, screen.policy) for each in _sparing(screen)(texts, name, **options)]
+    return [_explained(each, screen.policy) for each in _csae_only(screen)(texts, name, **options)]
 
 
-def _sparing(screen: Screen) -> Screen:
-    """Return a screen with the same loaded filters, and no thresholds in its policy: what remains is csae,
-    which no policy can change."""
+def _csae_only(screen: Screen) -> Screen:
+    """Return a screen with the same filters and a policy without thresholds, which still blocks csae."""
     screen.load()
-    sparing = copy(screen)
-    sparing.policy = screen.policy.model_copy(update={"categories": {}})
-    return sparing
+    lenient = copy(screen)
+    lenient.policy = screen.policy.model_copy(update={"categories": {}})
+    return lenient
 
 
 def _explained(verdict: Verdict, policy: Policy) -> Verdict:
@@ -66,22 +68,22 @@ def _explained(verdict: Verdict, policy: Policy) -> Verdict:
     return replace(verdict, notes=(*verdict.notes, _SPARED)) if strict > verdict.action else verdict
 
 
-def turned_round(
+def reversed_because(
     pipe: Any, arguments: Mapping[str, Any], texts: Mapping[str, Sequence[str]], prompts: Sequence[str]
 ) -> str | None:
-    """Return why the pipeline may draw what a negative prompt says; None if it stays away from it."""
+    """Return why images may move towards a negative prompt; None if they move away from it."""
     negative = [text for name, some in texts.items() if is_negative_prompt(name) for text in some]
     if not negative:
         return None
-    if not all(map(_says_something, prompts)):
+    if not all(map(_has_content, prompts)):
         return "a prompt is empty"
     if any(map(_has_negative_weight, [*prompts, *negative])):
         return "a word has a negative weight"
-    return _turning_number({**_defaults(pipe), **arguments})
+    return _reversing_number({**_defaults(pipe), **arguments})
 
 
-def _says_something(prompt: str) -> bool:
-    """Whether the prompt is more than punctuation, spaces and marks; emoji say something."""
+def _has_content(prompt: str) -> bool:
+    """Whether the prompt has more than punctuation, spaces and marks; emoji are content."""
     kinds = (unicodedata.category(each) for each in prompt if each not in _BLANKS)
     return any(kind[0] in "LN" or kind == "So" for kind in kinds)
 
@@ -91,7 +93,7 @@ def _has_negative_weight(text: str) -> bool:
     return bool(mixed or _NEGATIVE_WEIGHT.search(text))
 
 
-def _turning_number(arguments: Mapping[str, Any]) -> str | None:
+def _reversing_number(arguments: Mapping[str, Any]) -> str | None:
     for name, value in arguments.items():
         for number in _numbers(value) if is_number(name) else ():
             below_one = name in _SCALES and not number >= 1
@@ -110,7 +112,7 @@ def _above_guidance(arguments: Mapping[str, Any]) -> str | None:
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """Yield the numbers in lists; true and false are none."""
+    """Yield the numbers in nested lists, without true and false."""
     if isinstance(value, list | tuple):
         for each in value:
             yield from _numbers(each)
@@ -119,7 +121,7 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def _defaults(pipe: Any) -> dict[str, Any]:
-    """Return what the pipeline takes for arguments that a call does not name."""
+    """Return the pipeline's defaults of the arguments that hold numbers."""
     try:
         parameters = inspect.signature(pipe).parameters
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What a pipeline answers: plain PIL images, or an error that says what it gave in their place."""
+"""The images in a pipeline's output, or an error that says what the pipeline returned instead."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from safelight.errors import ModelError, first_line
 
 
 def plain_images(answer: Any, count: int) -> list[Image.Image]:
-    """Return plain copies of the ``count`` images that a pipeline gave: what is screened is what is released.
+    """Return plain copies of the ``count`` images of an output, so that what was screened is released.
 
-    Raises ``ModelError`` for any other answer.
+    Raises ``ModelError`` for any other output.
     """
     images: Any = getattr(answer, "images", None)
     given = list(images) if isinstance(images, list | tuple) else []
@@ -35,7 +35,7 @@ def _copy(image: Image.Image) -> Image.Image:
 
 
 def _described(answer: Any, images: Any) -> str:
-    """Say in a few words what the answer was."""
+    """Describe the output in a few words."""
     if images is None:
         return "frames of a video" if hasattr(answer, "frames") else f"{type(answer).__name__} without images"
     if not isinstance(images, list | tuple):

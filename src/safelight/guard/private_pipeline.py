@@ -1,4 +1,4 @@
-"""A pipeline of a call's own: it shares its weights with others, and nothing that a call changes."""
+"""A private copy of a pipeline for one call: it shares the weights, and nothing that a call changes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _SETTINGS = ("model_max_length", "padding_side", "truncation_side")
 def private_pipeline(pipe: Any) -> Any:
     """Return a shallow copy of ``pipe`` with its own scheduler and tokenizers.
 
-    A diffusers pipeline keeps a call's guidance scale, timesteps and more on itself and on its scheduler, and
-    guidance is attached to it, so two calls of one object get in each other's way. Tokenizers keep how they
-    pad and truncate, so they are copied once, and the copies are used by calls that take turns. ``pipe``
-    itself is returned where a copy would lose something: for what is no diffusers pipeline, where the caller
-    attached guidance to it, and where methods of the scheduler were replaced.
+    A diffusers pipeline stores the guidance scale, the timesteps and more of a call on itself and on its
+    scheduler, and guidance is attached to it, so two calls of one object would interfere. Tokenizers store
+    how they pad and truncate, so they are copied once, and calls take turns with the copies. ``pipe`` itself
+    is returned where a copy would lose something: if it is no diffusers pipeline, if the caller attached
+    guidance to it, or if methods of its scheduler were replaced.
     """
     scheduler = getattr(pipe, "scheduler", None)
     if not hasattr(pipe, "components") or not hasattr(scheduler, "set_timesteps") or is_guided(pipe):
@@ -39,12 +39,12 @@ def private_pipeline(pipe: Any) -> Any:
 
 
 def is_tokenizer(part: Any) -> bool:
-    """Whether it is a tokenizer as the transformers library has them."""
+    """Return whether it is a tokenizer of the transformers library."""
     return hasattr(type(part), "__len__") and all(hasattr(part, name) for name in _SETTINGS)
 
 
 def _private_tokenizer(tokenizer: Any) -> Any:
-    """Return the copy; a new one if tokens were added or settings changed since."""
+    """Return the copy of a tokenizer; a new one if its tokens or settings have changed."""
     now = len(tokenizer), *(getattr(tokenizer, name) for name in _SETTINGS)
     with _LOCK:
         copied, then = _TOKENIZERS.get(tokenizer, (None, None))

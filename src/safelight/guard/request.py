@@ -1,4 +1,4 @@
-"""What a caller asks for, checked."""
+"""A request for images, and the checks of its prompts and limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 
 from safelight.errors import PromptError, RequestError
 
-# Characters; no pipeline reads a tenth of them, and filters read no more.
+# In characters. Pipelines read less than a tenth of this, and filters read no more.
 PROMPT_LIMIT = 10_000
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -22,12 +22,12 @@ def _is_int(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """The most that one request may ask for.
+    """The limits of one request.
 
-    ``prompts`` of one call, ``n`` images for each prompt, ``images`` of one call together; ``characters`` of
-    one prompt, ``characters_of_all`` of all prompts together, and of all other texts together; ``inputs`` is
-    the number of texts and images in the arguments of the pipeline. Raises ``RequestError`` for a limit that
-    is not a positive whole number.
+    They are the number of ``prompts``, of images for each prompt (``n``), and of all ``images``; the
+    ``characters`` of one prompt and the ``characters_of_all`` prompts together, which also limits all other
+    texts together; and the number of texts and images in the arguments of the pipeline (``inputs``).
+    Raises ``RequestError`` for a limit that is not a positive whole number.
     """
 
     prompts: int = 256
@@ -48,14 +48,14 @@ _LIMITS = RequestLimits()
 
 
 def limits_of(limits: RequestLimits | None, prompt_limit: int | None) -> RequestLimits:
-    """Return ``limits``, or the usual ones, and in them ``prompt_limit`` if it is given."""
+    """Return ``limits``, or the default ones, with ``prompt_limit`` characters per prompt if it is given."""
     limits = limits or _LIMITS
     return limits if prompt_limit is None else replace(limits, characters=prompt_limit)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``n`` images for each prompt; image ``i`` of all is made with ``seed + i``."""
+    """A request for ``n`` images for each prompt; image ``i`` of all is made with ``seed + i``."""
 
     prompts: tuple[str, ...]
     n: int
@@ -69,14 +69,14 @@ class Request:
         seed: int | None = None,
         limits: RequestLimits = _LIMITS,
     ) -> Request:
-        """Raises ``PromptError`` or ``RequestError`` for what cannot be drawn, or is more than ``limits``."""
+        """Check a request. Raises ``PromptError`` or ``RequestError`` if it breaks any of the limits."""
         prompts = checked_batch([prompt] if isinstance(prompt, str) else prompt)
         _check_prompts(prompts, limits)
         if not _is_int(n) or n < 1:
             raise RequestError("n is the number of images for each prompt, a whole number of at least 1.")
         if n > limits.n or n * len(prompts) > limits.images:
             raise RequestError(
-                f"that are too many images; ask for at most {limits.n} for each prompt "
+                f"these are too many images; ask for at most {limits.n} for each prompt "
                 f"and {limits.images} in one call."
             )
         if seed is not None and (not _is_int(seed) or not 0 <= seed <= _LARGEST_SEED - n * len(prompts)):
@@ -97,7 +97,7 @@ def _check_prompts(prompts: Sequence[str], limits: RequestLimits) -> None:
 
 
 def checked_batch(prompts: Sequence[str]) -> tuple[str, ...]:
-    """The prompts as a tuple; raises ``PromptError`` unless it is a list with something in it."""
+    """Return the prompts as a tuple. Raises ``PromptError`` unless they are a list that is not empty."""
     if isinstance(prompts, str) or not isinstance(prompts, Sequence):
         raise PromptError(f"give a list of prompts, not {type(prompts).__name__}.")
     batch = tuple(plain_text(prompt) if isinstance(prompt, str) else prompt for prompt in prompts)
@@ -107,13 +107,13 @@ def checked_batch(prompts: Sequence[str]) -> tuple[str, ...]:
 
 
 def plain_text(text: str) -> str:
-    """Return the characters of ``text`` without what a subclass of ``str`` may add: what filters read is what
-    the pipeline gets."""
+    """Return ``text`` as a plain ``str``: a subclass could show other characters to filters than to the
+    pipeline."""
     return str.__str__(text)
 
 
 def prompt_problem(prompt: object, limit: int = PROMPT_LIMIT) -> str | None:
-    """Why ``prompt`` can be neither screened nor drawn, as a sentence; None if it can."""
+    """Return a sentence that says why ``prompt`` cannot be screened and used, or None if it can."""
     if not isinstance(prompt, str):
         return f"a prompt is text, not {type(prompt).__name__}."
     if not prompt.strip():
@@ -127,7 +127,7 @@ def prompt_problem(prompt: object, limit: int = PROMPT_LIMIT) -> str | None:
     return None
 
 
-# The most prompts, images or pairs that one call screens.
+# The maximum number of prompts, images or pairs that one call screens.
 ITEM_LIMIT = 1000
 
 

@@ -1,63 +1,72 @@
-"""See, then steer: images are drawn as the model draws them, and again, led away, where harm was seen.
+"""Detect, then steer: an image in which harm is detected is generated again with guidance.
 
-What nobody objects to stays as it was, bit by bit. What a filter saw, in the prompt, on the way or in the
-end, says from what to lead away; the policy says how strongly.
+All other images stay bit for bit what the pipeline generates. The concepts to steer away from are what a
+filter detected in the prompt, in the unfinished or in the finished image; the policy names the guidance.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from safelight import registry
 from safelight.alignment.delta.delta import Delta
-from safelight.alignment.guidance import (
-    CONFIGURATIONS,
-    Attachment,
-    Guidance,
-    PolicyRisk,
-    PromptProjection,
-    PromptSimilarityRisk,
-    Risk,
-    SafeGuidance,
-)
+from safelight.alignment.guidance import PolicyRisk, PromptSimilarityRisk, Risk
 from safelight.alignment.guidance.risk import PolicyConcepts
-from safelight.errors import ModelError
+from safelight.errors import ModelError, RegistryError
 from safelight.models.denoiser import denoiser_of
-from safelight.policy import GuidanceRule, Policy
-from safelight.types import Action, TraceStep, Verdict
+from safelight.policy import ERASURE, GuidanceRule, Policy
+from safelight.protocols import Guidance
+from safelight.types import Action, Verdict
 
-Traced = Callable[[int], tuple[TraceStep, ...]]
-
-_ERASURE = "erasure"
-
-# Led away from one hazard alone, images come upon another; led away from all as much, they show little of
-# what their prompts ask for.
-_REST = 0.5
+# An image that is steered away from one concept alone may come to show another one; steered away from all of
+# them equally, it shows little of its prompt.
+_WEIGHT_OF_OTHER_CONCEPTS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class GuidancePlan:
-    """How strongly an image is led away from which concepts; with None it is not. ``seen`` are those that
-    were seen in it or its prompt, and ``weights`` how much each text counts in Safe Latent Diffusion. It is
-    ``suspect`` if it would not be released otherwise."""
+    """How one image is guided: by which ``guidance``, away from which ``concepts``; None if it is not.
 
-    strength: str | None = None
+    ``detected`` are the concepts that were detected in the image or its prompt, and ``weights`` the weight
+    of each concept. An image is ``suspect`` if it would not be released without guidance.
+    """
+
+    guidance: str | None = None
     concepts: tuple[str, ...] = ()
-    seen: tuple[str, ...] = ()
+    detected: tuple[str, ...] = ()
     weights: Mapping[str, float] = field(default_factory=dict)
     suspect: bool = False
 
+    @property
+    def method(self) -> Guidance | None:
+        """The registered guidance; None for an image without guidance and for erasure."""
+        return guidance_method(self.guidance) if self.guidance and self.guidance != ERASURE else None
+
+    @property
+    def cost(self) -> int:
+        """The time that the image takes, in images that are not guided."""
+        return self.method.cost if self.method else 1
+
+    @property
+    def shares_calls(self) -> bool:
+        """Whether images with other plans may be generated in the same call."""
+        return self.method is None or self.method.concept_per_image
+
 
 class Steering:
-    """What the policy's ``[guidance]`` says for each image."""
+    """Plans the guidance of each image as the policy's ``[guidance]`` says.
+
+    ``problems`` are sentences that say why images cannot be steered as the policy asks. Raises
+    ``RegistryError`` for a guidance that cannot be used.
+    """
 
     def __init__(self, policy: Policy, pipe: Any) -> None:
         rule = policy.guidance or GuidanceRule()
+        check_guidance(policy)
         self.policy = policy
         self._rule = rule
         self._pipe = pipe
@@ -67,170 +76,133 @@ class Steering:
         self._deltas: dict[str, Delta] = {}
         self.problems: tuple[str, ...] = ()
         if rule.steer and (problem := unguidable(pipe)):
-            self._steer, self.problems = (), (f"no image could be led away from harm: {problem}",)
-        elif _ERASURE in (*rule.steer, rule.review, rule.default):
-            self._load()
+            self._steer, self.problems = (), (f"no image could be steered away from harm: {problem}",)
+        elif ERASURE in rule.names:
+            self._load_deltas()
 
-    def _load(self) -> None:
-        """The deltas by what stands for that which they take out, without those that are for other models."""
+    def _load_deltas(self) -> None:
+        """Load the deltas by the concept that each erases, except those for other models."""
         for name, path in self.policy.deltas.items():
             try:
-                delta = _kept(path, path.stat().st_mtime_ns)
+                delta = _cached_delta(path, path.stat().st_mtime_ns)
                 delta.check(self._pipe)
                 self._deltas[self._concepts.text(name)] = delta
             except (ModelError, OSError) as problem:
                 self.problems += (f'"{name}" could not be erased: {problem}',)
 
-    def first(self, prompt: Verdict) -> GuidancePlan | None:
-        """How images of this prompt are drawn; None if they are not."""
+    def first_plan(self, prompt: Verdict) -> GuidancePlan | None:
+        """Return the plan for images of a prompt with this verdict; None if none may be generated."""
         if prompt.action >= Action.STEER:
-            return self.again(GuidancePlan(), prompt) if prompt.action is Action.STEER else None
-        strength = (prompt.action is Action.REVIEW and self._rule.review) or self._rule.default
-        if not strength:
+            return self.next_plan(GuidancePlan(), prompt) if prompt.action is Action.STEER else None
+        guidance = (prompt.action is Action.REVIEW and self._rule.review) or self._rule.default
+        if not guidance:
             return GuidancePlan()
-        return self._lead(strength, self._concepts.of(prompt))
+        return self._plan(guidance, self._concepts.of(prompt))
 
-    def again(self, tried: GuidancePlan, verdict: Verdict) -> GuidancePlan | None:
-        """How an image is drawn in which, or in whose prompt, this was seen; None if it is not any more."""
-        stronger = self._steer
-        if tried.seen and tried.strength in stronger:
-            stronger = stronger[stronger.index(tried.strength) + 1 :]
-        seen = self._concepts.of(verdict)
-        every = tuple(dict.fromkeys((*tried.seen, *seen)))
-        useful = (each for each in stronger if each != _ERASURE or self._deltas.keys() & every)
-        strength = next(useful, None)
-        if not strength or not seen:
+    def next_plan(self, tried: GuidancePlan, verdict: Verdict) -> GuidancePlan | None:
+        """Return the plan after ``tried``, given a verdict on the image or its prompt.
+
+        None if there is no further guidance to try.
+        """
+        remaining = self._steer
+        if tried.detected and tried.guidance in remaining:
+            remaining = remaining[remaining.index(tried.guidance) + 1 :]
+        detected = self._concepts.of(verdict)
+        concepts = tuple(dict.fromkeys((*tried.detected, *detected)))
+        useful = (each for each in remaining if each != ERASURE or self._deltas.keys() & concepts)
+        guidance = next(useful, None)
+        if not guidance or not detected:
             return None
-        return replace(self._lead(strength, every), suspect=True)
+        return replace(self._plan(guidance, concepts), suspect=True)
 
-    def together(
-        self, leads: Mapping[int, GuidancePlan], most_cost: int | None = None
+    def grouped(
+        self, plans: Mapping[int, GuidancePlan], max_cost: int | None = None
     ) -> list[dict[int, GuidancePlan]]:
-        """The images that can be drawn in one call: all of a call are drawn by the same weights, and cost
-        at most ``most_cost`` plain images together."""
+        """Return groups of images that can be generated in one call each.
+
+        All images of a call are generated with the same weights, and cost at most ``max_cost`` together.
+        """
         groups: list[dict[int, GuidancePlan]] = []
         latest: dict[Hashable, tuple[dict[int, GuidancePlan], int]] = {}
-        for number, lead in leads.items():
-            key = tuple(self.weights(lead))
+        for number, plan in plans.items():
+            key = tuple(self.deltas(plan)), None if plan.shares_calls else number
             group, cost = latest.get(key, ({}, 0))
-            if not group or (most_cost is not None and cost + cost_of(lead) > most_cost):
+            if not group or (max_cost is not None and cost + plan.cost > max_cost):
                 group, cost = {}, 0
                 groups.append(group)
-            group[number] = lead
-            latest[key] = group, cost + cost_of(lead)
+            group[number] = plan
+            latest[key] = group, cost + plan.cost
         return groups
 
-    def judge(self, lead: GuidancePlan, verdict: Verdict) -> Verdict:
-        """What is said of an image that was led so. Less is enough against one that is suspect."""
-        if not lead.suspect or self._rule.score is None or verdict.reasons:
+    def judge(self, plan: GuidancePlan, verdict: Verdict) -> Verdict:
+        """Return the verdict on an image with this plan: a suspect image is judged by a lower threshold."""
+        if not plan.suspect or self._rule.score is None or verdict.reasons:
             return verdict
         return self.policy.again(verdict, self._rule.score)
 
-    def _lead(self, strength: str, seen: tuple[str, ...]) -> GuidancePlan:
-        """Away from what was seen and what else the policy minds; from all alike where nothing was seen."""
-        if not seen and strength == _ERASURE:
-            return GuidancePlan(strength, tuple(self._deltas)) if self._deltas else GuidancePlan()
-        if not seen:
+    def _plan(self, guidance: str, detected: tuple[str, ...]) -> GuidancePlan:
+        """Steer away from what was detected and, less, from all other concepts of the policy.
+
+        Where nothing was detected, all concepts of the policy have the same weight.
+        """
+        if not detected and guidance == ERASURE:
+            return GuidancePlan(guidance, tuple(self._deltas)) if self._deltas else GuidancePlan()
+        if not detected:
             everything = ", ".join(self._concepts.all)
-            return GuidancePlan(strength, (everything,), (), {everything: 1.0})
-        rest = ", ".join(text for text in self._concepts.all if text not in seen)
-        weights = dict.fromkeys(seen, 1.0)
-        return GuidancePlan(strength, seen, seen, {**weights, rest: _REST} if rest else weights)
+            return GuidancePlan(guidance, (everything,), (), {everything: 1.0})
+        others = ", ".join(text for text in self._concepts.all if text not in detected)
+        weights = dict.fromkeys(detected, 1.0)
+        if others:
+            weights[others] = _WEIGHT_OF_OTHER_CONCEPTS
+        return GuidancePlan(guidance, detected, detected, weights)
 
     @property
     def risk(self) -> Risk:
-        """Says from what images are steered away in whose prompts nothing was seen."""
+        """Decides which concepts images are steered away from if nothing was detected in their prompts."""
         return self._risk
 
-    def weights(self, lead: GuidancePlan) -> dict[int, Delta]:
-        """Return the deltas that are applied while the image is made: one file may stand for several
-        concepts."""
-        return {id(delta): delta for delta in self.erased(lead).values()}
+    def deltas(self, plan: GuidancePlan) -> dict[int, Delta]:
+        """Return the deltas that are applied while the image is generated, each once."""
+        return {id(delta): delta for delta in self.erased(plan).values()}
 
-    def erased(self, lead: GuidancePlan) -> dict[str, Delta]:
-        """Return the deltas by the concept that each takes out."""
-        if lead.strength != _ERASURE:
+    def erased(self, plan: GuidancePlan) -> dict[str, Delta]:
+        """Return the deltas by the concept that each erases; several concepts may share one delta."""
+        if plan.guidance != ERASURE:
             return {}
-        return {text: delta for text, delta in self._deltas.items() if text in lead.concepts}
+        return {text: delta for text, delta in self._deltas.items() if text in plan.concepts}
 
 
-def cost_of(lead: GuidancePlan) -> int:
-    """Return how much of the network's time an image takes, in plain images: Safe Latent Diffusion asks about
-    two concepts beside no text and the prompt."""
-    return 2 if lead.strength in CONFIGURATIONS else 1
+def check_guidance(policy: Policy) -> None:
+    """Raise ``RegistryError`` for a guidance of the policy that cannot be used."""
+    for name in policy.guidance.names if policy.guidance else ():
+        if name != ERASURE:
+            guidance_method(name)
 
 
-@contextmanager
-def guided(
-    pipe: Any,
-    plans: Sequence[tuple[Steering, GuidancePlan]],
-    arguments: Mapping[str, Any],
-    fixed_batch: bool = False,
-) -> Iterator[Traced]:
-    """While it lasts, every image of a call of ``pipe`` is steered by its own plan, the first by the first.
+@cache
+def guidance_method(name: str) -> Guidance:
+    """Return the registered guidance, with any concept: it says what it costs and what it can do.
 
-    The plans may be of several policies, but all are such as can be drawn ``together``. Gives a function that
-    gives an image's trace. Raises ``ModelError`` for a pipeline that cannot be guided.
+    Raises ``RegistryError`` if it is unknown, cannot be imported, or is not a guidance.
     """
-    guidances = list(_guidances(plans, _scales(pipe, arguments)))
-    steering, first = plans[0]
-    with ExitStack() as stack:
-        for delta in steering.weights(first).values():
-            stack.enter_context(delta.attach(pipe))
-        attached = [stack.enter_context(each.attach(pipe, fixed_batch)) for each in guidances]
-        yield lambda image: _trace(attached, image) if plans[image][1].strength else ()
-
-
-def _guidances(
-    plans: Sequence[tuple[Steering, GuidancePlan]], scales: Mapping[str, Any]
-) -> Iterator[Guidance]:
-    """What was seen and not erased, or what the policy acts on of a prompt, is left out of what the network
-    is told; then Safe Latent Diffusion steers away from it as well."""
-    left = [[text for text in lead.seen if text not in steering.erased(lead)] for steering, lead in plans]
-    seen = [dict.fromkeys(texts, 1.0) or None for texts in left]
-    if any(seen):
-        yield PromptProjection(concepts=seen, **scales)
-    unseen = [lead.weights or None if not lead.seen else None for _, lead in plans]
-    # Two policies may have the same name and version.
-    policies = {
-        id(steering.policy): steering for (steering, _), each in zip(plans, unseen, strict=True) if each
-    }
-    for policy, steering in policies.items():
-        mine = [each if id(s.policy) == policy else None for (s, _), each in zip(plans, unseen, strict=True)]
-        yield PromptProjection(concepts=mine, when=steering.risk, **scales)
-    strengths = {lead.strength for _, lead in plans}
-    for strength in [each for each in CONFIGURATIONS if each in strengths]:
-        concepts = [lead.weights if lead.strength == strength else None for _, lead in plans]
-        yield SafeGuidance(strength, concepts=concepts, bounded=True, **scales)
+    method = registry.build("guidance", name, concepts=[{"harm": 1.0}], bounded=True)
+    if not isinstance(method, Guidance):
+        needed = "name, concepts, cost, concept_per_image, edits_conditioning, attach"
+        missing = [each for each in needed.split(", ") if not hasattr(method, each)]
+        raise RegistryError(f'the guidance "{name}" has no {missing[0]}; add what safelight.protocols says.')
+    return method
 
 
 @lru_cache(maxsize=16)
-def _kept(path: Path, _changed: int) -> Delta:
-    """Read once for all requests, and again if the file changes."""
+def _cached_delta(path: Path, _changed: int) -> Delta:
+    """Load a delta once for all requests, and again if its file changes."""
     return Delta.load(path)
 
 
-def _trace(attached: Sequence[Attachment], image: int) -> tuple[TraceStep, ...]:
-    """Of the last that led it; of the last that might have, if none did."""
-    traces = [each.traces[image] for each in reversed(attached) if each.leads(image)]
-    acted = next((trace for trace in traces if trace.acted), None)
-    return acted.steps if acted else traces[0].steps if traces else ()
-
-
 def unguidable(pipe: Any) -> str | None:
-    """Why the pipeline cannot be guided."""
+    """Return why the pipeline cannot be guided, or None if it can."""
     try:
         denoiser_of(pipe)
     except ModelError as error:
         return str(error)
     return None
-
-
-def _scales(pipe: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """By what the pipeline guides itself in a call with these arguments."""
-    parameters = inspect.signature(type(pipe).__call__).parameters
-    said = {name: arguments.get(name, each.default) for name, each in parameters.items()}
-    own, second = said.get("guidance_scale"), said.get("true_cfg_scale")
-    if isinstance(second, int | float) and second > 1 and arguments.get("negative_prompt") is not None:
-        return {"true_cfg_scale": float(second)}
-    return {"scale": float(own)} if isinstance(own, int | float) else {}

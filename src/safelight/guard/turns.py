@@ -1,4 +1,4 @@
-"""Turns: calls that share a network come one after the other, in the order in which they asked."""
+"""Turns: calls that share a network run one after the other, in the order of arrival."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CHECK_S = 0.05
 
 
 class _Line:
-    """A lock that is handed on in the order of asking."""
+    """A lock that is acquired in the order of arrival."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -46,7 +46,7 @@ class _Line:
 
 _LINES: WeakKeyDictionary[Any, _Line] = WeakKeyDictionary()
 _LOCK = threading.Lock()
-# For pipelines that cannot be remembered by identity: they all wait for each other.
+# Shared by all pipelines that cannot be weakly referenced: they all wait for each other.
 _OTHERS = _Line()
 
 
@@ -54,11 +54,11 @@ _OTHERS = _Line()
 def turn(pipe: Any, check: Callable[[], None]) -> Iterator[None]:
     """Wait until no other call uses ``pipe`` or any of its networks and tokenizers.
 
-    Deltas change weights, and some pipelines move their parts between devices or precisions: so calls take
-    turns as soon as they share one network. ``check`` is called while waiting, and raises to give up.
+    Deltas change weights, and some pipelines move their components between devices or precisions, so calls
+    that share a network take turns. ``check`` is called while waiting, and raises an error to stop waiting.
     """
     with ExitStack() as stack:
-        # Every call asks for its lines in the same order, so no two calls can wait for each other.
+        # Every call acquires its lines in the same order, so no two calls can wait for each other.
         for line in sorted(_lines(pipe), key=id):
             stack.enter_context(line.turn(check))
         yield

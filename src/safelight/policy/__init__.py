@@ -1,28 +1,29 @@
-"""Policies: TOML files that say which findings are harm, how sure is sure enough, and what then.
+"""Policies: TOML files that say which findings are harm, from which score on, and what is done about them.
 
-A policy decides and never runs a model, so the same findings can be judged again under another one.
+A policy decides and never runs a model, so the same findings can be judged again under another policy.
 """
 
 from safelight.policy.category import CategoryRule, Thresholds
 from safelight.policy.context import ContextRule, any_of
 from safelight.policy.filters import Filters
-from safelight.policy.generation import EarlyStop, GuidanceRule, Hiding, Strength
+from safelight.policy.generation import ERASURE, EarlyStop, GuidanceName, GuidanceRule, Hiding
 from safelight.policy.labels import check_labels, check_reach, label_problems, reach_problems
 from safelight.policy.log import Log
 from safelight.policy.policy import Policy
 from safelight.policy.source import PolicySource, packaged_policies, policy_path
 
 __all__ = [
+    "ERASURE",
     "CategoryRule",
     "ContextRule",
     "EarlyStop",
     "Filters",
+    "GuidanceName",
     "GuidanceRule",
     "Hiding",
     "Log",
     "Policy",
     "PolicySource",
-    "Strength",
     "Thresholds",
     "any_of",
     "check_labels",

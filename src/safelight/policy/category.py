@@ -1,4 +1,4 @@
-"""One category of harm: from which score on something is done, and what."""
+"""The rule for one category of harm: which action is taken from which score on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from safelight.types import STAGES, Action
 
 
 class Thresholds(Table):
-    """From which score on each action is taken; must not fall from ``review`` to ``block``."""
+    """The score from which on each action is taken; a severer action must not have a lower threshold."""
 
     review: Score | None = None
     steer: Score | None = None
@@ -26,17 +26,17 @@ class Thresholds(Table):
         return self
 
     def steps(self) -> list[tuple[Action, float]]:
-        """The thresholds that are set, mildest action first."""
+        """Return the thresholds that are set, mildest action first."""
         steps = [(action, getattr(self, action.value, None)) for action in Action]
         return [(action, threshold) for action, threshold in steps if threshold is not None]
 
     def decide(self, score: float) -> tuple[Action, float | None]:
-        """The severest action whose threshold ``score`` reaches, and that threshold."""
+        """Return the severest action whose threshold ``score`` reaches, and that threshold."""
         reached = [step for step in self.steps() if score >= step[1]]
         return reached[-1] if reached else (Action.ALLOW, None)
 
     def stricter(self, score: float) -> Self:
-        """The mildest action that changes an image or keeps it back is taken from ``score`` on."""
+        """Lower the threshold of the mildest action that changes or withholds an image to ``score``."""
         step = next((step for step in self.steps() if step[0] >= Action.STEER), None)
         if step is None or step[1] <= score:
             return self
@@ -44,9 +44,9 @@ class Thresholds(Table):
 
 
 class CategoryRule(Table):
-    """The thresholds of one category at each stage; a stage that is left out never acts.
+    """The thresholds of one category at each stage; at a stage without thresholds nothing is done.
 
-    A ``description`` declares a category of the policy's own, which the taxonomy does not have.
+    A ``description`` declares a category of the policy's own, which is not in the taxonomy.
     """
 
     description: Text | None = None
@@ -63,7 +63,7 @@ class CategoryRule(Table):
         return self
 
 
-# Images of child abuse are never a matter of configuration.
+# No policy can configure how images of child abuse are treated.
 CSAE = "csae"
 _ALWAYS = Thresholds(block=0.2)
 CSAE_RULE = CategoryRule(prompt=_ALWAYS, image=_ALWAYS, pair=_ALWAYS)

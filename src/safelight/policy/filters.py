@@ -1,4 +1,4 @@
-"""Which filters a policy runs."""
+"""The table of a policy that lists its filters."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from safelight.types import STAGES, Stage
 
 
 class Filters(Table):
-    """Which filters run at each stage, cheapest first, by instance name.
+    """The filters that run at each stage, by instance name, cheapest first.
 
     In a filter's ``options``, ``use`` names its component, and ``isolation = "process"`` runs it in a worker
-    process, which is killed if it is late; all others are the component's own.
+    process, which is killed if it exceeds the timeout; all other options are the component's own.
     """
 
     prompt: Names = ()

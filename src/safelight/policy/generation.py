@@ -1,59 +1,90 @@
-"""What a policy says about images while they are made, and about those that are hidden."""
+"""The tables of a policy about images while they are made, and about images that are hidden."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from safelight import registry
+from safelight.errors import unknown_name
 from safelight.images.blur import Style
 from safelight.policy.table import Score, Share, Table, Text
 from safelight.policy.taxonomy import load_taxonomy
 
+ERASURE = "erasure"
+"""The one guidance that is not registered: it applies the policy's ``deltas`` to the model's weights."""
+
+# The names that policies used before they used the registered ones.
+_ALIASES: Mapping[str, str] = {
+    "projection": "prompt-projection",
+    **{name: f"sld-{name}" for name in ("weak", "medium", "strong", "max")},
+}
+
+
+def _registered(name: str) -> str:
+    """Return the registered name of a guidance. Raises ``ValueError`` if there is none of that name."""
+    known = (ERASURE, *registry.names("guidance"))
+    if name not in known:
+        name = _ALIASES.get(name, name)
+    if name not in known:
+        raise ValueError(unknown_name("guidance", name, known).removesuffix("."))
+    return name
+
+
+GuidanceName = Annotated[str, AfterValidator(_registered)]
+"""The name of a registered guidance, or ``erasure``."""
+
 
 class EarlyStop(Table):
-    """After which shares of its steps an image is looked at before it is finished, and how sure it takes.
+    """When images are screened before they are finished, and from which score on they are stopped.
 
-    An image that the policy would block is given up if its score is at least ``score``.
+    ``at`` are shares of the denoising steps. An image that the policy would block is stopped if its score is
+    at least ``score``.
     """
 
     at: Annotated[tuple[Share, ...], Field(strict=False, min_length=1)]
     score: Score
 
 
-Strength = Literal["erasure", "projection", "weak", "medium", "strong", "max"]
-
-
 class GuidanceRule(Table):
-    """How strongly images are led away from harm while they are made.
+    """Which guidance steers images away from harm while they are made.
 
-    ``projection`` leaves out of what the model is told what was seen, or what the policy minds of a prompt;
-    ``weak`` to ``max`` add Safe Latent Diffusion. ``erasure`` puts the ``deltas`` of what was seen on the
-    model's weights, or all if nothing was; where there is none it is passed over.
+    Each guidance is named as it is registered: ``prompt-projection``, ``sld-weak`` to ``sld-max``,
+    ``negative-prompt``, ``negative-guidance``, or one of an installed plug-in. ``erasure`` applies the
+    ``deltas`` of the detected concepts to the model's weights, or all deltas if nothing was detected; it is
+    skipped where there is no delta.
 
-    ``default`` is for every prompt, ``review`` for prompts under review. An image that would be hidden or
-    blocked, and a prompt or image under ``steer``, is drawn with each of ``steer`` in turn until nothing is
-    seen in it: with a ``score``, nothing from that score on. ``concepts`` says what stands for a label or
-    category that was seen, ``deltas`` which file, beside the policy's, takes it out of the weights.
+    ``default`` is used for every prompt, ``review`` for prompts under review. An image that would be blurred
+    or blocked, and a prompt or image under ``steer``, is generated with each guidance of ``steer`` in turn
+    until nothing is detected in it: with a ``score``, nothing from that score on. ``concepts`` gives the text
+    that describes a label or category, and ``deltas`` the file, relative to the policy's, that erases it.
     """
 
-    default: Strength | None = None
-    review: Strength | None = None
-    steer: Annotated[tuple[Strength, ...], Field(strict=False)] = ()
+    default: GuidanceName | None = None
+    review: GuidanceName | None = None
+    steer: Annotated[tuple[GuidanceName, ...], Field(strict=False)] = ()
     score: Score | None = None
     concepts: dict[str, Text] = Field(default_factory=dict)
     deltas: dict[str, Text] = Field(default_factory=dict)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every guidance that the rule names, ``erasure`` included."""
+        named = (self.default, self.review, *self.steer)
+        return tuple(dict.fromkeys(name for name in named if name))
+
     @model_validator(mode="after")
-    def _named(self) -> Self:
+    def _deltas_have_concepts(self) -> Self:
         for name in self.deltas:
             if name not in self.concepts and name not in load_taxonomy().categories:
-                raise ValueError(f'nothing in [guidance.concepts] stands for "{name}", which has a delta')
+                raise ValueError(f'"{name}" has a delta and no text; add one under [guidance.concepts]')
         return self
 
 
 class Hiding(Table):
-    """How images under ``blur`` are hidden: where something was found, or with ``whole`` everywhere."""
+    """How images under ``blur`` are hidden: in the boxes that were found, or with ``whole`` everywhere."""
 
     style: Style = "blur"
     whole: bool = False

@@ -1,4 +1,4 @@
-"""What a policy says of labels, against what its filters can report."""
+"""Checks of a policy's labels against those that its filters can report."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from safelight.policy.taxonomy import load_taxonomy
 from safelight.storage.toml_file import KeyPath
 from safelight.types import Stage
 
-# What a filter can report; None if it does not tell.
+# The labels that a filter can report; None if it does not say.
 Reported = Collection[str] | None
 
 
 def check_labels(policy: Policy, reported: Sequence[Reported]) -> None:
-    """Refuses a label that no filter reports: it is misspelt, and its rule would never act.
+    """Raise ``PolicyError`` for a label that no filter reports: its rule would never apply.
 
-    ``reported`` has the labels of each filter. Raises ``PolicyError``.
+    ``reported`` has the labels of each filter.
     """
     for problem in label_problems(policy, reported):
         raise PolicyError(problem)
 
 
 def check_reach(policy: Policy, stage: Stage, reported: Sequence[Reported]) -> None:
-    """Refuses a threshold that no filter of the stage can reach: the policy promises what nothing looks for.
+    """Raise ``PolicyError`` for a threshold that no filter of the stage can reach: it would never apply.
 
-    ``reported`` has the labels of each filter of the stage. Raises ``PolicyError``.
+    ``reported`` has the labels of each filter of the stage.
     """
     for problem in reach_problems(policy, stage, reported):
         raise PolicyError(problem)
 
 
 def label_problems(policy: Policy, reported: Sequence[Reported]) -> Iterator[str]:
-    """Every label that no filter of any stage reports."""
+    """Return a sentence for every label that no filter of any stage reports."""
     known = {*load_taxonomy().categories, *policy.categories}
     for labels in reported:
         if labels is None:
@@ -49,9 +49,9 @@ def label_problems(policy: Policy, reported: Sequence[Reported]) -> Iterator[str
 
 
 def reach_problems(policy: Policy, stage: Stage, reported: Sequence[Reported]) -> Iterator[str]:
-    """Every category with thresholds at the stage that nothing its filters report counts for.
+    """Return a sentence for every category whose thresholds at the stage no filter can reach.
 
-    A stage whose filters report nothing at all (``never``) is switched off on purpose.
+    A stage whose filters report no label at all (``never``) is switched off on purpose.
     """
     seen: set[str] = set()
     for labels in reported:
@@ -72,7 +72,7 @@ def reach_problems(policy: Policy, stage: Stage, reported: Sequence[Reported]) -
 
 
 def _reaches(policy: Policy, stage: Stage, category: str, seen: set[str]) -> bool:
-    """Whether some of the labels ``seen`` counts for the category."""
+    """Whether any of the labels ``seen`` leads to the category."""
     means = {category, *(label for label, of in policy.labels.items() if category in of)}
     rules = [rule for rule in policy.context if rule.category == category and stage in rule.stages]
     return bool(means & seen) or any(_applies(rule, seen) for rule in rules)
@@ -83,7 +83,7 @@ def _applies(rule: ContextRule, seen: set[str]) -> bool:
 
 
 def _labels(policy: Policy) -> Iterator[tuple[KeyPath, str]]:
-    """Every label that the policy has a rule for, and where."""
+    """Return every label that the policy has a rule for, with its place in the policy."""
     for label in policy.labels:
         yield ("labels", label), label
     for label in policy.guidance.concepts if policy.guidance else ():

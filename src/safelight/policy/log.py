@@ -1,4 +1,4 @@
-"""What the log of requests may hold."""
+"""The table of a policy about the log of requests."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from safelight.policy.table import Table
 
 
 class Log(Table):
-    """Says what the log of requests and audit records may hold.
+    """What the log of requests and the audit records may contain.
 
-    Prompts are hashed; with ``prompts``, their text is there as well, and so are sentences that may quote it.
-    Anyone can check a guess at a prompt against its SHA-256; with ``key_variable``, the name of an
-    environment variable that holds a secret key, only someone who has the key can.
+    Prompts are hashed; with ``prompts``, the records also have their text, and sentences that may quote it.
+    Anyone can compare a guessed prompt with a SHA-256 hash; with ``key_variable``, the name of an environment
+    variable that holds a secret key, only someone who has the key can.
     """
 
     prompts: bool = False

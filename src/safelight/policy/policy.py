@@ -1,4 +1,4 @@
-"""A policy: what a service allows, and what becomes of the rest."""
+"""A policy: what a service allows, and what is done about the rest."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Policy(Table):
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Policy:
-        """A packaged policy by name, or a TOML file. Raises ``PolicyError``, naming file and line."""
+        """Load a packaged policy by name, or a TOML file. Raises ``PolicyError``, naming file and line."""
         policy, problems = cls.read(PolicySource.read(name_or_path))
         if policy is None or problems:
             raise PolicyError(problems[0])
@@ -64,7 +64,7 @@ class Policy(Table):
 
     @classmethod
     def read(cls, source: PolicySource) -> tuple[Policy | None, list[str]]:
-        """The policy, and all that is wrong with it; None where its tables are not even well formed."""
+        """Return the policy and all its problems; None in its place if its tables are not valid."""
         try:
             policy = cls.model_validate(source.data)
         except ValidationError as error:
@@ -74,26 +74,26 @@ class Policy(Table):
 
     @property
     def source(self) -> PolicySource | None:
-        """Where it is written; None for a policy that was made in Python."""
+        """The files that the policy was read from; None for a policy that was made in Python."""
         return self._source
 
     def at(self, where: KeyPath, sentence: str) -> str:
-        """``sentence`` about one of its keys, with file and line where it was read from a file."""
+        """Return ``sentence`` about a key, with file and line if the policy was read from a file."""
         return self._source.at(where, sentence) if self._source else sentence
 
     def folder_of(self, where: KeyPath) -> Path:
-        """What the path in one of its keys is relative to: the folder of the file in which the key stands."""
+        """Return the folder of the file that has the key: a path in the key is relative to it."""
         return self._source.folder_of(where) if self._source else Path()
 
     @property
     def deltas(self) -> dict[str, Path]:
-        """The files of ``[guidance.deltas]``, which lie beside the policy's unless they say otherwise."""
+        """The files of ``[guidance.deltas]``, whose paths are relative to the policy's file."""
         deltas = self.guidance.deltas if self.guidance else {}
         return {name: self.folder_of(("guidance", "deltas", name)) / path for name, path in deltas.items()}
 
     @property
     def id(self) -> str:
-        """Name and version, and those of the policies that it extends: ``ours 1 (general 2026.4)``."""
+        """Name and version of the policy and of those that it extends: ``ours 1 (general 2026.4)``."""
         bases = f" ({', '.join(self._source.bases)})" if self._source and self._source.bases else ""
         return f"{self.name} {self.version}{bases}"
 
@@ -108,9 +108,9 @@ class Policy(Table):
         index: int = 0,
         beside: bool = False,
     ) -> Verdict:
-        """The verdict on what was found. A ``problem``, of the item or of a filter, makes it a block.
+        """Return the verdict on findings. A ``problem`` of the item or of a filter makes it a block.
 
-        ``beside`` says that these are words beside an image which is judged as well (``ContextRule``).
+        ``beside`` says that the findings are of a text beside an image that is judged too (``ContextRule``).
         """
         filters = dict(filters or {})
         problems = [problem, *(run.problem for run in filters.values())]
@@ -134,7 +134,7 @@ class Policy(Table):
         )
 
     def again(self, verdict: Verdict, score: float) -> Verdict:
-        """The verdict on the same findings where hiding, blocking or steering begins at ``score``."""
+        """Return the verdict on the same findings if steering, blurring or blocking begins at ``score``."""
         rules = {
             name: rule.model_copy(update={s: getattr(rule, s).stricter(score) for s in STAGES})
             for name, rule in self.categories.items()
@@ -153,7 +153,7 @@ class Policy(Table):
         return CategoryScore(score, action, threshold, labels)
 
     def _categories(self, stage: Stage, findings: Iterable[Finding], beside: bool) -> dict[str, _Evidence]:
-        """Category -> its highest score and the labels that gave it."""
+        """Return the highest score of each category and the labels that it comes from."""
         seen: dict[str, float] = {}
         boxes: dict[str, list[Box]] = {}
         for finding in findings:
@@ -177,9 +177,9 @@ class Policy(Table):
 
 
 def _category_problems(policy: Policy) -> Iterator[tuple[KeyPath, str]]:
-    """Categories that nobody knows, that cannot be set, or that are used without a threshold."""
+    """Return problems of categories that are unknown, cannot be set, or are used without a threshold."""
     known = load_taxonomy().categories
-    # What leads to a category that was taken out on purpose is still reported, and allowed.
+    # Findings of a category that was removed on purpose are still reported, and allowed.
     settled = {CSAE, *policy.categories, *(policy.source.removed if policy.source else ())}
     for category, rule in policy.categories.items():
         if sentence := _category_problem(category, rule):
@@ -200,7 +200,7 @@ def _category_problem(category: str, rule: CategoryRule) -> str | None:
         return None if category in known else unknown
     if category in known:
         return "this category has a meaning already; remove its description."
-    # Nothing may look as if it were the category that no policy can change.
+    # No name may be confused with the one category that no policy can change.
     if not _OWN_NAME.fullmatch(category) or category.replace("_", "").startswith(CSAE):
         return (
             f'"{category}" cannot be a category; give small letters, digits and _, in parts with dots '

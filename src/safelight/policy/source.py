@@ -1,4 +1,4 @@
-"""Where a policy is written: its file, those that it extends, and in which of them each key stands."""
+"""The source of a policy: its file, the files that it extends, and the file and line of each key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_FILES = 8
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A value and the file it stands in; the value of a table is its entries."""
+    """A value and the file that it comes from; the value of a table is its entries."""
 
     value: Any
     file: TomlFile
@@ -27,7 +27,7 @@ class _Entry:
         return cls(value, file)
 
     def changed_by(self, other: _Entry) -> _Entry:
-        """Tables are merged; anything else takes the place of what was there, and ``false`` takes it out."""
+        """Merge tables; any other value replaces the earlier one, and ``false`` removes it."""
         if not (isinstance(self.value, dict) and isinstance(other.value, dict)):
             return other
         entries = dict(self.value)
@@ -53,10 +53,10 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class PolicySource:
-    """A policy as it is written, together with what it ``extends``.
+    """A policy as it is written, merged with what it ``extends``.
 
-    ``bases`` are the ids of the policies that it extends, nearest first, and ``removed`` the categories of
-    theirs that it takes out.
+    ``bases`` are the ids of the policies that it extends, nearest first, and ``removed`` the categories that
+    it removes from them.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class PolicySource:
 
     @classmethod
     def read(cls, name_or_path: str | Path) -> PolicySource:
-        """A packaged policy by name, or a TOML file. Raises ``PolicyError``, naming file and line."""
+        """Read a packaged policy by name, or a TOML file. Raises ``PolicyError``, naming file and line."""
         file = TomlFile(policy_path(name_or_path), PolicyError)
         files = [file, *_bases(file)]
         root = _Entry.of(files[-1].data, files[-1])
@@ -79,34 +79,34 @@ class PolicySource:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The tables of all files as one, without ``extends``."""
+        """The merged tables of all files, without ``extends``."""
         plain: dict[str, Any] = self._root.plain()
         return plain
 
     def folder_of(self, where: KeyPath) -> Path:
-        """The folder of the file in which a key stands: what its path is relative to."""
+        """Return the folder of the file that has a key: a path in the key is relative to it."""
         return self._file_of(where).path.parent
 
     def at(self, where: KeyPath, sentence: str) -> str:
-        """``sentence`` about a key, with its file and line."""
+        """Return ``sentence`` about a key, with its file and line."""
         file = self._file_of(where)
         return f"{file.path}, line {file.line_of(where)}: {sentence}"
 
     def _file_of(self, where: KeyPath) -> TomlFile:
-        """The file of the key, or of the innermost table around it."""
+        """Return the file of the key, or of the innermost table around it."""
         found = (self._root.at(where[:depth]) for depth in range(len(where), -1, -1))
         return next((entry.file for entry in found if entry), self._root.file)
 
 
 def packaged_policies() -> tuple[str, ...]:
-    """The names that ``Policy.load`` knows without a file."""
+    """Return the names of the packaged policies."""
     return tuple(sorted(path.stem for path in _PACKAGED.glob("*.toml")))
 
 
 def policy_path(name_or_path: str | Path, folder: Path = Path()) -> Path:
-    """The file of a packaged policy, or the path that was given, from ``folder`` on.
+    """Return the file of a packaged policy, or the given path relative to ``folder``.
 
-    Raises ``PolicyError`` for what is neither.
+    Raises ``PolicyError`` for a name that is neither.
     """
     name = str(name_or_path)
     if name in packaged_policies():
@@ -118,7 +118,7 @@ def policy_path(name_or_path: str | Path, folder: Path = Path()) -> Path:
 
 
 def _bases(file: TomlFile) -> list[TomlFile]:
-    """The files that ``file`` extends, nearest first."""
+    """Return the files that ``file`` extends, nearest first."""
     chain = [file]
     while "extends" in chain[-1].data:
         base = _base_of(chain[-1])
@@ -147,7 +147,7 @@ def _base_of(file: TomlFile) -> TomlFile:
 
 
 def _id(file: TomlFile) -> str:
-    """Raises ``PolicyError`` for a policy that is extended and has none."""
+    """Return name and version of a policy that is extended. Raises ``PolicyError`` if they are missing."""
     for key in ("name", "version"):
         if not isinstance(file.data.get(key), str) or not file.data[key]:
             raise PolicyError(f"{_at(file, key)}: a policy needs a {key}, which is text; add it.")
@@ -159,7 +159,7 @@ def _at(file: TomlFile, key: str) -> str:
 
 
 def _removed(files: list[TomlFile]) -> frozenset[str]:
-    """The categories that the nearest file which speaks of them takes out."""
+    """Return the categories that are removed by the nearest file that has them."""
     said: dict[str, bool] = {}
     for file in files:
         categories = file.data.get("categories")
@@ -169,7 +169,7 @@ def _removed(files: list[TomlFile]) -> frozenset[str]:
 
 
 def _without_idle_options(root: _Entry, over: TomlFile) -> _Entry:
-    """The options of filters that ``over`` runs no more go with them, unless it sets them itself."""
+    """Remove the options of filters that ``over`` no longer lists, unless it sets them itself."""
     filters, options = root.at(("filters",)), root.at(("filters", "options"))
     if not (filters and options and isinstance(options.value, dict)):
         return root
@@ -185,7 +185,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is such a file or folder; some texts cannot be the name of one."""
+    """Whether there is such a file or folder; False for a text that cannot be a path."""
     try:
         return path.exists()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What all tables of a policy have in common: unknown keys are errors, and nothing is converted."""
+"""The base of all tables of a policy: unknown keys are errors, and values are not converted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The categories of harm, and what other taxonomies call them (``taxonomy.toml``)."""
+"""The categories of harm and their names in other taxonomies (``taxonomy.toml``)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safelight.storage.packaged_files import read_text
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """One kind of harm; ``names`` maps another taxonomy to every name it has there, maybe none."""
+    """A category of harm; ``names`` has its names in each other taxonomy, of which there may be none."""
 
     id: str
     meaning: str
@@ -23,19 +23,19 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Taxonomy:
-    """All categories by id. Many of ours may share one foreign name: mappings are many to many."""
+    """All categories by id. The mapping to the names of other taxonomies is many to many."""
 
     version: str
     categories: Mapping[str, Category]
 
     def ours(self, taxonomy: str, name: str) -> tuple[str, ...]:
-        """The ids of our categories that ``taxonomy`` calls ``name``."""
+        """Return the ids of the categories that ``taxonomy`` calls ``name``."""
         return tuple(id for id, c in self.categories.items() if name in c.names.get(taxonomy, ()))
 
 
 @cache
 def load_taxonomy() -> Taxonomy:
-    """The packaged taxonomy."""
+    """Return the packaged taxonomy."""
     data = tomllib.loads(read_text(Path(__file__).with_name("taxonomy.toml"), PolicyError))
     categories = {
         id: Category(id, row["meaning"], {name: tuple(theirs) for name, theirs in row["names"].items()})

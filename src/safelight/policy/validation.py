@@ -1,4 +1,4 @@
-"""What is wrong with the keys and values of a policy, each in a sentence with its line."""
+"""Problems with the keys and values of a policy, as sentences with file and line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NAMED = (("categories",), ("labels",), ("guidance", "concepts"), ("guidance", "
 def validation_problems(
     source: PolicySource, error: ValidationError, model: type[BaseModel]
 ) -> Iterator[str]:
-    """Everything that ``error`` says of ``source``, whose tables are those of ``model``."""
+    """Return a sentence for each problem of ``source`` in ``error``; ``model`` has the tables."""
     for each in error.errors():
         where: KeyPath = each["loc"]
         named = ".".join(map(str, where))
@@ -59,7 +59,7 @@ def _unknown_key(where: KeyPath, model: type[BaseModel]) -> str:
 
 
 def _quoting(where: KeyPath, value: object, model: type[BaseModel]) -> str | None:
-    """Of ``[categories.sexual.nudity]``, where the dot is a part of the name, how it is written."""
+    """Return how to quote a name with a dot, as in ``[categories.sexual.nudity]``; None if there is none."""
     table = next((table for table in _NAMED if where[: len(table)] == table), None)
     if table is None or not isinstance(value, Mapping) or where == table:
         return None
@@ -75,7 +75,7 @@ def _quoting(where: KeyPath, value: object, model: type[BaseModel]) -> str | Non
 
 
 def _table(where: KeyPath, model: type[BaseModel]) -> type[BaseModel]:
-    """The table at ``where``; names and numbers on the way lead nowhere else."""
+    """Return the model of the table at ``where``, skipping names and numbers on the way."""
     for key in where:
         field = model.model_fields.get(str(key))
         model = (field and _model_in(field.annotation)) or model

@@ -1,4 +1,4 @@
-"""Alignment at inference time: an image is led away from harm while it is made."""
+"""Guidance: alignment at inference time, which steers an image away from concepts while it is made."""
 
 from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept, category_concepts, concept_of
 from safelight.alignment.guidance.configuration import CONFIGURATIONS, SafetyConfig

@@ -1,4 +1,4 @@
-"""What guidance leads away from: a text, several, or one for each prompt."""
+"""The concepts that guidance steers away from: one text, several texts, or one for each prompt."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from safelight.errors import RequestError
 from safelight.storage.toml_file import TomlFile
 
 Concept = str | Sequence[str] | Mapping[str, float]
-"""A text; several, each on its own; or several with how much each counts."""
+"""One text, several texts, or several texts with a weight each."""
 
-# Schramowski et al. (2023), section 4, led by what diffusers puts before it.
+# Schramowski et al. (2023), section 4, with the words that diffusers puts before it.
 DEFAULT_CONCEPT = (
     "an image showing hate, harassment, violence, suffering, humiliation, harm, suicide, sexual, nudity, "
     "bodily fluids, blood, obscene gestures, illegal activity, drug use, theft, vandalism, weapons, "
@@ -22,32 +22,34 @@ DEFAULT_CONCEPT = (
 
 
 def weights_of(concept: Concept | None) -> dict[str, float]:
-    """How much each text counts; nothing for None. Raises ``RequestError`` for what is no concept."""
+    """Return the weight of each text; no text for None. Raises ``RequestError`` for an invalid concept."""
     if concept is None:
         return {}
     if isinstance(concept, str):
         concept = [concept]
     weights = dict(concept) if isinstance(concept, Mapping) else dict.fromkeys(concept, 1.0)
     if not weights:
-        raise RequestError("there is no concept to lead away from; name one.")
+        raise RequestError("there is no concept to steer away from; name one.")
     for text, weight in weights.items():
         if not isinstance(text, str) or not text.strip():
-            raise RequestError("a concept must be a text that says something; name one.")
+            raise RequestError("a concept must be a text that is not empty; name one.")
         if not 0 <= weight < math.inf:
-            raise RequestError(f'the concept "{text}" counts {weight}; give a number that is at least 0.')
+            raise RequestError(
+                f'the weight of the concept "{text}" is {weight}; give a number that is at least 0.'
+            )
     return weights
 
 
 def concept_of(category: str) -> str:
-    """The text that stands for a category of the policy. Raises ``RequestError`` where there is none."""
+    """Return the text that describes a category. Raises ``RequestError`` if there is none."""
     texts = category_concepts()
     if category not in texts:
-        raise RequestError(f'no concept stands for "{category}"; there are {", ".join(texts)}.')
+        raise RequestError(f'no concept describes "{category}"; there are {", ".join(texts)}.')
     return texts[category]
 
 
 @cache
 def category_concepts() -> Mapping[str, str]:
-    """The text for each category that has one."""
+    """Return the text of each category that has one."""
     file = TomlFile(Path(__file__).with_name("concepts.toml"), RequestError)
     return {str(category): str(text) for category, text in file.data.items()}

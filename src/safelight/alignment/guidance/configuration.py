@@ -1,4 +1,4 @@
-"""How strongly Safe Latent Diffusion guides: the four published configurations, and your own."""
+"""Configurations of Safe Latent Diffusion: the four published ones, and your own."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from safelight.errors import RequestError, unknown_name
 
-# Stable Diffusion's 50 steps, which the paper counts in, are at the timesteps 981, 961, … 1.
+# The paper counts in the 50 steps of Stable Diffusion, which are at the timesteps 981, 961, … 1.
 _FIRST, _APART, _STEPS = 981, 20, 50
-# Its variances, from and to the squares of these (Rombach et al. 2022).
+# Stable Diffusion's variances β run between the squares of these (Rombach et al. 2022).
 _BETA_START, _BETA_END, _TIMESTEPS = 0.00085**0.5, 0.012**0.5, 1000
 
 
@@ -19,7 +19,7 @@ class SafetyConfig:
     """Schramowski et al. (2023), table 1: ``scale`` s_S, ``threshold`` λ, ``momentum_scale`` s_m,
     ``momentum`` β_m and ``warm_up`` δ in steps out of 50.
 
-    λ and s_S are in units of predicted noise. Raises ``RequestError`` for values that make no sense.
+    λ and s_S are in units of predicted noise. Raises ``RequestError`` for values that are not valid.
     """
 
     scale: float
@@ -31,28 +31,30 @@ class SafetyConfig:
     def __post_init__(self) -> None:
         for name in ("scale", "momentum_scale", "warm_up"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise RequestError(f"{name} is {getattr(self, name)}; it must be a number and at least 0.")
+                raise RequestError(
+                    f"{name} is {getattr(self, name)}; it must be a finite number that is at least 0."
+                )
         if not math.isfinite(self.threshold):
-            raise RequestError(f"threshold is {self.threshold}; it must be a number.")
+            raise RequestError(f"threshold is {self.threshold}; it must be a finite number.")
         if not 0 <= self.momentum < 1:
             raise RequestError(f"momentum is {self.momentum}; it must be at least 0 and below 1.")
 
     @property
     def does_nothing(self) -> bool:
-        """Whether nothing is ever guided: μ is 0, so there is nothing to remember either."""
+        """Whether nothing is ever guided: μ is 0, and so is the momentum."""
         return self.scale == 0
 
     @property
-    def remembers(self) -> bool:
-        """Whether what happens during the warm-up matters after it."""
+    def uses_momentum(self) -> bool:
+        """Whether the steps of the warm-up have an effect after it."""
         return self.momentum_scale > 0
 
     @property
     def starts_at(self) -> float:
-        """The log signal-to-noise ratio from which on it guides.
+        """The log signal-to-noise ratio at which guidance starts.
 
-        Counted in steps, a warm-up would end at other noise for every number of steps, scheduler and family:
-        20 % of Stable Diffusion's steps are 37 % of a flow's with shift 3.
+        A warm-up counted in steps would end at another noise level for every number of steps, scheduler and
+        model family: 20 % of Stable Diffusion's steps are 37 % of those of a flow with shift 3.
         """
         if self.warm_up == 0:
             return -math.inf
@@ -60,8 +62,8 @@ class SafetyConfig:
         return math.inf if timestep < 0 else _log_signal_to_noise(timestep)
 
 
-# WEAK's scale is 200 in the paper and its model card; diffusers' SafetyConfig.WEAK, and with it what others
-# published as SLD-Weak, has 20.
+# The scale of SLD-Weak is 200 in the paper and its model card. SafetyConfig.WEAK of diffusers has 20, and so
+# have results published with it.
 CONFIGURATIONS: Mapping[str, SafetyConfig] = {
     "weak": SafetyConfig(200, 0.0, warm_up=15),
     "medium": SafetyConfig(1000, 0.01, 0.3, 0.4, 10),
@@ -71,7 +73,7 @@ CONFIGURATIONS: Mapping[str, SafetyConfig] = {
 
 
 def configuration(named: str | SafetyConfig) -> SafetyConfig:
-    """Raises ``RequestError`` for a name that is not in ``CONFIGURATIONS``."""
+    """Return a configuration by name. Raises ``RequestError`` if it is not in ``CONFIGURATIONS``."""
     if isinstance(named, SafetyConfig):
         return named
     if named not in CONFIGURATIONS:
@@ -80,7 +82,7 @@ def configuration(named: str | SafetyConfig) -> SafetyConfig:
 
 
 def _log_signal_to_noise(timestep: float) -> float:
-    """Of Stable Diffusion at ``timestep``, between whole ones on a straight line."""
+    """Return the log signal-to-noise ratio of Stable Diffusion, interpolated between whole timesteps."""
     whole = int(timestep)
     share = timestep - whole
     here, later = (_log_ratio(min(t, _TIMESTEPS - 1)) for t in (whole, whole + 1))

@@ -1,4 +1,4 @@
-"""Guidance: leads an image, step by step, away from what nobody should draw."""
+"""The base class of guidance, which steers an image away from concepts at every denoising step."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ if TYPE_CHECKING:
 
 
 class Guidance:
-    """Leads images away from ``concept``, by a method that says what each step takes away.
+    """Steers images away from ``concept``; a subclass computes the term that is subtracted at each step.
 
-    ``concepts`` has one concept for each prompt instead, or None for a prompt that is left alone. ``when``
-    says which images are at risk; the others are left alone, and cost nothing more. With ``bounded`` (as
-    with ``when``) an image is led no further than the prompt alone would have led it, elsewhere: much
-    guidance otherwise burns colours out. ``scale``
-    is by what guidance counts in a pipeline that does not guide itself (FLUX, or Stable Diffusion with a
-    guidance scale of 1); ``true_cfg_scale`` is that of one that does so in two calls a step (FLUX with a
-    negative prompt). Raises ``RequestError`` for what makes no sense.
+    ``concepts`` gives one concept for each prompt instead, or None for a prompt that is not guided. ``when``
+    says which images are at risk; other images are not guided, and cost no additional time. With ``bounded``
+    (the default with ``when``) an image is moved no further from its unconditional prediction than its prompt
+    alone would move it: strong guidance otherwise burns out the colours. ``scale`` replaces the guidance
+    scale of a pipeline without classifier-free guidance (FLUX, or Stable Diffusion with a guidance scale of
+    1); ``true_cfg_scale`` is the scale of a pipeline that calls its denoiser twice per step (FLUX with a
+    negative prompt). Raises ``RequestError`` for concepts and scales that are not valid.
     """
 
     name: str
-    edits_conditioning = False  # whether the network is not told of the concepts
+    cost = 2  # in images that are not guided: two concepts beside the unconditional prediction and the prompt
+    concept_per_image = True
+    edits_conditioning = False
 
     def __init__(
         self,
@@ -53,50 +55,54 @@ class Guidance:
         self.true_cfg_scale = true_cfg_scale
 
     def attach(self, pipe: Any, fixed_batch: bool = False) -> Attachment:
-        """Guide ``pipe`` until what this gives is detached, or left as a context.
+        """Guide ``pipe`` until the attachment is detached, or its context ends.
 
-        What several guidances take away adds up. Other pipelines with the same network are not guided. With
-        ``fixed_batch`` the network is only ever asked about as many rows at once as the pipeline asks about,
-        so that no image depends on how many others are guided; it takes longer. Raises ``ModelError`` for a
+        The terms of several guidances add up. Other pipelines with the same denoiser are not guided. With
+        ``fixed_batch`` the denoiser is only ever called with as many rows as the pipeline asks for, so that
+        no image depends on how many others are guided; this takes longer. Raises ``ModelError`` for a
         pipeline that cannot be guided.
         """
         return Attachment(self, pipe, fixed_batch)
 
-    def looks(self, moment: Moment) -> bool:
-        """Whether the denoiser is asked about the concepts in this step."""
+    def predicts_concepts(self, moment: Moment) -> bool:
+        """Return whether the denoiser predicts the concepts' outputs at this step."""
         raise NotImplementedError
 
     def acts(self, moment: Moment) -> bool:
-        """Whether anything is taken away in this step."""
+        """Return whether the term is subtracted at this step."""
         return True
 
-    def towards(self, nothing: Tensor, prompt: Tensor, concept: Tensor, noise_per_output: Tensor) -> Tensor:
-        """What leads to one concept, (M, …), in the denoiser's outputs for no text, the prompts and the
-        concept, (M, …) each. The rest is as in :class:`Predictions`.
+    def concept_term(
+        self, uncond: Tensor, prompt: Tensor, concept: Tensor, noise_per_output: Tensor
+    ) -> Tensor:
+        """Return the term of one concept, (M, …).
+
+        ``uncond``, ``prompt`` and ``concept`` are the denoiser's outputs without a text, for the prompts and
+        for the concept, (M, …) each. ``noise_per_output`` is explained in :class:`Predictions`.
         """
         raise NotImplementedError
 
-    def remembering(self, memory: dict[str, Any], concept: str, towards: Tensor, noise: Tensor) -> Tensor:
-        """What is taken away, (N, …), with what ``memory`` has of the steps before."""
-        return towards
+    def with_momentum(self, memory: dict[str, Any], concept: str, term: Tensor, noise: Tensor) -> Tensor:
+        """Return ``term``, (N, …), with what ``memory`` holds of the steps before."""
+        return term
 
-    def instead_of_nothing(self) -> str | None:
-        """A text that takes the place of no text."""
+    def negative_prompt(self) -> str | None:
+        """Return a text that replaces the empty text of the unconditional prediction, if there is one."""
         return None
 
 
-def _bounded(prompt: Tensor, taken: Tensor) -> Tensor:
-    """What is taken, (N, …), so that what is left of ``prompt`` is no longer than ``prompt``."""
-    left = prompt - taken
-    longest, long = (each.flatten(1).norm(dim=1) for each in (prompt, left))
-    share = (longest / long.clamp(min=1e-12)).clamp(max=1).view(-1, *[1] * (prompt.ndim - 1))
-    changed = taken.flatten(1).any(1).view_as(share)
-    bounded: Tensor = (prompt - share * left) * changed
+def _bounded(prompt: Tensor, term: Tensor) -> Tensor:
+    """Return ``term``, (N, …), reduced so that ``prompt`` - ``term`` is no longer than ``prompt``."""
+    rest = prompt - term
+    longest, length = (each.flatten(1).norm(dim=1) for each in (prompt, rest))
+    share = (longest / length.clamp(min=1e-12)).clamp(max=1).view(-1, *[1] * (prompt.ndim - 1))
+    changed = term.flatten(1).any(1).view_as(share)
+    bounded: Tensor = (prompt - share * rest) * changed
     return bounded
 
 
 class Attachment:
-    """A guidance at work on a pipeline."""
+    """A guidance that is attached to a pipeline."""
 
     def __init__(self, guidance: Guidance, pipe: Any, fixed_batch: bool = False) -> None:
         self.guidance = guidance
@@ -104,7 +110,7 @@ class Attachment:
         self._memory: dict[str, Any] = {}
         self._weights: list[Weights] | None = None
         self._hook = Hook.on(pipe, fixed_batch)
-        self._hook.hold(self)
+        self._hook.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -113,16 +119,16 @@ class Attachment:
         self.detach()
 
     def detach(self) -> None:
-        """The pipeline is what it was before. Nothing happens a second time."""
-        self._hook.let_go(self)
+        """Restore the pipeline. A second call does nothing."""
+        self._hook.remove(self)
 
     @property
     def traces(self) -> tuple[Trace, ...]:
-        """What was done in the last call of the pipeline, to each of its images."""
+        """What the guidance did in the pipeline's last call: one trace for each image."""
         return self._recorder.traces()
 
-    def leads(self, image: int) -> bool:
-        """Whether the guidance was meant for this image of the last call, and not for others alone."""
+    def guides(self, image: int) -> bool:
+        """Return whether the guidance was meant for this image of the last call, not only for others."""
         return bool(self._weights and self._weights[image] and self._recorder)
 
     def begin(self) -> None:
@@ -130,80 +136,92 @@ class Attachment:
         self._memory.clear()
         self._recorder.clear()
 
-    def instead_of_nothing(self) -> str | None:
-        return self.guidance.instead_of_nothing()
+    def negative_prompt(self) -> str | None:
+        return self.guidance.negative_prompt()
+
+    def record_negative_prompt(self, moment: Moment) -> None:
+        import torch
+
+        self._weights = self._all_weights(moment.images)
+        every, none = torch.ones(moment.images), torch.zeros(moment.images)
+        self._recorder.add(moment, every, none, -every)
 
     def scale(self) -> float:
         if self.guidance.scale is None:
-            raise ModelError("the pipeline does not guide itself; give guidance a scale.")
+            raise ModelError("the pipeline has no classifier-free guidance; give the guidance a scale.")
         return self.guidance.scale
 
     def true_cfg_scale(self) -> float | None:
         return self.guidance.true_cfg_scale
 
-    def wanted(self, moment: Moment, similarity: Similarity) -> list[Branch]:
-        if not self.guidance.looks(moment):
+    def branches(self, moment: Moment, similarity: Similarity) -> list[Branch]:
+        if not self.guidance.predicts_concepts(moment):
             return []
-        weights = self._chosen(moment, similarity)
+        weights = self._weights_of_images(moment, similarity)
         texts = dict.fromkeys(text for each in weights for text in each)
-        wanted = [
+        branches = [
             Branch(text, tuple(i for i, each in enumerate(weights) if each.get(text))) for text in texts
         ]
-        return [each for each in wanted if each.images]
+        return [each for each in branches if each.images]
 
     def concepts_to_project_out(self, moment: Moment, similarity: Similarity) -> list[list[str]]:
         if not self.guidance.edits_conditioning:
             return []
-        weights = self._chosen(moment, similarity)
+        weights = self._weights_of_images(moment, similarity)
         return [[part for text, w in each.items() if w for part in names_of(text)] for each in weights]
 
-    def left(self, left: ProjectedCall, moment: Moment) -> None:
-        self._recorder.add(moment, left.acting, left.strength, left.cosine)
+    def record_projection(self, projected: ProjectedCall, moment: Moment) -> None:
+        self._recorder.add(moment, projected.acting, projected.strength, projected.cosine)
 
-    def taken(self, said: Predictions, moment: Moment) -> Tensor:
+    def guidance_term(self, predictions: Predictions, moment: Moment) -> Tensor:
         import torch
 
-        weights = self._weights or []
-        shape = (-1, *[1] * (said.prompt.ndim - 1))
-        whole = torch.zeros_like(said.prompt)
-        for about, concept in said.concepts:
-            rows = list(about.images)
-            towards = torch.zeros_like(whole)
-            towards[rows] = self.guidance.towards(
-                said.nothing[rows], said.prompt[rows], concept, said.noise_per_output
-            )
-            towards = self.guidance.remembering(self._memory, about.text, towards, said.noise_per_output)
-            counts = [each.get(about.text, 0.0) for each in weights]
-            whole += torch.tensor(counts, device=whole.device).view(shape) * towards
-        taken = whole if self.guidance.acts(moment) else torch.zeros_like(whole)
+        term = torch.zeros_like(predictions.prompt)
+        for branch, concept in predictions.concepts:
+            term += self._weighted_term(branch, concept, predictions)
+        if not self.guidance.acts(moment):
+            term = torch.zeros_like(term)
         if self.guidance.bounded:
-            taken = _bounded(said.prompt - said.nothing, taken)
-        self._record(said, taken, moment)
-        return taken
+            term = _bounded(predictions.prompt - predictions.uncond, term)
+        self._record(predictions, term, moment)
+        return term
 
-    def _chosen(self, moment: Moment, similarity: Similarity) -> list[Weights]:
+    def _weighted_term(self, branch: Branch, concept: Tensor, predictions: Predictions) -> Tensor:
+        """Return the term of one concept times its weight for each image, (N, …)."""
+        import torch
+
+        uncond, prompt, noise = predictions.uncond, predictions.prompt, predictions.noise_per_output
+        rows = list(branch.images)
+        term = torch.zeros_like(prompt)
+        term[rows] = self.guidance.concept_term(uncond[rows], prompt[rows], concept, noise)
+        term = self.guidance.with_momentum(self._memory, branch.text, term, noise)
+        weights = torch.tensor([each.get(branch.text, 0.0) for each in self._weights or []])
+        return weights.to(term.device).view(-1, *[1] * (prompt.ndim - 1)) * term
+
+    def _weights_of_images(self, moment: Moment, similarity: Similarity) -> list[Weights]:
+        """Return the weight of each concept for each image; none for an image that is not at risk."""
         if self._weights is None:
-            worst = self._at_the_worst(moment.images)
-            self._weights = self.guidance.when(worst, similarity) if self.guidance.when else worst
+            weights = self._all_weights(moment.images)
+            self._weights = self.guidance.when(weights, similarity) if self.guidance.when else weights
         return self._weights
 
-    def _at_the_worst(self, images: int) -> list[Weights]:
-        """Of each image; those of one prompt are next to each other."""
+    def _all_weights(self, images: int) -> list[Weights]:
+        """Return the weights for each image, as if it were at risk. Images of one prompt are adjacent."""
         concepts = self.guidance.concepts
         if images % len(concepts):
-            said = f"there are concepts for {len(concepts)} prompts, and {images} images are made"
-            raise RequestError(f"{said}; give one for each prompt.")
+            counts = f"there are concepts for {len(concepts)} prompts, and {images} images are made"
+            raise RequestError(f"{counts}; give one for each prompt.")
         return [concepts[i * len(concepts) // images] for i in range(images)]
 
-    def _record(self, said: Predictions, taken: Tensor, moment: Moment) -> None:
+    def _record(self, predictions: Predictions, term: Tensor, moment: Moment) -> None:
         import torch
 
-        prompt = (said.prompt - said.nothing).flatten(1)
+        prompt = (predictions.prompt - predictions.uncond).flatten(1)
         cosine = torch.full((len(prompt),), -1.0, device=prompt.device)
-        for about, output in said.concepts:
-            rows = list(about.images)
-            concept = (output - said.nothing[rows]).flatten(1)
+        for branch, output in predictions.concepts:
+            rows = list(branch.images)
+            concept = (output - predictions.uncond[rows]).flatten(1)
             cosine[rows] = cosine[rows].maximum(torch.cosine_similarity(prompt[rows], concept))
-        changed = taken.flatten(1)
+        changed = term.flatten(1)
         strength = changed.norm(dim=1) / prompt.norm(dim=1).clamp(min=1e-12)
         self._recorder.add(moment, (changed != 0).float().mean(1), strength, cosine)

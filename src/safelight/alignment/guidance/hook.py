@@ -1,8 +1,8 @@
-"""The hook between a pipeline and its denoiser, where guidance acts without a line of the pipeline changed.
+"""The hook between a pipeline and its denoiser: guidance acts here, and the pipeline's code is unchanged.
 
-A pipeline that guides itself calls its denoiser with the rows [no text, prompts] and makes
-ε_0 + s (ε_p - ε_0) of the answer. The hook asks about the concepts in further rows and answers
-[ε_0, ε_p - γ]; what comes out is ε_0 + s (ε_p - γ - ε_0), Safe Latent Diffusion's eq. 3 and 4.
+With classifier-free guidance, a pipeline calls its denoiser with the rows [unconditional, prompts] and
+computes ε_0 + s (ε_p - ε_0) from the output. The hook adds rows for the concepts and returns [ε_0, ε_p - γ];
+the result is ε_0 + s (ε_p - γ - ε_0), equations 3 and 4 of Safe Latent Diffusion.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Where in a generation a step is: ``noise`` is ln(b²/a²); ``images`` are made together."""
+    """One denoising step of a call: ``noise`` is ln(b²/a²), and ``images`` counts the images of the call."""
 
     timestep: float
     noise: float
@@ -37,90 +37,97 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """The denoiser's outputs for no text and for the prompts, (N, …) each, and for every concept wanted, with
-    as many rows as images want it. ``noise_per_output`` is a scalar."""
+    """The denoiser's outputs without a text and for the prompts, (N, …) each, and for every concept, with one
+    row for each image that it applies to. ``noise_per_output`` is a scalar: the change of the predicted noise
+    per change of the output."""
 
-    nothing: Tensor
+    uncond: Tensor
     prompt: Tensor
     concepts: Sequence[tuple[Branch, Tensor]]
     noise_per_output: Tensor
 
 
-class Attached(Protocol):
-    """A guidance at work, as the hook sees it."""
+class AttachedGuidance(Protocol):
+    """An attached guidance, as the hook uses it."""
 
     def begin(self) -> None:
-        """A call of the pipeline begins."""
+        """Forget the last call: the pipeline begins a new one."""
 
-    def instead_of_nothing(self) -> str | None:
-        """What takes the place of no text."""
+    def negative_prompt(self) -> str | None:
+        """Return the text that replaces the empty text of the unconditional prediction, if there is one."""
 
-    def wanted(self, moment: Moment, similarity: Similarity) -> Sequence[Branch]:
-        """What to ask the denoiser about; ``similarity`` says which texts the prompts are near to."""
+    def record_negative_prompt(self, moment: Moment) -> None:
+        """Record that the negative prompt was used at this step."""
+
+    def branches(self, moment: Moment, similarity: Similarity) -> Sequence[Branch]:
+        """Return the concepts to predict; ``similarity`` tells which texts the prompts are close to."""
 
     def concepts_to_project_out(self, moment: Moment, similarity: Similarity) -> Sequence[Sequence[str]]:
-        """What the denoiser is not to be told, of each image; nothing if that is nothing of any."""
+        """Return the concepts to remove from each image's prompt embeddings; empty if there are none."""
 
-    def left(self, left: ProjectedCall, moment: Moment) -> None:
-        """What became of that."""
+    def record_projection(self, projected: ProjectedCall, moment: Moment) -> None:
+        """Record what removing the concepts changed."""
 
-    def taken(self, said: Predictions, moment: Moment) -> Tensor:
-        """γ, (N, …), in units of the denoiser's output."""
+    def guidance_term(self, predictions: Predictions, moment: Moment) -> Tensor:
+        """Return γ, (N, …), in units of the denoiser's output."""
 
     def scale(self) -> float:
-        """By what γ counts in a pipeline that does not guide itself; raises ``ModelError`` if nobody said."""
+        """Return the factor of γ in a pipeline without classifier-free guidance.
+
+        Raises ``ModelError`` if none was given.
+        """
 
     def true_cfg_scale(self) -> float | None:
-        """By what a pipeline guides itself that does so in two calls a step."""
+        """Return the guidance scale of a pipeline that calls its denoiser twice per step."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Half:
-    """The first of two calls of a step."""
+class _FirstCall:
+    """The first of the two denoiser calls of a step: the one for the prompt."""
 
     moment: Moment
-    wanted: Sequence[Sequence[Branch]]
+    branches: Sequence[Sequence[Branch]]
     answer: DenoiserOutput
 
 
-# By pipeline.
+# The hook of each guided pipeline.
 _HOOKS: WeakKeyDictionary[Any, Hook] = WeakKeyDictionary()
 
 
 class Hook:
-    """One for each pipeline, however much is attached to it.
+    """The hook of one pipeline, shared by all guidance that is attached to it.
 
-    The pipeline is given a view of its network, and gets the network back in the end. Other pipelines with
-    the same network are not guided.
+    The pipeline holds a view of its denoiser until the last guidance is detached. Other pipelines with the
+    same denoiser are not guided.
     """
 
     def __init__(self, denoiser: Denoiser, fixed_batch: bool) -> None:
         self._denoiser = denoiser
         self._network = denoiser.module
         self._scheduler = denoiser.pipe.scheduler
-        self._rows = ConditioningBatch(self._denoiser, fixed_batch)
-        self._attached: list[Attached] = []
-        self._half: _Half | None = None
-        self._last: float | None = None
-        self._view = view_of(self._network, self._ask)
+        self._batch = ConditioningBatch(self._denoiser, fixed_batch)
+        self._attached: list[AttachedGuidance] = []
+        self._first_call: _FirstCall | None = None
+        self._last_timestep: float | None = None
+        self._view = view_of(self._network, self._forward)
         self._stack = ExitStack()
-        self._stack.enter_context(patched_method(self._scheduler, "set_timesteps", self._beginning))
-        _give(denoiser.pipe, denoiser.component, self._view)
+        self._stack.enter_context(patched_method(self._scheduler, "set_timesteps", self._with_begin))
+        _set_component(denoiser.pipe, denoiser.component, self._view)
 
     @classmethod
     def on(cls, pipe: Any, fixed_batch: bool = False) -> Hook:
-        """Raises ``ModelError`` for a pipeline that cannot be guided."""
+        """Return the pipeline's hook. Raises ``ModelError`` for a pipeline that cannot be guided."""
         denoiser = denoiser_of(pipe)
         hook = _HOOKS.get(pipe)
         if hook is None:
             hook = _HOOKS[pipe] = cls(denoiser, fixed_batch)
         return hook
 
-    def hold(self, attached: Attached) -> None:
+    def add(self, attached: AttachedGuidance) -> None:
         self._attached.append(attached)
 
-    def let_go(self, attached: Attached) -> None:
-        """The last one takes the hook off."""
+    def remove(self, attached: AttachedGuidance) -> None:
+        """Stop using ``attached``; the pipeline is restored after the last one."""
         if attached not in self._attached:
             return
         self._attached.remove(attached)
@@ -128,37 +135,41 @@ class Hook:
             self._stack.close()
             pipe = self._denoiser.pipe
             if self._denoiser.module is self._view:
-                _give(pipe, self._denoiser.component, self._network)
+                _set_component(pipe, self._denoiser.component, self._network)
             del _HOOKS[pipe]
 
-    def _beginning(self, set_timesteps: Method) -> Method:
-        """Every pipeline sets its timesteps once, before it asks its denoiser."""
+    def _with_begin(self, set_timesteps: Method) -> Method:
+        """Every pipeline sets its timesteps once, before it calls its denoiser."""
 
         def begin(*args: Any, **kwargs: Any) -> Any:
             if self._denoiser.module is not self._view:
-                raise ModelError("the pipeline was given another network while guided; attach again.")
-            self._rows.clear_cache()
-            self._half = self._last = None
+                raise ModelError(
+                    "the denoiser of the guided pipeline was replaced; attach the guidance again."
+                )
+            self._batch.clear_cache()
+            self._first_call = self._last_timestep = None
             for each in self._attached:
                 each.begin()
             return set_timesteps(*args, **kwargs)
 
         return begin
 
-    def _ask(self, *args: Any, **kwargs: Any) -> Any:
-        """Stands in the place of the network: answers one call that the pipeline makes of it."""
+    def _forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Answer one call of the denoiser."""
         network = self._network
         call = self._denoiser.bind_arguments(args, kwargs)
         if self._scheduler is not self._denoiser.pipe.scheduler:
-            raise ModelError("the pipeline was given another scheduler while guided; attach again.")
-        if call.get("skip_layers") is not None:  # Stable Diffusion 3 asks a third time, not to be guided
+            raise ModelError("the scheduler of the guided pipeline was replaced; attach the guidance again.")
+        if (
+            call.get("skip_layers") is not None
+        ):  # the skip-layer guidance of Stable Diffusion 3 has its own call
             moment = self._moment(call, len(self._denoiser.sample(call)))
-            return network(**self._edit_conditioning(moment, call, slice(None), noted=False))
+            return network(**self._edit_conditioning(moment, call, slice(None), record=False))
         if self._denoiser.uses_cfg_batch:
             return self._in_one_call(network, call)
         if any(each.true_cfg_scale() for each in self._attached):
             return self._in_two_calls(network, call)
-        return self._unguided(network, call)
+        return self._without_cfg(network, call)
 
     def _in_one_call(self, network: Method, call: Arguments) -> Any:
         """[ε_0, ε_p] -> [ε_0, ε_p - γ]."""
@@ -166,129 +177,138 @@ class Hook:
 
         rows = len(self._denoiser.sample(call))
         if rows % 2:
-            raise ModelError(f"the pipeline asks about {rows} rows at once, not about two for each image.")
+            raise ModelError(f"the pipeline calls its denoiser with {rows} rows, not with two per image.")
         moment = self._moment(call, rows // 2)
-        wanted = self._wanted(moment, call, slice(rows // 2, None))
-        told = self._edit_conditioning(moment, call, slice(rows // 2, None))
-        answer = self._rows.predict(network, self._with_negative(told, moment), _flat(wanted))
+        prompts = slice(rows // 2, None)
+        branches = self._branches(moment, call, prompts)
+        edited = self._edit_conditioning(moment, call, prompts)
+        answer = self._batch.predict(network, self._with_negative_prompt(edited, moment), _flat(branches))
         if not answer.branches:
             return answer.raw
-        nothing, prompt = answer.rows.chunk(2)
-        for _, taken in self._taken(nothing, prompt, wanted, answer.branches, moment):
-            prompt = prompt - taken
-        return answer.to_pipeline_output(torch.cat([nothing, prompt]))
+        uncond, prompt = answer.rows.chunk(2)
+        for _, term in self._guidance_terms(uncond, prompt, branches, answer.branches, moment):
+            prompt = prompt - term
+        return answer.to_pipeline_output(torch.cat([uncond, prompt]))
 
-    def _unguided(self, network: Method, call: Arguments) -> Any:
-        """ε_p -> ε_p - s γ, for which it has to ask about no text as well."""
+    def _without_cfg(self, network: Method, call: Arguments) -> Any:
+        """ε_p -> ε_p - s γ, which needs the unconditional prediction as well."""
         moment = self._moment(call, len(self._denoiser.sample(call)))
-        if moment.timestep == self._last and not self._may_repeat():
-            raise ModelError("the pipeline guides itself in two calls a step; give its true_cfg_scale.")
-        self._last = moment.timestep
-        if self._negative():
-            raise ModelError("the pipeline does not guide itself, so nothing can stand for no text.")
-        wanted = self._wanted(moment, call, slice(None))
-        told = self._edit_conditioning(moment, call, slice(None))
-        if not _flat(wanted):
-            return network(**told)
-        about_nothing = Branch("", tuple(range(moment.images)))
-        answer = self._rows.predict(network, told, [about_nothing, *_flat(wanted)])
+        if moment.timestep == self._last_timestep and not self._repeats_timesteps():
+            raise ModelError("the pipeline calls its denoiser twice per step; give its true_cfg_scale.")
+        self._last_timestep = moment.timestep
+        if self._negative_prompt():
+            raise ModelError(
+                "the pipeline has no classifier-free guidance, so a negative prompt has no effect; raise its "
+                "guidance scale or use another guidance."
+            )
+        branches = self._branches(moment, call, slice(None))
+        edited = self._edit_conditioning(moment, call, slice(None))
+        if not _flat(branches):
+            return network(**edited)
+        unconditional = Branch("", tuple(range(moment.images)))
+        answer = self._batch.predict(network, edited, [unconditional, *_flat(branches)])
+        uncond, *concepts = answer.branches
         prompt = answer.rows
-        for each, taken in self._taken(answer.branches[0], prompt, wanted, answer.branches[1:], moment):
-            prompt = prompt - each.scale() * taken
+        for each, term in self._guidance_terms(uncond, prompt, branches, concepts, moment):
+            prompt = prompt - each.scale() * term
         return answer.to_pipeline_output(prompt)
 
     def _in_two_calls(self, network: Method, call: Arguments) -> Any:
-        """ε_p, then ε_0 -> ε_0 + s / (s - 1) γ, of which the pipeline makes ε_0 + s (ε_p - γ - ε_0)."""
+        """ε_p, then ε_0 -> ε_0 + s / (s - 1) γ, from which the pipeline computes ε_0 + s (ε_p - γ - ε_0)."""
         moment = self._moment(call, len(self._denoiser.sample(call)))
-        first, self._half = self._half, None
+        first, self._first_call = self._first_call, None
         if first is None:
-            wanted = self._wanted(moment, call, slice(None))
-            answer = self._rows.predict(
-                network, self._edit_conditioning(moment, call, slice(None)), _flat(wanted)
-            )
-            self._half = _Half(moment, wanted, answer)
+            branches = self._branches(moment, call, slice(None))
+            edited = self._edit_conditioning(moment, call, slice(None))
+            answer = self._batch.predict(network, edited, _flat(branches))
+            self._first_call = _FirstCall(moment, branches, answer)
             return answer.to_pipeline_output(answer.rows)
         if first.moment.timestep != moment.timestep:
             raise ModelError(
-                "the pipeline does not guide itself in two calls a step; leave true_cfg_scale out."
+                "the pipeline does not call its denoiser twice per step; do not give a true_cfg_scale."
             )
-        answer = self._rows.predict(network, self._with_negative(call, moment), ())
-        nothing = answer.rows
-        for each, taken in self._taken(
-            answer.rows, first.answer.rows, first.wanted, first.answer.branches, first.moment
-        ):
+        answer = self._batch.predict(network, self._with_negative_prompt(call, moment), ())
+        uncond = answer.rows
+        terms = self._guidance_terms(
+            answer.rows, first.answer.rows, first.branches, first.answer.branches, first.moment
+        )
+        for each, term in terms:
             if not (scale := each.true_cfg_scale()):
-                raise ModelError("the pipeline guides itself in two calls a step; give its true_cfg_scale.")
-            nothing = nothing + scale / (scale - 1) * taken
-        return answer.to_pipeline_output(nothing)
+                raise ModelError("the pipeline calls its denoiser twice per step; give its true_cfg_scale.")
+            uncond = uncond + scale / (scale - 1) * term
+        return answer.to_pipeline_output(uncond)
 
-    def _wanted(self, moment: Moment, call: Arguments, prompts: slice) -> list[Sequence[Branch]]:
-        similarity = partial(self._rows.similarity, call, prompts)
-        return [each.wanted(moment, similarity) for each in self._attached]
+    def _branches(self, moment: Moment, call: Arguments, prompts: slice) -> list[Sequence[Branch]]:
+        similarity = partial(self._batch.similarity, call, prompts)
+        return [each.branches(moment, similarity) for each in self._attached]
 
     def _edit_conditioning(
-        self, moment: Moment, call: Arguments, prompts: slice, noted: bool = True
+        self, moment: Moment, call: Arguments, prompts: slice, record: bool = True
     ) -> Arguments:
-        """The call, of whose prompts only that is left which may be said."""
-        similarity = partial(self._rows.similarity, call, prompts)
+        """Return the call with the concepts removed from its prompt embeddings."""
+        similarity = partial(self._batch.similarity, call, prompts)
         for each in self._attached:
             if any(texts := each.concepts_to_project_out(moment, similarity)):
-                left = self._rows.project_out(call, prompts, texts)
-                if noted:
-                    each.left(left, moment)
-                call = left.call
+                projected = self._batch.project_out(call, prompts, texts)
+                if record:
+                    each.record_projection(projected, moment)
+                call = projected.call
         return call
 
-    def _taken(
+    def _guidance_terms(
         self,
-        nothing: Tensor,
+        uncond: Tensor,
         prompt: Tensor,
-        wanted: Sequence[Sequence[Branch]],
+        branches: Sequence[Sequence[Branch]],
         outputs: Sequence[Tensor],
         moment: Moment,
-    ) -> Iterator[tuple[Attached, Tensor]]:
-        """γ of each that is attached and wanted something; computed in single precision at least."""
+    ) -> Iterator[tuple[AttachedGuidance, Tensor]]:
+        """Return γ of each guidance that has concepts here; computed in single precision at least."""
         noise = noise_per_output(self._scheduler, moment.timestep).to(prompt.device)
         rest = iter(outputs)
-        for each, mine in zip(self._attached, wanted, strict=True):
-            if mine:
-                concepts = [(about, next(rest).float()) for about in mine]
-                said = Predictions(nothing.float(), prompt.float(), concepts, noise)
-                yield each, each.taken(said, moment).to(prompt.dtype)
+        for each, own in zip(self._attached, branches, strict=True):
+            if own:
+                concepts = [(branch, next(rest).float()) for branch in own]
+                predictions = Predictions(uncond.float(), prompt.float(), concepts, noise)
+                yield each, each.guidance_term(predictions, moment).to(prompt.dtype)
 
     def _moment(self, call: Arguments, images: int) -> Moment:
         timestep = self._denoiser.timestep(call)
         noise = -log_signal_to_noise(self._scheduler, timestep)
         return Moment(float(timestep), float(noise), images)
 
-    def _negative(self) -> str | None:
-        return next(filter(None, (each.instead_of_nothing() for each in self._attached)), None)
+    def _negative_prompt(self) -> AttachedGuidance | None:
+        """Return the first guidance with a negative prompt, which is the one that is used."""
+        return next((each for each in self._attached if each.negative_prompt()), None)
 
-    def _with_negative(self, call: Arguments, moment: Moment) -> Arguments:
-        negative = self._negative()
-        return self._rows.with_text(call, negative, moment.images) if negative else call
+    def _with_negative_prompt(self, call: Arguments, moment: Moment) -> Arguments:
+        used = self._negative_prompt()
+        if used is None:
+            return call
+        used.record_negative_prompt(moment)
+        return self._batch.with_text(call, used.negative_prompt() or "", moment.images)
 
-    def _may_repeat(self) -> bool:
-        """Whether the scheduler comes to a timestep more than once."""
+    def _repeats_timesteps(self) -> bool:
+        """Whether the scheduler uses a timestep more than once."""
         timesteps = self._scheduler.timesteps
         return len(timesteps.unique()) < len(timesteps)
 
 
 def is_guided(pipe: Any) -> bool:
-    """Whether any guidance is attached to the pipeline."""
+    """Return whether any guidance is attached to the pipeline."""
     try:
         return pipe in _HOOKS
-    except TypeError:  # what cannot be referred to weakly cannot be guided
+    except TypeError:  # what cannot be weakly referenced cannot be guided
         return False
 
 
-def _give(pipe: Any, component: str, network: Any) -> None:
-    """Set a part of the pipeline, and leave alone what its configuration says of the part."""
+def _set_component(pipe: Any, component: str, network: Any) -> None:
+    """Replace a component of the pipeline without changing what its configuration says of it."""
     if component in vars(pipe):
         vars(pipe)[component] = network
     else:
         setattr(pipe, component, network)
 
 
-def _flat(wanted: Sequence[Sequence[Branch]]) -> list[Branch]:
-    return [each for mine in wanted for each in mine]
+def _flat(branches: Sequence[Sequence[Branch]]) -> list[Branch]:
+    return [each for own in branches for each in own]

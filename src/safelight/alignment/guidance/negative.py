@@ -1,4 +1,4 @@
-"""The older ways to lead an image away from something: they act on harmless images as well."""
+"""The older kinds of guidance away from a concept: they change harmless images as well."""
 
 from __future__ import annotations
 
@@ -17,38 +17,44 @@ if TYPE_CHECKING:
 
 @registry.register("guidance", "negative-prompt")
 class NegativePrompt(Guidance):
-    """The concept takes the place of no text: ε_S + s (ε_p - ε_S). It costs nothing.
+    """The concept as negative prompt: ε_S + s (ε_p - ε_S). It takes no additional time.
 
-    The pipeline must guide itself. Of several concepts one text is made.
+    The pipeline must use classifier-free guidance. Several concepts are joined to one text, which is the same
+    for all images of a call. A trace only says that every element was changed: the prediction without the
+    negative prompt is not computed.
     """
 
     name = "negative prompt"
+    cost = 1
+    concept_per_image = False
 
     def __init__(self, concept: str | Sequence[str] = DEFAULT_CONCEPT, **options: Any) -> None:
         super().__init__(concept, **options)
         if len(self.concepts) > 1:
             raise RequestError("a negative prompt is the same for all prompts; give one concept.")
 
-    def looks(self, moment: Moment) -> bool:
+    def predicts_concepts(self, moment: Moment) -> bool:
         return False
 
-    def instead_of_nothing(self) -> str | None:
+    def negative_prompt(self) -> str | None:
         return ", ".join(self.concepts[0])
 
 
 @registry.register("guidance", "negative-guidance")
 class NegativeGuidance(Guidance):
-    """Classifier-free guidance with a minus: ε_0 + s (ε_p - ε_0) - s · ``strength`` · (ε_S - ε_0)."""
+    """Classifier-free guidance with a negated term: ε_0 + s (ε_p - ε_0) - s · ``strength`` · (ε_S - ε_0)."""
 
     def __init__(self, strength: float = 1.0, concept: Concept = DEFAULT_CONCEPT, **options: Any) -> None:
         super().__init__(concept, **options)
         if not 0 <= strength < float("inf"):
-            raise RequestError(f"strength is {strength}; it must be a number and at least 0.")
+            raise RequestError(f"strength is {strength}; it must be a finite number that is at least 0.")
         self.strength = strength
         self.name = f"negative guidance, {strength:g}"
 
-    def looks(self, moment: Moment) -> bool:
+    def predicts_concepts(self, moment: Moment) -> bool:
         return self.strength > 0
 
-    def towards(self, nothing: Tensor, prompt: Tensor, concept: Tensor, noise_per_output: Tensor) -> Tensor:
-        return self.strength * (concept - nothing)
+    def concept_term(
+        self, uncond: Tensor, prompt: Tensor, concept: Tensor, noise_per_output: Tensor
+    ) -> Tensor:
+        return self.strength * (concept - uncond)

@@ -1,4 +1,4 @@
-"""A trace as a small image: where guidance acted, how strongly, and whether the prompt leads there."""
+"""A trace as a small image: where guidance acted, how strongly, and how similar prompt and concept are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SAYS = {"acting": "share changed", "strength": "strength", "cosine": "cosine to
 
 
 def draw_trace(steps: Sequence[TraceStep]) -> Image.Image:
-    """Bars for the share of elements that were changed, lines for strength and cosine, from 0 to 1."""
+    """Draw bars for the share of changed elements and lines for strength and cosine, from 0 to 1."""
     image = Image.new("RGB", (_WIDTH, _HEIGHT), "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(12)
     for share in (0.0, 0.5, 1.0):

@@ -1,4 +1,4 @@
-"""What a prompt asks for is taken out of what the network is told of it."""
+"""Guidance that removes concepts from the prompt embeddings."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from safelight.alignment.guidance.hook import Moment
 
 @registry.register("guidance", "prompt-projection")
 class PromptProjection(Guidance):
-    """The prompt less its projection on the concepts: the network draws the rest of it.
+    """The prompt embeddings without their projection onto the concepts.
 
-    Each word's state loses what it has of the concepts' directions, and so does what stands for the whole
-    text (SDXL, Stable Diffusion 3, FLUX). A direction is where the last token of a concept lies, seen from
-    the mean of no text; of a concept with commas in it each part has its own. SAFREE (Yoon et al. 2024,
-    arXiv:2410.12761) has the idea, with pooled embeddings and for some tokens and steps only.
+    The component in the concepts' directions is removed from each token's embedding and from the pooled
+    embedding of SDXL, Stable Diffusion 3 and FLUX. A direction leads from the mean of the empty text's
+    embeddings to the last token of a concept; each comma-separated part of a concept has its own direction.
+    SAFREE (Yoon et al. 2024, arXiv:2410.12761) has the idea, with pooled embeddings and for some tokens and
+    steps only.
 
-    The network is asked about nothing more, so it costs next to nothing, in any pipeline, and needs no
-    ``scale``. It leaves out what a prompt asks for, not what a model draws unasked. How much a concept counts
-    makes no difference unless it is 0. The rest is as in :class:`Guidance`.
+    The denoiser is called with no additional rows, so this takes next to no additional time, works in any
+    pipeline, and needs no ``scale``. It removes what a prompt asks for, not what a model draws without being
+    asked. The weight of a concept makes no difference unless it is 0. Other options are those of
+    :class:`Guidance`.
     """
 
     name = "prompt projection"
+    cost = 1
     edits_conditioning = True
 
     def __init__(self, concept: Concept = DEFAULT_CONCEPT, **options: Any) -> None:
         super().__init__(concept, **options)
 
-    def looks(self, moment: Moment) -> bool:
+    def predicts_concepts(self, moment: Moment) -> bool:
         return False

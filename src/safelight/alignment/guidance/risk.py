@@ -1,8 +1,8 @@
-"""Which images are led away at all, and from what: told by what the model itself reads in their prompts.
+"""Which images are at risk, and of which concepts: decided from their prompt embeddings.
 
-Guidance acts on every image, harmless ones as well, and costs them objects that nobody minds. But what a
-prompt asks for stands in its embeddings, in whatever words: the states of "revolver" and of "a gun" are near
-each other, because the same images were learnt with both.
+Guidance would otherwise change every image, harmless images included, which then miss objects that they
+should show. What a prompt asks for is in its embeddings, whatever its words: the embeddings of "revolver" and
+of "a gun" are close to each other, because the same images were learnt with both.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Weights = Mapping[str, float]
-# Cosines of each image's prompt with each text, (images, texts).
+# Returns the cosine similarities of each image's prompt with each text, (images, texts).
 Similarity = Callable[[Sequence[str]], "NDArray[np.float32]"]
 
-# In the storybook's encoder words for a thing are at .85 and more, words for anything else at .56 and less.
+# In the storybook's text encoder, words for the same thing have cosines of 0.85 and more, others of 0.56 and
+# less.
 THRESHOLD = 0.7
 
 
 class Risk(Protocol):
-    """Says from what each image is led away, by text how much it counts; nothing for a harmless one."""
+    """Decides which concepts each image is steered away from, with their weights; none for a harmless one."""
 
     def __call__(self, weights: Sequence[Weights], similarity: Similarity) -> list[Weights]:
-        """``weights`` is what it would be at the worst."""
+        """Return the weights for each image; ``weights`` are those of images at risk of every concept."""
         ...
 
 
 class PromptSimilarityRisk:
-    """An image is at risk from the concepts that its prompt asks for.
+    """An image is at risk of a concept if its prompt is similar to it.
 
-    Of a text with commas in it each part is listened for, and counts by itself.
+    Each comma-separated part of a text is compared, and applies, by itself.
     """
 
     def __init__(self, threshold: float = THRESHOLD) -> None:
@@ -48,21 +49,21 @@ class PromptSimilarityRisk:
 
     def __call__(self, weights: Sequence[Weights], similarity: Similarity) -> list[Weights]:
         parts = [{part: w for text, w in each.items() for part in names_of(text)} for each in weights]
-        listened = list(dict.fromkeys(part for each in parts for part in each))
-        if not listened:
+        texts = list(dict.fromkeys(part for each in parts for part in each))
+        if not texts:
             return list(weights)
-        near = [dict(zip(listened, row, strict=True)) for row in similarity(listened) >= self.threshold]
+        similar = [dict(zip(texts, row, strict=True)) for row in similarity(texts) >= self.threshold]
         return [
-            {part: w for part, w in mine.items() if heard[part]}
-            for mine, heard in zip(parts, near, strict=True)
+            {part: w for part, w in own.items() if is_similar[part]}
+            for own, is_similar in zip(parts, similar, strict=True)
         ]
 
 
 class PolicyRisk:
-    """An image is at risk if ``policy`` minds what its prompt asks for, company included.
+    """An image is at risk if ``policy`` acts on what its prompt asks for, context rules included.
 
-    Every label of the policy is heard in a prompt, in whatever words, and judged as if a filter had found it.
-    The policy says as well from what the image is led away, not the guidance's concept.
+    Every label of the policy that the prompt is similar to is judged as if a filter had found it. The image
+    is steered away from the concepts of the policy's verdict, not from the guidance's own concept.
     """
 
     def __init__(self, policy: Policy, threshold: float = THRESHOLD) -> None:
@@ -73,43 +74,47 @@ class PolicyRisk:
         self._labels = list(dict.fromkeys([*policy.labels, *(label for rule in rules for label in rule)]))
         self._concepts = PolicyConcepts(policy)
         if not self._labels:
-            raise RequestError(f'the policy "{policy.name}" names no label that could be heard in a prompt.')
+            raise RequestError(
+                f'the policy "{policy.name}" has no label to compare prompts with; add some under [labels].'
+            )
 
     def __call__(self, weights: Sequence[Weights], similarity: Similarity) -> list[Weights]:
-        heard = similarity([self._concepts.text(label) for label in self._labels]) >= self.threshold
-        return [self._minded(row) if mine else {} for row, mine in zip(heard, weights, strict=True)]
+        similar = similarity([self._concepts.text(label) for label in self._labels]) >= self.threshold
+        return [self._judged(row) if own else {} for row, own in zip(similar, weights, strict=True)]
 
-    def _minded(self, heard: NDArray[np.bool_]) -> Weights:
+    def _judged(self, similar: NDArray[np.bool_]) -> Weights:
+        """Return the weights of the concepts that the policy acts on, given which labels are similar."""
         findings = [
             Finding(label, 1.0, "prompt")
-            for label, is_there in zip(self._labels, heard, strict=True)
-            if is_there
+            for label, is_similar in zip(self._labels, similar, strict=True)
+            if is_similar
         ]
         verdict = self.policy.judge("prompt", findings)
         return dict.fromkeys(self._concepts.of(verdict), 1.0) if verdict.action >= Action.REVIEW else {}
 
 
 class PolicyConcepts:
-    """What stands for the labels and categories of a policy: its own ``[guidance.concepts]``, or a text.
+    """The texts that describe the labels and categories of a policy.
 
-    ``all`` is for everything that the policy acts on.
+    They come from its ``[guidance.concepts]``, then from the packaged texts of the categories. ``all`` are
+    the texts for everything that the policy acts on.
     """
 
     def __init__(self, policy: Policy) -> None:
         own = (policy.guidance or GuidanceRule()).concepts
         self._own = own
         self._known = {**category_concepts(), **own}
-        told = {c for label, cs in policy.labels.items() if label in own for c in cs} | own.keys()
-        told |= {rule.category for rule in policy.context if {*rule.all, *rule.any} & own.keys()}
-        rest = [self._known[c] for c in policy.categories if c in self._known and c not in told]
+        covered = {c for label, cs in policy.labels.items() if label in own for c in cs} | own.keys()
+        covered |= {rule.category for rule in policy.context if {*rule.all, *rule.any} & own.keys()}
+        rest = [self._known[c] for c in policy.categories if c in self._known and c not in covered]
         self.all = tuple(dict.fromkeys([*own.values(), *rest]))
 
     def text(self, name: str) -> str:
-        """Of a label or category."""
+        """Return the text of a label or category."""
         return self._known.get(name, f"a {name}")
 
     def of(self, verdict: Verdict) -> tuple[str, ...]:
-        """Of what decided the verdict; none if that is nothing that one could lead away from."""
+        """Return the texts of what decided the verdict; none if a filter failed or anything has no text."""
         decided = {name: c for name, c in verdict.categories.items() if c.action > Action.ALLOW}
         if verdict.reasons or not decided.keys() <= self._known.keys():
             return ()

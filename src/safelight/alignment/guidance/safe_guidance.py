@@ -1,4 +1,4 @@
-"""Safe Latent Diffusion for every pipeline."""
+"""Safe Latent Diffusion as guidance for every pipeline."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Noise levels are computed in single precision.
-_SLIGHT = 1e-4
+_TOLERANCE = 1e-4
 
 
 class SafeGuidance(Guidance):
-    """Schramowski et al. (2023), arXiv:2211.05105, as published.
+    """Safe Latent Diffusion (Schramowski et al. 2023, arXiv:2211.05105), as published.
 
-    ``config`` is "weak", "medium", "strong", "max" or a ``SafetyConfig`` of your own; the rest is as in
-    :class:`Guidance`.
-
-    Several concepts are each compared and remembered on their own; what they take away adds up.
+    ``config`` is "weak", "medium", "strong", "max" or a ``SafetyConfig`` of your own. Other options are those
+    of :class:`Guidance`. Each concept has its own guidance scale μ and its own momentum, and the terms of
+    several concepts add up.
     """
 
     def __init__(
@@ -36,19 +35,21 @@ class SafeGuidance(Guidance):
         self.name = f"safe guidance, {config}"
         self._starts_at = self.config.starts_at
 
-    def looks(self, moment: Moment) -> bool:
-        """Before it acts it looks only for what it will remember."""
-        return not self.config.does_nothing and (self.config.remembers or self.acts(moment))
+    def predicts_concepts(self, moment: Moment) -> bool:
+        """Return whether the concepts are needed: during the warm-up, only for the momentum."""
+        return not self.config.does_nothing and (self.config.uses_momentum or self.acts(moment))
 
     def acts(self, moment: Moment) -> bool:
-        return -moment.noise >= self._starts_at - _SLIGHT
+        return -moment.noise >= self._starts_at - _TOLERANCE
 
-    def towards(self, nothing: Tensor, prompt: Tensor, concept: Tensor, noise_per_output: Tensor) -> Tensor:
-        return towards_harm(self.config, nothing, prompt, concept, noise_per_output)
+    def concept_term(
+        self, uncond: Tensor, prompt: Tensor, concept: Tensor, noise_per_output: Tensor
+    ) -> Tensor:
+        return towards_harm(self.config, uncond, prompt, concept, noise_per_output)
 
-    def remembering(self, memory: dict[str, Any], concept: str, towards: Tensor, noise: Tensor) -> Tensor:
+    def with_momentum(self, memory: dict[str, Any], concept: str, term: Tensor, noise: Tensor) -> Tensor:
         momentum: Momentum = memory.setdefault(concept, Momentum(self.config))
-        return momentum.add(towards, noise)
+        return momentum.add(term, noise)
 
 
 for _name in CONFIGURATIONS:

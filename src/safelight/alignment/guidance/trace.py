@@ -1,4 +1,4 @@
-"""What guidance did: at every step, to every image."""
+"""Traces: what guidance did at every step to every image."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ class Trace:
 
     @property
     def acted(self) -> bool:
-        """Whether anything at all was changed."""
+        """Whether anything was changed at any step."""
         return any(step.acting > 0 for step in self.steps)
 
     def plot(self) -> Image:
-        """A small image of it."""
+        """Draw the trace as a small image."""
         return draw_trace(self.steps)
 
 
 @dataclass(slots=True)
 class Recorder:
-    """Keeps numbers where they were computed, so that no step waits for them."""
+    """Keeps the numbers of each step on their device, so that no step waits for a copy."""
 
     _steps: list[tuple[Moment, list[Tensor]]] = field(default_factory=list)
 
     def add(self, moment: Moment, acting: Tensor, strength: Tensor, cosine: Tensor) -> None:
-        """Each (images,)."""
+        """Add the numbers of one step, (images,) each."""
         self._steps.append((moment, [acting, strength, cosine]))
 
     def __bool__(self) -> bool:
@@ -48,7 +48,7 @@ class Recorder:
         self._steps.clear()
 
     def traces(self) -> tuple[Trace, ...]:
-        """One for each image of the call."""
+        """Return one trace for each image of the call."""
         columns = [[value.tolist() for value in values] for _, values in self._steps]
         images = self._steps[0][0].images if self._steps else 0
         return tuple(

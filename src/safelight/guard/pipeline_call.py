@@ -1,4 +1,4 @@
-"""One call of the pipeline: it makes images of one request, or of several requests together."""
+"""One call of the pipeline, which generates images of one request or of several requests together."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from safelight.concurrency.deadline import Deadline
 from safelight.errors import DeadlineError, ModelError, RequestCancelledError
 from safelight.guard.call_arguments import CallArguments
 from safelight.guard.early_stop import EarlyStops, StopGeneration, watched
+from safelight.guard.guided_call import guided
 from safelight.guard.outputs import plain_images
 from safelight.guard.private_pipeline import private_pipeline
-from safelight.guard.steering import GuidancePlan, Steering, cost_of, guided
+from safelight.guard.steering import GuidancePlan, Steering
 from safelight.guard.turns import turn
 from safelight.protocols import Pipeline
 from safelight.types import Stop, TraceStep, Verdict
@@ -26,8 +27,8 @@ V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
-    """The images of one request that are made in one call, each by its number with how it is steered."""
+class PlannedImages:
+    """Images of one request that are generated in one call: the plan of each, by the number of the image."""
 
     plans: Mapping[int, GuidancePlan]
     steering: Steering
@@ -37,33 +38,36 @@ class Drawing:
 
     @property
     def over(self) -> bool:
-        """Whether nobody waits for any of its images any more."""
-        return self.deadline.passed or (self.early_stops is not None and self.early_stops.everything)
+        """Whether none of the images is needed any more."""
+        return self.deadline.passed or (self.early_stops is not None and self.early_stops.all_stopped)
 
     @property
-    def steered(self) -> bool:
-        """Whether any of its images is steered away from something."""
-        return any(lead.strength for lead in self.plans.values())
+    def guided(self) -> bool:
+        """Whether any of the images is guided."""
+        return any(plan.guidance for plan in self.plans.values())
 
     @property
     def cost(self) -> int:
-        """How much of the network's time its images take, in plain images."""
-        return sum(map(cost_of, self.plans.values()))
+        """The time that the images take, in images that are not guided."""
+        return sum(plan.cost for plan in self.plans.values())
 
     def compatible(self) -> Hashable | None:
-        """Return what drawings must have equal to become one call; None if this one stays alone."""
+        """Return a key that is equal for images that can share a call; None if these share with no others."""
         arguments = self.arguments.compatible()
+        if arguments is None or not all(plan.shares_calls for plan in self.plans.values()):
+            return None
         first = next(iter(self.plans.values()))
-        return None if arguments is None else (arguments, tuple(self.steering.weights(first)))
+        return arguments, tuple(self.steering.deltas(first))
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """What a call gave for one drawing.
+class GeneratedImages:
+    """What a call of the pipeline gave for the images of one request.
 
-    ``images`` are by number, without those that were given up on the way: for these ``stopped`` says when
-    and ``verdicts`` why. ``problem`` says why nobody could look. ``truncated`` has by number how many tokens
-    of the prompt the model did not read. The request waited ``waited_ms`` for the pipeline.
+    All mappings are by the number of the image. ``images`` has those that were finished; for the others
+    ``stopped`` says at which step they were stopped, and ``verdicts`` why. ``problem`` says why no image
+    could be screened before it was finished. ``truncated`` counts the tokens of the prompt that the model did
+    not read. The request waited ``waited_ms`` for the pipeline.
     """
 
     plans: Mapping[int, GuidancePlan]
@@ -77,28 +81,30 @@ class Drawn:
     elapsed_ms: float = 0.0
 
 
-def draw(pipe: Pipeline, drawings: Sequence[Drawing], batch: int | None = None) -> list[Drawn]:
-    """Make the images of all ``drawings`` in one call; several must be compatible.
+def generate_images(
+    pipe: Pipeline, planned: Sequence[PlannedImages], batch: int | None = None
+) -> list[GeneratedImages]:
+    """Generate the images of all ``planned`` in one call; those of several requests must be compatible.
 
-    With ``batch`` the call makes exactly as many images, the last ones for nobody, so that no image depends
-    on how many others were asked for. The call ends at the next step once nobody waits for it. Raises
-    ``ModelError`` if the pipeline does not give the images.
+    With ``batch`` the call makes exactly as many images, and those that nobody asked for are discarded, so
+    that no image depends on how many others are made. The call ends at the next step once none of its images
+    is needed. Raises ``ModelError`` if the pipeline does not return the images.
     """
-    call = _Call(pipe, drawings, batch)
+    call = _Call(pipe, planned, batch)
     with suppress(StopGeneration), turn(pipe, call.check):
         call.run()
     call.ended_at = time.monotonic()
-    return list(call.drawn())
+    return list(call.outputs())
 
 
 class _Call:
-    """A call of the pipeline and what it gave, by row."""
+    """A call of the pipeline and its output, by row of the batch."""
 
-    def __init__(self, pipe: Pipeline, drawings: Sequence[Drawing], batch: int | None) -> None:
+    def __init__(self, pipe: Pipeline, planned: Sequence[PlannedImages], batch: int | None) -> None:
         self._pipe = pipe
-        self._drawings = drawings
+        self._planned = planned
         self._batch = batch
-        starts = [0, *accumulate(len(drawing.plans) for drawing in drawings)]
+        starts = [0, *accumulate(len(each.plans) for each in planned)]
         self._rows = [range(*ends) for ends in pairwise(starts)]
         self._count = batch or starts[-1]
         self._done = 0
@@ -110,13 +116,13 @@ class _Call:
         self._asked_at = time.monotonic()
         self._started_at: float | None = None
         self.ended_at = self._asked_at
-        for drawing in drawings:
-            if drawing.early_stops:
-                drawing.early_stops.begin()
+        for each in planned:
+            if each.early_stops:
+                each.early_stops.begin()
 
     def check(self) -> None:
-        """Raise ``StopGeneration`` once nobody waits for any of the images."""
-        if all(drawing.over for drawing in self._drawings):
+        """Raise ``StopGeneration`` once none of the images is needed."""
+        if all(each.over for each in self._planned):
             raise StopGeneration
 
     def run(self) -> None:
@@ -124,24 +130,24 @@ class _Call:
         pipe = private_pipeline(self._pipe)
         arguments, plans = self._arguments(), self._plans()
         self._truncated = dict(enumerate(_truncated_tokens(pipe, self._prompts())))
-        at = sorted({share for each in self._drawings if each.early_stops for share in each.early_stops.at})
-        with guided(pipe, plans, arguments, self._batch is not None) as traced:
+        at = sorted({share for each in self._planned if each.early_stops for share in each.early_stops.at})
+        with guided(pipe, plans, arguments, self._batch is not None) as trace_of:
             with watched(pipe, at, self._look, arguments, self._step) as problems:
                 self._generate(pipe, arguments)
             self._problem = next(iter(problems), None)
-            self._traces = {row: traced(row) for row in range(self._count)}
+            self._traces = {row: trace_of(row) for row in range(self._count)}
 
-    def drawn(self) -> Iterator[Drawn]:
+    def outputs(self) -> Iterator[GeneratedImages]:
         started_at = self._started_at or self.ended_at
-        for drawing, rows in zip(self._drawings, self._rows, strict=True):
-            numbers = dict(zip(drawing.plans, rows, strict=True))
-            early = drawing.early_stops
-            given_up = early.stopped if early else {}
-            yield Drawn(
-                plans=drawing.plans,
-                images={n: image for n, image in _by(numbers, self._images).items() if n not in given_up},
+        for planned, rows in zip(self._planned, self._rows, strict=True):
+            numbers = dict(zip(planned.plans, rows, strict=True))
+            early = planned.early_stops
+            stopped = early.stopped if early else {}
+            yield GeneratedImages(
+                plans=planned.plans,
+                images={n: image for n, image in _by(numbers, self._images).items() if n not in stopped},
                 traces=_by(numbers, self._traces),
-                stopped={n: self._stop(*steps) for n, steps in given_up.items()},
+                stopped={n: self._stop(*steps) for n, steps in stopped.items()},
                 verdicts=tuple(early.verdicts) if early else (),
                 problem=self._problem if early else None,
                 truncated=_by(numbers, self._truncated),
@@ -164,29 +170,29 @@ class _Call:
     def _look(self, done: int, of: int, images: list[Image]) -> None:
         if len(images) != self._count:
             raise ModelError(f"the pipeline makes {len(images)} images, not {self._count}.")
-        for drawing, rows in zip(self._drawings, self._rows, strict=True):
-            if drawing.early_stops and not drawing.over:
-                # A request that runs out of time while it looks is over; the others of the call go on.
+        for planned, rows in zip(self._planned, self._rows, strict=True):
+            if planned.early_stops and not planned.over:
+                # A request that runs out of time during screening is over; the others of the call go on.
                 with suppress(DeadlineError, RequestCancelledError):
-                    drawing.early_stops.look(done, of, images[rows.start : rows.stop], drawing.deadline)
+                    planned.early_stops.look(done, of, images[rows.start : rows.stop], planned.deadline)
         self.check()
 
     def _stop(self, step: int, of: int) -> Stop:
-        """Steps are saved only where no other image of the call needed them."""
+        """Return the stop of an image; steps are saved only if no other image of the call needed them."""
         return Stop(step, of, of - self._done if self._stopped else 0)
 
     def _plans(self) -> list[tuple[Steering, GuidancePlan]]:
-        plans = [(drawing.steering, lead) for drawing in self._drawings for lead in drawing.plans.values()]
+        plans = [(each.steering, plan) for each in self._planned for plan in each.plans.values()]
         return plans + [(plans[0][0], GuidancePlan())] * (self._count - len(plans))
 
     def _prompts(self) -> list[str]:
-        return [drawing.arguments.prompt(number) for drawing in self._drawings for number in drawing.plans]
+        return [each.arguments.prompt(number) for each in self._planned for number in each.plans]
 
     def _arguments(self) -> dict[str, Any]:
-        first = self._drawings[0].arguments
-        if len(self._drawings) == 1 and self._batch is None:
-            return first.of(list(self._drawings[0].plans))
-        calls = [drawing.arguments.apart(list(drawing.plans)) for drawing in self._drawings]
+        first = self._planned[0].arguments
+        if len(self._planned) == 1 and self._batch is None:
+            return first.of(list(self._planned[0].plans))
+        calls = [planned.arguments.apart(list(planned.plans)) for planned in self._planned]
         each = ("prompt", *first.texts)
         joined = {name: [text for call in calls for text in call[name]] for name in each}
         padding = self._count - self._rows[-1].stop
@@ -197,19 +203,19 @@ class _Call:
 
 
 def _by(numbers: Mapping[int, int], rows: Mapping[int, V]) -> dict[int, V]:
-    """What the rows have, by the numbers of their images."""
+    """Return what belongs to the rows, by the numbers of their images."""
     return {number: rows[row] for number, row in numbers.items() if row in rows}
 
 
 def _generator() -> Any:
-    """For an image that nobody wants."""
+    """Return a generator for an image that is discarded."""
     import torch
 
     return torch.Generator().manual_seed(0)
 
 
 def _truncated_tokens(pipe: Pipeline, prompts: Sequence[str]) -> list[int]:
-    """How many tokens of each prompt are beyond what the pipeline's tokenizer lets through."""
+    """Return how many tokens of each prompt exceed the maximum length of the pipeline's tokenizer."""
     tokenizer = getattr(pipe, "tokenizer", None)
     if tokenizer is None:
         return [0] * len(prompts)
