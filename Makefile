@@ -12,9 +12,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 
 RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
+DOCS_STAMP := $(VENV)/.installed-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check pin test-slow fuzz train-storybook bench clean
+.PHONY: help demo test coverage check docs reference dist pin test-slow fuzz train-storybook bench clean
 .SILENT:
 
 help:  ## this list
@@ -34,6 +35,19 @@ check: $(DEV_STAMP)  ## format, lint and types
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 
+docs: $(DOCS_STAMP)  ## the documentation as a site, in site/; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	echo "The site is site/index.html."
+
+reference: $(RUN_STAMP)  ## the generated parts of docs/reference/, after a change of options or policy keys
+	COLUMNS=80 $(BIN)/python docs/tools/make_reference.py
+
+dist: | $(BIN)/python  ## a wheel and an sdist, in dist/
+	$(PIP) build 'setuptools>=77'
+	rm -rf build dist
+	$(BIN)/python -m build --no-isolation --outdir dist > /dev/null
+	ls dist
+
 pin: $(RUN_STAMP)  ## pin the packaged files as they are now, after a change on purpose
 	$(BIN)/python -c 'from safelight.storage.packaged_files import write_manifest; write_manifest()'
 
@@ -51,7 +65,7 @@ bench: $(DEV_STAMP)  ## measure, and write benchmarks/results/
 	$(BIN)/python benchmarks/run.py
 
 clean:  ## remove .venv and everything that was made
-	rm -rf $(VENV) build dist demo .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist demo site .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -o -name '*.egg-info' | xargs rm -rf
 
 $(BIN)/python:
@@ -68,4 +82,9 @@ $(RUN_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 $(DEV_STAMP): $(RUN_STAMP)
 	echo "Installing the tools for developers …"
 	$(PIP) -e '.[generate,dev]'
+	touch $@
+
+$(DOCS_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	echo "Installing what builds the documentation …"
+	$(PIP) -e '.[docs]'
 	touch $@

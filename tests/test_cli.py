@@ -114,7 +114,7 @@ def test_training_without_its_extra_names_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "safelight.storybook.training.detector", None)
     done = _run("train")
     assert done.exit_code == 2
-    assert 'pip install "safelight[generate,dev]"' in done.stderr
+    assert 'pip install ".[generate,dev]"' in done.stderr
 
 
 def test_training_something_unknown_is_refused() -> None:

@@ -80,6 +80,20 @@ def test_every_component_and_policy_is_documented() -> None:
     assert {name for name in names if f"`{name}`" not in text} == set()
 
 
+def test_nobody_is_told_to_install_safelight_from_an_index() -> None:
+    """No index has it, so the name there could be anybody's: install lines name a clone or a Git address."""
+    sources = [
+        *DOCUMENTS,
+        *ROOT.glob("src/**/*.py"),
+        *ROOT.glob("src/**/*.toml"),
+        *ROOT.glob("examples/**/*"),
+    ]
+    from_index = re.compile(r"pip install (?:-\S+ )*[\"']?safelight\b(?!\S* @ git\+)")
+    assert from_index.search('pip install "safelight[generate]"')
+    for path in filter(Path.is_file, sources):
+        assert not from_index.search(path.read_text("utf-8", "ignore")), path
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=_name)
 def test_links_inside_the_repository_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", path.read_text("utf-8")):

@@ -22,5 +22,8 @@ def test_an_unknown_name_lists_what_there_is_and_the_closest() -> None:
 
 
 def test_errors_carry_what_a_caller_needs() -> None:
-    assert 'pip install "safelight[nudenet]"' in str(MissingExtraError("NudeNet", "nudenet"))
+    assert str(MissingExtraError("NudeNet", "nudenet")) == (
+        'NudeNet needs the extra "nudenet": install safelight again with it '
+        '(in a clone: pip install ".[nudenet]").'
+    )
     assert BlockedError("no", ()).verdicts == ()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from safelight.policy import Policy, packaged_policies
     from safelight.types import Action, Box, Concept, Finding, HashMatch, Result, Span, Verdict
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public names are imported when they are first used, so that ``import safelight`` costs nothing.
 _HOMES = {

@@ -44,13 +44,15 @@ class FilterError(SafelightError): ...
 
 
 class MissingExtraError(SafelightError):
-    """The optional dependencies ``extra`` are missing, which ``what`` needs.
+    """The optional dependencies ``extra`` are missing, which ``what`` needs; ``otherwise`` names an
+    alternative.
 
-    ``otherwise`` is the end of the message, which names an alternative.
+    The advice is right for an installation from a clone and from a Git address alike.
     """
 
     def __init__(self, what: str, extra: str, otherwise: str = "") -> None:
-        super().__init__(f'{what} needs optional dependencies: pip install "safelight[{extra}]"{otherwise}.')
+        advice = f'install safelight again with it (in a clone: pip install ".[{extra}]")'
+        super().__init__(f'{what} needs the extra "{extra}": {advice}{otherwise}.')
         self.extra = extra
 
 

@@ -32,10 +32,18 @@ class Action(StrEnum):
     """The actions of a policy, mildest first. They compare by severity: ``Action.ALLOW < "block"``."""
 
     ALLOW = "allow"
+    """The prompt is drawn and the image is released."""
     REVIEW = "review"
+    """Released as under ``allow``, and flagged for a review queue; guidance may be stronger for such prompts.
+    """
     STEER = "steer"
+    """The image is drawn again with guidance away from what was found; blocked where the policy has no
+    guidance that is left to try."""
     BLUR = "blur"
+    """What was found is hidden in the image, or the whole image where no box says where it is; blocked if the
+    hidden image is still judged harmful."""
     BLOCK = "block"
+    """The prompt is not drawn, or the image is not released."""
 
     @property
     def severity(self) -> int:

@@ -104,5 +104,5 @@ def test_modes_do_not_matter() -> None:
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pdqhash", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "safelight\[hashes\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "\.\[hashes\]"'):
         PdqHasher()

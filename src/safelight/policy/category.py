@@ -14,9 +14,13 @@ class Thresholds(Table):
     """The score from which on each action is taken; a severer action must not have a lower threshold."""
 
     review: Score | None = None
+    """Lowest score at which an item is flagged for review."""
     steer: Score | None = None
+    """Lowest score at which an image is drawn again with guidance."""
     blur: Score | None = None
+    """Lowest score at which an image is hidden where something was found. Not for prompts."""
     block: Score | None = None
+    """Lowest score at which an item is blocked."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -50,9 +54,14 @@ class CategoryRule(Table):
     """
 
     description: Text | None = None
+    """Meaning of a category of your own; required for one that the taxonomy does not have, refused for any
+    other."""
     prompt: Thresholds = Thresholds()
+    """Thresholds for prompts."""
     image: Thresholds = Thresholds()
+    """Thresholds for images."""
     pair: Thresholds = Thresholds()
+    """Thresholds for images compared with their prompts."""
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:

@@ -30,13 +30,22 @@ class ContextRule(Table):
     """
 
     category: str
+    """Category that the rule counts for."""
     stages: Stages = ("image", "pair")
+    """Stages at which the rule is applied."""
     all: Names = ()
+    """Labels that must all be found."""
     any: Names = ()
+    """Labels of which at least one must be found, unless the list is empty."""
     unless: Names = ()
+    """Labels that make the combination harmless if one is found with a score of at least 0.5."""
     protected: Names = ()
+    """Labels of ``any`` that ``unless`` and ``overlap`` do not excuse, such as a child."""
     overlap: Score = 0.0
+    """Smallest share of the smaller box that must lie in the other box for two labels to count together; at 0
+    the distance does not matter."""
     score: Score = 1.0
+    """Factor by which the lowest score of the labels is multiplied."""
 
     @model_validator(mode="after")
     def _has_labels(self) -> Self:

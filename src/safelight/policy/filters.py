@@ -18,10 +18,15 @@ class Filters(Table):
     """
 
     prompt: Names = ()
+    """Names of the filters for prompts, in the order in which they run."""
     image: Names = ()
+    """Names of the filters for images, in the order in which they run."""
     pair: Names = ()
+    """Names of the filters that compare an image with its prompt, in the order in which they run."""
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """Seconds that one call of a filter may take. An item whose filter is late is blocked."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Options of each filter by its name: those of its component, and ``use`` and ``isolation``."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

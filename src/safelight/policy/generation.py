@@ -45,7 +45,9 @@ class EarlyStop(Table):
     """
 
     at: Annotated[tuple[Share, ...], Field(strict=False, min_length=1)]
+    """Shares of the denoising steps after which an image is judged, each between 0 and 1."""
     score: Score
+    """Lowest score at which an image that the policy would block is stopped."""
 
 
 class GuidanceRule(Table):
@@ -63,11 +65,20 @@ class GuidanceRule(Table):
     """
 
     default: GuidanceName | None = None
+    """Guidance for every prompt; by default none."""
     review: GuidanceName | None = None
+    """Guidance for prompts under review; by default that of ``default``."""
     steer: Annotated[tuple[GuidanceName, ...], Field(strict=False)] = ()
+    """Guidance tried in turn on an image that would be hidden or blocked, and under the action ``steer``."""
     score: Score | None = None
+    """Lowest score at which an image that was drawn again is still held back, if that is lower than the
+    threshold of its category."""
     concepts: dict[str, Text] = Field(default_factory=dict)
+    """Words that stand for a label or category, by label or category. For a category without, its packaged
+    concept."""
     deltas: dict[str, Text] = Field(default_factory=dict)
+    """Files of weight differences for the strength ``erasure``, by label or category, relative to the policy
+    file."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,4 +98,6 @@ class Hiding(Table):
     """How images under ``blur`` are hidden: in the boxes that were found, or with ``whole`` everywhere."""
 
     style: Style = "blur"
+    """``blur`` for a smooth blur, ``mosaic`` for coarse tiles."""
     whole: bool = False
+    """Hide the whole image, whatever the boxes say."""

@@ -18,4 +18,6 @@ class Log(Table):
     """
 
     prompts: bool = False
+    """Log the text of prompts, and sentences that may quote it."""
     key_variable: Annotated[str, Field(min_length=1)] | None = None
+    """Name of an environment variable with a secret key for the hashes of prompts."""

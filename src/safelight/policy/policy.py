@@ -42,16 +42,27 @@ class Policy(Table):
     """What a service allows. ``Policy.load`` reads one; ``judge`` applies it."""
 
     name: Text
+    """Name of the policy, which verdicts and records carry. Never inherited."""
     version: Text
+    """Version of the policy, which verdicts and records carry. Never inherited."""
     description: str = ""
+    """One sentence for people."""
     filters: Filters
+    """Filters by stage, with their options."""
     categories: dict[str, CategoryRule] = Field(default_factory=dict)
+    """Thresholds by category id. A name with a dot is quoted."""
     labels: dict[str, Names] = Field(default_factory=dict)
+    """Categories that a label of a filter counts for, by label."""
     context: Annotated[tuple[ContextRule, ...], Field(strict=False)] = ()
+    """Rules about labels that are harmful together only."""
     early_stop: EarlyStop | None = None
+    """When images are judged before they are finished; by default never."""
     guidance: GuidanceRule | None = None
+    """How images are guided away from harm; by default they are not."""
     hiding: Hiding = Hiding()
+    """How images under ``blur`` are hidden."""
     log: Log = Log()
+    """What the request log may hold."""
     _source: PolicySource | None = PrivateAttr(default=None)
 
     @classmethod

@@ -260,7 +260,7 @@ def test_the_packages_network_is_pinned_and_its_code_is_never_imported() -> None
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nudenet", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "safelight\[nudenet\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "\.\[nudenet\]"'):
         registry.build("image_filter", "nudenet")
 
 
