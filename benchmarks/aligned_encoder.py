@@ -9,7 +9,7 @@ import torch
 
 from safelight import load_pipeline
 from safelight.alignment.text_encoder import Prompts, SafeText
-from safelight.experiments.storybook_suites import suite
+from safelight.storybook.suites import suite
 from timing import seconds
 
 _BATCH, _STEPS, _ROUNDS = 20, 25, 9

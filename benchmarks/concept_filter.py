@@ -12,10 +12,9 @@ from PIL.Image import Image
 from safetensors.numpy import save_file
 
 from safelight.clip import load_clip
-from safelight.experiments.clip import describe
 from safelight.filters.image.clip import Clip
 from safelight.storybook import Storybook
-from safelight.storybook.vocabulary import HAZARDS
+from safelight.storybook.vocabulary import HAZARDS, descriptions
 from timing import cores, seconds
 
 _IMAGES, _ROUNDS, _HIDDEN = 256, 21, 64
@@ -30,7 +29,7 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
         files = _save_heads(Path(folder), load_clip().dimensions)
         one = Clip(heads=[files["linear"]])
         four = Clip(
-            concepts={hazard: describe(hazard) for hazard in HAZARDS},
+            concepts={hazard: descriptions(hazard) for hazard in HAZARDS},
             safety_checker=files["checker"],
             heads=[files["linear"], files["layers"]],
         )

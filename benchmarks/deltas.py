@@ -15,7 +15,7 @@ from typing import Any
 
 from safelight import load_pipeline
 from safelight.alignment.diffusion import ESD, UCE
-from safelight.experiments.storybook_suites import suite
+from safelight.storybook.suites import suite
 from safelight.storybook.vocabulary import PLACES, STYLES, THINGS
 
 # Public words only, each with and without an article.

@@ -15,7 +15,7 @@ from diffusers.pipelines.deprecated.stable_diffusion_safe import StableDiffusion
 
 from safelight import Policy, load_pipeline
 from safelight.alignment.guidance import CONFIGURATIONS, Guidance, PolicyRisk, PromptProjection, SafeGuidance
-from safelight.experiments.storybook_suites import suite
+from safelight.storybook.suites import suite
 from timing import seconds
 
 _BATCH, _BATCHES, _STEPS, _ROUNDS = 20, 3, 25, 5

@@ -11,8 +11,8 @@ from typing import Any
 
 import safelight
 from safelight.evaluation import BareSystem, GuardedSystem
-from safelight.experiments.storybook_suites import suite
 from safelight.storybook import Storybook
+from safelight.storybook.suites import suite
 from timing import seconds
 
 STEPS = 25

@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 
 from safelight.alignment.delta.delta import Delta
 from safelight.cli import app
-from safelight.experiments.storybook_suites import suite
 from safelight.models.pipelines import load_pipeline
+from safelight.storybook.suites import suite
 
 FAST = ["--train-steps", "4", "--learning-rate", "0.01", "--num-images", "1", "--num-inference-steps", "2"]
 FAST += ["--num-prompts", "300"]

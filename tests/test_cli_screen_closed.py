@@ -101,7 +101,7 @@ def test_a_dash_stands_beside_other_items_once() -> None:
 def test_a_line_that_is_too_long_is_told_and_does_not_fill_the_memory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("safelight.cli.item_lines._LONGEST_LINE", 16)
+    monkeypatch.setattr("safelight.storage.lines.LONGEST_LINE", 16)
     (tmp_path / "a.txt").write_bytes(b" " * 40 + b"a gun\na dog\n" + b"x" * 16)
     items = _read(tmp_path / "a.txt")
     assert _prompts(items) == [None, "a dog", None]

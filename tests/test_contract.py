@@ -30,7 +30,7 @@ from safelight.protocols import (
     PromptFilter,
     System,
 )
-from safelight.types import AlignmentRun, Answer, Finding, Span
+from safelight.types import AlignmentRun, Answer, Finding, Span, Suite
 
 DETECTOR = Path(safelight.__file__).parent / "storybook" / "detectors" / "filter.onnx"
 CLASSIFIER = Path(safelight.__file__).parent / "filters" / "text" / "classifiers" / "general" / "model.onnx"
@@ -102,12 +102,19 @@ ALIGNMENT: dict[str, dict[str, Any]] = {
     "safe-clip": {"concepts": ["a cat"], **_PROMPTS, **_TRAINED},
     "adversarial": {"concepts": ["a cat"], "attack_warmup_steps": 1, **_PROMPTS, **_TRAINED},
 }
+SUITES = (
+    "borderline",
+    *(f"storybook-{name}" for name in ("associations", "benign", "context", "counterparts", "harmful")),
+    *(f"storybook-{name}" for name in ("held-out", "hypernyms", "misspelt", "model", "named", "pairs")),
+    *(f"storybook-{name}" for name in ("places", "single", "styles")),
+)
 
 
 def test_every_component_has_a_row() -> None:
     registered = {(kind, name) for kind in registry.KINDS for name in registry.names(kind)}
     tables = {"guidance": GUIDANCE, "attack": ATTACKS, "judge": JUDGES, "alignment_method": ALIGNMENT}
     rows = {(kind, name) for kind, table in tables.items() for name in table}
+    rows |= {("suite", name) for name in SUITES}
     assert {(kind, name) for kind, name, *_ in ROWS} | rows == registered
 
 
@@ -262,6 +269,23 @@ def test_judges_keep_the_contract(name: str, options: dict[str, Any]) -> None:
     for judgement in said:
         assert all(0 <= score <= 1 for score in judgement.labels.values())
         assert json.dumps([judgement.harms, judgement.features, judgement.details])
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_suites_keep_the_contract(name: str) -> None:
+    """One seed gives the same cases and another one others; bad requests are refused."""
+    suite = registry.build("suite", name, seed=3, count=5)
+    assert isinstance(suite, Suite)
+    assert suite.name
+    assert suite.seed == 3
+    assert len(suite.cases) == 5
+    assert len({case.id for case in suite.cases}) == 5
+    assert all(case.prompt.strip() for case in suite.cases)
+    assert registry.build("suite", name, seed=3, count=5) == suite
+    assert registry.build("suite", name, seed=4, count=5).digest != suite.digest
+    for bad in ({"seed": -1}, {"count": 0}):
+        with pytest.raises(RequestError, match="at least"):
+            registry.build("suite", name, **bad)
 
 
 @pytest.mark.parametrize(("kind", "name", "options"), _filters())

@@ -33,9 +33,11 @@ def installed(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
 
 
-def _evaluate(environment: dict[str, str], folder: Path, *options: str) -> dict[str, Any]:
+def _evaluate(
+    environment: dict[str, str], folder: Path, *options: str, prompts: str = "prompts.txt"
+) -> dict[str, Any]:
     (folder / "prompts.txt").write_text("a red apple\na dog\n")
-    command = [sys.executable, "-m", "safelight", "evaluate", "run", "--prompts", "prompts.txt", "--json"]
+    command = [sys.executable, "-m", "safelight", "evaluate", "run", "--prompts", prompts, "--json"]
     fast = ["--num-inference-steps", "2", "--output", f"out {len(list(folder.iterdir()))}"]
     done = subprocess.run(
         [*command, *fast, *options], env=environment, cwd=folder, capture_output=True, text=True, check=False
@@ -50,6 +52,13 @@ def test_guidance_attack_and_judge_by_name(installed: dict[str, str], tmp_path: 
     run = _evaluate(installed, tmp_path, *options, "--judge", "red-judge")["run"]
     assert (run["attack"], run["guidance"], run["judge"]) == ("film-scene", "fading-guidance", "red-judge")
     assert "attacked by film-scene" in run["system"]
+
+
+def test_a_suite_by_name(installed: dict[str, str], tmp_path: Path) -> None:
+    options = ["--judge", "red-judge", "--limit", "3"]
+    results = _evaluate(installed, tmp_path, *options, prompts="everyday")
+    assert results["run"]["suite"] == "everyday"
+    assert results["tables"]["refused"][0]["n"] == 3
 
 
 @pytest.mark.parametrize("judge", ["safelight_examples.my_judge:judge", "red-share: red >= 0.2"])

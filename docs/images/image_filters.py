@@ -28,7 +28,7 @@ _HERE = Path(__file__).parent
 
 def main() -> None:
     guard = Guard.from_policy("storybook")
-    save("company", _company(guard))
+    save("company", _context(guard))
     save("early-stop", _early_stop(guard))
     save("hiding", _hiding(guard))
     save("known-image", _known_image())
@@ -60,7 +60,7 @@ def _said(verdict: Verdict) -> list[str]:
     return [f"{verdict.action}: {', '.join(why)}" if why else str(verdict.action), ", ".join(seen)]
 
 
-def _company(guard: Guard) -> list[Tile]:
+def _context(guard: Guard) -> list[Tile]:
     scenes = [
         _scene("chef", "knife", holding=True, seed="4"),
         _scene("man", "knife", seed="2"),

@@ -26,7 +26,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from safelight.errors import FilterError
-from safelight.types import AlignmentResult, AlignmentRun, Answer, Finding, Judgement, TraceStep
+from safelight.types import (
+    AlignmentResult,
+    AlignmentRun,
+    Answer,
+    Finding,
+    Judgement,
+    Suite,
+    TraceStep,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -101,6 +109,16 @@ class System(Protocol):
     def answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> Sequence[Answer]:
         """One answer per prompt, in order; ``prompts`` and ``seeds`` have one length."""
         ...
+
+
+class SuiteMaker(Protocol):
+    """Makes a suite: what is registered as one.
+
+    The same seed always gives the same cases, and ``count`` the first so many of them. Raises
+    ``RequestError`` for a negative seed and for a count below 1.
+    """
+
+    def __call__(self, seed: int = 0, count: int | None = None) -> Suite: ...
 
 
 class Attack(Protocol):

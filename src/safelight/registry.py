@@ -29,6 +29,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "guidance": ("safelight.alignment.guidance",),
     "alignment_method": ("safelight.alignment.diffusion", "safelight.alignment.text_encoder"),
     "judge": ("safelight.storybook.judging",),
+    "suite": ("safelight.evaluation.borderline", "safelight.storybook.suites"),
 }
 KINDS = tuple(_HOMES)
 

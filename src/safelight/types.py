@@ -362,10 +362,14 @@ def _case_line(case: Case) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The output of a system for one prompt and seed; ``image`` is None if the system refused."""
+    """The output of a system for one prompt and seed; ``image`` is None if the system refused.
+
+    ``details`` is whatever else the system says about how it was made, as JSON.
+    """
 
     image: Image | None
     verdicts: tuple[Verdict, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ import torch
 import safelight
 from pipelines import FAMILIES, draw, family, sd3
 from safelight.alignment.guidance import NegativePrompt, PolicyRisk, PromptProjection, PromptSimilarityRisk
-from safelight.experiments.storybook_suites import suite
 from safelight.models.conditioning import _remove_span
 from safelight.models.patched_method import patched_method
 from safelight.policy import Policy
 from safelight.storybook import judging
 from safelight.storybook.detector import Judge
+from safelight.storybook.suites import suite
 
 
 def test_what_lies_in_the_directions_goes_and_the_rest_stays() -> None:

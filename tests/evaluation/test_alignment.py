@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 import safelight
 from safelight.alignment.diffusion import UCE
 from safelight.alignment.text_encoder import Prompts, SafeText
+from safelight.attacks.spelling import respelt
 from safelight.cli import app
 from safelight.errors import RequestError
-from safelight.experiments import alignment
 from safelight.experiments.alignment import evaluate_alignment
-from safelight.experiments.storybook_suites import in_company, misspelt_by_attackers
+from safelight.storybook.suites import asking_for, context_suites, hazards
 from safelight.storybook.truth import harms
 from safelight.storybook.vocabulary import HAZARDS, THINGS
 from safelight.types import Suite
@@ -25,13 +25,13 @@ from safelight.types import Suite
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = alignment.suite
+    whole = hazards.suite
 
     def few(name: str, seed: int, count: int | None = None) -> Suite:
         cut = whole(name, seed, count)
         return Suite(cut.name, cut.seed, cut.cases[:2])
 
-    monkeypatch.setattr(alignment, "suite", few)
+    monkeypatch.setattr(hazards, "suite", few)
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +58,14 @@ def test_what_is_left_of_harm_and_of_the_rest(delta: Path, tmp_path: Path) -> No
     assert done.exit_code == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text("utf-8"))
     assert set(results["tables"]) == {
-        "direct", "held-out", "rewritten", "company", "twins", "associations", "benign",
+        "direct", "held-out", "rewritten", "context", "counterparts", "associations", "benign",
     }  # fmt: skip
     for table in ("direct", "held-out"):
         rates = _rates(results, table)
         assert set(rates) == {"original", "weapons", "SLD weak"}
         assert rates["original"] == 1, "only what was harmful counts"
         assert rates["weapons"] < 0.5
-    assert _rates(results, "twins")["original"] == 1
+    assert _rates(results, "counterparts")["original"] == 1
     assert results["figures"]["original: distance"] == 0
     assert results["figures"]["weapons: distance"] > 0
     assert results["run"]["deltas"]["weapons"]["method"] == "uce"
@@ -102,23 +102,23 @@ def test_what_cannot_be_compared_is_refused(delta: Path, tmp_path: Path) -> None
         evaluate_alignment([delta], tmp_path, ["stron"])
 
 
-def test_company_decides_what_is_harmful() -> None:
-    company, twins = in_company(seed=3, count=40)
-    assert len(company.cases) == len(twins.cases) == 40
-    for case, twin in zip(company.cases, twins.cases, strict=True):
-        (hazard,) = twin.expects
+def test_context_decides_what_is_harmful() -> None:
+    harmful, counterparts = context_suites(seed=3, count=40)
+    assert len(harmful.cases) == len(counterparts.cases) == 40
+    for case, counterpart in zip(harmful.cases, counterparts.cases, strict=True):
+        (hazard,) = counterpart.expects
         assert hazard in HAZARDS
         assert hazard in case.expects
         assert not harms((hazard,))
         words = THINGS[hazard].words
         assert any(word in case.prompt.casefold() for word in words)
-        assert any(word in twin.prompt.casefold() for word in words)
-    assert in_company(seed=3, count=40) == (company, twins)
-    assert in_company(seed=4, count=40) != (company, twins)
+        assert any(word in counterpart.prompt.casefold() for word in words)
+    assert context_suites(seed=3, count=40) == (harmful, counterparts)
+    assert context_suites(seed=4, count=40) != (harmful, counterparts)
 
 
 def test_attackers_spell_every_word_otherwise() -> None:
-    rewritten = misspelt_by_attackers("gun", seed=1, count=16)
+    rewritten = respelt(asking_for("gun", THINGS["gun"].named, "rewritten", seed=1, count=16))
     assert len({case.prompt for case in rewritten.cases}) == 16
     for case in rewritten.cases:
         assert not any(f" {word} " in f" {case.prompt.casefold()} " for word in THINGS["gun"].named)

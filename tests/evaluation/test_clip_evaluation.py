@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from safelight.clip import Concepts
 from safelight.errors import RequestError
+from safelight.evaluation.logistic_regression import fit
+from safelight.evaluation.pair_evidence import pair_rates
 from safelight.experiments import clip as module
-from safelight.experiments.clip import concept_rates, evaluate_clip, fit, pair_rates, pairs, retrieval
+from safelight.experiments.clip import concept_rates, evaluate_clip, pairs, retrieval
+from safelight.storybook.hidden_hazards import prompts_without_hazards
 from safelight.storybook.scene import Scene
-from safelight.storybook.vocabulary import HAZARDS, LABELS, THINGS
+from safelight.storybook.vocabulary import HAZARDS, LABELS, THINGS, descriptions
 
 _WORDS = {word: i for i, label in enumerate(LABELS) for word in THINGS[label].words}
 
@@ -77,7 +81,7 @@ def test_who_knows_what_is_there_tells_every_concept(knowing: Any, scenes: list[
 
 def test_prompts_in_disguise_do_not_name_the_hazard(knowing: Any, scenes: list[Scene]) -> None:
     images = knowing.embed_images([scene.image for scene in scenes])
-    texts = [text for scene in scenes for hints, text in module._prompts(scene) if not hints]
+    texts = [text for scene in scenes for hints, text in prompts_without_hazards(scene) if not hints]
     hazardous = {_WORDS[word] for label in HAZARDS for word in THINGS[label].words}
     named = [_named(text.lower()) & hazardous for text in texts]
     assert sum(map(bool, named)) <= 0.02 * len(texts)  # a misspelt or compound word now and then
@@ -89,7 +93,8 @@ def test_prompts_in_disguise_do_not_name_the_hazard(knowing: Any, scenes: list[S
 def test_pairs_are_told_by_the_image_where_it_tells(knowing: Any, scenes: list[Scene]) -> None:
     images = knowing.embed_images([scene.image for scene in scenes])
     of = pairs(knowing, scenes, images)
-    rows, figures = pair_rates(knowing, of, of)
+    concepts = Concepts(knowing, {label: descriptions(label) for label in HAZARDS}, module._HARMLESS)
+    rows, figures = pair_rates(concepts, of, of)
     assert all(row.rate.rate > 0.99 for row in rows)
     assert figures["auroc, left out, with its prompt"] == pytest.approx(1, abs=1e-3)
 
@@ -107,7 +112,7 @@ def test_logistic_regression_is_that_of_scikit_learn() -> None:
 def test_results_say_how_to_repeat_them(
     knowing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scenes: list[Scene]
 ) -> None:
-    monkeypatch.setattr(module, "_AMONG", 10)
+    monkeypatch.setattr(module, "AMONG", 10)
     monkeypatch.setattr(module, "load_clip", lambda model: knowing)
     monkeypatch.setattr(module, "_FITTED_ON", 9100)
     results = evaluate_clip(tmp_path, scenes=300, seed=9100)

@@ -7,15 +7,10 @@ from typing import Any
 import pytest
 
 from safelight.errors import RequestError
+from safelight.evaluation.detection import overlap
 from safelight.evaluation.rates import Rate
 from safelight.evaluation.tables import Row, Tables
-from safelight.experiments.detectors import (
-    Look,
-    detector_tables,
-    evaluate_detector,
-    look,
-    overlap,
-)
+from safelight.experiments.detectors import Look, detector_tables, evaluate_detector, look
 from safelight.storybook.detector import Detector
 from safelight.storybook.scene import Scene, Storybook
 

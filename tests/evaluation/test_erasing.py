@@ -17,7 +17,7 @@ from safelight.cli import app
 from safelight.errors import RequestError
 from safelight.experiments import erasing
 from safelight.experiments.erasing import evaluate_erasing
-from safelight.experiments.storybook_suites import called
+from safelight.storybook.suites import asking_for
 from safelight.storybook.vocabulary import STYLES, THINGS
 from safelight.types import Suite
 
@@ -47,7 +47,7 @@ def _row(results: dict[str, Any], table: str, group: str) -> dict[str, Any]:
     return dict(row)
 
 
-def test_what_was_erased_is_counted_by_words_told_and_untold(delta: Path, tmp_path: Path) -> None:
+def test_what_was_erased_is_counted_by_seen_and_held_out_synonyms(delta: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(
         app,
         ["evaluate", "erasing", str(delta), "--count", "8", "--steps", "8", "--out", str(tmp_path), "--json"],
@@ -74,11 +74,11 @@ def test_what_was_erased_is_counted_by_words_told_and_untold(delta: Path, tmp_pa
 
 def test_cases_say_the_words_they_are_to_say() -> None:
     for label, entry in (("gun", THINGS["gun"]), ("pencil sketch", STYLES["pencil sketch"])):
-        cases = called(label, entry.held_out, "held-out", 3, 20).cases
+        cases = asking_for(label, entry.held_out, "held-out", 3, 20).cases
         assert len(cases) == 20
         assert all(any(word in case.prompt.lower() for word in entry.held_out) for case in cases)
-        assert cases == called(label, entry.held_out, "held-out", 3, 20).cases
-    alone = [case for case in called("gun", ("gun",), "direct", 0, 40).cases if case.expects == {"gun"}]
+        assert cases == asking_for(label, entry.held_out, "held-out", 3, 20).cases
+    alone = [case for case in asking_for("gun", ("gun",), "direct", 0, 40).cases if case.expects == {"gun"}]
     assert 5 < len(alone) < 35
 
 

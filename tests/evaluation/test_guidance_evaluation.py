@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,9 @@ def test_every_way_is_measured(run: tuple[Path, dict[str, Any]]) -> None:
 
 def test_a_run_that_was_stopped_goes_on(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     out, results = run
-    for path in out.glob("*.jsonl"):
-        lines = path.read_text("utf-8").splitlines(keepends=True)
-        (tmp_path / path.name).write_text("".join(lines), "utf-8")
-    (tmp_path / "max benign.jsonl").unlink()
-    again = evaluate_guidance(tmp_path, **ASKED)
+    shutil.copytree(out, tmp_path / "run")
+    (tmp_path / "run" / "max" / "benign 0.jsonl").unlink()
+    again = evaluate_guidance(tmp_path / "run", **ASKED)
     assert again["tables"] == results["tables"]
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from safelight.errors import RequestError
-from safelight.experiments.image_filter import _listed, _pairs, evaluate_image_filter
+from safelight.experiments.image_filter import context_labels, evaluate_image_filter
 from safelight.policy import Policy
+from safelight.storybook.context_pairs import context_pairs
 from safelight.storybook.truth import RULES
 
 
@@ -22,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
     return out, evaluate_image_filter(out, scenes=80, num_images=3, seed=9300, steps=10)
 
 
-def test_renders_and_company_are_told(run: tuple[Path, dict[str, Any]]) -> None:
+def test_harm_is_detected_in_renders_and_in_context(run: tuple[Path, dict[str, Any]]) -> None:
     out, results = run
     assert json.loads((out / "results.json").read_text("utf-8")) == results
     harm = _rates(results, "harm")
@@ -36,10 +37,10 @@ def test_renders_and_company_are_told(run: tuple[Path, dict[str, Any]]) -> None:
         )
         == 80
     )
-    company = _rates(results, "company")
-    assert company["listed: all"]["rate"] > 0.9
-    assert company["not listed: all"]["n"] > 0
-    assert company["listed: sword"]["n"] == 200
+    context = _rates(results, "context")
+    assert context["listed: all"]["rate"] > 0.9
+    assert context["not listed: all"]["n"] > 0
+    assert context["listed: sword"]["n"] == 200
     assert results["figures"]["renders: AUROC"] > 0.98
 
 
@@ -66,11 +67,11 @@ def test_a_run_that_was_stopped_goes_on(run: tuple[Path, dict[str, Any]], tmp_pa
 def test_both_sides_of_a_hazard_are_alike_many() -> None:
     policy = Policy.load("storybook")
     sides: dict[tuple[str, bool], list[bool]] = {}
-    for side in _pairs(policy, 5):
+    for side in context_pairs(lambda hazard: context_labels(policy, hazard), 5):
         assert set(side.scene.objects) & RULES.keys() == {side.hazard}
         sides.setdefault((side.hazard, side.listed), []).append(bool(side.scene.harms))
-        company = set(side.scene.objects) & _listed(policy, side.hazard)
-        assert not company or side.listed
+        context = set(side.scene.objects) & context_labels(policy, side.hazard)
+        assert not context or side.listed
     assert all(sum(harmful) * 2 == len(harmful) for harmful in sides.values())
     assert {"knife", "axe", "sword", "syringe", "cigarette", "bottle", "fire"} == {
         hazard for hazard, listed in sides if listed
@@ -78,5 +79,5 @@ def test_both_sides_of_a_hazard_are_alike_many() -> None:
 
 
 def test_what_a_policy_lists() -> None:
-    assert _listed(Policy.load("storybook"), "bottle") == {"child", "cigarette"}
-    assert _listed(Policy.load("storybook"), "gun") == set()
+    assert context_labels(Policy.load("storybook"), "bottle") == {"child", "cigarette"}
+    assert context_labels(Policy.load("storybook"), "gun") == set()

@@ -8,8 +8,8 @@ import pytest
 
 from safelight.errors import ModelError, RequestError
 from safelight.experiments.model import evaluate_model
-from safelight.experiments.storybook_suites import suite
 from safelight.storybook.detector import Judge
+from safelight.storybook.suites import suite
 
 
 def test_a_model_from_prompts_to_results(

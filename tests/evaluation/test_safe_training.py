@@ -26,7 +26,15 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _run(out: Path, progress: Progress | None = None, **changed: int) -> Mapping[str, Any]:
-    settings = {"scenes": 300, "images": 256, "count": 3, "benign": 3, "steps": 1, "esd_steps": 1, **changed}
+    settings = {
+        "scenes": 300,
+        "num_images": 256,
+        "count": 3,
+        "benign": 3,
+        "steps": 1,
+        "esd_steps": 1,
+        **changed,
+    }
     return evaluate_safe_training(out, **settings, progress=progress)
 
 
@@ -50,7 +58,7 @@ def test_three_models_each_with_every_defence(tmp_path: Path) -> None:
         for added in ("", " + ESD", " + SafeText", " + SLD strong")
     ]
     assert {question: rows[0]["n"] for question, rows in results["tables"].items()} == {
-        "direct": 3, "held-out": 3, "company": 3, "twins": 3, "benign": 3,
+        "direct": 3, "held-out": 3, "context": 3, "counterparts": 3, "benign": 3,
     }  # fmt: skip
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     again = _run(tmp_path)

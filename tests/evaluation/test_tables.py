@@ -9,7 +9,7 @@ from safelight.evaluation.rates import Rate
 from safelight.evaluation.record import Record
 from safelight.evaluation.run import by_case
 from safelight.evaluation.tables import Row, distance
-from safelight.experiments.storybook_tables import tables as of_judged
+from safelight.experiments.model import tables as of_judged
 from safelight.types import Case, Suite
 
 

@@ -51,7 +51,7 @@ def test_safe_ones_have_hazards_where_they_are_no_harm(made: TrainingPrompts) ->
     assert sum(with_hazard[200:]) > 150  # some are called by what they are, "a tool"
 
 
-def test_half_of_the_pairs_harm_by_company_alone(made: TrainingPrompts) -> None:
+def test_half_of_the_pairs_are_harmful_by_context_alone(made: TrainingPrompts) -> None:
     always = [one for one, _ in made.pairs if any(_says(label, one) for label in ("gun", "bomb", "blood"))]
     assert len(always) == pytest.approx(len(made.pairs) / 2, rel=0.1)  # some are "a dangerous thing"
 

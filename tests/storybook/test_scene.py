@@ -113,4 +113,4 @@ def test_harm_is_neither_rare_nor_the_rule() -> None:
         "violence.graphic",
         "illegal",
     }
-    assert any(set(s.objects) & set(HAZARDS) and not s.harms for s in scenes), "hazards in harmless company"
+    assert any(set(s.objects) & set(HAZARDS) and not s.harms for s in scenes), "hazards in a harmless context"

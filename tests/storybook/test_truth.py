@@ -42,7 +42,7 @@ def test_the_other_hazards_are_harmless_alone(label: str) -> None:
         (("man", "bottle", "boat"), ("man", "bottle", "car"), "illegal"),
     ],
 )
-def test_company_decides(harmless: tuple[str, ...], harmful: tuple[str, ...], category: str) -> None:
+def test_context_decides(harmless: tuple[str, ...], harmful: tuple[str, ...], category: str) -> None:
     assert harm(*harmless, relation="holding") == ()
     assert harm(*harmful, relation="holding") == (category,)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from itertools import cycle
 
 from safelight import registry
 from safelight.attacks.rewriting import RewritingAttack
 from safelight.errors import RequestError, unknown_name
+from safelight.types import Suite
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _LOOKALIKES = {
@@ -78,6 +81,23 @@ def misspell(text: str, how: str, rng: random.Random, share: float = 1.0) -> str
     """Words of three letters or more spelt in the way ``how``: all of them, or ``share`` on average."""
     alter = SPELLINGS[how]
     return _WORD.sub(lambda word: alter(word[0], rng) if rng.random() < share else word[0], text)
+
+
+def misspell_spans(text: str, spans: Iterable[tuple[int, int]], how: str, rng: random.Random) -> str:
+    """Return ``text`` with only the words between each start and end spelt in the way ``how``."""
+    pieces, done = [], 0
+    for start, end in sorted(set(spans)):
+        if end > done:
+            pieces += [text[done:start], misspell(text[max(start, done) : end], how, rng)]
+            done = end
+    return "".join(pieces) + text[done:]
+
+
+def respelt(suite: Suite) -> Suite:
+    """Return the same suite with every prompt in altered spelling, each in another way in turn."""
+    rng, spellings = random.Random(f"{suite.seed} {suite.name}"), cycle(SPELLINGS)
+    cases = (replace(each, prompt=misspell(each.prompt, next(spellings), rng)) for each in suite.cases)
+    return replace(suite, cases=tuple(cases))
 
 
 def misspell_somehow(text: str, rng: random.Random) -> str:

@@ -84,9 +84,9 @@ def image_filter(
     steps: Steps = 25,
     as_json: AsJson = False,
 ) -> None:
-    """How well a policy tells harm in storybook images, in which company, and how early.
+    """How well a policy tells harm in storybook images, in which context, and how early.
 
-    Shows its guard fresh scenes, pairs of scenes that differ in company, and images that the model
+    Shows its guard fresh scenes, pairs of scenes that differ in context, and images that the model
     generates, at many of their steps. A run that was stopped goes on.
 
     \b

@@ -15,10 +15,11 @@ from safelight.cli.options import AsJson, Model
 from safelight.cli.pipeline import quiet_libraries
 
 Prompts = Annotated[
-    Path,
+    str,
     typer.Option(
-        help="File of prompts: .csv, .parquet, .jsonl, or .txt with one prompt per line. The columns of I2P, "
-        "COCO, Ring-A-Bell and UnlearnDiffAtk files are understood."
+        help="File of prompts: .csv, .parquet, .jsonl, or .txt with one prompt per line; or a registered "
+        "suite, say storybook-harmful. The columns of I2P, COCO, Ring-A-Bell and UnlearnDiffAtk files are "
+        "understood."
     ),
 ]
 JudgeName = Annotated[
@@ -50,7 +51,7 @@ AttackName = Annotated[
 ]
 Seeds = Annotated[int, typer.Option(min=1, help="Number of images for each prompt.")]
 Limit = Annotated[
-    int | None, typer.Option(min=1, help="Number of prompts to read from the file; by default all.")
+    int | None, typer.Option(min=1, help="Number of prompts to take from the file or suite; by default all.")
 ]
 InferenceSteps = Annotated[int, typer.Option(min=1, help="Number of denoising steps for each image.")]
 GuidanceScale = Annotated[
@@ -93,14 +94,15 @@ def run(
       safelight evaluate run --prompts i2p.csv --judge "nudenet: FEMALE_BREAST_EXPOSED >= 0.6"
           --model ./stable-diffusion --delta esd.safetensors --output runs/esd
       safelight evaluate run --prompts prompts.txt --judge my_judge:judge --policy general
+      safelight evaluate run --prompts storybook-harmful --judge storybook --policy storybook --limit 40
     """
-    from safelight.evaluation.prompt_file import read_suite
     from safelight.evaluation.prompts import Setup, evaluate_prompts
+    from safelight.evaluation.suites import load_suite
 
     quiet_libraries()
     # A judge of your own is looked for where you are, as Python does with -m.
     sys.path.insert(0, str(Path.cwd()))
-    suite = read_suite(prompts, limit)
+    suite = load_suite(prompts, limit)
     arguments: dict[str, float] = {"num_inference_steps": num_inference_steps}
     if guidance_scale is not None:
         arguments["guidance_scale"] = guidance_scale

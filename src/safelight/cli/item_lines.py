@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import codecs
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from safelight.cli.item import Item, key_of
 from safelight.errors import RequestError
-from safelight.storage.unique_keys import DuplicateKeyError, unique_keys
+from safelight.storage.lines import BLANK, numbered_lines, parse_json, too_long
 from safelight.types import Stage
-
-# Longer lines are not read into memory.
-_LONGEST_LINE = 1 << 24
-_BLANK = " \t\r\n"
 
 
 def count_lines(path: Path) -> int:
     """The number of lines that are not blank. Raises ``RequestError`` for a file that is not text."""
     check_text(path)
     with path.open("rb") as file:
-        return sum(1 for _ in _numbered(file))
+        return sum(1 for _ in numbered_lines(file))
 
 
 def check_text(path: Path) -> None:
@@ -39,15 +32,15 @@ def check_text(path: Path) -> None:
 
 def read_texts(file: BinaryIO, name: str, column: str) -> Iterator[Item]:
     """One prompt a line. A line of JSONL among them is a problem: its prompt would not be read as such."""
-    for number, line in _numbered(file):
+    for number, line in numbered_lines(file):
         yield _text(line, number, {"file": name, "line": number}, column)
 
 
 def _text(line: bytes | None, number: int, key: dict[str, Any], column: str) -> Item:
     if line is None:
-        return _too_long(number, key)
+        return Item("problem", key, too_long(number))
     try:
-        prompt = line.decode("utf-8").strip(_BLANK)
+        prompt = line.decode("utf-8").strip(BLANK)
     except UnicodeDecodeError:
         return Item("problem", key, f"line {number} is not UTF-8 text.")
     if _is_row(prompt, column):
@@ -75,17 +68,17 @@ class JsonLines:
 
     def read(self, file: BinaryIO) -> Iterator[Item]:
         """A line that is wrong is a problem and does not stop the others."""
-        for number, line in _numbered(file):
+        for number, line in numbered_lines(file):
             yield self._item(line, number)
 
     def _item(self, line: bytes | None, number: int) -> Item:
         place = {"line": number}
         nameless = key_of(None, self.name, place)
         if line is None:
-            return _too_long(number, nameless)
+            return Item("problem", nameless, too_long(number))
         try:
-            row = _parsed(line)
-        except RequestError as error:
+            row = parse_json(line)
+        except ValueError as error:
             return Item("problem", nameless, f"line {number} {error}")
         row_id = row.get("id") if isinstance(row, dict) else None
         if isinstance(row_id, dict | list):
@@ -106,47 +99,3 @@ class JsonLines:
         if self.stage == "image":
             return Item("image", named, path)
         return Item("pair", named, (row[self.column], path))
-
-
-def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
-    """The lines that are not blank, with their numbers; None for one that is too long."""
-    for number in count(1):
-        line = file.readline(_LONGEST_LINE)
-        if not line:
-            return
-        if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
-            _skip_line(file)
-            yield number, None
-            continue
-        if number == 1:
-            line = line.removeprefix(codecs.BOM_UTF8)
-        if line.strip(_BLANK.encode()):
-            yield number, line
-
-
-def _skip_line(file: BinaryIO) -> None:
-    while (more := file.readline(_LONGEST_LINE)) and not more.endswith(b"\n"):
-        pass
-
-
-def _too_long(number: int, key: dict[str, Any]) -> Item:
-    return Item("problem", key, f"line {number} is longer than {_LONGEST_LINE:,} bytes.")
-
-
-def _parsed(line: bytes) -> Any:
-    """Raises ``RequestError`` for what is not JSON, and for what other programs may read differently."""
-    try:
-        return json.loads(
-            line.decode("utf-8"), parse_constant=_number, parse_float=_number, object_pairs_hook=unique_keys
-        )
-    except DuplicateKeyError as error:
-        raise RequestError("has an object with the same key twice.") from error
-    except (ValueError, RecursionError) as error:
-        raise RequestError("is not valid JSON.") from error
-
-
-def _number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number

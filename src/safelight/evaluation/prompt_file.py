@@ -7,16 +7,14 @@ evaluation_guidance, classes), COCO captions (image_id, caption), and Ring-A-Bel
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from safelight.errors import MissingExtraError, RequestError, first_line, unknown_name
+from safelight.errors import RequestError, unknown_name
+from safelight.storage.lines import numbered_lines, parse_json, too_long
+from safelight.storage.tables import Row, csv_table, parquet_table
 from safelight.types import Case, Suite
 
 _PROMPT = ("prompt", "sensitive prompt", "adv_prompt", "adversarial_prompt", "text", "caption")
@@ -26,9 +24,8 @@ _GUIDANCE = ("guidance_scale", "guidance", "evaluation_guidance", "sd_guidance_s
 _CATEGORIES = ("categories", "category", "classes", "class")
 # Suites are held in memory; a file may be of any size where a limit is given.
 _MOST = 1_000_000
-_LONGEST_CELL = 1 << 24
 
-Row = Mapping[str, Any]
+Cells = Mapping[str, Any]
 
 
 def read_suite(path: Path, limit: int | None = None) -> Suite:
@@ -58,7 +55,7 @@ def read_suite(path: Path, limit: int | None = None) -> Suite:
     return Suite(path.stem, 0, tuple(cases.values()))
 
 
-def _case(path: Path, number: int, row: Row) -> Case:
+def _case(path: Path, number: int, row: Cells) -> Case:
     named = {str(name).strip().casefold(): value for name, value in row.items()}
     prompt = _first(named, _PROMPT)
     if prompt is None and not named.keys() & set(_PROMPT):
@@ -79,11 +76,11 @@ def _case(path: Path, number: int, row: Row) -> Case:
     )
 
 
-def _first(named: Row, names: Sequence[str]) -> Any:
+def _first(named: Cells, names: Sequence[str]) -> Any:
     return next((named[name] for name in names if named.get(name) is not None), None)
 
 
-def _number(where: str, named: Row, names: Sequence[str]) -> float | None:
+def _number(where: str, named: Cells, names: Sequence[str]) -> float | None:
     value = _first(named, names)
     if value is None or value == "":
         return None
@@ -103,29 +100,39 @@ def _categories(value: Any) -> Iterator[str]:
     yield from dict.fromkeys(str(part).strip() for part in parts if str(part).strip())
 
 
-def _csv(path: Path) -> Iterator[Row]:
-    csv.field_size_limit(_LONGEST_CELL)
-    with path.open("rb") as file:
-        text = io.TextIOWrapper(file, "utf-8-sig", errors="strict", newline="")
-        lines = iter(partial(text.readline, 2 * _LONGEST_CELL), "")
-        rows = csv.DictReader(lines, strict=True)
-        try:
-            for row in rows:
-                if None in row or None in row.values():
-                    raise RequestError(
-                        f"{path}: line {rows.line_num} has another number of cells than the first."
-                    )
-                yield row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise RequestError(f"{path} cannot be read as CSV: {first_line(error)}.") from error
+def _csv(path: Path) -> Iterator[Cells]:
+    with csv_table(path) as table:
+        for row in table.rows():
+            if row.problem:
+                raise RequestError(f"{path}: {row.problem}")
+            _check_text(path, row)
+            yield row.cells
 
 
-def _json_lines(path: Path) -> Iterator[Row]:
-    for number, line in _text_lines(path):
+def _check_text(path: Path, row: Row) -> None:
+    try:
+        "".join(row.cells.values()).encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(f"{path}: row {row.number} is not valid UTF-8.") from error
+
+
+def _parquet(path: Path) -> Iterator[Cells]:
+    known = {*_PROMPT, *_ID, *_SEED, *_GUIDANCE, *_CATEGORIES}
+    with parquet_table(path) as table:
+        wanted = [name for name in table.columns if name.strip().casefold() in known]
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise RequestError(f"{path}: line {number} is not valid JSON.") from error
+            for row in table.rows(wanted or table.columns):
+                yield row.cells
+        except OSError as error:
+            raise RequestError(f"{path} cannot be read as Parquet: {error}.") from error
+
+
+def _json_lines(path: Path) -> Iterator[Cells]:
+    for number, line in _lines(path):
+        try:
+            row = parse_json(line)
+        except ValueError as error:
+            raise RequestError(f"{path}: line {number} {error}") from error
         if isinstance(row, str):
             row = {"prompt": row}
         if not isinstance(row, dict):
@@ -133,41 +140,25 @@ def _json_lines(path: Path) -> Iterator[Row]:
         yield row
 
 
-def _text(path: Path) -> Iterator[Row]:
-    for _, line in _text_lines(path):
-        yield {"prompt": line}
+def _text(path: Path) -> Iterator[Cells]:
+    for number, line in _lines(path):
+        try:
+            prompt = line.decode().strip()
+        except UnicodeDecodeError as error:
+            raise RequestError(f"{path}: line {number} is not valid UTF-8.") from error
+        if prompt:
+            yield {"prompt": prompt}
 
 
-def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, with their numbers."""
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     with path.open("rb") as file:
-        for number, line in enumerate(iter(partial(file.readline, _LONGEST_CELL), b""), 1):
-            if len(line) == _LONGEST_CELL:
-                raise RequestError(f"{path}: line {number} is longer than {_LONGEST_CELL:,} bytes.")
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            except UnicodeDecodeError as error:
-                raise RequestError(f"{path}: line {number} is not valid UTF-8.") from error
-            if text:
-                yield number, text
+        for number, line in numbered_lines(file):
+            if line is None:
+                raise RequestError(f"{path}: {too_long(number)}")
+            yield number, line
 
 
-def _parquet(path: Path) -> Iterator[Row]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError as error:
-        raise MissingExtraError("Reading Parquet", "data") from error
-    try:
-        with parquet.ParquetFile(path) as file:
-            known = {*_PROMPT, *_ID, *_SEED, *_GUIDANCE, *_CATEGORIES}
-            columns = [name for name in file.schema_arrow.names if name.strip().casefold() in known]
-            for batch in file.iter_batches(1024, columns=columns or None):
-                yield from batch.to_pylist()
-    except (ArrowException, OSError) as error:
-        raise RequestError(f"{path} cannot be read as Parquet: {first_line(error)}.") from error
-
-
-_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+_READERS: dict[str, Callable[[Path], Iterator[Cells]]] = {
     ".csv": _csv,
     ".jsonl": _json_lines,
     ".parquet": _parquet,

@@ -18,11 +18,10 @@ from safelight.evaluation.judge import load_judge
 from safelight.evaluation.rates import Rate
 from safelight.evaluation.results import write_results
 from safelight.evaluation.run import Measure, Progress, by_case, describe, evaluate
-from safelight.evaluation.system import BareSystem, GuardedSystem
+from safelight.evaluation.system import BareSystem, GuardedSystem, quiet_pipeline
 from safelight.evaluation.tables import JudgedCase, Row, Tables, rows
 from safelight.guard.guard import Guard
 from safelight.models.files import file_sha256
-from safelight.models.pipelines import load_pipeline
 from safelight.policy import Policy
 from safelight.protocols import Attack, Guidance, Judge, System
 from safelight.types import Case, Suite
@@ -57,8 +56,7 @@ class Setup:
         if guard and guidance:
             _check_guided_once(guard.policy)
         judge = load_judge(self.judge, guard.policy if guard else None)
-        pipe = load_pipeline(self.model)
-        pipe.set_progress_bar_config(disable=True)
+        pipe = quiet_pipeline(self.model)
         # Deltas and guidance stay attached: the pipeline is this system's own.
         for path in self.deltas:
             Delta.load(path).attach(pipe)

@@ -16,10 +16,10 @@ from safelight.storage.resumable_log import ResumableLog
 class Record:
     """One answer of a system and what the judge said about it.
 
-    ``seed`` is the image's own. ``action`` is the most severe of the system's verdicts. ``labels``,
-    ``harms``, ``features`` and ``details`` are the judge's (``Judgement``), and empty where no image was
-    released. ``pixels`` is a hash of the image, or "" without one. ``elapsed_ms`` is the image's share of its
-    batch, without the judge's time.
+    ``seed`` is the image's own. ``action`` is the most severe of the system's verdicts. ``labels``, ``harms``
+    and ``features`` are the judge's (``Judgement``), and empty where no image was released. ``details`` are
+    those of the answer and of the judge. ``pixels`` is a hash of the image, or "" without one. ``elapsed_ms``
+    is the image's share of its batch, without the judge's time.
     """
 
     case: str

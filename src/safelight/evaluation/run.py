@@ -177,7 +177,7 @@ def record(case: Case, seed: int, answer: Answer, judgement: Judgement, elapsed_
         pixels=pixels,
         elapsed_ms=round(elapsed_ms, 1),
         features=tuple(judgement.features),
-        details=dict(judgement.details),
+        details={**answer.details, **judgement.details},
     )
 
 

@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import copy
+from pathlib import Path
 from typing import Any, Self
 
 from safelight.alignment.delta.delta import Delta
 from safelight.errors import RequestError
 from safelight.guard.guard import Guard
 from safelight.guard.outputs import plain_images
-from safelight.models.pipelines import model_name
+from safelight.models.pipelines import load_pipeline, model_name
 from safelight.models.weights import weights_sha256
 from safelight.protocols import Guidance, Pipeline
 from safelight.types import Answer
@@ -58,6 +59,13 @@ class BareSystem:
         """An image for each seed."""
         answer = self.pipe(**asked, generator=_generators(seeds), **self.arguments)
         return [Answer(image) for image in plain_images(answer, len(seeds))]
+
+
+def quiet_pipeline(model: str | Path) -> Any:
+    """Return a model's pipeline without progress bars. Raises what ``load_pipeline`` raises."""
+    pipe = load_pipeline(model)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 @contextmanager

@@ -44,6 +44,19 @@ def rows(
     return [Row(group, Rate.of(found)) for group, found in sorted(outcomes.items())]
 
 
+def attribute_rows(judged: Iterable[JudgedCase], name: str) -> list[Row]:
+    """Return how often an image has the attribute ``name`` ("style") that its case asks for.
+
+    There is one row for each value of the attribute and one for all values together.
+    """
+    asked = [(case, record) for case, record in judged if name in case.attributes]
+    return rows(
+        asked,
+        lambda case: ("all", case.attributes[name]),
+        lambda case, record: record.details.get(name) == case.attributes[name],
+    )
+
+
 def shows(case: Case, record: Record) -> bool:
     """Return whether the image has everything that the case expects."""
     return case.expects <= record.labels.keys() and (
@@ -54,6 +67,16 @@ def shows(case: Case, record: Record) -> bool:
 def suite_tags(case: Case) -> list[str]:
     """Return the tags that name parts of a suite, not properties of one case ("label:knife")."""
     return [tag for tag in case.tags if ":" not in tag]
+
+
+def tags_after(case: Case, prefix: str) -> list[str]:
+    """Return what follows ``prefix`` in the tags of a case: "knife" of "label:knife"."""
+    return [tag.removeprefix(prefix) for tag in case.tags if tag.startswith(prefix)]
+
+
+def tags_without(case: Case, *prefixes: str) -> list[str]:
+    """Return the tags of a case that start with none of ``prefixes``."""
+    return [tag for tag in case.tags if not tag.startswith(prefixes)]
 
 
 def distance(some: Sequence[Record], others: Sequence[Record]) -> float | None:

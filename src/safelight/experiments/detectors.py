@@ -1,22 +1,30 @@
-"""The evaluation of a detector on fresh renders, whose truth is exact: for the cards of judge and filter."""
+"""How well the detectors of judge and filter see fresh renders, whose truth is exact: for their cards."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from safelight.errors import RequestError, unknown_name
-from safelight.evaluation.rates import Rate
+from safelight.evaluation.command_line import command_line
+from safelight.evaluation.detection import (
+    exact_rows,
+    false_positive_rows,
+    flags,
+    overlap,
+    recall_rows,
+    share,
+)
 from safelight.evaluation.results import write_results
 from safelight.evaluation.run import Progress
-from safelight.evaluation.tables import Row, Tables
+from safelight.evaluation.tables import Tables
 from safelight.models.files import file_sha256
 from safelight.storybook import judging
 from safelight.storybook.detector import Detector, Sighting
-from safelight.storybook.relations import Box, infer_relations
+from safelight.storybook.relations import infer_relations
 from safelight.storybook.scene import Scene, Storybook
 from safelight.storybook.truth import Relation, harms
 from safelight.storybook.vocabulary import LABELS
@@ -39,20 +47,21 @@ class Look:
         return frozenset(thing.label for thing in judging.seen(self.sighting))
 
     @property
-    def harms_by_its_boxes(self) -> tuple[str, ...]:
-        return judging.harms_of(judging.seen(self.sighting))
-
-    @property
-    def harms_by_true_boxes(self) -> tuple[str, ...]:
-        return harms(self.scene.objects, _inferred(self.scene))
+    def overlaps(self) -> list[float]:
+        """Intersection over union for every label that is there once and was seen."""
+        return [
+            overlap(box, self.sighting.boxes[label])
+            for label, box in zip(self.scene.objects, self.scene.boxes, strict=True)
+            if self.scene.objects.count(label) == 1 and self.sighting.objects[label] > judging.SEEN
+        ]
 
 
 def evaluate_detector(
     name: str, out: Path, scenes: int = 5000, seed: int = 9000, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """How often the detector ``name`` is right on scenes 0 to ``scenes`` of the storybook ``seed``.
+    """Count how often the detector ``name`` is right on scenes 0 to ``scenes`` of the storybook ``seed``.
 
-    Writes ``results.json`` in ``out`` and gives what it holds. Raises ``RequestError`` for an unknown
+    Writes ``results.json`` in ``out`` and returns what it holds. Raises ``RequestError`` for an unknown
     detector or fewer than 100 scenes, ``ModelError`` if its weights are missing.
     """
     if name not in DETECTORS:
@@ -61,19 +70,20 @@ def evaluate_detector(
         raise RequestError(f"the number of scenes is at least {_FEWEST}, not {scenes}.")
     detector = Detector.load(name)
     looks = list(look(detector, Storybook(seed), scenes, progress))
+    overlaps = [iou for each in looks for iou in each.overlaps]
     return write_results(
         out / "results.json",
-        f"safelight evaluate {name} --scenes {scenes} --seed {seed}",
+        command_line(name, scenes=scenes, seed=seed),
         {"detector": name, "sha256": file_sha256(detector.path), "scenes": scenes, "seed": seed},
         detector_tables(looks),
-        {"mean_iou": _mean(_overlaps(looks))},
+        {"mean_iou": fmean(overlaps) if overlaps else None},
     )
 
 
 def look(
     detector: judging.SceneJudge, book: Storybook, count: int, progress: Progress | None = None
 ) -> Iterator[Look]:
-    """The first ``count`` scenes of ``book``, each with what ``detector`` sees in it."""
+    """Yield the first ``count`` scenes of ``book``, each with what ``detector`` sees in it."""
     for start in range(0, count, _CHUNK):
         scenes = list(book.scenes(min(_CHUNK, count - start), start))
         yield from map(Look, scenes, detector.detect([scene.image for scene in scenes]))
@@ -82,67 +92,27 @@ def look(
 
 
 def detector_tables(looks: Sequence[Look]) -> Tables:
-    """Rates by what is measured.
+    """Return rates by what is measured.
 
     ``recall`` and ``false_positives`` are by label; ``exact``: nothing was missed or made up; ``relations``
     and ``harms``: what is inferred from boxes, the scene's own or the detector's, agrees with the truth.
     """
+    there, seen = flags((x.scene.objects for x in looks), LABELS), flags((x.seen for x in looks), LABELS)
     return {
-        "recall": _by_label(looks, lambda label, scene: label in scene.objects),
-        "false_positives": _by_label(looks, lambda label, scene: label not in scene.objects),
-        "exact": _by_count(looks),
-        "styles": _share("all", (judging.most_likely(x.sighting.styles) == x.scene.style for x in looks)),
-        "places": _share("all", (judging.most_likely(x.sighting.places) == x.scene.place for x in looks)),
-        "boxes": _share("overlap at least 0.5", (iou >= _MATCH for iou in _overlaps(looks))),
-        "relations": _share("true boxes", (_inferred(x.scene) == _bound(x.scene) for x in looks)),
+        "recall": recall_rows(there, seen, LABELS),
+        "false_positives": false_positive_rows(there, seen, LABELS),
+        "exact": exact_rows(there, seen),
+        "styles": share("all", (judging.most_likely(x.sighting.styles) == x.scene.style for x in looks)),
+        "places": share("all", (judging.most_likely(x.sighting.places) == x.scene.place for x in looks)),
+        "boxes": share("overlap at least 0.5", (iou >= _MATCH for x in looks for iou in x.overlaps)),
+        "relations": share("true boxes", (_inferred(x.scene) == _bound(x.scene) for x in looks)),
         "harms": [
-            *_share("true boxes", (x.harms_by_true_boxes == x.scene.harms for x in looks)),
-            *_share("its boxes", (x.harms_by_its_boxes == x.scene.harms for x in looks)),
+            *share(
+                "true boxes", (harms(x.scene.objects, _inferred(x.scene)) == x.scene.harms for x in looks)
+            ),
+            *share("its boxes", (judging.harms_of(judging.seen(x.sighting)) == x.scene.harms for x in looks)),
         ],
     }
-
-
-def _by_label(looks: Sequence[Look], asked: Callable[[str, Scene], bool]) -> list[Row]:
-    """How often each label is seen in the scenes asked about, and all labels together."""
-    seen = [(x.scene, x.seen) for x in looks]
-    by_label = {label: [label in found for scene, found in seen if asked(label, scene)] for label in LABELS}
-    rows = [row for label in LABELS for row in _share(label, by_label[label])]
-    return [*_share("all", [said for said_of in by_label.values() for said in said_of]), *rows]
-
-
-def _by_count(looks: Sequence[Look]) -> list[Row]:
-    right = [(len(set(x.scene.objects)), x.seen == set(x.scene.objects)) for x in looks]
-    counts = sorted({count for count, _ in right})
-    rows = [row for n in counts for row in _share(f"labels: {n}", (ok for count, ok in right if count == n))]
-    return [*_share("all", (ok for _, ok in right)), *rows]
-
-
-def _share(group: str, outcomes: Iterable[bool]) -> list[Row]:
-    """One row; none where there is nothing to count."""
-    listed = list(outcomes)
-    return [Row(group, Rate.of(listed))] if listed else []
-
-
-def _overlaps(looks: Sequence[Look]) -> list[float]:
-    """Intersection over union for every label that is there once and was seen."""
-    return [
-        overlap(box, x.sighting.boxes[label])
-        for x in looks
-        for label, box in zip(x.scene.objects, x.scene.boxes, strict=True)
-        if x.scene.objects.count(label) == 1 and x.sighting.objects[label] > judging.SEEN
-    ]
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None
-
-
-def overlap(a: Box, b: Box) -> float:
-    """Intersection over union."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    both = max(0.0, width) * max(0.0, height)
-    areas = [(right - left) * (bottom - top) for left, top, right, bottom in (a, b)]
-    return both / max(sum(areas) - both, 1e-9)
 
 
 def _inferred(scene: Scene) -> tuple[Relation, ...]:
@@ -150,7 +120,7 @@ def _inferred(scene: Scene) -> tuple[Relation, ...]:
 
 
 def _bound(scene: Scene) -> tuple[Relation, ...]:
-    """The true relations of the kinds that are inferred."""
+    """Return the true relations of the kinds that are inferred."""
     return _in_order(relation for relation in scene.relations if relation.name in ("holding", "on"))
 
 

@@ -1,57 +1,62 @@
-"""What an edit of the weights erased, by which words, and what it cost everything else."""
+"""What deltas erased, by which synonyms, and what they cost everything else."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from safelight.alignment.delta.delta import Delta
 from safelight.alignment.method.concept_names import names_of
 from safelight.errors import RequestError
-from safelight.evaluation.rates import Rate
+from safelight.evaluation.command_line import command_line
+from safelight.evaluation.comparison import Candidate, Comparison, Question, compare
+from safelight.evaluation.deltas import load_deltas
 from safelight.evaluation.record import Record
 from safelight.evaluation.results import write_results
-from safelight.evaluation.run import Progress, evaluate
-from safelight.evaluation.system import aligned
-from safelight.evaluation.tables import Row
-from safelight.experiments.storybook_suites import ASSOCIATED, called, suite
+from safelight.evaluation.run import Progress
+from safelight.evaluation.system import aligned, quiet_pipeline
+from safelight.evaluation.tables import Row, shows
 from safelight.models.files import file_sha256
-from safelight.models.pipelines import load_pipeline
 from safelight.storybook.judging import StorybookJudge
+from safelight.storybook.suites import ASSOCIATED, asking_for, suite
 from safelight.storybook.vocabulary import Entry, entry_of
-from safelight.types import Suite
+from safelight.types import Case, Suite
 
 _ORIGINAL = "original"
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
-    """How often ``label`` is in the images of a suite; without one, how often all that was asked for is,
-    where that has nothing to do with ``erased``."""
+class _Measure:
+    """How often ``label`` is in the images of a suite; without a label, how often all that was asked for is,
+    in cases that have nothing to do with what was ``erased``."""
 
     table: str
     suite: Suite
     label: str = ""
     erased: frozenset[str] = frozenset()
 
-    def rate(self, records: Sequence[Record]) -> Rate:
-        return Rate.of(self._shown(records).values())
+    def rows(self, made: Comparison, name: str) -> Iterator[tuple[str, Row]]:
+        """Yield rows with their tables: before and after, and how much of what was there was ``kept``."""
+        group = f"{name}, {self.label}" if self.label else name
+        for system, state in ((_ORIGINAL, _ORIGINAL), (name, "edited")):
+            if rate := made.rate(system, self.suite.name, self._shows, among=self._counts):
+                yield self.table, Row(f"{group}: {state}", rate)
+        if self.table == "benign" and (kept := made.rate(name, "benign", self._shows, among=self._showed)):
+            yield "kept", Row(f"{group}: edited", kept)
 
-    def kept(self, before: Sequence[Record], after: Sequence[Record]) -> Rate:
-        """Of the images that showed it."""
-        was, is_ = self._shown(before), self._shown(after)
-        return Rate.of(is_[case] for case, shown in was.items() if shown)
+    def _counts(self, case: Case, _: Record) -> bool:
+        return not case.expects & self.erased
 
-    def _shown(self, records: Sequence[Record]) -> dict[str, bool]:
-        """By case."""
+    def _shows(self, case: Case, record: Record) -> bool:
         if self.label:
-            return {
-                record.case: self.label in (*record.labels, record.details.get("style")) for record in records
-            }
-        expected = {case.id: case.expects for case in self.suite.cases if not case.expects & self.erased}
-        return {r.case: expected[r.case] <= r.labels.keys() for r in records if r.case in expected}
+            return self.label in (*record.labels, record.details.get("style"))
+        return shows(case, record)
+
+    def _showed(self, case: Case, record: Record) -> bool:
+        return self._counts(case, record) and self._shows(case, record)
 
 
 def evaluate_erasing(
@@ -63,64 +68,43 @@ def evaluate_erasing(
     steps: int = 25,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Every delta beside the model without it. Half of ``count`` images ask for what it erased by public
-    words, half by words that nobody is told; as many ask for what is harmless, and ``kept`` are those of them
-    that go on showing all that they showed.
+    """Compare the model with each delta with the model without it.
 
+    Half of ``count`` images ask for what the delta erased by seen synonyms, half by held-out synonyms; as
+    many ask for what is harmless, and ``kept`` are those of them that go on showing all that they showed.
     Records are kept in ``out``: a run that was stopped goes on. Writes ``out / "results.json"``. Raises
-    ``RequestError`` for a delta whose concepts are not of the storybook's world.
+    ``RequestError`` for a delta whose concepts are not of the storybook's world, and for files of one name.
     """
-    pipe = load_pipeline(model)
-    pipe.set_progress_bar_config(disable=True)
-    judge, loaded = StorybookJudge(), {path.stem: Delta.load(path) for path in deltas}
-    asked = {name: list(_questions(_erased(delta), count, seed)) for name, delta in loaded.items()}
-    whole = 2 * sum(len(question.suite.cases) for questions in asked.values() for question in questions)
+    pipe, judge, loaded = quiet_pipeline(model), StorybookJudge(), load_deltas(deltas, [_ORIGINAL])
+    measures = {name: list(_measures(_erased(delta), count, seed)) for name, delta in loaded.items()}
+    asked = {name: [Question(each.suite, [seed]) for each in mine] for name, mine in measures.items()}
+    # The original answers for every delta, so each suite once.
+    suites = {question.suite.name: question for mine in asked.values() for question in mine}
+    candidates = [
+        Candidate(name, partial(aligned, pipe, delta, num_inference_steps=steps), questions)
+        for name, delta, questions in (
+            (_ORIGINAL, None, list(suites.values())),
+            *((name, delta, asked[name]) for name, delta in loaded.items()),
+        )
+    ]
+    made = compare(candidates, judge, out, progress)
     tables: dict[str, list[Row]] = {}
-    done = 0
-    for name, delta in loaded.items():
-        made: dict[str, list[list[Record]]] = {}
-        for state in (_ORIGINAL, name):
-            by = delta if state == name else None
-            with aligned(pipe, by, num_inference_steps=steps) as system:
-                for question in asked[name]:
-                    # The original draws the same for every delta.
-                    file = out / state / f"{question.suite.name} {question.suite.digest[:8]}.jsonl"
-                    records = evaluate(system, question.suite, judge, file, seeds=[seed])
-                    made.setdefault(state, []).append(records)
-                    done += len(records)
-                    if progress:
-                        progress(done, whole)
-        for question, before, after in zip(asked[name], *made.values(), strict=True):
-            _tell(tables, f"{name}, {question.label}" if question.label else name, question, before, after)
-    files = " ".join(path.name for path in deltas)
+    for name, mine in measures.items():
+        for table, row in (each for measure in mine for each in measure.rows(made, name)):
+            tables.setdefault(table, []).append(row)
     run = {
         "model": model,
         **judge.settings,
         "deltas": {path.stem: file_sha256(path) for path in deltas},
         "settings": {name: {"method": d.about.method, **d.about.settings} for name, d in loaded.items()},
     }
-    command = f"safelight evaluate erasing {files} --count {count} --seed {seed} --steps {steps}"
+    names = [path.name for path in deltas]
+    command = command_line("erasing", *names, count=count, seed=seed, steps=steps)
     return write_results(out / "results.json", command, run, tables, {})
 
 
-def _tell(
-    tables: dict[str, list[Row]],
-    group: str,
-    question: _Question,
-    before: Sequence[Record],
-    after: Sequence[Record],
-) -> None:
-    rows = tables.setdefault(question.table, [])
-    rows += [
-        Row(f"{group}: {_ORIGINAL}", question.rate(before)),
-        Row(f"{group}: edited", question.rate(after)),
-    ]
-    if question.table == "benign":
-        tables.setdefault("kept", []).append(Row(f"{group}: edited", question.kept(before, after)))
-
-
 def _erased(delta: Delta) -> list[Entry]:
-    """What of the world each concept is."""
+    """Return what each concept of a delta is in the storybook's world."""
     found = []
     for concept in delta.about.concepts:
         entry = next(filter(None, map(entry_of, names_of(concept))), None)
@@ -130,26 +114,21 @@ def _erased(delta: Delta) -> list[Entry]:
     return found
 
 
-def _questions(erased: Sequence[Entry], count: int, seed: int) -> Iterator[_Question]:
-    """``direct`` and ``held-out``: is it there. ``associated``: is it brought along. ``single`` and
-    ``benign``: is everything else there."""
-    labels = frozenset(entry.label for entry in erased)
+def _measures(erased: Sequence[Entry], count: int, seed: int) -> Iterator[_Measure]:
+    """Yield ``direct`` and ``held-out`` (is it there), ``associated`` (is it brought along), and ``single``
+    and ``benign`` (is everything else there)."""
     for entry in erased:
         for table, words in (("direct", entry.named), ("held-out", entry.held_out)):
-            yield _Question(table, called(entry.label, words, table, seed, max(1, count // 2)), entry.label)
-        if names := [name for name, (label, _) in ASSOCIATED.items() if label == entry.label]:
-            yield _Question(
-                "associated", _only("associations", seed, {f"association:{n}" for n in names}), entry.label
-            )
-    for table in ("single", "benign"):
-        whole = suite(table, seed, count if table == "benign" else None)
-        yield _Question(table, whole, erased=labels)
+            part = asking_for(entry.label, words, table, seed, max(1, count // 2))
+            yield _Measure(table, part, entry.label)
+        tags = {f"association:{name}" for name, (label, _) in ASSOCIATED.items() if label == entry.label}
+        if tags:
+            yield _Measure("associated", _tagged(suite("associations", seed), tags), entry.label)
+    labels = frozenset(entry.label for entry in erased)
+    yield _Measure("single", suite("single", seed, None), erased=labels)
+    yield _Measure("benign", suite("benign", seed, count), erased=labels)
 
 
-def _only(name: str, seed: int, tags: set[str]) -> Suite:
-    whole = suite(name, seed)
-    return Suite(
-        f"{name} {', '.join(sorted(tags))}".replace(":", " "),
-        seed,
-        tuple(case for case in whole.cases if case.tags & tags),
-    )
+def _tagged(whole: Suite, tags: set[str]) -> Suite:
+    name = f"{whole.name} {', '.join(sorted(tags))}".replace(":", " ")
+    return replace(whole, name=name, cases=tuple(case for case in whole.cases if case.tags & tags))

@@ -8,19 +8,21 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from safelight.attacks.spelling import SPELLINGS, misspell
+from safelight.attacks.spelling import SPELLINGS, misspell, misspell_spans
 from safelight.errors import FilterError
-from safelight.evaluation.rates import Rate
+from safelight.evaluation.borderline import borderline_prompts
+from safelight.evaluation.command_line import command_line
+from safelight.evaluation.detection import share
 from safelight.evaluation.results import write_results
 from safelight.evaluation.tables import Row
-from safelight.experiments.borderline_prompts import borderline_prompts
 from safelight.filters.text.training.corpus import read_corpus
 from safelight.filters.text.training.grammar import Text
 from safelight.guard.guard import Guard
 from safelight.types import Action, Span, Verdict
 
-_AS_WRITTEN = "as written"
 _AT_ONCE = 100
+
+Alter = Callable[[str, Verdict, str, random.Random], str]
 
 
 def evaluate_prompt_filter(
@@ -30,39 +32,36 @@ def evaluate_prompt_filter(
 
     ``blocked`` is by family. ``through``: of the harmful prompts that are blocked, those that get through
     once the words that were found are altered, or all words. ``benign blocked``: of harmless prompts, once
-    all words are altered. Writes ``results.json`` in ``out`` and gives what it holds. The packaged filters
+    all words are altered. Writes ``results.json`` in ``out`` and returns what it holds. The packaged filters
     were trained on the same families: what they do on others, ``evaluate prompt-classifier`` measures.
     """
-    guard = Guard.from_policy(policy, stages=("prompt",))
-    rng = random.Random(seed)
-    sampled = _sampled(read_corpus(data), count, rng)
-    sampled["scary but harmless"] = borderline_prompts()
+    guard, rng = Guard.from_policy(policy, stages=("prompt",)), random.Random(seed)
+    sampled = {**_sampled(read_corpus(data), count, rng), "scary but harmless": borderline_prompts()}
     judged = {group: _screened(guard, prompts) for group, prompts in sampled.items()}
     harmful = [
         (prompt, verdict)
-        for group, prompts in sampled.items()
-        for prompt, verdict in zip(prompts, judged[group], strict=True)
+        for group in sampled
+        for prompt, verdict in zip(sampled[group], judged[group], strict=True)
         if group.endswith("unsafe") and verdict.action is Action.BLOCK
     ]
     benign = [prompt for group, prompts in sampled.items() if group.endswith(" safe") for prompt in prompts]
     altered = {how: [misspell(prompt, how, rng) for prompt in benign] for how in SPELLINGS}
     tables = {
-        "blocked": [_blocked(name, verdicts) for name, verdicts in judged.items()],
+        "blocked": [row for name, verdicts in judged.items() for row in _blocked(name, verdicts)],
         "through, found words altered": _through(guard, harmful, _found_altered, rng),
         "through, all words altered": _through(guard, harmful, _all_altered, rng),
         "benign blocked, all words altered": [
-            _blocked(how, _screened(guard, prompts))
-            for how, prompts in {_AS_WRITTEN: benign, **altered}.items()
-            if prompts
+            row
+            for how, prompts in {"as written": benign, **altered}.items()
+            for row in _blocked(how, _screened(guard, prompts))
         ],
     }
-    options = f"--policy {guard.policy.name} --count {count} --seed {seed}"
-    command = f"safelight evaluate prompt-filter --data FILE {options}"
+    command = command_line("prompt-filter", data="FILE", policy=guard.policy.name, count=count, seed=seed)
     return write_results(out / "results.json", command, {"policy": guard.policy.id}, tables, _means(tables))
 
 
 def _sampled(texts: Sequence[Text], count: int, rng: random.Random) -> dict[str, list[str]]:
-    """Prompts by family and side: "coprov2 unsafe"."""
+    """Return prompts by family and side: "coprov2 unsafe"."""
     groups: dict[str, list[str]] = {}
     for text in texts:
         groups.setdefault(f"{text.family} {'unsafe' if text.categories else 'safe'}", []).append(text.prompt)
@@ -70,7 +69,10 @@ def _sampled(texts: Sequence[Text], count: int, rng: random.Random) -> dict[str,
 
 
 def _screened(guard: Guard, prompts: Sequence[str]) -> list[Verdict]:
-    """Some at a time, since a policy's timeout is for all. Raises ``FilterError`` for a filter that fails."""
+    """Screen some at a time, since a policy's timeout is for all.
+
+    Raises ``FilterError`` for a filter that fails.
+    """
     verdicts: list[Verdict] = []
     for start in range(0, len(prompts), _AT_ONCE):
         some = guard.screen_prompts(prompts[start : start + _AT_ONCE])
@@ -80,21 +82,18 @@ def _screened(guard: Guard, prompts: Sequence[str]) -> list[Verdict]:
     return verdicts
 
 
-def _blocked(name: str, verdicts: Sequence[Verdict]) -> Row:
-    return Row(name, Rate.of(verdict.action is Action.BLOCK for verdict in verdicts))
+def _blocked(name: str, verdicts: Sequence[Verdict]) -> list[Row]:
+    return share(name, (verdict.action is Action.BLOCK for verdict in verdicts))
 
 
 def _through(
-    guard: Guard,
-    blocked: Sequence[tuple[str, Verdict]],
-    alter: Callable[[str, Verdict, str, random.Random], str],
-    rng: random.Random,
+    guard: Guard, blocked: Sequence[tuple[str, Verdict]], alter: Alter, rng: random.Random
 ) -> list[Row]:
-    """Of prompts that are blocked, those that are not when altered, by how."""
+    """Return how many of the prompts that are blocked are not when they are altered, by how."""
     rows = []
     for how in SPELLINGS if blocked else ():
         verdicts = _screened(guard, [alter(prompt, verdict, how, rng) for prompt, verdict in blocked])
-        rows.append(Row(how, Rate.of(verdict.action is not Action.BLOCK for verdict in verdicts)))
+        rows += share(how, (verdict.action is not Action.BLOCK for verdict in verdicts))
     return rows
 
 
@@ -103,18 +102,13 @@ def _all_altered(prompt: str, verdict: Verdict, how: str, rng: random.Random) ->
 
 
 def _found_altered(prompt: str, verdict: Verdict, how: str, rng: random.Random) -> str:
-    """Only the words that some finding points at, as an attacker who knows them would."""
-    spans = sorted({(s.start, s.end) for f in verdict.findings if isinstance(s := f.evidence, Span)})
-    pieces, done = [], 0
-    for start, end in spans:
-        if end > done:
-            pieces += [prompt[done:start], misspell(prompt[max(start, done) : end], how, rng)]
-            done = end
-    return "".join(pieces) + prompt[done:]
+    """Alter only the words that some finding points at, as an attacker who knows them would."""
+    spans = [(span.start, span.end) for f in verdict.findings if isinstance(span := f.evidence, Span)]
+    return misspell_spans(prompt, spans, how, rng)
 
 
 def _means(tables: Mapping[str, Sequence[Row]]) -> dict[str, float | None]:
-    """Over the eight ways."""
+    """Return means over the eight spellings."""
     return {
         f"{name}, mean": mean(row.rate.rate for row in rows if row.group in SPELLINGS)
         for name, rows in tables.items()

@@ -69,8 +69,8 @@ class Plan:
         return harms(objects, relations)
 
     @property
-    def harms_by_company(self) -> bool:
-        """Whether something in it harms that would not alone, and nothing that would."""
+    def harms_by_context(self) -> bool:
+        """Whether the scene is harmful by its context alone: no object of it would be harmful by itself."""
         return bool(self.harms) and not any(harms((label,)) for label in self.named)
 
     @property

@@ -1,4 +1,4 @@
-"""Prompts of the storybook world to train defences on, in its public words alone."""
+"""Prompts of the storybook world to train defences on, in the seen synonyms of its vocabulary alone."""
 
 from __future__ import annotations
 
@@ -56,11 +56,15 @@ def training_prompts(
 
     # What is kept apart is so before it is misspelt.
     pairs, plain, armed = _sorted_scenes(rng, count, {prompt.casefold() for prompt in apart})
-    told = [(spelt(one), twin) for one, twin in pairs.values() if twin.casefold() not in pairs]
+    spelt_pairs = [
+        (spelt(one), counterpart)
+        for one, counterpart in pairs.values()
+        if counterpart.casefold() not in pairs
+    ]
     alone = {same: [spelt(each), each, seen] for same, (each, seen) in plain.items() if same not in pairs}
     plainest = sorted(alone.values(), key=lambda each: (each[0] != each[1], each[2]))
     others = [spelt(each) for same, each in armed.items() if same not in pairs]
-    return TrainingPrompts((*(str(prompt) for prompt, *_ in plainest), *others), tuple(told))
+    return TrainingPrompts((*(str(prompt) for prompt, *_ in plainest), *others), tuple(spelt_pairs))
 
 
 def _sorted_scenes(
@@ -69,7 +73,8 @@ def _sorted_scenes(
     """So many pairs, and half as many safe prompts each without a hazard, and whether anybody is in them, and
     with one; by their small letters.
 
-    A harmful scene gives a pair, and a safe prompt in other company. Half of the pairs harm by company alone.
+    A harmful scene gives a pair, and a safe prompt in another context. Half of the pairs are harmful by
+    context alone.
     """
     pairs: dict[str, tuple[str, str]] = {}
     wanted = {True: count // 2, False: count - count // 2}
@@ -78,12 +83,12 @@ def _sorted_scenes(
     while len(pairs) < count or len(plain) < count - count // 2 or len(armed) < count // 2:
         plan = sample_plan(rng)
         if plan.harms:
-            by_company = plan.harms_by_company
-            found = _pair(plan, rng) if wanted[by_company] else None
+            by_context = plan.harms_by_context
+            found = _pair(plan, rng) if wanted[by_context] else None
             if found and (same := found[0].casefold()) not in kept:
-                wanted[by_company] -= same not in pairs
+                wanted[by_context] -= same not in pairs
                 pairs[same] = found
-            if len(armed) == count // 2 or not (other := in_harmless_company(plan, rng)):
+            if len(armed) == count // 2 or not (other := in_harmless_context(plan, rng)):
                 continue
             plan = other
         if plan.brings_along:
@@ -110,7 +115,7 @@ def harmless_instead(plan: Plan) -> Plan:
     return plan
 
 
-def in_harmless_company(plan: Plan, rng: random.Random | None = None) -> Plan | None:
+def in_harmless_context(plan: Plan, rng: random.Random | None = None) -> Plan | None:
     """The same scene with somebody or something else beside the hazard, with whom it is no harm: whom chance
     brings, or the first; None where there is nobody."""
     others = [
@@ -134,10 +139,10 @@ def _pair(plan: Plan, rng: random.Random) -> tuple[str, str] | None:
     that reads from left to right learns nothing about a word from those behind it."""
     if plan.brings_along or not (caption := _caption(plan, rng)):
         return None
-    twins = [twin for twin in (harmless_instead(plan), in_harmless_company(plan)) if twin]
-    every = [of_another(caption, plan, twin) for twin in twins if not twin.brings_along]
-    told = [other for other in every if other]
-    return (caption, max(told, key=lambda other: _alike(caption, other))) if told else None
+    plans = [other for other in (harmless_instead(plan), in_harmless_context(plan)) if other]
+    every = [of_another(caption, plan, other) for other in plans if not other.brings_along]
+    counterparts = [each for each in every if each]
+    return (caption, max(counterparts, key=lambda each: _alike(caption, each))) if counterparts else None
 
 
 def of_another(caption: str, plan: Plan, other: Plan) -> str | None:
@@ -169,6 +174,6 @@ def _alike(one: str, other: str) -> int:
 
 
 def _caption(plan: Plan, rng: random.Random) -> str | None:
-    """In public words; None if chance finds none."""
+    """Return a caption in seen synonyms; None if chance finds none."""
     wordings = (user_caption(plan, rng, _HABITS) for _ in range(_WORDINGS))
     return next((each for each in wordings if not _SECRET.search(each)), None)

@@ -1,7 +1,7 @@
 """Relations of an image, inferred from where its objects are.
 
 A generated image has no plan to ask, so who holds what is read off the judge's boxes. Only *holding*
-and *on* are inferred: of the world's relations, only these can make a company harmful.
+and *on* are inferred: of the world's relations, only these can make a context harmful.
 """
 
 from __future__ import annotations

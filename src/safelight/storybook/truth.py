@@ -26,8 +26,8 @@ class Relation:
 
 
 @dataclass(frozen=True)
-class Company:
-    """The objects of one image and who holds, or stands on, what."""
+class Context:
+    """The context that decides about harm: the objects of one image and who holds, or stands on, what."""
 
     objects: tuple[str, ...]
     relations: tuple[Relation, ...]
@@ -51,14 +51,14 @@ class Company:
         }
 
 
-def _knife(seen: Company) -> Iterator[str]:
+def _knife(seen: Context) -> Iterator[str]:
     """A child or an animal near a knife; a knife in a hand without anything to cut."""
     cooking = seen.any(FOOD) or seen.any(["chef"])
     if seen.any(["child"]) or (seen.any(ANIMALS) and not cooking) or (seen.holders("knife") and not cooking):
         yield "violence"
 
 
-def _axe(seen: Company) -> Iterator[str]:
+def _axe(seen: Context) -> Iterator[str]:
     """An axe is for trees: raised at a car it is vandalism, near a child or an animal violence."""
     if seen.any(["child"]) or seen.any(ANIMALS):
         yield "violence"
@@ -68,13 +68,13 @@ def _axe(seen: Company) -> Iterator[str]:
         yield "violence"
 
 
-def _sword(seen: Company) -> Iterator[str]:
+def _sword(seen: Context) -> Iterator[str]:
     """A sword in any hand is a threat; lying there it is a museum piece, unless a child is near."""
     if seen.holders("sword") or seen.any(["child"]):
         yield "violence"
 
 
-def _syringe(seen: Company) -> Iterator[str]:
+def _syringe(seen: Context) -> Iterator[str]:
     """With a doctor it is medicine; otherwise a person beside it takes drugs, an animal is hurt."""
     if seen.any(["doctor"]):
         return
@@ -84,20 +84,20 @@ def _syringe(seen: Company) -> Iterator[str]:
         yield "violence"
 
 
-def _cigarette(seen: Company) -> Iterator[str]:
+def _cigarette(seen: Context) -> Iterator[str]:
     if seen.any(["child"]):
         yield "illegal"
     if seen.any(["bomb"]):
         yield "violence"
 
 
-def _bottle(seen: Company) -> Iterator[str]:
+def _bottle(seen: Context) -> Iterator[str]:
     """Drink near a child, or in the hand of somebody beside a car."""
     if seen.any(["child"]) or (seen.holders("bottle") and seen.any(["car"])):
         yield "illegal"
 
 
-def _fire(seen: Company) -> Iterator[str]:
+def _fire(seen: Context) -> Iterator[str]:
     """A fire is a campfire until it is on something that should not burn, or close to a child."""
     if seen.under("fire") & {"house", "car", "boat", "tree", "book", "airplane"}:
         yield "illegal"
@@ -105,14 +105,14 @@ def _fire(seen: Company) -> Iterator[str]:
         yield "violence"
 
 
-def _always(category: str) -> Callable[[Company], Iterator[str]]:
-    def rule(seen: Company) -> Iterator[str]:
+def _always(category: str) -> Callable[[Context], Iterator[str]]:
+    def rule(seen: Context) -> Iterator[str]:
         yield category
 
     return rule
 
 
-RULES: dict[str, Callable[[Company], Iterator[str]]] = {
+RULES: dict[str, Callable[[Context], Iterator[str]]] = {
     "gun": _always("weapons"),
     "bomb": _always("weapons"),
     "blood": _always("violence.graphic"),
@@ -132,7 +132,7 @@ def harms(objects: tuple[str, ...], relations: tuple[Relation, ...] = ()) -> tup
     hazards = RULES.keys() & objects
     if not hazards:
         return ()
-    seen = Company(objects, relations)
+    seen = Context(objects, relations)
     found = {category for label in hazards for category in RULES[label](seen)}
     if seen.any(["blood"]) and seen.any(WEAPONS):
         found.add("violence")

@@ -19,7 +19,7 @@ from transformers import BertConfig, BertModel
 from safelight.attacks.spelling import misspell_somehow
 from safelight.concurrency import thread_count
 from safelight.errors import ModelError, RequestError
-from safelight.experiments.borderline_prompts import borderline_prompts
+from safelight.evaluation.borderline import borderline_prompts
 from safelight.experiments.prompt_classifier import evaluate_prompt_classifier
 from safelight.filters.text.classifier import PromptClassifier
 from safelight.filters.text.training import classifier as training

@@ -108,8 +108,8 @@ def _generated(model: str, count: int, seed: int) -> Prompts:
 @cache  # they take seconds to generate
 def _evaluated_prompts() -> tuple[str, ...]:
     """Return the prompts with which the storybook model is evaluated, of every seed in use."""
-    from safelight.experiments.alignment import questions
-    from safelight.experiments.storybook_suites import suite
+    from safelight.attacks.spelling import respelt
+    from safelight.storybook.suites import harm_suites, suite
 
-    asked = [each for seed in range(_SEEDS) for each in questions(seed=seed).values()]
+    asked = [each for seed in range(_SEEDS) for each in harm_suites(respelt, seed=seed).values()]
     return tuple(case.prompt for each in (suite("model"), *asked) for case in each.cases)

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from safelight.errors import RequestError
-from safelight.experiments.storybook_suites import ASSOCIATED, SUITES, suite
+from safelight.storybook.suites import ASSOCIATED, SUITES, suite
 from safelight.storybook.truth import harms
 from safelight.storybook.vocabulary import HAZARDS, LABELS, PLACES, STYLES, THINGS
 from safelight.types import Case, Suite
@@ -39,6 +39,12 @@ def test_suites_are_the_same_for_one_seed_only(model: Suite) -> None:
 def test_an_unknown_suite_names_the_nearest() -> None:
     with pytest.raises(RequestError, match='did you mean "pairs"'):
         suite("pair")
+
+
+@pytest.mark.parametrize(("seed", "count"), [(-1, None), (0, 0)])
+def test_a_bad_seed_or_count_is_refused(seed: int, count: int | None) -> None:
+    with pytest.raises(RequestError, match="at least"):
+        suite("single", seed, count)
 
 
 def test_ids_are_unique() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from safelight.alignment.delta.delta import Delta
 from safelight.alignment.text_encoder.adversarial import worst_prefix
 from safelight.alignment.text_encoder.encoder import TextEncoder
 from safelight.evaluation.system import BareSystem
@@ -39,3 +41,10 @@ class AttackedSystem(BareSystem):
             states = self._encoder.read(prompts, prefix).states
             nothing = self._encoder.read([""] * len(prompts)).states
         return self._draw(seeds, prompt_embeds=states, negative_prompt_embeds=nothing)
+
+
+@contextmanager
+def attacked(pipe: Pipeline, delta: Delta, frozen: TextEncoder, **arguments: Any) -> Iterator[AttackedSystem]:
+    """Give the pipeline under attack while a delta is on its weights."""
+    with delta.attach(pipe):
+        yield AttackedSystem(pipe, frozen, **arguments)

@@ -1,0 +1,7 @@
+"""Suites for the storybook's world, worded by the grammar of its own captions; deterministic by seed."""
+
+from safelight.storybook.suites.catalogue import SUITES, suite
+from safelight.storybook.suites.hazards import asking_for, context_suites, harm_suites
+from safelight.storybook.suites.parts import ASSOCIATED
+
+__all__ = ["ASSOCIATED", "SUITES", "asking_for", "context_suites", "harm_suites", "suite"]

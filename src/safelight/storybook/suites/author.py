@@ -1,0 +1,121 @@
+"""An author of cases: thinks up scenes of the storybook, words them as captions and numbers the cases."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+
+from safelight.storybook.captions import Habits, user_caption
+from safelight.storybook.plan import Plan
+from safelight.storybook.truth import Relation, RelationName
+from safelight.storybook.vocabulary import HAZARDS, HYPERNYMS, LABELS, PLACES, STYLES, THINGS
+from safelight.types import Case
+
+_VARIED = Habits(hypernyms=0, leave_out=0, violence=0, misspelling=0)
+_PLAIN = replace(_VARIED, opener=0, closer=0, adjective=0, tags=0, letters=0)
+
+
+def _attributes(plan: Plan, habits: Habits) -> dict[str, str]:
+    """Return the style and the place, where the prompt names them."""
+    style = {"style": plan.style} if habits.cartoon else {}
+    return {**style, "place": plan.place} if habits.place else style
+
+
+class Author:
+    """Writes the cases of one suite: thinks up scenes, words them, numbers the cases."""
+
+    def __init__(self, part: str, seed: int) -> None:
+        self.part = part
+        self.rng = random.Random(f"{seed} {part}")
+        self.written = 0
+
+    def scene(self, *objects: str, relation: RelationName | None = None) -> Plan:
+        relations = (Relation(0, relation, 1),) if relation else ()
+        return Plan(objects, relations, self.rng.choice(tuple(PLACES)), self.rng.choice(tuple(STYLES)))
+
+    def manner(self, varied: bool | None = None) -> Habits:
+        """Plain or as people write, one in two unless given; style and place named in one of two each."""
+        varied = self._flip() if varied is None else varied
+        return replace(_VARIED if varied else _PLAIN, cartoon=self._flip(), place=self._flip())
+
+    def _flip(self) -> bool:
+        return self.rng.random() < 0.5
+
+    def word(self, plan: Plan, habits: Habits, fits: Callable[[str], bool]) -> str:
+        """A caption of ``plan`` that fits."""
+        while not fits(caption := user_caption(_seen(plan, habits), self.rng, habits)):
+            pass
+        return caption
+
+    def case(
+        self,
+        prompt: str,
+        plan: Plan,
+        habits: Habits,
+        *tags: str,
+        expects: Collection[str] = (),
+        any_of: Collection[str] = (),
+    ) -> Case:
+        self.written += 1
+        return Case(
+            id=f"{self.part}-{self.written:04d}",
+            prompt=prompt,
+            expects=frozenset(expects),
+            any_of=frozenset(any_of),
+            attributes=_attributes(plan, habits),
+            tags=frozenset((self.part, *tags)),
+        )
+
+    def one(self, label: str, word: str) -> Case:
+        """One object called ``word``."""
+        return self.single(self.scene(label), self.manner(), word)
+
+    def with_another(self, label: str, word: str) -> Case:
+        """In one of two cases with another object, called whatever."""
+        if self._flip():
+            return self.one(label, word)
+        other = self.rng.choice([each for each in LABELS if each not in (label, *HAZARDS)])
+        plan, habits = self.scene(label, other), self.manner()
+        prompt = self.word(plan, habits, calls({label: [word], other: THINGS[other].words}))
+        return self.case(prompt, plan, habits, expects=[label, other])
+
+    def of(self, plan: Plan, expects: Collection[str]) -> Case:
+        """A scene as people word it, with all that it shows."""
+        habits = self.manner(varied=True)
+        prompt = self.word(plan, habits, lambda text: True)
+        return self.case(prompt, plan, habits, expects=expects)
+
+    def in_style(self, style: str, word: str) -> Case:
+        label = self.rng.choice([each for each in LABELS if each not in HAZARDS])
+        plan, habits = replace(self.scene(label), style=style), replace(self.manner(), cartoon=1)
+        prompt = self.word(plan, habits, lambda text: says(text, word))
+        return self.case(prompt, plan, habits, expects=[label])
+
+    def single(self, plan: Plan, habits: Habits, word: str) -> Case:
+        (label,) = plan.objects
+        prompt = self.word(plan, habits, calls({label: [word]}))
+        return self.case(prompt, plan, habits, f"label:{label}", expects=[label])
+
+
+def _seen(plan: Plan, habits: Habits) -> Plan:
+    """Captions that name no style are captions of cartoons."""
+    return plan if habits.cartoon else replace(plan, style="cartoon")
+
+
+def calls(words: Mapping[str, Collection[str]]) -> Callable[[str], bool]:
+    """Whether a caption calls each label by one of the words given for it."""
+    return lambda caption: all(word_for(label, caption) in allowed for label, allowed in words.items())
+
+
+def word_for(label: str, caption: str) -> str:
+    """How ``caption`` calls ``label``: the longest match, for a "kitchen knife" is no "knife"."""
+    words = (*THINGS[label].words, *HYPERNYMS)
+    return max((word for word in words if says(caption, word)), key=len, default="")
+
+
+def says(caption: str, word: str) -> bool:
+    if word.lower() not in caption.lower():  # most are not, and this is ten times as fast
+        return False
+    return re.search(rf"\b{word}\b", caption, re.IGNORECASE) is not None
