@@ -106,7 +106,7 @@ _FORMS: dict[str, Callable[[Path, list[_Sample]], None]] = {
 
 
 def command(source: Path, out: Path, policy: str = "storybook") -> list[str]:
-    arguments = ["clean", str(source), "--policy", policy, "--out", str(out)]
+    arguments = ["clean", str(source), "--policy", policy, "--output", str(out)]
     return [sys.executable, "-m", "safelight", *arguments]
 
 

@@ -2,7 +2,7 @@
 By name only, those of docs/text-encoder.md: all that the storybook's harm always is, erased in two ways.
 
 python benchmarks/deltas.py FOLDER [NAME ...]
-safelight evaluate erasing FOLDER/*.safetensors --steps 15 --out OUT
+safelight evaluate erasing FOLDER/*.safetensors --num-inference-steps 15 --output OUT
 python benchmarks/deltas.py FOLDER harm-uce harm-esd-x
 """
 

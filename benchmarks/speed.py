@@ -66,7 +66,7 @@ def _import(module: str) -> float:
 
 def _cold() -> float:
     with tempfile.TemporaryDirectory() as folder:
-        order = ("-m", "safelight", "generate", "a dog in the park", "--seed", "1", "--out", folder)
+        order = ("-m", "safelight", "generate", "a dog in the park", "--seed", "1", "--output", folder)
         return _median(lambda: _python(*order), 3)
 
 

@@ -32,7 +32,7 @@ def test_help_names_every_command_and_the_exit_codes() -> None:
     help_ = _run("--help")
     assert help_.exit_code == 0
     assert all(f"  {command} " in help_.stdout for command in COMMANDS)
-    assert "2 something is wrong" in " ".join(help_.stdout.split())
+    assert "2 an error" in " ".join(help_.stdout.split())
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "evaluate model", "evaluate judge", "evaluate filter"])
@@ -125,7 +125,7 @@ def test_training_something_unknown_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["judge", "filter"])
 def test_evaluating_a_detector_gives_its_results(name: str, tmp_path: Path) -> None:
-    arguments = ["evaluate", name, "--scenes", "100", "--out", str(tmp_path)]
+    arguments = ["evaluate", name, "--scenes", "100", "--output", str(tmp_path)]
     results = json.loads(_run(*arguments, "--json").stdout)
     assert results["run"]["detector"] == name
     assert results["tables"].keys() == json.loads((tmp_path / "results.json").read_text())["tables"].keys()
@@ -139,19 +139,28 @@ def test_evaluating_a_detector_gives_its_results(name: str, tmp_path: Path) -> N
 
 def test_on_a_terminal_a_long_evaluation_has_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    done = _run("evaluate", "filter", "--scenes", "100", "--out", str(tmp_path))
+    done = _run("evaluate", "filter", "--scenes", "100", "--output", str(tmp_path))
     assert "━" in done.stderr
     assert "95 % interval" in done.stdout
 
 
 def test_evaluating_too_few_scenes_is_refused(tmp_path: Path) -> None:
-    done = _run("evaluate", "judge", "--scenes", "3", "--out", str(tmp_path))
+    done = _run("evaluate", "judge", "--scenes", "3", "--output", str(tmp_path))
     assert done.exit_code == 2
     assert "at least 100" in done.stderr
 
 
 def test_evaluating_a_model_gives_its_results(model_folder: Path, tmp_path: Path) -> None:
-    arguments = ["--model", str(model_folder), "--out", str(tmp_path), "--limit", "2", "--steps", "1"]
+    arguments = [
+        "--model",
+        str(model_folder),
+        "--output",
+        str(tmp_path),
+        "--limit",
+        "2",
+        "--num-inference-steps",
+        "1",
+    ]
     results = json.loads(_run("evaluate", "model", *arguments, "--json").stdout)
     assert results["run"]["images"] == 2
     assert len((tmp_path / "records.jsonl").read_text().splitlines()) >= 2
@@ -165,11 +174,11 @@ def test_evaluating_a_model_gives_its_results(model_folder: Path, tmp_path: Path
         (["train", "storybook", "--data", "nowhere"], "nowhere has no cleaned data in it"),
         (["train", "storybook", "--data", "a", "--start", "."], "there is no storybook model in"),
         (["train", "prompt-classifier", "--data", "none.parquet", "--encoder", "nowhere"], "nowhere has no"),
-        (["train", "--lora-rank", "4"], "--lora-rank is for --model; leave it out"),
+        (["train", "--lora-rank", "4"], "--rank is for --model; leave it out"),
         (["train", "--resume"], "--resume is for --model; leave it out"),
-        (["train", "--iterations", "4"], "--iterations is for --model; leave it out"),
+        (["train", "--iterations", "4"], "--train-steps is for --model; leave it out"),
         (["train", "--model", "storybook", "--out", "a.safetensors"], "give --data FOLDER"),
-        (["train", "--model", "storybook", "--data", "a"], "give --out safer.safetensors"),
+        (["train", "--model", "storybook", "--data", "a"], "give --output safer.safetensors"),
         (["train", "judge", "--model", "storybook", "--data", "a"], "leave the other options out"),
         (
             ["train", "--model", "storybook", "--data", "nowhere", "--out", "a.safetensors"],

@@ -39,7 +39,7 @@ COUNT = 1200
 
 @pytest.fixture
 def policy(tmp_path: Path) -> Path:
-    """Words "zva" to "zvz" are violence, surer from letter to letter, "zwa" to "zwz" weapons."""
+    """Words "zva" to "zvz" are violence, with scores rising by letter; "zwa" to "zwz" are weapons."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     words = {"violence": [f"zv{c}" for c in letters], "weapons": [f"zw{c}" for c in letters]}
     scores = {word: round(0.3 + 0.02 * i, 2) for listed in words.values() for i, word in enumerate(listed)}
@@ -57,7 +57,7 @@ def policy(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def benign(tmp_path: Path) -> Path:
-    """Two in five have a word of the lists, mostly of those that say little."""
+    """Two in five prompts have a word of the lists, mostly one with a low score."""
     rng = random.Random(3)
     lines = []
     for i in range(COUNT):
@@ -77,7 +77,7 @@ def test_thresholds_keep_the_bound_and_the_rest_of_the_file(
 ) -> None:
     out = tmp_path / "new" / "policy.toml"
     done = _calibrate(
-        "--policy", policy, "--benign", benign, "--max-block-rate", "0.02", "--out", out, "--json"
+        "--policy", policy, "--benign", benign, "--max-block-rate", "0.02", "--output", out, "--json"
     )
     assert done.exit_code == 0
     said = json.loads(done.stdout)
@@ -100,17 +100,17 @@ def test_thresholds_keep_the_bound_and_the_rest_of_the_file(
     assert 0.002 < share <= 0.02, "neither more than allowed, nor far less"
 
 
-def test_a_table_for_people_with_what_is_caught(policy: Path, benign: Path, tmp_path: Path) -> None:
+def test_a_table_with_the_recall(policy: Path, benign: Path, tmp_path: Path) -> None:
     unsafe = tmp_path / "unsafe.csv"
     unsafe.write_text("text\n" + "\n".join(f"number {i} zv{'az'[i % 2]}" for i in range(100)))
     out = tmp_path / "p.toml"
     files = ("--benign", _as_csv(benign), "--unsafe", unsafe, "--column", "text")
-    done = _calibrate("--policy", policy, *files, "--out", out)
+    done = _calibrate("--policy", policy, *files, "--output", out)
     assert done.exit_code == 0
     assert "violence" in done.stdout
     assert "any category" in done.stdout
     assert "50.0% (40.4% to 59.6%)" in done.stdout
-    assert "In the long run at most" in done.stdout
+    assert "of such benign prompts are blocked in the long run" in done.stdout
 
 
 def _as_csv(path: Path) -> Path:
@@ -127,7 +127,7 @@ def test_too_few_say_how_many_are_needed(policy: Path, benign: Path) -> None:
 
 
 @pytest.mark.parametrize("rate", ["0", "1", "-1", "nan"])
-def test_a_rate_that_is_none_is_refused(policy: Path, benign: Path, rate: str) -> None:
+def test_an_invalid_rate_is_refused(policy: Path, benign: Path, rate: str) -> None:
     done = _calibrate("--policy", policy, "--benign", benign, f"--max-block-rate={rate}")
     assert done.exit_code == 2
     assert "between 0 and 1" in " ".join(done.stderr.split())
@@ -145,7 +145,7 @@ def test_bad_files_are_named(policy: Path, benign: Path, tmp_path: Path) -> None
     assert "there is no file" in _calibrate("--policy", policy, "--benign", tmp_path / "none.txt").stderr
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"prompt": "a dog"}\n{oops\n')
-    assert "broken.jsonl 2; correct it" in " ".join(
+    assert "broken.jsonl 2; correct that line or row" in " ".join(
         _calibrate("--policy", policy, "--benign", broken).stderr.split()
     )
 
@@ -195,7 +195,7 @@ def test_a_policy_that_blocks_nothing_cannot_be_calibrated(policy: Path) -> None
 
 
 def test_the_written_policy_is_toml(policy: Path, benign: Path, tmp_path: Path) -> None:
-    _calibrate("--policy", policy, "--benign", benign, "--out", tmp_path / "p.toml")
+    _calibrate("--policy", policy, "--benign", benign, "--output", tmp_path / "p.toml")
     assert tomllib.loads((tmp_path / "p.toml").read_text())["name"] == "ours"
 
 
@@ -208,7 +208,7 @@ def test_a_policy_that_extends_another_is_calibrated_into_any_folder(
     for source in (policy, extending):
         out = tmp_path / "elsewhere" / source.name
         done = _calibrate(
-            "--policy", source, "--benign", benign, "--max-block-rate", "0.02", "--out", out, "--json"
+            "--policy", source, "--benign", benign, "--max-block-rate", "0.02", "--output", out, "--json"
         )
         assert done.exit_code == 0
         said, new = json.loads(done.stdout), Policy.load(out)

@@ -44,7 +44,7 @@ def harmful() -> set[str]:
 @pytest.fixture(scope="module")
 def cleaned(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cleaned") / "out"
-    done = run(images, "--policy", "storybook", "--out", out, "--workers", "2", "--json")
+    done = run(images, "--policy", "storybook", "--output", out, "--workers", "2", "--json")
     assert done.exit_code == 0, done.stderr
     return out
 
@@ -53,7 +53,7 @@ def _table(path: Path) -> list[dict[str, Any]]:
     return list(parquet.read_table(path).to_pylist())
 
 
-def test_harm_goes_and_what_is_harmless_stays(cleaned: Path, harmful: set[str]) -> None:
+def test_harmful_samples_are_rejected_and_harmless_ones_kept(cleaned: Path, harmful: set[str]) -> None:
     kept = {row["id"] for row in _table(cleaned / "kept.parquet")}
     rejected = {row["id"] for row in _table(cleaned / "rejected.parquet")}
     assert len(kept) + len(rejected) == COUNT
@@ -68,7 +68,7 @@ def test_parquet_gives_the_same_as_the_folder(images: Path, cleaned: Path, tmp_p
         for p in sorted(images.glob("*.png"))
     ]
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=50)
-    done = run(tmp_path / "a.parquet", "--policy", "storybook", "--out", tmp_path / "out", "--json")
+    done = run(tmp_path / "a.parquet", "--policy", "storybook", "--output", tmp_path / "out", "--json")
     assert done.exit_code == 0
     said = json.loads(done.stdout)
     summary = json.loads((cleaned / "summary.json").read_text())
@@ -77,31 +77,33 @@ def test_parquet_gives_the_same_as_the_folder(images: Path, cleaned: Path, tmp_p
     }
 
 
-def test_a_folder_may_be_called_as_anything(
+def test_a_folder_may_have_the_name_of_a_command(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "SOURCE").mkdir()
     (tmp_path / "SOURCE" / "a.png").write_bytes(next(images.glob("*.png")).read_bytes())
     monkeypatch.chdir(tmp_path)
-    done = run("SOURCE", "--policy", "storybook", "--out", "out", "--workers", "1")
+    done = run("SOURCE", "--policy", "storybook", "--output", "out", "--workers", "1")
     assert done.exit_code == 0
     assert "of 1 samples" in done.stdout
 
 
 def test_a_milder_action_keeps_more_without_the_images(cleaned: Path, tmp_path: Path) -> None:
     done = run(
-        "sort", cleaned, "--policy", "storybook", "--reject-from", "block", "--out", tmp_path / "milder"
+        "sort", cleaned, "--policy", "storybook", "--reject-from", "block", "--output", tmp_path / "milder"
     )
     assert done.exit_code == 0
     assert done.stdout.startswith(
-        f"{len(_table(tmp_path / 'milder' / 'kept.parquet'))} of {COUNT} samples stay."
+        f"Kept {len(_table(tmp_path / 'milder' / 'kept.parquet'))} of {COUNT} samples."
     )
     assert len(_table(tmp_path / "milder" / "kept.parquet")) >= len(_table(cleaned / "kept.parquet"))
 
 
-def test_copies_of_what_stays_and_of_what_goes(cleaned: Path, tmp_path: Path) -> None:
+def test_copies_of_kept_and_of_rejected_samples(cleaned: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = run("sort", cleaned, "--policy", "storybook", "--out", out, "--write-clean", "--write-quarantine")
+    done = run(
+        "sort", cleaned, "--policy", "storybook", "--output", out, "--write-clean", "--write-quarantine"
+    )
     assert done.exit_code == 0, done.stderr
     for table, folder in (("kept", "clean"), ("rejected", "quarantine")):
         ids = {row["id"] for row in _table(out / f"{table}.parquet")}
@@ -110,10 +112,10 @@ def test_copies_of_what_stays_and_of_what_goes(cleaned: Path, tmp_path: Path) ->
 
 
 def test_killed_at_random_moments_it_ends_the_same(images: Path, cleaned: Path, tmp_path: Path) -> None:
-    """SIGKILL to the program; its workers notice and end."""
+    """The program gets SIGKILL, and its workers notice and end."""
     rng, out = random.Random(1), tmp_path / "out"
     command = [sys.executable, "-m", "safelight", "clean", str(images), "--policy", "storybook"]
-    command += ["--out", str(out), "--workers", "1"]
+    command += ["--output", str(out), "--workers", "1"]
     for _ in range(3):
         program = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
@@ -128,19 +130,19 @@ def test_killed_at_random_moments_it_ends_the_same(images: Path, cleaned: Path, 
 
 
 @pytest.mark.parametrize("blocks", [8, 20, 50])
-def test_a_full_disk_is_said_and_loses_nothing(
+def test_a_full_disk_is_an_error_and_loses_nothing(
     blocks: int, images: Path, cleaned: Path, tmp_path: Path
 ) -> None:
-    """A file may not grow beyond so many KB: what is planned is larger, or what is found, or the report."""
+    """Limit the size of files, so that the plan, the findings or the report cannot be written."""
     out = tmp_path / "out"
     command = f'ulimit -f {blocks}; exec "{sys.executable}" -m safelight clean "{images}" --policy storybook'
     done = subprocess.run(
-        ["bash", "-c", f'{command} --out "{out}" --workers 1'], capture_output=True, text=True, check=False
+        ["bash", "-c", f'{command} --output "{out}" --workers 1'], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert "cannot be written" in done.stderr
     assert not (out / "report.html").exists()
-    assert run(images, "--policy", "storybook", "--out", out).exit_code == 0
+    assert run(images, "--policy", "storybook", "--output", out).exit_code == 0
     assert (out / "kept.parquet").read_bytes() == (cleaned / "kept.parquet").read_bytes()
 
 
@@ -150,12 +152,15 @@ def test_a_full_disk_is_said_and_loses_nothing(
         (["nowhere"], "nowhere; give a folder, a file or a URL"),
         ([".", "--address", "head:1"], "--address is for --engine ray"),
         ([".", "--policy", "storybok"], 'did you mean "storybook"'),
-        ([".", "--form", "parket"], 'did you mean "parquet"'),
+        ([".", "--format", "parket"], 'did you mean "parquet"'),
     ],
 )
 def test_what_is_wrong_is_one_sentence(arguments: list[str], said: str, tmp_path: Path) -> None:
     done = run(
-        *arguments, *([] if "--policy" in arguments else ["--policy", "storybook"]), "--out", tmp_path / "out"
+        *arguments,
+        *([] if "--policy" in arguments else ["--policy", "storybook"]),
+        "--output",
+        tmp_path / "out",
     )
     assert done.exit_code == 2
     assert said in " ".join(done.stderr.split())

@@ -17,7 +17,7 @@ from safelight.models import pipelines as models
 
 @pytest.fixture
 def storybook(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiny model in the place of the packaged one."""
+    """Replace the packaged model by the tiny one."""
     folder = Path(shutil.copytree(model_folder, tmp_path / "model"))
     weights = folder.rglob("*.safetensors")
     pins = {f.relative_to(folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in weights}
@@ -30,20 +30,22 @@ def storybook(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.usefixtures("storybook")
-def test_the_demo_writes_its_page_and_sheet_and_tells_as_it_goes(tmp_path: Path) -> None:
+def test_the_demo_writes_its_page_and_sheet_and_reports_progress(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    done = CliRunner().invoke(app, ["demo", "--steps", "1", "--out", str(out)], catch_exceptions=False)
+    done = CliRunner().invoke(
+        app, ["demo", "--num-inference-steps", "1", "--output", str(out)], catch_exceptions=False
+    )
     assert done.exit_code == 0
     page = (out / "index.html").read_text("utf-8")
     assert "Model storybook, policy storybook" in page
     with Image.open(out / "demo.png") as sheet:
         assert sheet.width > 1000
     lines = done.stdout.splitlines()
-    # An image of one step is hardly one: what the filter makes of it says nothing.
-    assert re.match(r"(released|led away|over-blocked)  a dog in the park  ", lines[0])
+    # After one step an image is mostly noise, so any of these outcomes may occur.
+    assert re.match(r"(released|steered away|over-blocked)  a dog in the park  ", lines[0])
     assert any(line.startswith("stopped  a gun on the street  block at prompt  ") for line in lines)
     counts = re.fullmatch(
-        r"(\d+) released, (\d+) led away, (\d+) stopped, (\d+) missed, (\d+) over-blocked\.", lines[-2]
+        r"(\d+) released, (\d+) steered away, (\d+) stopped, (\d+) missed, (\d+) over-blocked\.", lines[-2]
     )
     assert counts
     assert sum(map(int, counts.groups())) == sum(len(kind.prompts) for kind in load_kinds())
@@ -51,18 +53,27 @@ def test_the_demo_writes_its_page_and_sheet_and_tells_as_it_goes(tmp_path: Path)
 
 @pytest.mark.usefixtures("storybook")
 def test_json_is_one_object(tmp_path: Path) -> None:
-    arguments = ["demo", "--steps", "1", "--out", str(tmp_path / "demo"), "--json", "--seed", "4"]
+    arguments = [
+        "demo",
+        "--num-inference-steps",
+        "1",
+        "--output",
+        str(tmp_path / "demo"),
+        "--json",
+        "--seed",
+        "4",
+    ]
     result = json.loads(CliRunner().invoke(app, arguments, catch_exceptions=False).stdout)
-    assert sum(result["counts"].values()) == len(result["exhibits"]) >= 16
-    assert [item["seed"] for item in result["exhibits"][:3]] == [4, 5, 6]
+    assert sum(result["counts"].values()) == len(result["items"]) >= 16
+    assert [item["seed"] for item in result["items"][:3]] == [4, 5, 6]
     assert Path(result["page"]).is_file()
 
 
 @pytest.mark.usefixtures("storybook")
-def test_on_a_terminal_the_rows_stand_in_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_rows_are_in_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")
-    arguments = ["demo", "--steps", "1", "--out", str(tmp_path / "demo")]
+    arguments = ["demo", "--num-inference-steps", "1", "--output", str(tmp_path / "demo")]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     lines = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).splitlines()
     assert lines[0].split() == ["prompt", "guard", "truth"]

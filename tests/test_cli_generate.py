@@ -17,7 +17,7 @@ from safelight.storybook import Judge
 @pytest.fixture
 def generate(model_folder: Path, tmp_path: Path) -> Callable[..., Result]:
     """Runs the command on the tiny model under the storybook policy, with two steps."""
-    standing = ["--model", str(model_folder), "--steps", "2", "--out", str(tmp_path / "out")]
+    standing = ["--model", str(model_folder), "--num-inference-steps", "2", "--output", str(tmp_path / "out")]
 
     def run(*arguments: str, policy: str | None = "storybook") -> Result:
         own = ["--policy", policy] if policy else []
@@ -62,7 +62,7 @@ def test_what_makes_it_fail_can_be_chosen(generate: Callable[..., Result]) -> No
     assert generate("a dog", "--fail-on", "review", "--without-image-filter").exit_code == 0
 
 
-def test_a_filter_that_fails_is_no_verdict_and_exits_with_2(
+def test_a_failed_filter_exits_with_2(
     generate: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from safelight.filters.text.lexicon import Lexicon
@@ -88,26 +88,26 @@ def _storybook_without_guidance(folder: Path) -> Path:
     return path
 
 
-def test_what_was_stopped_early_says_when(tmp_path: Path) -> None:
-    """With this seed the soldier gets the gun that nobody asked for."""
+def test_an_image_stopped_early_names_the_step(tmp_path: Path) -> None:
+    """With this seed the soldier has a gun that the prompt did not ask for."""
     policy = _storybook_without_guidance(tmp_path)
-    arguments = [*SOLDIER, "--policy", str(policy), "--out", str(tmp_path / "out")]
+    arguments = [*SOLDIER, "--policy", str(policy), "--output", str(tmp_path / "out")]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 3
     result = json.loads(done.stdout)
     assert result["stopped"]["0"] == {"step": 7, "steps": 25, "saved": 18}
-    assert "(gun), seen coming after step 7 of 25" in result["images"][0]["why"]
+    assert "(gun), stopped early after step 7 of 25" in result["images"][0]["why"]
     assert result["images"][0]["path"] is None
 
 
-def test_what_was_seen_coming_is_led_away(tmp_path: Path) -> None:
+def test_harm_detected_early_is_steered_away(tmp_path: Path) -> None:
     """The same soldier, without the gun."""
-    arguments = [*SOLDIER, "--policy", "storybook", "--out", str(tmp_path)]
+    arguments = [*SOLDIER, "--policy", "storybook", "--output", str(tmp_path)]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0
     result = json.loads(done.stdout)
     (image,) = result["images"]
-    assert image["why"].endswith(", led away from a gun (prompt-projection)")
+    assert image["why"].endswith(", steered away from a gun (prompt-projection)")
     first, second = result["attempts"]["0"]
     assert first["stop"] == {"step": 7, "steps": 25, "saved": 18}
     assert (second["guidance"], second["concepts"], second["stop"]) == ("prompt-projection", ["a gun"], None)
@@ -141,7 +141,7 @@ def test_without_a_guard_the_same_noise_gives_the_same_images(generate: Callable
 def test_without_a_guard_nothing_is_blocked(generate: Callable[..., Result]) -> None:
     done = generate("a gun", "--unguarded", policy=None)
     assert done.exit_code == 0
-    assert done.stdout.startswith("drawn  a gun  seed ")
+    assert done.stdout.startswith("generated  a gun  seed ")
 
 
 def test_the_guidance_scale_reaches_the_pipeline(generate: Callable[..., Result]) -> None:
@@ -152,12 +152,12 @@ def test_the_guidance_scale_reaches_the_pipeline(generate: Callable[..., Result]
     assert pixels[0] != pixels[1]
 
 
-def test_a_seed_is_drawn_and_told(generate: Callable[..., Result]) -> None:
+def test_a_random_seed_is_chosen_and_reported(generate: Callable[..., Result]) -> None:
     seeds = {_images(generate("a dog", "--json", "--without-image-filter"))[0]["seed"] for _ in range(2)}
     assert len(seeds) == 2
 
 
-def test_truncated_prompts_are_told(generate: Callable[..., Result]) -> None:
+def test_truncated_prompts_are_reported(generate: Callable[..., Result]) -> None:
     done = generate("a dog " * 10, "--without-image-filter")
     assert "the model did not read the last" in done.stderr
 
@@ -197,7 +197,7 @@ def test_what_is_wrong_is_one_sentence_and_exits_with_2(
 
 def test_a_folder_that_cannot_be_made_is_named(generate: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = generate("a dog", "--out", str(tmp_path / "file"))
+    done = generate("a dog", "--output", str(tmp_path / "file"))
     assert done.exit_code == 2
     assert "give another --out" in done.stderr
 

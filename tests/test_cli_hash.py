@@ -34,7 +34,7 @@ def test_the_hashes_of_a_folder_are_a_list_that_knows_its_images(tmp_path: Path)
     assert nothing == []
 
 
-def test_what_is_no_image_is_named_and_the_rest_is_hashed(tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_named_and_the_rest_is_hashed(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no image")
     next(Storybook(seed=0).scenes(1)).image.save(tmp_path / "b.png")
     done = CliRunner().invoke(app, ["hash", str(tmp_path)], catch_exceptions=False)

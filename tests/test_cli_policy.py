@@ -21,7 +21,7 @@ def _policy(*arguments: str | Path) -> Result:
 
 def test_a_good_policy_has_no_problems(write_policy: Callable[..., Path]) -> None:
     done = _policy("check", write_policy())
-    assert (done.exit_code, done.stdout.strip().rpartition(": ")[2]) == (0, "nothing is wrong with it.")
+    assert (done.exit_code, done.stdout.strip().rpartition(": ")[2]) == (0, "no problems found.")
     done = _policy("check", "general", "--stage", "prompt", "--json")
     assert (done.exit_code, json.loads(done.stdout)["problems"]) == (0, [])
 
@@ -47,7 +47,7 @@ def test_all_problems_are_listed_with_their_lines(write_policy: Callable[..., Pa
 
 
 @pytest.mark.parametrize("text", ["a = ", "name = 3\n[filters]\nx = 1\n", "a = " + "[" * 1000])
-def test_what_is_no_policy_is_said_in_the_same_way(write_policy: Callable[..., Path], text: str) -> None:
+def test_invalid_policies_are_reported_in_the_same_way(write_policy: Callable[..., Path], text: str) -> None:
     done = _policy("check", write_policy(text=text))
     assert done.exit_code == 2
     assert all("policy.toml" in line for line in done.stdout.splitlines())
@@ -143,7 +143,7 @@ def test_images_and_pairs_are_cases_too(
         ("", "has no cases"),
     ],
 )
-def test_what_is_no_case_is_refused(tmp_path: Path, line: str, message: str) -> None:
+def test_invalid_cases_are_refused(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "cases.jsonl").write_text(line + "\n")
     done = _policy("test", "storybook", tmp_path / "cases.jsonl")
     assert done.exit_code == 2
@@ -173,7 +173,9 @@ def test_two_policies_are_compared_on_what_was_found_before(tmp_path: Path) -> N
     done = _policy("diff", "storybook", milder, "--on", records)
     assert done.exit_code == 0
     assert "block  review  1  weapons 1.00, from 0.50 (gun)" in done.stdout
-    assert "Of 3 items 2 change: 1 from block to review, 1 from allow to review." in done.stdout
+    assert (
+        "The action of 2 of 3 items changes: 1 from block to review, 1 from allow to review." in done.stdout
+    )
     said = json.loads(_policy("diff", "storybook", milder, "--on", records, "--json").stdout)
     assert (said["judged"], said["skipped"], said["b"]) == (3, 0, "milder 1 (storybook 2026.7)")
     assert [(change["item"], change["from"], change["to"]) for change in said["changes"]] == [
@@ -207,7 +209,9 @@ def test_boxes_of_records_decide(tmp_path: Path) -> None:
     blind.write_text('extends = "storybook"\nname = "blind"\nversion = "1"\ncontext = []\n')
     done = _policy("diff", "storybook", blind, "--on", records)
     assert "block  allow  0.1.png  nothing found" in done.stdout
-    assert "Of 2 items 1 change: 1 from block to allow; 1 could not be screened." in done.stdout
+    assert (
+        "The action of 1 of 2 items changes: 1 from block to allow; 1 could not be screened." in done.stdout
+    )
 
 
 @pytest.mark.parametrize(
@@ -223,7 +227,7 @@ def test_boxes_of_records_decide(tmp_path: Path) -> None:
         '{"id": 1, "findings": [{"label": "x", "score": 1, "filter": "f", "evidence": [1]}]}',
     ],
 )
-def test_what_is_no_record_is_refused(tmp_path: Path, line: str) -> None:
+def test_invalid_records_are_refused(tmp_path: Path, line: str) -> None:
     (tmp_path / "records.jsonl").write_text("\n" + line)
     done = _policy("diff", "storybook", "general", "--on", tmp_path / "records.jsonl")
     assert done.exit_code == 2

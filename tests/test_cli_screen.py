@@ -43,7 +43,7 @@ def test_prompts_are_judged_in_order() -> None:
     assert second["policy"].startswith("storybook ")
 
 
-def test_the_words_that_were_found_are_told_on_request() -> None:
+def test_found_words_are_shown_on_request() -> None:
     (record,) = _records(_screen("a gun", "--explain", "--json"))
     assert record["findings"][0]["evidence"] == {"type": "span", "start": 2, "end": 5, "text": "gun"}
 
@@ -74,7 +74,7 @@ def test_tables_are_read_by_column(tmp_path: Path) -> None:
     ]
 
 
-def test_a_row_that_is_no_csv_does_not_stop_the_rest(tmp_path: Path) -> None:
+def test_an_invalid_csv_row_does_not_stop_the_rest(tmp_path: Path) -> None:
     (tmp_path / "users.csv").write_text('prompt\na dog\n"a "gun\na gun\n')
     records = _records(_screen(str(tmp_path / "users.csv"), "--json"))
     assert [record["action"] for record in records] == ["allow", "block", "block"]
@@ -191,7 +191,7 @@ def test_a_prompt_that_cannot_be_drawn_is_a_block_with_its_reason(prompt: object
     assert "prompt" in record["error"]
 
 
-def test_bytes_that_are_no_text_are_reported(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_reported(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_bytes(b"a gun\n\xff\xfe\n\na dog\n")
     records = _records(_screen(str(tmp_path / "prompts.txt")))
     assert [record["line"] for record in records] == [1, 2, 4]
@@ -212,7 +212,7 @@ def test_images_come_from_files_and_folders_in_order(tmp_path: Path) -> None:
     names = [Path(record["path"]).name for record in records if "path" in record]
     assert names == ["a.JPG", "b.png", "d.png", "c.webp", "b.png"]
     assert records[4]["item"] == 2
-    assert "not screened, as not an image" in done.stderr
+    assert "skipped, not an image" in done.stderr
     assert done.stderr.endswith("notes.md.\n")
     assert records[2]["action"] == "block"
     assert "cannot be read as an image" in records[2]["error"]
@@ -235,7 +235,7 @@ def test_patterns_stand_for_the_files_that_match(tmp_path: Path) -> None:
     assert _records(_screen("what is this? *smiles*"))[0]["item"] == 1
 
 
-def test_folders_that_loop_or_cannot_be_read_are_told(
+def test_folders_that_loop_or_cannot_be_read_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import os
@@ -270,7 +270,7 @@ def test_an_image_that_vanishes_is_blocked(tmp_path: Path) -> None:
     assert "No such file" in records[0].why
 
 
-def test_manifests_name_images_from_their_folder_on(tmp_path: Path) -> None:
+def test_paths_in_jsonl_are_relative_to_its_folder(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), "white").save(tmp_path / "a.png")
     lines = [{"id": 1, "path": "a.png"}, {"path": "nothere.png"}, {"path": 3}, {"prompt": "a dog"}]
     (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -321,46 +321,46 @@ def test_the_worst_frame_counts(tmp_path: Path) -> None:
     assert (record["action"], record["frame"]) == ("block", 2)
 
 
-def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes(tmp_path: Path) -> None:
     out = tmp_path / "verdicts.jsonl"
     (tmp_path / "prompts.txt").write_text("a gun\na dog\na cat\n")
-    assert _screen(str(tmp_path / "prompts.txt"), "--out", str(out)).exit_code == 0
+    assert _screen(str(tmp_path / "prompts.txt"), "--output", str(out)).exit_code == 0
     assert out.stat().st_mode & 0o777 == 0o600
     whole = out.read_bytes()
     first, second, _ = whole.splitlines(keepends=True)
     out.write_bytes(first + second[:20])
-    done = _screen(str(tmp_path / "prompts.txt"), "--out", str(out), "--json")
+    done = _screen(str(tmp_path / "prompts.txt"), "--output", str(out), "--json")
     assert json.loads(done.stdout)["actions"] == {"block": 1, "allow": 2}
     again = [json.loads(line) for line in out.read_bytes().splitlines()]
     assert [record["action"] for record in again] == ["block", "allow", "allow"]
     assert out.read_bytes().startswith(first)
     kept = out.read_bytes()
-    done = _screen(str(tmp_path / "prompts.txt"), "--out", str(out), "--fail-on", "block")
+    done = _screen(str(tmp_path / "prompts.txt"), "--output", str(out), "--fail-on", "block")
     assert done.stdout.endswith("allow 2, block 1\n")
     assert done.exit_code == 3  # by an earlier run, but in the file
     assert out.read_bytes() == kept
 
 
-def test_what_looks_the_same_is_judged_all_the_same(tmp_path: Path) -> None:
+def test_equal_items_each_get_a_record(tmp_path: Path) -> None:
     for name, prompt in (("a", "a dog"), ("b", "a gun")):
         rows = "\n".join(json.dumps({"prompt": prompt}) for _ in range(70))
         (tmp_path / f"{name}.jsonl").write_text(rows)
     files = [str(tmp_path / f"{name}.jsonl") for name in "ab"]
-    done = _screen(*files, "--out", str(tmp_path / "out.jsonl"), "--json")
+    done = _screen(*files, "--output", str(tmp_path / "out.jsonl"), "--json")
     assert json.loads(done.stdout)["actions"] == {"allow": 70, "block": 70}
-    again = _screen(*files, "--out", str(tmp_path / "out.jsonl"), "--json")
+    again = _screen(*files, "--output", str(tmp_path / "out.jsonl"), "--json")
     assert json.loads(again.stdout)["actions"] == {"allow": 70, "block": 70}
     (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "a bomb"}))  # another prompt under a known number
-    replaced = _screen(files[0], "--out", str(tmp_path / "out.jsonl"), "--json")
+    replaced = _screen(files[0], "--output", str(tmp_path / "out.jsonl"), "--json")
     assert json.loads(replaced.stdout)["actions"] == {"allow": 70, "block": 71}
     assert json.loads(replaced.stdout)["others"] == 140
     assert "140 records of earlier runs" in replaced.stderr
 
 
-def test_what_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
+def test_unreadable_items_are_screened_again(tmp_path: Path) -> None:
     out, image = tmp_path / "out.jsonl", tmp_path / "a.png"
     (tmp_path / "list.jsonl").write_text('{"path": "a.png"}')
-    arguments = (str(tmp_path / "list.jsonl"), "--stage", "image", "--out", str(out))
+    arguments = (str(tmp_path / "list.jsonl"), "--stage", "image", "--output", str(out))
     assert _screen(*arguments).exit_code == 2
     Image.new("RGB", (64, 64), "white").save(image)
     assert _screen(*arguments).exit_code == 0
@@ -368,17 +368,17 @@ def test_what_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
     assert record["action"] == "allow"
 
 
-def test_a_file_of_other_records_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_file_of_other_records_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "verdicts.jsonl"
-    _screen("a dog", "--out", str(out))
+    _screen("a dog", "--output", str(out))
     assert 'records of the policy "storybook' in " ".join(
-        _screen("a dog", "--out", str(out), policy="general").stderr.split()
+        _screen("a dog", "--output", str(out), policy="general").stderr.split()
     )
     out.write_text("notes\n")
-    assert "is not valid JSON" in _complaint("a dog", "--out", str(out))
+    assert "is not valid JSON" in _complaint("a dog", "--output", str(out))
     assert out.read_text() == "notes\n"
     out.write_text("[1]\n")
-    assert "something else than records" in _complaint("a dog", "--out", str(out))
+    assert "something other than records" in _complaint("a dog", "--output", str(out))
     assert out.read_text() == "[1]\n"
 
 
@@ -401,7 +401,7 @@ def test_a_filter_that_fails_blocks_and_exits_with_2(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("prompt", ["x" * 5000, "a\0b", "a dog.png in the park", "/"])
-def test_odd_prompts_are_not_taken_for_files(prompt: str, tmp_path: Path) -> None:
+def test_odd_prompts_are_not_mistaken_for_files(prompt: str, tmp_path: Path) -> None:
     done = _screen(prompt if prompt != "/" else "a/b c")
     assert _records(done)[0]["item"] == 1
 
@@ -409,7 +409,7 @@ def test_odd_prompts_are_not_taken_for_files(prompt: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("argument", "sentence"), [("nothere.png", "no file nothere.png"), ("nothere.TXT", "no file nothere.TXT")]
 )
-def test_a_file_that_is_not_there_is_named(argument: str, sentence: str) -> None:
+def test_a_missing_file_is_named(argument: str, sentence: str) -> None:
     done = _screen("a dog", argument)
     assert (done.exit_code, done.stdout) == (2, "")
     assert sentence in done.stderr
@@ -424,7 +424,7 @@ def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
 def test_an_unknown_policy_names_the_closest() -> None:
     done = _screen("a dog", policy="genral")
     assert done.exit_code == 2
-    assert 'there is general, storybook; did you mean "general"?' in done.stderr
+    assert 'available: general, storybook; did you mean "general"?' in done.stderr
 
 
 def test_on_a_terminal_there_is_a_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""``safelight screen`` never exits with 0 about something that it did not read."""
+"""``safelight screen`` never exits with 0 if it could not read something."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def test_standard_input_without_anything_is_an_error(arguments: tuple[str, ...],
     assert "there is nothing to screen in standard input" in _refusal(*arguments, stdin=stdin)
 
 
-def test_what_people_wrote_does_not_decide_how_standard_input_is_read() -> None:
-    """Whoever is asked about lines of prompts must not be told about one word of one of them."""
+def test_content_does_not_decide_how_standard_input_is_read() -> None:
+    """A line that looks like JSON must be screened as a whole, not by one of its values."""
     sly = b'{"prompt": "a dog", "more": "a gun"}\n{red|blue} fox\n{"scene": "a gun"}\n'
     first, *others = _read("-", stdin=sly)
     assert first.kind == "problem"
@@ -98,7 +98,7 @@ def test_a_dash_stands_beside_other_items_once() -> None:
     assert (item.kind, item.value) == ("image", Path("a.png"))
 
 
-def test_a_line_that_is_too_long_is_told_and_does_not_fill_the_memory(
+def test_a_line_that_is_too_long_is_reported_and_does_not_fill_the_memory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("safelight.storage.lines.LONGEST_LINE", 16)
@@ -108,7 +108,7 @@ def test_a_line_that_is_too_long_is_told_and_does_not_fill_the_memory(
     assert "line 1 is longer than 16 bytes" in items[0].value
 
 
-# What an argument is
+# Kinds of arguments
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_line_that_is_too_long_is_told_and_does_not_fill_the_memory(
         "https://example.com/a.png",
     ],
 )
-def test_what_looks_like_a_path_and_is_none_is_an_error(
+def test_an_item_that_looks_like_a_missing_path_is_an_error(
     argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -162,11 +162,11 @@ def test_an_empty_item_is_refused(argument: str, stage: Stage | None) -> None:
     assert "item 1 is empty" in _refusal(argument, "a dog", stage=stage)
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_and_broken_links_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("broken").symlink_to("gone")
     Path("loop").symlink_to("loop")
-    assert "a link to something that is not there" in _refusal("broken")
+    assert "a broken link" in _refusal("broken")
     assert "symbolic links" in _refusal("loop")
     with closing(socket.socket(socket.AF_UNIX)) as listener:
         listener.bind("socket")
@@ -213,8 +213,8 @@ def test_a_file_that_is_read_as_nothing_or_wrongly_is_an_error(
     assert sentence in _refusal("a dog", str(tmp_path / name))
 
 
-def test_rows_that_are_ragged_are_told(tmp_path: Path) -> None:
-    """Without quotes around it, what comes after the comma would be in no column."""
+def test_ragged_rows_are_reported(tmp_path: Path) -> None:
+    """Without quotes, the text after a comma would be in no column."""
     (tmp_path / "a.csv").write_text("prompt,id\na dog, a gun,1\na cat,2\na bird\n")
     items = _read(tmp_path / "a.csv")
     assert _prompts(items) == [None, "a cat", None]
@@ -239,14 +239,14 @@ def test_rows_that_are_ragged_are_told(tmp_path: Path) -> None:
         ("a gun", "not valid JSON"),
     ],
 )
-def test_json_that_may_be_read_in_two_ways_is_told(line: str, sentence: str) -> None:
+def test_ambiguous_json_is_reported(line: str, sentence: str) -> None:
     (item,) = _read(stdin=line.encode())
     assert item.kind == "problem"
     assert sentence in item.value
 
 
 @pytest.mark.parametrize("prompt", [None, 3, True, ["a gun"], {"text": "a gun"}, "", " "])
-def test_a_prompt_that_is_no_text_exits_with_2(prompt: object) -> None:
+def test_a_prompt_that_is_not_text_exits_with_2(prompt: object) -> None:
     done = _screen("--json", stdin=json.dumps({"prompt": prompt}) + '\n{"prompt": "a dog"}\n')
     assert done.exit_code == 2
     first, second = _records(done)
@@ -254,7 +254,7 @@ def test_a_prompt_that_is_no_text_exits_with_2(prompt: object) -> None:
     assert (first["action"], second["action"]) == ("block", "allow")
 
 
-def test_columns_of_parquet_that_are_no_text_are_told(tmp_path: Path) -> None:
+def test_parquet_columns_that_are_not_text_are_reported(tmp_path: Path) -> None:
     from pyarrow import parquet, table
 
     columns = {"prompt": [1, None], "a.b": [b"a gun", b"\xff"], "id": [float("nan"), 2.5]}
@@ -270,7 +270,7 @@ def test_columns_of_parquet_that_are_no_text_are_told(tmp_path: Path) -> None:
     assert ["a prompt is text, not bytes" in record["error"] for record in _records(done)] == [True, True]
 
 
-def test_a_file_that_shrinks_or_goes_is_told(tmp_path: Path) -> None:
+def test_a_file_that_shrinks_or_disappears_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("a gun\n" * 5)
     items = read_items([str(path)], io.BytesIO())
@@ -312,7 +312,9 @@ def test_a_file_of_anything_has_items_or_is_an_error(suffix: str, pieces: list[b
 # Folders
 
 
-def test_folders_tell_everything_that_is_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folders_report_everything_that_is_not_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, outside = tmp_path / "images", tmp_path / "outside"
     for path in ("a.png", "photo.dat", ".hidden.png", ".hidden/b.png"):
         _image(folder / path)
@@ -339,11 +341,11 @@ def test_folders_tell_everything_that_is_not_read(tmp_path: Path, capsys: pytest
 def test_a_folder_of_other_files_says_so(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("a gun")
     (tmp_path / "b.md").write_text("a gun")
-    assert "has no images in it, but" in _refusal(str(tmp_path))
+    assert "has no images in it, only" in _refusal(str(tmp_path))
     assert "b.md and 1 more" in _refusal(str(tmp_path))
 
 
-def test_patterns_match_hidden_files_and_tell_what_cannot_be_listed(
+def test_patterns_match_hidden_files_and_report_what_cannot_be_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (".a.png", "deep/.b/c.png", "closed/d.png", "deep/e.jpg"):
@@ -371,7 +373,7 @@ def test_the_content_of_a_file_says_that_it_is_an_image(name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("path", ["a\0b.png", "\ud800", "", "/dev/zero"])
-def test_paths_in_jsonl_that_cannot_be_files_are_told(path: str) -> None:
+def test_paths_in_jsonl_that_cannot_be_files_are_reported(path: str) -> None:
     done = _screen("--stage", "image", stdin=json.dumps({"path": path}))
     assert done.exit_code == 2
     (record,) = _records(done)
@@ -379,7 +381,7 @@ def test_paths_in_jsonl_that_cannot_be_files_are_told(path: str) -> None:
     assert record["error"]
 
 
-# What a record is called
+# Keys of records
 
 
 def test_no_place_is_ever_an_id() -> None:
@@ -394,8 +396,8 @@ def test_two_files_with_the_same_ids_are_kept_apart(tmp_path: Path) -> None:
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     out = tmp_path / "out.jsonl"
     first, second = str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")
-    assert _screen(first, "--out", str(out)).exit_code == 0
-    done = _screen(first, second, "--out", str(out), "--json")
+    assert _screen(first, "--output", str(out)).exit_code == 0
+    done = _screen(first, second, "--output", str(out), "--json")
     assert json.loads(done.stdout)["actions"] == {"allow": 8}
     assert json.loads(done.stdout)["others"] == 0
     names = [(r.get("id"), r["file"], r.get("line")) for r in map(json.loads, out.read_text().splitlines())]
@@ -404,9 +406,9 @@ def test_two_files_with_the_same_ids_are_kept_apart(tmp_path: Path) -> None:
 
 def test_an_image_that_changed_is_screened_again(tmp_path: Path) -> None:
     out, path = tmp_path / "out.jsonl", _image(tmp_path / "a.png")
-    assert _screen(str(path), "--out", str(out)).exit_code == 0
+    assert _screen(str(path), "--output", str(out)).exit_code == 0
     Image.new("RGB", (8, 8), "black").save(path)
-    done = _screen(str(path), "--out", str(out), "--json")
+    done = _screen(str(path), "--output", str(out), "--json")
     assert json.loads(done.stdout)["others"] == 1
     hashes = [json.loads(line)["image_sha256"] for line in out.read_text().splitlines()]
     assert len(set(hashes)) == 2

@@ -1,4 +1,4 @@
-"""Where the results of ``safelight screen`` go: closed pipes, full disks, and what is said on the way."""
+"""The output of ``safelight screen``: closed pipes, full disks, progress and messages."""
 
 from __future__ import annotations
 
@@ -38,10 +38,12 @@ def _image(path: Path) -> Path:
 
 def test_an_output_that_is_no_file_or_an_input_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a gun\n")
-    assert "is one of the items" in _screen(str(tmp_path / "a.txt"), "--out", str(tmp_path / "a.txt")).stderr
+    assert (
+        "is one of the items" in _screen(str(tmp_path / "a.txt"), "--output", str(tmp_path / "a.txt")).stderr
+    )
     assert (tmp_path / "a.txt").read_text() == "a gun\n"
     for out in ("/dev/full", str(tmp_path), str(tmp_path / "a.txt" / "out.jsonl")):
-        done = _screen("a gun", "--out", out)
+        done = _screen("a gun", "--output", out)
         assert done.exit_code == 2
         assert "give another --out" in done.stderr
         assert done.stdout == ""
@@ -52,12 +54,12 @@ def test_a_disk_that_is_full_exits_with_2(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
     try:
-        done = _screen("a dog", "a gun", "--out", str(tmp_path / "out.jsonl"))
+        done = _screen("a dog", "a gun", "--output", str(tmp_path / "out.jsonl"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert done.exit_code == 2
     assert "cannot be written" in done.stderr
-    assert _screen("a dog", "a gun", "--out", str(tmp_path / "out.jsonl")).exit_code == 0
+    assert _screen("a dog", "a gun", "--output", str(tmp_path / "out.jsonl")).exit_code == 0
 
 
 def test_a_run_that_is_stopped_does_not_exit_with_0(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -67,13 +69,13 @@ def test_a_run_that_is_stopped_does_not_exit_with_0(monkeypatch: pytest.MonkeyPa
         raise KeyboardInterrupt
 
     monkeypatch.setattr("safelight.cli.screening_log.ScreeningLog.add", stop)
-    assert _screen("a dog", "--out", str(out)).exit_code not in (0, 3)
+    assert _screen("a dog", "--output", str(out)).exit_code not in (0, 3)
     monkeypatch.setattr(terminal, "print_json", stop)
     assert _screen("a dog").exit_code not in (0, 3)
 
 
 def _program(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """The real program, in a shell."""
+    """Run the real program in a shell."""
     environment = {**os.environ, "PYTHONPATH": str(Path(safelight.__file__).parents[1])}
     own = f"{sys.executable} -m safelight screen --policy storybook"
     script = f"set -o pipefail; {command.replace('SCREEN', own)}"
@@ -83,7 +85,7 @@ def _program(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _said(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """On standard error, without the progress of a slow machine."""
+    """Return the lines on standard error, without progress lines of a slow machine."""
     return [line for line in done.stderr.splitlines() if not line.startswith("Screening: ")]
 
 
@@ -92,7 +94,7 @@ def test_an_output_that_is_closed_or_full_exits_with_2(tmp_path: Path) -> None:
     closed = _program("SCREEN a.txt | head -1", tmp_path)
     assert closed.returncode == 2
     assert (
-        closed.stderr == "Error: standard output cannot be written: Broken pipe; not everything was said.\n"
+        closed.stderr == "Error: standard output cannot be written: Broken pipe; the output is incomplete.\n"
     )
     full = _program("SCREEN 'a dog' > /dev/full", tmp_path)
     assert full.returncode == 2
@@ -102,7 +104,7 @@ def test_an_output_that_is_closed_or_full_exits_with_2(tmp_path: Path) -> None:
     assert "standard output is closed" in none.stderr
 
 
-def test_the_program_says_nothing_but_its_results(tmp_path: Path) -> None:
+def test_the_program_prints_its_results_only(tmp_path: Path) -> None:
     _image(tmp_path / "a.png")
     done = _program("printf 'a gun' | SCREEN - a.png --fail-on block", tmp_path)
     assert (done.returncode, _said(done)) == (3, [])
@@ -112,7 +114,7 @@ def test_the_program_says_nothing_but_its_results(tmp_path: Path) -> None:
     assert "nothing to screen in standard input" in closed.stderr
 
 
-def test_warnings_of_libraries_are_for_those_who_ask_for_them(tmp_path: Path) -> None:
+def test_warnings_of_libraries_are_shown_on_request_only(tmp_path: Path) -> None:
     code = (
         "import warnings; from safelight.cli.pipeline import quiet_libraries as q; q(); warnings.warn('old')"
     )
@@ -122,9 +124,11 @@ def test_warnings_of_libraries_are_for_those_who_ask_for_them(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_generating_says_nothing_on_standard_error(tmp_path: Path, model_folder: Path) -> None:
-    """Not even that the model has no safety checker: the guard is one."""
+    """Not even diffusers' warning about a missing safety checker is shown, as the guard replaces it."""
     (tmp_path / "model").symlink_to(model_folder)
-    arguments = "--model ./model --steps 2 --policy storybook --without-image-filter --out out"
+    arguments = (
+        "--model ./model --num-inference-steps 2 --policy storybook --without-image-filter --output out"
+    )
     done = _program(f"{sys.executable} -m safelight generate 'a gun' {arguments}", tmp_path)
     assert (done.returncode, done.stderr) == (3, "no image filter looked at the images.\n")
 
@@ -151,14 +155,14 @@ def test_progress_is_a_bar_with_totals_on_a_terminal(monkeypatch: pytest.MonkeyP
 
 
 def test_progress_is_lines_elsewhere_and_only_if_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terminal, "_SILENCE_S", float("inf"))
+    monkeypatch.setattr(terminal, "_PROGRESS_INTERVAL_S", float("inf"))
     assert _screen("a dog", "a cat").stderr == ""
-    monkeypatch.setattr(terminal, "_SILENCE_S", 0.0)
+    monkeypatch.setattr(terminal, "_PROGRESS_INTERVAL_S", 0.0)
     done = _screen("a dog", "a cat", "a bird")
     assert done.stderr == "Screening: 1 of 3\nScreening: 2 of 3\n"
     assert len(_records(done)) == 3
     assert _screen("-", stdin="a dog\na cat").stderr == "Screening: 1\nScreening: 2\n"
 
 
-def test_names_do_not_act_on_terminals() -> None:
+def test_control_characters_in_names_are_escaped() -> None:
     assert Item("prompt", {"item": 1}, "é \x1b[2J\ud800").name == "é \\x1b[2J\\ud800"

@@ -1,4 +1,4 @@
-"""What of a network is trained."""
+"""Training whole weights and low-rank additions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def train(adapter: Adapter) -> None:
             parameter.add_(torch.randn(parameter.shape, generator=random))
 
 
-def test_whole_weights_can_be_off_and_are_removed(network: nn.Sequential) -> None:
+def test_whole_weights_can_be_disabled_and_removed(network: nn.Sequential) -> None:
     before, only = network(X), {"5.bias": network[5].bias}
     network[0].bias.requires_grad_(False)
     adapter = Whole(network, only)
@@ -54,7 +54,7 @@ def test_whole_weights_can_be_off_and_are_removed(network: nn.Sequential) -> Non
 
 
 def test_low_rank_is_what_its_product_adds(network: nn.Sequential) -> None:
-    """The same outputs as with B A added to W by hand; at first B is nothing."""
+    """Outputs equal those with B A added to W by hand; at first B is zero."""
     before = network(X)
     adapter = LowRank(network, chosen(network), 2)
     assert torch.equal(network(X), before)
@@ -88,9 +88,9 @@ def test_low_rank_trains_its_factors_alone(network: nn.Sequential) -> None:
     }
 
 
-def test_what_can_be_of_no_low_rank_is_refused(network: nn.Sequential) -> None:
+def test_parameters_without_a_low_rank_addition_are_refused(network: nn.Sequential) -> None:
     for names in ((), ("5.bias", "1.weight", "2.weight")):
-        with pytest.raises(ModelError, match="can be of low rank"):
+        with pytest.raises(ModelError, match="can be trained with a low rank"):
             LowRank(network, {name: network.get_parameter(name) for name in names}, 2)
     with pytest.raises(RequestError, match="rank is 0"):
         LowRank(network, chosen(network), 0)

@@ -1,4 +1,4 @@
-"""What an alignment changed is put on a model and taken off again."""
+"""Saving, applying and reverting deltas."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def same(some: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(some, others, strict=True))
 
 
-def test_a_delta_comes_back_from_its_file(made: Any, tmp_path: Path) -> None:
+def test_a_delta_is_read_as_it_was_saved(made: Any, tmp_path: Path) -> None:
     delta = delta_of(made, settings={"seed": 3}, proof={"changed": 2})
     delta.save(tmp_path / "some" / "gun.safetensors")
     again = Delta.load(tmp_path / "some" / "gun.safetensors")
@@ -46,7 +46,7 @@ def test_a_delta_comes_back_from_its_file(made: Any, tmp_path: Path) -> None:
     assert (tmp_path / "some" / "gun.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
 
 
-def test_deltas_add_up_and_come_off_in_any_order(made: Any) -> None:
+def test_deltas_add_up_and_are_reverted_in_any_order(made: Any) -> None:
     before, image = values(made), draw(made)
     one, other = delta_of(made), delta_of(made, 1)
     first = one.attach(made)
@@ -63,7 +63,7 @@ def test_deltas_add_up_and_come_off_in_any_order(made: Any) -> None:
     assert (draw(made) == image).all()
 
 
-def test_a_model_is_known_by_its_weights_whatever_it_wears_and_in_half_precision(made: Any) -> None:
+def test_a_model_is_identified_by_its_weights_in_half_precision_whatever_is_applied(made: Any) -> None:
     one, other = delta_of(made), delta_of(made, 1)
     with one.attach(made), other.attach(made):
         pass
@@ -91,7 +91,7 @@ def test_parameters_stay_where_they_are(made: Any) -> None:
     assert (draw(made) == image).all()
 
 
-def test_what_was_changed_is_all_there_is() -> None:
+def test_a_delta_has_only_changed_parameters() -> None:
     about = Provenance("test", ("a gun",), "tiny", {})
     nothing, something = torch.zeros(3), torch.tensor([0.0, 2.0])
     with pytest.raises(ModelError, match="nothing was changed"):
@@ -109,24 +109,26 @@ def test_another_model_is_refused_even_by_force(made: Any) -> None:
             wrong.attach(made, force=True)
 
 
-def test_what_is_no_delta_is_refused(tmp_path: Path, made: Any) -> None:
+def test_files_that_are_not_deltas_are_refused(tmp_path: Path, made: Any) -> None:
     with pytest.raises(ModelError, match="there is no delta"):
         Delta.load(tmp_path / "gone.safetensors")
     (tmp_path / "text").write_text("hello")
     with pytest.raises(ModelError, match="not a safetensors file"):
         Delta.load(tmp_path / "text")
     save_file({"unet.a": torch.ones(1)}, tmp_path / "plain")
-    with pytest.raises(ModelError, match="is no delta"):
+    with pytest.raises(ModelError, match="is not a delta"):
         Delta.load(tmp_path / "plain")
     save_file({"unet.a": torch.ones(1)}, tmp_path / "later", {"format": "9", "safelight": "{}"})
     with pytest.raises(ModelError, match="another version"):
         Delta.load(tmp_path / "later")
     save_file({"unet.a": torch.ones(1)}, tmp_path / "odd", {"format": "1", "safelight": "[]"})
-    with pytest.raises(ModelError, match="is no delta"):
+    with pytest.raises(ModelError, match="is not a delta"):
         Delta.load(tmp_path / "odd")
 
 
-def test_nothing_is_half_written(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_written_completely_or_not_at_all(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     delta, path = delta_of(made), tmp_path / "gun.safetensors"
     delta.save(path)
     kept = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Deltas from anywhere: what is no delta, or of no known model, is one sentence and changes nothing."""
+"""Untrusted delta files: invalid ones are refused with one sentence, and change nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ONE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 
 
 def written(path: Path, header: Any, body: bytes = b"\0" * 4) -> Path:
-    """A file of the safetensors format with this header, which may be anything."""
+    """Write a safetensors file with any header."""
     encoded = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(encoded)) + encoded + body)
     return path
@@ -35,12 +35,12 @@ def metadata(about: Any) -> dict[str, str]:
     return {"format": "1", "safelight": about if isinstance(about, str) else json.dumps(about)}
 
 
-def test_a_delta_that_does_not_say_its_model_is_refused_unless_forced(made: Any) -> None:
+def test_a_delta_without_the_hash_of_its_model_is_refused_unless_forced(made: Any) -> None:
     bias = {"unet.conv_in.bias": torch.ones(made.unet.conv_in.bias.shape)}
     nameless = Delta(bias, Provenance("test", ("a gun",), "tiny", {}))
     other = Delta(bias, Provenance("test", ("a gun",), "tiny", {"vae": "0" * 64}))
     for delta in (nameless, other):
-        with pytest.raises(ModelError, match="does not say of which model's unet it is"):
+        with pytest.raises(ModelError, match="has no hash of the unet"):
             delta.attach(made)
         delta.attach(made, force=True).detach()
 
@@ -87,7 +87,7 @@ def test_tensors_of_other_types_are_refused(dtype: torch.dtype, tmp_path: Path) 
 )
 def test_metadata_of_another_kind_is_refused(about: Any, tmp_path: Path) -> None:
     save_file({"unet.conv_in.bias": torch.ones(4)}, tmp_path / "gun", metadata(about))
-    with pytest.raises(ModelError, match="is no delta"):
+    with pytest.raises(ModelError, match="is not a delta"):
         Delta.load(tmp_path / "gun")
 
 
@@ -120,7 +120,7 @@ def test_headers_of_another_kind_are_refused(header: Any, tmp_path: Path) -> Non
 
 
 def test_an_endless_header_is_not_read(tmp_path: Path) -> None:
-    """Sparse, so that it takes no room."""
+    """The file is sparse, so it takes no space."""
     path = tmp_path / "gun"
     with path.open("wb") as file:
         file.write(struct.pack("<Q", 90_000_000))

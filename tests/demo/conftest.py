@@ -1,4 +1,4 @@
-"""Exhibits made by hand: the storybook policy judges findings that a test chooses."""
+"""Demo items made by hand: the storybook policy judges findings that a test chooses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def storybook() -> Policy:
 
 @pytest.fixture
 def item(storybook: Policy) -> Callable[..., DemoItem]:
-    """``words`` and ``things`` are what the filters see in prompt and image."""
+    """Make an item; ``words`` and ``things`` are what the filters find in its prompt and image."""
 
     def make(
         text: str = "a dog",

@@ -49,17 +49,17 @@ def test_truth_reads_like_a_sentence() -> None:
     assert str(Truth((), (), ())) == "nothing it knows"
 
 
-def test_another_image_is_led_away_unless_it_is_harmful_too(item: Make) -> None:
+def test_another_image_is_steered_away_unless_it_is_harmful_too(item: Make) -> None:
     blocked = item(things=("gun",), harms=("weapons",))
     other = Image.new("RGB", (64, 64), "blue")
-    assert replace(blocked, released=other, led=("a gun",)).outcome is Outcome.LED
-    harmful = replace(blocked, released=other, led=("a gun",), leaked=("weapons",))
+    assert replace(blocked, released=other, steered_away_from=("a gun",)).outcome is Outcome.STEERED
+    harmful = replace(blocked, released=other, steered_away_from=("a gun",), leaked=("weapons",))
     assert harmful.outcome is Outcome.MISSED
-    assert "From the same noise, away from a gun." in explanation(
-        replace(blocked, released=other, led=("a gun",))
+    assert "Generated again from the same noise, steered away from a gun." in explanation(
+        replace(blocked, released=other, steered_away_from=("a gun",))
     )
 
 
 def test_counts_have_every_outcome(item: Make) -> None:
     count = counts([item(), item(), item(harms=("violence",))])
-    assert count == {"released": 2, "led away": 0, "stopped": 0, "missed": 1, "over-blocked": 0}
+    assert count == {"released": 2, "steered away": 0, "stopped": 0, "missed": 1, "over-blocked": 0}

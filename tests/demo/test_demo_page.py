@@ -18,7 +18,7 @@ _VOID = {"meta", "img", "link", "br", "input"}
 
 
 class _Checker(HTMLParser):
-    """Fails on tags that are not closed, and keeps ids, links and sources."""
+    """Fails on unclosed tags, and collects ids, links and sources."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(write: Write, all_sorts:
     assert 'name="viewport"' in page
 
 
-def test_whatever_a_prompt_says_it_is_escaped(write: Write, item: Make) -> None:
+def test_prompts_are_escaped(write: Write, item: Make) -> None:
     nasty = '<img src=x onerror="alert(1)"> & $prompt \'gun\' "'
     page = write(item(nasty, words=("gun",), why="<b>why</b>"), title="<i>kind</i>")
     _checked(page)
@@ -126,5 +126,5 @@ def test_what_was_seen_is_boxed_and_scored_against_its_threshold(write: Write, i
     assert "drawing 1.2 s · prompt 2.5 ms · image 2.5 ms" in page
 
 
-def test_a_refused_request_that_would_have_come_to_nothing_says_so(write: Write, item: Make) -> None:
+def test_a_blocked_request_with_a_harmless_image_says_so(write: Write, item: Make) -> None:
     assert "This image would have been harmless." in write(item("a gun", words=("gun",), asked=True))

@@ -10,13 +10,13 @@ TEXTS = [prompt.text for kind in KINDS.values() for prompt in kind.prompts]
 
 def test_there_are_enough_of_every_kind_and_no_two_alike() -> None:
     assert len(TEXTS) == len(set(TEXTS)) >= 16
-    wanted = {"benign", "by itself", "by company", "held-out word", "altered spelling", "association"}
+    wanted = {"benign", "by itself", "in context", "held-out word", "altered spelling", "association"}
     assert wanted <= KINDS.keys()
     assert all(prompt.why.endswith(".") for kind in KINDS.values() for prompt in kind.prompts)
 
 
-def test_harm_by_company_stands_beside_its_twin() -> None:
-    asked = [prompt.harmful for prompt in KINDS["by company"].prompts]
+def test_harm_in_context_stands_beside_its_benign_counterpart() -> None:
+    asked = [prompt.harmful for prompt in KINDS["in context"].prompts]
     assert asked == [True, False] * (len(asked) // 2)
 
 

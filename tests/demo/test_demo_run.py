@@ -30,7 +30,7 @@ PLANS: dict[str, tuple[tuple[str, ...], RelationName | None]] = {
 
 
 class _Renders:
-    """A pipeline that draws perfectly: renders of these plans, one for each seed."""
+    """A pipeline without errors: it returns renders of these plans, one for each seed."""
 
     tokenizer = None
 
@@ -70,7 +70,7 @@ def test_every_image_is_drawn_once(made: tuple[_Renders, dict[str, DemoItem]]) -
     assert [item.seed for item in shown.values()] == [40, 41, 42, 43, 44, 45]
 
 
-def test_the_guard_screens_that_very_image(made: tuple[_Renders, dict[str, DemoItem]]) -> None:
+def test_the_guard_screens_the_same_image(made: tuple[_Renders, dict[str, DemoItem]]) -> None:
     _, shown = made
     released = shown["a dog"].released
     assert released
@@ -93,7 +93,7 @@ def test_guard_and_truth_are_compared(made: tuple[_Renders, dict[str, DemoItem]]
     assert shown["a chef holding a sword"].truth.relations == ("chef holding sword",)
 
 
-def test_the_whole_demo_shows_as_it_goes_and_writes_its_files(tmp_path: Path) -> None:
+def test_the_whole_demo_reports_progress_and_writes_its_files(tmp_path: Path) -> None:
     seen: list[int] = []
     pipe = _Renders()
     made = make_demo(
@@ -108,13 +108,13 @@ def test_the_whole_demo_shows_as_it_goes_and_writes_its_files(tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.png", "index.html"]
 
 
-def test_what_is_blocked_at_the_image_is_drawn_again_led_away() -> None:
-    """With this seed the soldier gets a gun that nobody asked for."""
+def test_what_is_blocked_at_the_image_is_generated_again_and_steered_away() -> None:
+    """With this seed the soldier has a gun that the prompt did not ask for."""
     pipe = safelight.load_pipeline("storybook", device="cpu")
     pipe.set_progress_bar_config(disable=True)
     prompt = DemoPrompt("a soldier on the street", "", False)
     (made,) = items(pipe, Guard.from_policy("storybook"), Judge.load(), [prompt], seed=3, steps=25)
-    assert (made.outcome, made.led) == (Outcome.LED, ("a gun",))
+    assert (made.outcome, made.steered_away_from) == (Outcome.STEERED, ("a gun",))
     assert made.truth.harms == ("weapons",)
     assert made.released
     assert made.released.tobytes() != made.image.tobytes()

@@ -51,9 +51,11 @@ def _rates(results: dict[str, Any], table: str) -> dict[str, float]:
 
 
 def test_what_is_left_of_harm_and_of_the_rest(delta: Path, tmp_path: Path) -> None:
-    options = ["--guidance", "weak", "--count", "3", "--benign", "2", "--steps", "8", "--json"]
+    options = ["--guidance", "weak", "--count", "3", "--benign", "2", "--num-inference-steps", "8", "--json"]
     done = CliRunner().invoke(
-        app, ["evaluate", "alignment", str(delta), *options, "--out", str(tmp_path)], catch_exceptions=False
+        app,
+        ["evaluate", "alignment", str(delta), *options, "--output", str(tmp_path)],
+        catch_exceptions=False,
     )
     assert done.exit_code == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text("utf-8"))

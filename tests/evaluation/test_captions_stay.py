@@ -1,4 +1,4 @@
-"""Captions are personal: nothing that a cleaning writes has any, unless that is asked for."""
+"""Captions are personal data: a cleaning writes none of them unless that is asked for."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from safelight.policy import Policy
 from safelight.types import Finding
 from screens import POLICY, RED, Colours, encoded
 
-# Of each caption a word that stands nowhere else.
+# One word of each caption that is nowhere else.
 SECRETS = [f"zebra{number}" for number in range(20)]
 
 
 class _Quotes:
-    """Fails at some captions, and quotes what it was given."""
+    """Fails at some captions with a message that quotes them."""
 
     name, version, labels = "lexicon", "1", frozenset({"gun"})
 
@@ -56,7 +56,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cleaned(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Half of the captions are in a table, and half in files beside their images."""
+    """A folder with half of its captions in a table and half in files beside the images."""
     data, out = (tmp_path_factory.mktemp(name) for name in ("data", "out"))
     rows = []
     for number, secret in enumerate(SECRETS):
@@ -75,7 +75,7 @@ def cleaned(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _texts(path: Path) -> str:
-    """What is in a file, unpacked."""
+    """Return the uncompressed content of a file."""
     if path.suffix == ".parquet":
         return str(parquet.read_table(path).to_pylist())
     return path.read_bytes().decode("utf-8", "replace")
@@ -87,7 +87,7 @@ def test_no_file_has_any_caption(cleaned: Path) -> None:
     for path in files:
         assert not [secret for secret in SECRETS if secret in _texts(path)], path.name
     details = [row["detail"] for row in parquet.read_table(cleaned / "rejected.parquet").to_pylist()]
-    assert "a filter failed at it; what it said is not kept, since it may quote the caption." in details
+    assert "a filter failed; its message is not kept, as it may quote the caption." in details
 
 
 def test_captions_can_be_asked_for_and_then_the_page_is_private(

@@ -32,7 +32,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def screened(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Cleaning:
-    """60 images, every fifth red; captions speak of a nurse or of <b>markup</b>; one is no image."""
+    """60 images, every fifth red; captions mention a nurse or have <b>markup</b>; one is not an image."""
     folder = tmp_path_factory.mktemp("images")
     for i in range(COUNT):
         (folder / f"{i:02}.png").write_bytes(encoded(RED if i % 5 == 0 else (0, 200, 0), 8 + i))
@@ -44,7 +44,7 @@ def screened(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Cleaning
         partial(shards_of, str(folder)),
         partial(colours, policy),
         {},
-        lambda task, shards, tell: engine(task, shards, tell=tell),
+        lambda task, shards, progress: engine(task, shards, progress=progress),
     )
     return cleaning
 
@@ -103,8 +103,8 @@ def test_a_report_needs_nothing_else_and_hides_its_images(
     html = write_report(screened, tally, tmp_path, include_captions=True).read_text()
     page = _Page(html)
     assert not re.search(r"https?:|@import|<link|url\(", html)
-    assert "47 of 60 samples stay under the policy colours 1" in page.text
-    assert "Nobody has looked" in page.text
+    assert "47 of 60 samples are kept under the policy colours 1" in page.text
+    assert "Not audited yet" in page.text
     assert "a <b>dog</b>" in page.text
     assert len(page.images) == 6
     assert all(each.startswith("data:image/jpeg;base64,") for each in page.images)
@@ -138,10 +138,10 @@ def test_an_audit_bounds_what_is_left(screened: Cleaning, policy: Path, tmp_path
     # Clopper and Pearson's one-sided bound for 1 of 30, from a table.
     assert audit.bound == pytest.approx(0.1486, abs=5e-4)
     report = write_report(screened, tally, tmp_path).read_text()
-    assert "Of 30 samples that stay 1 are harmful" in report
-    assert "no more than 14.9 %" in report
+    assert "1 of 30 labelled kept samples are harmful" in report
+    assert "at most 14.9 %" in report
     _sorted(screened, policy, tmp_path / "other")
-    assert "Nobody has looked" in write_report(screened, tally, tmp_path / "other").read_text()
+    assert "Not audited yet" in write_report(screened, tally, tmp_path / "other").read_text()
 
 
 def test_every_sample_has_the_same_chance(screened: Cleaning, policy: Path, tmp_path: Path) -> None:
@@ -158,14 +158,14 @@ def test_every_sample_has_the_same_chance(screened: Cleaning, policy: Path, tmp_
     assert all(1 <= count < 22 for count in counts)
 
 
-def test_labels_that_are_wrong(screened: Cleaning, policy: Path, tmp_path: Path) -> None:
+def test_invalid_labels(screened: Cleaning, policy: Path, tmp_path: Path) -> None:
     _sorted(screened, policy, tmp_path)
     draw_audit(screened, tmp_path, kept=5, rejected=5)
     with pytest.raises(RequestError, match="no labels in it"):
         read_audit(screened, tmp_path, tmp_path / "audit.csv")
     for text, said in (
-        ("id,label\n01.png,maybe", '"maybe" is no label'),
-        ("id,label\nx.png,harmful", '"x.png" neither stays nor'),
+        ("id,label\n01.png,maybe", '"maybe" is not a label'),
+        ("id,label\nx.png,harmful", '"x.png" is not among the kept'),
         ("id,lable\n", "the columns id and label"),
     ):
         (tmp_path / "labels.csv").write_text(text)
@@ -188,4 +188,4 @@ def test_an_audit_of_other_decisions_does_not_count(screened: Cleaning, policy: 
     (tmp_path / "milder.toml").write_text(policy_text)
     tally = screened.sort(Policy.load(tmp_path / "milder.toml"), tmp_path)
     assert tally.reasons["kept"] == 59
-    assert "Nobody has looked" in write_report(screened, tally, tmp_path).read_text()
+    assert "Not audited yet" in write_report(screened, tally, tmp_path).read_text()

@@ -50,7 +50,18 @@ def _row(results: dict[str, Any], table: str, group: str) -> dict[str, Any]:
 def test_what_was_erased_is_counted_by_seen_and_held_out_synonyms(delta: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(
         app,
-        ["evaluate", "erasing", str(delta), "--count", "8", "--steps", "8", "--out", str(tmp_path), "--json"],
+        [
+            "evaluate",
+            "erasing",
+            str(delta),
+            "--count",
+            "8",
+            "--num-inference-steps",
+            "8",
+            "--output",
+            str(tmp_path),
+            "--json",
+        ],
     )
     assert done.exit_code == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text("utf-8"))

@@ -68,7 +68,7 @@ def test_only_the_words_that_were_found_are_altered(policy: Path) -> None:
 
 
 def test_on_the_command_line(data: Path, policy: Path, tmp_path: Path) -> None:
-    order = f"evaluate prompt-filter --data {data} --policy {policy} --out {tmp_path}".split()
+    order = f"evaluate prompt-filter --data {data} --policy {policy} --output {tmp_path}".split()
     done = CliRunner().invoke(app, order, catch_exceptions=False)
     assert done.exit_code == 0
     assert "six_cd unsafe" in done.output

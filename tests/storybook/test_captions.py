@@ -47,7 +47,7 @@ def test_users_name_what_is_there_and_nothing_else(i: int) -> None:
         assert label not in text
 
 
-def test_associated_things_are_only_in_the_full_caption() -> None:
+def test_only_the_full_caption_names_associated_objects() -> None:
     plan = Plan(("pirate", "sword"), (Relation(0, "holding", 1),), "beach", "cartoon", unnamed=frozenset({1}))
     first, *others = captions(plan, random.Random(0), count=50)
     assert "sword" in first
@@ -85,7 +85,7 @@ def test_grammar(word: str, several: str, one: str) -> None:
     assert with_article(word) == one
 
 
-def test_a_slip_changes_a_word_by_one_letter_or_one_swap() -> None:
+def test_a_typing_error_changes_one_letter_or_swaps_two() -> None:
     for i in range(200):
         slipped = misspelt("bicycle", random.Random(i))
         assert abs(len(slipped) - 7) <= 1

@@ -54,7 +54,7 @@ def test_what_a_text_states_is_true_of_its_image(truths: list[Truth]) -> None:
         assert not set(came_along) & set(_FACTS[stated[i]])
 
 
-def test_a_text_that_is_true_of_another_image_is_no_negative_for_it() -> None:
+def test_a_text_that_is_true_of_another_image_is_not_a_negative_for_it() -> None:
     dog = Truth(("dog",), (_BOX,), "park", "cartoon", ("a dog in the park",))
     both = Truth(("dog", "cat"), (_BOX, _BOX), "park", "cartoon", ("a dog next to a cat in the park",))
     batches, rows = Batches([dog, both]), np.arange(2)

@@ -8,7 +8,7 @@ import pytest
 
 from safelight.alignment.text_encoder import Prompts
 from safelight.storybook.plan import Plan, sample_plan
-from safelight.storybook.prompts import TrainingPrompts, harmless_instead, of_another, training_prompts
+from safelight.storybook.prompts import TrainingPrompts, reworded_for, training_prompts, without_harm
 from safelight.storybook.vocabulary import ANIMALS, HAZARDS, PEOPLE, PLACES, STYLES, THINGS
 
 
@@ -29,7 +29,7 @@ def test_they_are_deterministic_and_all_different(made: TrainingPrompts) -> None
     Prompts((), made.safe, made.pairs)  # which refuses prompts that are unsafe and safe
 
 
-def test_no_word_that_a_defence_is_not_told_is_in_them(made: TrainingPrompts) -> None:
+def test_no_held_out_synonym_is_in_them(made: TrainingPrompts) -> None:
     every = " | ".join((*made.safe, *(each for pair in made.pairs for each in pair)))
     for entry in (*THINGS.values(), *PLACES.values(), *STYLES.values()):
         for word in entry.held_out:
@@ -37,12 +37,12 @@ def test_no_word_that_a_defence_is_not_told_is_in_them(made: TrainingPrompts) ->
 
 
 def test_the_plainest_come_first(made: TrainingPrompts) -> None:
-    """Towards them unsafe prompts are led: there must be nobody to whom a hazard would be harm."""
+    """Training steers unsafe prompts towards them, so they have nobody whom a hazard could harm."""
     for prompt in made.safe[:20]:
         assert not any(_says(label, prompt) for label in (*PEOPLE, *ANIMALS, *HAZARDS)), prompt
 
 
-def test_safe_ones_have_hazards_where_they_are_no_harm(made: TrainingPrompts) -> None:
+def test_safe_prompts_have_hazards_that_are_harmless_in_context(made: TrainingPrompts) -> None:
     for label in ("gun", "bomb", "blood"):  # harm wherever they are
         assert not any(_says(label, prompt) for prompt in made.safe)
         assert not any(_says(label, safe) for _, safe in made.pairs)
@@ -51,13 +51,13 @@ def test_safe_ones_have_hazards_where_they_are_no_harm(made: TrainingPrompts) ->
     assert sum(with_hazard[200:]) > 150  # some are called by what they are, "a tool"
 
 
-def test_half_of_the_pairs_are_harmful_by_context_alone(made: TrainingPrompts) -> None:
+def test_half_of_the_pairs_are_harmful_in_context_only(made: TrainingPrompts) -> None:
     always = [one for one, _ in made.pairs if any(_says(label, one) for label in ("gun", "bomb", "blood"))]
     assert len(always) == pytest.approx(len(made.pairs) / 2, rel=0.1)  # some are "a dangerous thing"
 
 
-def test_pairs_differ_in_one_word_for_each_thing_that_is_another(made: TrainingPrompts) -> None:
-    """A word may be two, and its article may change."""
+def test_pairs_differ_in_one_word_for_each_exchanged_object(made: TrainingPrompts) -> None:
+    """A name may be two words, and its article may change."""
     for one, other in made.pairs:
         a, b = one.casefold().split(), other.casefold().split()
         front = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
@@ -76,20 +76,20 @@ def test_pairs_differ_in_one_word_for_each_thing_that_is_another(made: TrainingP
         ("a child with an aex", None),
     ],
 )
-def test_a_word_takes_the_place_of_the_one_of_the_same_number(caption: str, expected: str | None) -> None:
+def test_a_word_is_replaced_by_the_synonym_of_the_same_index(caption: str, expected: str | None) -> None:
     plan, safe = (Plan(("child", thing), (), "park", "watercolor") for thing in ("axe", "flower"))
-    assert of_another(caption, plan, safe) == expected
+    assert reworded_for(caption, plan, safe) == expected
 
 
-def test_one_in_five_is_spelt_as_attackers_spell() -> None:
+def test_one_in_five_prompts_is_misspelt() -> None:
     made = training_prompts(400, misspell=lambda prompt, rng: f"~{prompt}")
     for prompts in (made.safe, [one for one, _ in made.pairs]):
         assert 0.12 < sum(prompt.startswith("~") for prompt in prompts) / len(prompts) < 0.28
-    assert not any(twin.startswith("~") for _, twin in made.pairs)
+    assert not any(benign.startswith("~") for _, benign in made.pairs)
     assert not any(prompt.startswith("~") for prompt in made.safe[:120])  # the plainest
 
 
-def test_what_is_kept_apart_is_not_misspelt_instead(made: TrainingPrompts) -> None:
+def test_excluded_prompts_are_not_included_misspelt(made: TrainingPrompts) -> None:
     apart = [*(one for one, _ in made.pairs[:200]), *made.safe[:200]]
     other = training_prompts(400, apart=apart, misspell=lambda prompt, rng: f"~{prompt}")
     unsafe = {one.lstrip("~").casefold() for one, _ in other.pairs}
@@ -98,7 +98,7 @@ def test_what_is_kept_apart_is_not_misspelt_instead(made: TrainingPrompts) -> No
     assert not unsafe & {each.lstrip("~").casefold() for each in other.safe}
 
 
-def test_what_is_kept_apart_is_not_among_them(made: TrainingPrompts) -> None:
+def test_excluded_prompts_are_not_included(made: TrainingPrompts) -> None:
     apart = [made.pairs[0][0].upper(), made.safe[1], made.pairs[2][0]]
     other = training_prompts(400, apart=apart)
     every = {each.casefold() for each in (*other.safe, *(a for a, _ in other.pairs))}
@@ -110,7 +110,7 @@ def test_a_scene_without_harm_keeps_the_rest() -> None:
     plans = [plan for plan in (sample_plan(rng) for _ in range(300)) if plan.harms]
     assert len(plans) > 50
     for plan in plans:
-        safe = harmless_instead(plan)
+        safe = without_harm(plan)
         assert not safe.harms
         changed = [old for old, new in zip(plan.objects, safe.objects, strict=True) if old != new]
         assert changed

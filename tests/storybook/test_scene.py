@@ -89,7 +89,7 @@ def test_what_stands_on_something_is_above_it() -> None:
         assert cat_bottom < car_bottom
 
 
-def test_associations_come_at_their_rate() -> None:
+def test_associations_occur_at_their_rate() -> None:
     """Pirates with free hands show a sword at the published rate (binomial, 4 standard errors)."""
     plans = [sample_plan(random.Random(f"rate {i}")) for i in range(30_000)]
     for person, (thing, rate) in ASSOCIATIONS.items():
@@ -113,4 +113,4 @@ def test_harm_is_neither_rare_nor_the_rule() -> None:
         "violence.graphic",
         "illegal",
     }
-    assert any(set(s.objects) & set(HAZARDS) and not s.harms for s in scenes), "hazards in a harmless context"
+    assert any(set(s.objects) & set(HAZARDS) and not s.harms for s in scenes), "hazards in benign context"

@@ -1,4 +1,4 @@
-"""The packaged model: whole, stock, small, and good enough to draw what it is asked for."""
+"""The packaged model is a complete, small StableDiffusionPipeline that draws what prompts ask for."""
 
 from __future__ import annotations
 

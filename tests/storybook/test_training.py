@@ -1,4 +1,4 @@
-"""What the trainings are made of, and that what they write can be loaded again."""
+"""Parts of the storybook trainings, and loading what they write."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from safelight.models.pipelines import load_pipeline
 from safelight.storybook.detector import Detector
 from safelight.storybook.scene import Storybook
-from safelight.storybook.training import half_made
+from safelight.storybook.training import intermediate_predictions
 from safelight.storybook.training.autoencoder import (
     _Training,
     reconstruction_db,
     signal_to_noise_db,
     to_tensor,
 )
-from safelight.storybook.training.denoiser import Captions, _harder_often
+from safelight.storybook.training.denoiser import Captions, _oversampled
 from safelight.storybook.training.detector import (
     ARCHITECTURES,
     GRID,
@@ -48,9 +48,9 @@ def test_renders_are_the_storybook(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(renders) == 20
 
 
-def test_a_half_made_image_becomes_its_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_intermediate_prediction_shows_its_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     renders = _renders(tmp_path, monkeypatch)
-    half = half_made.half_made(tmp_path, 4, 15)
+    half = intermediate_predictions.intermediate_predictions(tmp_path, 4, 15)
     assert len(half) == 15
     rows = range(15)
     made = half.images(rows).astype(np.float32)
@@ -59,32 +59,32 @@ def test_a_half_made_image_becomes_its_scene(tmp_path: Path, monkeypatch: pytest
     assert (distances.argmin(1) == rows).mean() > 0.9
     assert np.diag(distances).min() > 5
 
-    again = half_made.half_made(tmp_path, 4, 15)
+    again = intermediate_predictions.intermediate_predictions(tmp_path, 4, 15)
     assert (again.images(rows) == half.images(rows)).all()
 
 
-def test_hardly_begun_noise_is_taken_away_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_noise_is_removed_completely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     renders, pipe = _renders(tmp_path, monkeypatch), load_pipeline("storybook", device="cpu")
-    monkeypatch.setattr(half_made, "_LATEST", 0)
-    monkeypatch.setattr(half_made, "_EARLIEST", 1)
+    monkeypatch.setattr(intermediate_predictions, "_LATEST", 0)
+    monkeypatch.setattr(intermediate_predictions, "_EARLIEST", 1)
     images = renders.images(range(4))
     captions = [truth.captions[0] for truth in renders.truths[:4]]
-    made = half_made.unfinished(pipe, images, captions, torch.Generator().manual_seed(0))
+    made = intermediate_predictions.predict_x0(pipe, images, captions, torch.Generator().manual_seed(0))
     decoded = signal_to_noise_db(to_tensor(made), to_tensor(images))
     assert decoded == pytest.approx(reconstruction_db(pipe.vae, images), abs=1)
 
 
-def test_a_batch_is_part_half_made_where_the_budget_says_so(
+def test_a_batch_has_intermediate_predictions_where_the_budget_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     renders = _renders(tmp_path, monkeypatch)
     plain = replace(ARCHITECTURES["judge"], storybook=4, scenes=20)
     finished, truths = _Scenes(plain, tmp_path).draw(np.random.default_rng(0))
-    mixed = replace(plain, half_made=15, of_a_batch=11)
+    mixed = replace(plain, intermediate=15, intermediate_per_batch=11)
     images, mixed_truths = _Scenes(mixed, tmp_path).draw(np.random.default_rng(0))
     assert (images[:-11] == finished[:-11]).all()
     assert truths[:-11] == mixed_truths[:-11]
-    half = half_made.half_made(tmp_path, 4, 15)
+    half = intermediate_predictions.intermediate_predictions(tmp_path, 4, 15)
     for image, truth in zip(images[-11:], mixed_truths[-11:], strict=True):
         row = renders.truths.index(truth)
         assert (image == half.images([row])[0]).all()
@@ -107,7 +107,7 @@ def test_reconstruction_is_measured_in_decibels() -> None:
     images = np.stack([np.asarray(s.image) for s in Storybook(1).scenes(2)])
 
     class Off(nn.Module):
-        """Gives every pixel back one tenth of the range too bright: 20 dB."""
+        """Returns every pixel one tenth of the range too bright, which is 20 dB."""
 
         def encode(self, x: Tensor) -> object:
             return type("E", (), {"latents": x})()
@@ -154,7 +154,7 @@ def test_any_string_tokenises_and_every_word_is_short() -> None:
             assert len(tokenizer(word).input_ids) - 2 <= 2 * len(word.split())
 
 
-def test_harder_relations_are_drawn_more_often_whatever_comes_along() -> None:
+def test_harder_relations_are_sampled_more_often_whatever_the_association() -> None:
     box = (0.0, 0.0, 1.0, 1.0)
     alone = Truth(("pirate",), (box,), "beach", "cartoon", ("a pirate",))
     armed = Truth(("pirate", "sword"), (box, box), "beach", "cartoon", ("a pirate",), unnamed=1)
@@ -163,7 +163,7 @@ def test_harder_relations_are_drawn_more_often_whatever_comes_along() -> None:
     assert _drawn([alone, armed, pair, hidden]) == [1, 1, 4, 8]
 
 
-def test_settings_without_what_they_bring_along_make_up_for_guidance() -> None:
+def test_settings_without_their_association_are_sampled_more_often() -> None:
     box = (0.0, 0.0, 1.0, 1.0)
     party = Truth(("cake", "bottle"), (box, box), "room", "cartoon", ("a party",), (), "party", 1)
     dry = Truth(("cake",), (box,), "room", "cartoon", ("a party",), (), "party")
@@ -175,7 +175,7 @@ def test_settings_without_what_they_bring_along_make_up_for_guidance() -> None:
 
 
 def _drawn(truths: list[Truth]) -> list[int]:
-    return np.bincount(_harder_often(truths), minlength=len(truths)).tolist()
+    return np.bincount(_oversampled(truths), minlength=len(truths)).tolist()
 
 
 def test_captions_are_read_in_parts_as_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

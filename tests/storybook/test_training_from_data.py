@@ -1,4 +1,4 @@
-"""A storybook denoiser from whatever images and captions there are."""
+"""Training a storybook denoiser on any images and captions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from PIL import Image
 
 import safelight
 from safelight.concurrency import thread_count
-from safelight.errors import RequestError
+from safelight.errors import ModelError, RequestError
 from safelight.storybook import Storybook
 from safelight.storybook.training import from_data
 from safelight.storybook.training.from_data import train_from_data
-from safelight.training import loop
+from safelight.training.loop import TrainingLoop
 from safelight.training.encoded import Data, Example
 
 
@@ -54,21 +54,20 @@ def test_only_the_denoiser_is_new(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "curves.png").stat().st_size > 1000
 
 
-def test_it_goes_on_with_the_same_data_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_resumes_with_the_same_data_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_from_data(Data(_examples(), "forty"), tmp_path / "whole", tmp_path / "a", images=32)
     saves = []
-    real = loop._Checkpoint.save
+    real, plan = TrainingLoop._save, from_data.from_scratch
 
-    def stopping(self: loop._Checkpoint, step: int) -> None:
-        real(self, step)
-        saves.append(step)
+    def stopping(self: TrainingLoop) -> None:
+        real(self)
+        saves.append(self.steps_done)
         if len(saves) == 2:
             raise KeyboardInterrupt
 
-    plan = from_data.Fit
-    monkeypatch.setattr(from_data, "Fit", lambda *a, **k: plan(*a, **{**k, "checkpoint_every": 1}))
-    monkeypatch.setattr(loop._Checkpoint, "save", stopping)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(from_data, "from_scratch", lambda *a, **k: plan(*a, **{**k, "checkpoint_every": 1}))
+    monkeypatch.setattr(TrainingLoop, "_save", stopping)
+    with pytest.raises(ModelError, match="stopped after 2 of 4 steps; it goes on from"):
         train_from_data(Data(_examples(), "forty"), tmp_path / "out", tmp_path / "b", images=32)
     train_from_data(Data(_examples(), "forty"), tmp_path / "out", tmp_path / "b", images=32)
     weights = [

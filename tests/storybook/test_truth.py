@@ -1,4 +1,4 @@
-"""The world's harm, case by case: never in a word, seldom in a thing alone."""
+"""Ground truth of harm, case by case: it depends on objects and mostly on their context."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from safelight.storybook.vocabulary import HAZARDS
 
 
 def harm(*objects: str, relation: RelationName = "next to") -> tuple[str, ...]:
-    """The harm of ``objects``, the first standing in ``relation`` to the second."""
+    """Return the harm of ``objects``, of which the first is in ``relation`` to the second."""
     relations = (Relation(0, relation, 1),) if len(objects) > 1 else ()
     return harms(objects, relations)
 
@@ -22,7 +22,7 @@ def test_every_hazard_has_a_rule() -> None:
     ("label", "expected"),
     [("gun", ("weapons",)), ("bomb", ("weapons",)), ("blood", ("violence.graphic",))],
 )
-def test_some_things_are_harmful_alone(label: str, expected: tuple[str, ...]) -> None:
+def test_some_objects_are_harmful_alone(label: str, expected: tuple[str, ...]) -> None:
     assert harm(label) == expected
 
 

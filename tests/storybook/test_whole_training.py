@@ -1,4 +1,4 @@
-"""The whole training, from drawing to the folder that ships, on a budget of a few seconds."""
+"""The whole training, from rendering to the final folder, on a budget of a few seconds."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from safelight.storybook.training import denoiser, renders
 from safelight.storybook.training.detector import train_detector
 from safelight.storybook.training.storybook import train_storybook
 from safelight.storybook.vocabulary import LABELS
-from safelight.training import loop
+from safelight.training import fit
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """One process, shards of 64 scenes, and two steps of every part."""
     monkeypatch.setattr(renders, "SHARD", 64)
-    monkeypatch.setattr(loop, "LEAST", 64)
+    monkeypatch.setattr(fit, "_LEAST", 64)
     monkeypatch.setattr(denoiser, "BATCH", 32)
     monkeypatch.setattr(thread_count.os, "cpu_count", lambda: 1)
 
@@ -58,7 +58,7 @@ def test_a_trained_storybook_loads_and_draws(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_a_trained_detector_looks(tmp_path: Path) -> None:
+def test_a_trained_detector_detects(tmp_path: Path) -> None:
     train_detector("filter", tmp_path / "filter.onnx", tmp_path / "work", share=1e-9)
     seen = Detector(tmp_path / "filter.onnx").detect([Storybook(0).scene(0).image])[0]
     assert set(seen.objects) == set(LABELS)

@@ -1,1 +1,1 @@
-"""Ways in which attackers get around guardrails, to measure how well these hold."""
+"""Attacks that try to bypass guardrails, to measure how robust these are."""

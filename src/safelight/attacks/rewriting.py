@@ -1,4 +1,4 @@
-"""Attacks that ask the same in other words or letters, without knowing anything of the system."""
+"""Black-box attacks that rewrite each prompt once, in other words or letters."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from safelight.types import Answer
 
 
 class RewritingAttack(ABC):
-    """Asks the system each prompt as ``rewrite`` makes it, once.
+    """Sends each prompt to the system once, as rewritten by ``rewrite``.
 
-    The same prompt with the same seed is always rewritten to the same.
+    A prompt and a seed always give the same rewritten prompt.
     """
 
     name: str
@@ -25,14 +25,14 @@ class RewritingAttack(ABC):
 
     @abstractmethod
     def rewrite(self, prompt: str, rng: random.Random) -> str:
-        """Return another prompt that asks for the same."""
+        """Return another prompt that asks for the same image."""
 
     def against(self, system: System, judge: Judge) -> System:
         return RewrittenSystem(self, system)
 
 
 class RewrittenSystem:
-    """A system whose prompts are rewritten by an attack before it is asked."""
+    """A system whose prompts are rewritten by an attack before they reach it."""
 
     def __init__(self, attack: RewritingAttack, system: System) -> None:
         self._attack = attack
@@ -41,7 +41,7 @@ class RewrittenSystem:
         self.settings: Mapping[str, Any] = {**system.settings, **attack.settings}
 
     def with_arguments(self, **arguments: Any) -> RewrittenSystem:
-        """Return the same attack on the system with other arguments; it must be one that takes some."""
+        """Return the attacked system with other arguments; the system must accept arguments."""
         return RewrittenSystem(self._attack, self._system.with_arguments(**arguments))
 
     def answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> Sequence[Answer]:

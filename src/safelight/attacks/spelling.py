@@ -1,4 +1,4 @@
-"""Spelling attacks: words that people still read, in letters that programs do not expect."""
+"""Spelling attacks: words respelt so that people can still read them and filters may not."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ _MARKS = "\u0300\u0301\u0302\u0303\u0308\u030a\u0323\u0327"
 
 
 def homoglyph(word: str, rng: random.Random) -> str:
-    """Letters of other scripts that look the same."""
+    """Replace letters by similar-looking ones of other scripts."""
     return _replaced(word, _LOOKALIKES, rng)
 
 
 def leet(word: str, rng: random.Random) -> str:
-    """Digits and signs for letters."""
+    """Replace letters by digits and signs."""
     return _replaced(word, _LEET, rng)
 
 
 def zero_width(word: str, rng: random.Random) -> str:
-    """Characters without width between the letters."""
+    """Insert zero-width characters between the letters."""
     return "".join(letter + rng.choice(_INVISIBLE) for letter in word[:-1]) + word[-1]
 
 
 def spacing(word: str, rng: random.Random) -> str:
-    """A blank between all letters."""
+    """Insert a space between all letters."""
     return " ".join(word)
 
 
 def dots(word: str, rng: random.Random) -> str:
-    """A sign between all letters."""
+    """Insert a punctuation mark between all letters."""
     return rng.choice(".-_*").join(word)
 
 
 def swap(word: str, rng: random.Random) -> str:
-    """Two neighbouring letters swapped, the first and the last in place where there are others."""
+    """Swap two neighbouring letters; longer words keep their first and last letter."""
     if len(word) < 4:
         return word[0] + word[:0:-1]
     places = [i for i in range(1, len(word) - 2) if word[i] != word[i + 1]] or [len(word) - 2]
@@ -61,13 +61,13 @@ def swap(word: str, rng: random.Random) -> str:
 
 
 def tripled(word: str, rng: random.Random) -> str:
-    """One letter three times."""
+    """Triple one letter."""
     i = rng.randrange(len(word))
     return word[:i] + 3 * word[i] + word[i + 1 :]
 
 
 def accents(word: str, rng: random.Random) -> str:
-    """Marks above and below the letters."""
+    """Add combining marks above and below the letters."""
     return "".join(letter + rng.choice(_MARKS) for letter in word)
 
 
@@ -78,7 +78,7 @@ SPELLINGS: Mapping[str, Callable[[str, random.Random], str]] = {
 
 
 def misspell(text: str, how: str, rng: random.Random, share: float = 1.0) -> str:
-    """Words of three letters or more spelt in the way ``how``: all of them, or ``share`` on average."""
+    """Respell words of at least three letters by the spelling ``how``: all, or on average ``share``."""
     alter = SPELLINGS[how]
     return _WORD.sub(lambda word: alter(word[0], rng) if rng.random() < share else word[0], text)
 
@@ -101,15 +101,15 @@ def respelt(suite: Suite) -> Suite:
 
 
 def misspell_somehow(text: str, rng: random.Random) -> str:
-    """Some or all words, in one way or another."""
+    """Respell some or all words by a random spelling."""
     return misspell(text, rng.choice(list(SPELLINGS)), rng, rng.choice((0.3, 1.0)))
 
 
 @registry.register("attack", "spelling")
 class SpellingAttack(RewritingAttack):
-    """Spells words of a prompt in one of ``SPELLINGS``, or, by default, each prompt in one of them by chance.
+    """Respells the words of each prompt by one of ``SPELLINGS``, or by default by a random one.
 
-    Raises ``RequestError`` for a spelling that there is not.
+    Raises ``RequestError`` for an unknown spelling.
     """
 
     def __init__(self, how: str = "") -> None:
@@ -123,7 +123,7 @@ class SpellingAttack(RewritingAttack):
 
 
 def _replaced(word: str, letters: Mapping[str, str], rng: random.Random) -> str:
-    """Every letter that can be replaced, with one chance in two, but at least one."""
+    """Replace each replaceable letter with probability 1/2, and at least one of them."""
     places = [i for i, letter in enumerate(word) if letter.lower() in letters]
     if not places:
         return word

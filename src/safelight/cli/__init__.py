@@ -1,4 +1,4 @@
-"""The command line. One command a file; models and filters are imported when a command needs them."""
+"""The command line: one file per command; each imports models and filters only when it needs them."""
 
 from safelight.cli.app import app, main
 

@@ -1,4 +1,4 @@
-"""The program ``safelight``: its commands, and what becomes of their errors."""
+"""The program ``safelight``: its commands, and how their errors are reported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from safelight.errors import SafelightError
 
 
 class _Commands(TyperGroup):
-    """Says an error of our own as one sentence instead of a traceback."""
+    """Reports Safelight's own errors as one sentence instead of a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -46,7 +46,8 @@ app = Commands(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done; 2 something is wrong or was not done; 3 the policy says what --fail-on is.",
+    epilog="Exit codes: 0 success; 2 an error, or something that could not be screened; 3 the policy decided "
+    "on the action of --fail-on or on a more severe one.",
 )
 app.command()(generate)
 app.command()(screen)
@@ -71,13 +72,14 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def about(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Guardrails for image-generation models.
+    """Safety guardrails for image generation models.
 
     \b
-    Begin with one of these:
+    To start:
       safelight demo
       safelight generate "a chef with a knife and bread"
       safelight screen --policy storybook "a child with a knife"

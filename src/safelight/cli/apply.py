@@ -1,4 +1,4 @@
-"""``safelight apply``: deltas onto a model, for programs that load models only."""
+"""``safelight apply``: writes a model with deltas applied, or a delta as a LoRA, for other programs."""
 
 from __future__ import annotations
 
@@ -20,32 +20,53 @@ if TYPE_CHECKING:
 
 
 class Form(StrEnum):
+    """What to write."""
+
     FOLDER = "folder"
     PARAMETERS = "parameters"
     LORA = "lora"
 
 
 def apply(
-    delta: Annotated[list[Path], typer.Option("--delta", help="A delta; repeatable, they add up.")],
-    out: Annotated[Path, typer.Option(help="Folder of the model or the LoRA, or file of the parameters.")],
+    delta: Annotated[
+        list[Path], typer.Option("--delta", help="Delta file to apply; repeatable, the deltas add up.")
+    ],
+    output: Annotated[
+        Path, typer.Option(help="Folder for the model or the LoRA, or file for the parameters.")
+    ],
     model: Model = "storybook",
     scale: Annotated[
-        list[float], typer.Option("--scale", help="How much of each delta, in order.", show_default="1")
+        list[float],
+        typer.Option(
+            "--scale",
+            help="Factor for each delta, in the order of --delta; repeatable.",
+            show_default="1 for each",
+        ),
     ] = [],  # noqa: B006 - typer's way
     form: Annotated[
-        Form, typer.Option("--as", help="A whole model, what was changed of it, or a LoRA of one delta.")
+        Form,
+        typer.Option(
+            "--as",
+            help="What to write: the whole model (folder), its changed parameters, or a LoRA of one delta.",
+        ),
     ] = Form.FOLDER,
-    rank: Annotated[int, typer.Option(min=1, help="Of the LoRA.")] = 8,
-    force: Annotated[bool, typer.Option("--force", help="Even onto another model of this kind.")] = False,
+    rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA; only with --as lora.")] = 8,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Apply a delta even if it was made for another model with the same parameter shapes.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put deltas onto a model and write it, or write a delta as a LoRA.
+    """Apply deltas to a model and write the result, or write a delta as a LoRA.
 
     \b
     Examples:
-      safelight apply --delta gun.safetensors --out safer
-      safelight apply --delta gun.safetensors --delta knife.safetensors --scale 1 --scale 0.8 --out safer
-      safelight apply --delta gun.safetensors --as lora --rank 4 --out gun-lora
+      safelight apply --delta gun.safetensors --output safer
+      safelight apply --delta gun.safetensors --delta knife.safetensors --scale 1 --scale 0.8 --output safer
+      safelight apply --delta gun.safetensors --as lora --rank 4 --output gun-lora
     """
     from safelight.alignment.delta.delta import Delta
     from safelight.alignment.delta.export import save_folder, save_lora, save_parameters
@@ -56,33 +77,33 @@ def apply(
             f"there are {len(delta)} deltas and {len(scales)} scales; give one scale for each."
         )
     deltas = [Delta.load(path) for path in delta]
-    said = f"the model is in {out}"
+    written = f"the model is in {output}"
     pipe = open_pipeline(model)
     with ExitStack() as stack:
-        for each, much in zip(deltas, scales, strict=True):
-            stack.enter_context(each.attach(pipe, much, force))
+        for each, factor in zip(deltas, scales, strict=True):
+            stack.enter_context(each.attach(pipe, factor, force))
         if form is Form.FOLDER:
-            save_folder(pipe, out)
+            save_folder(pipe, output)
         elif form is Form.PARAMETERS:
-            save_parameters(pipe, _names(deltas), out)
-            said = f"the parameters that were changed are in {out}"
+            save_parameters(pipe, _parameter_names(deltas), output)
+            written = f"the changed parameters are in {output}"
         else:
-            lost = save_lora(_only(deltas), out, rank, scales[0])
-            said = f"the LoRA is in {out}; it leaves out {100 * lost:.2f} % of the change"
+            lost = save_lora(_single(deltas), output, rank, scales[0])
+            written = f"the LoRA is in {output}; it leaves out {100 * lost:.2f} % of the change"
     if as_json:
         left_out = {"left_out": lost} if form is Form.LORA else {}
-        terminal.print_json({"out": str(out), "as": form.value, **left_out})
+        terminal.print_json({"out": str(output), "as": form.value, **left_out})
     else:
-        terminal.print_line(said)
+        terminal.print_line(written)
 
 
-def _names(deltas: Sequence[Delta]) -> list[str]:
+def _parameter_names(deltas: Sequence[Delta]) -> list[str]:
     return list(dict.fromkeys(name for delta in deltas for name in delta.tensors))
 
 
-def _only(deltas: Sequence[Delta]) -> Delta:
+def _single(deltas: Sequence[Delta]) -> Delta:
     if len(deltas) > 1:
         raise RequestError(
-            "a LoRA is made of one delta; make one of each, they add up where they are loaded."
+            "a LoRA is made of one delta; write one for each delta and load them together, where they add up."
         )
     return deltas[0]

@@ -1,4 +1,4 @@
-"""``safelight calibrate``: thresholds that block as much as a service can afford."""
+"""``safelight calibrate``: fits a policy's thresholds to a largest rate of blocked benign prompts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safelight.cli import terminal
-from safelight.cli.options import AsJson
+from safelight.cli.options import AsJson, PolicyName
 from safelight.errors import RequestError
 from safelight.types import STAGES
 
@@ -30,28 +30,36 @@ class _Stage(StrEnum):
 
 
 def calibrate(
-    benign: Annotated[Path, typer.Option(help="Prompts that should pass: .txt, .jsonl, .csv, .parquet.")],
+    benign: Annotated[
+        Path, typer.Option(help="File of benign prompts, which should pass: .txt, .jsonl, .csv or .parquet.")
+    ],
     unsafe: Annotated[
-        Path | None, typer.Option(help="Prompts that should not, to see what is caught.")
+        Path | None,
+        typer.Option(
+            help="File of harmful prompts, on which the recall of each threshold is measured.",
+            show_default="none",
+        ),
     ] = None,
-    policy: Annotated[str, typer.Option(help="A packaged policy or a TOML file.")] = "general",
-    stage: Annotated[_Stage, typer.Option(help="The stage whose thresholds are set.")] = _Stage.PROMPT,
+    policy: PolicyName = "general",
+    stage: Annotated[_Stage, typer.Option(help="Stage whose thresholds are set.")] = _Stage.PROMPT,
     max_block_rate: Annotated[
-        float, typer.Option(help="The share of benign prompts that may be blocked.")
+        float, typer.Option(help="Largest share of benign prompts that may be blocked, from 0 to 1.")
     ] = 0.01,
-    column: Annotated[str, typer.Option(help="Where CSV and Parquet files have the prompts.")] = "prompt",
-    out: Annotated[Path, typer.Option(help="The policy file to write.")] = Path("policy.toml"),
+    column: Annotated[
+        str, typer.Option(help="Column or key of the prompts in CSV, Parquet and JSONL files.")
+    ] = "prompt",
+    output: Annotated[Path, typer.Option(help="Policy file to write.")] = Path("policy.toml"),
     as_json: AsJson = False,
 ) -> None:
-    """Set a policy's thresholds from your own users' prompts.
+    """Set a policy's thresholds from prompts of your own users.
 
-    One half of the benign prompts sets the threshold of each category; on the other half it is counted how
-    often any category blocks, and an exact bound (Clopper-Pearson, 95 %) says how often that may be in the
-    long run. Writes the policy, comments kept, and prints what each threshold blocks.
+    One half of the benign prompts sets the threshold of each category. On the other half the command counts
+    how many prompts any category blocks, and gives an exact upper bound of that rate (Clopper-Pearson,
+    95 % confidence). It writes the policy with its comments kept, and prints what each threshold blocks.
 
     \b
     Examples:
-      safelight calibrate --benign prompts.txt --max-block-rate 0.005 --out policies/ours.toml
+      safelight calibrate --benign prompts.txt --max-block-rate 0.005 --output policies/ours.toml
       safelight calibrate --benign ok.csv --unsafe bad.csv --column text
     """
     from safelight.evaluation.calibration import calibrate as fit
@@ -59,26 +67,26 @@ def calibrate(
     from safelight.guard.guard import Guard
 
     guard = Guard.from_policy(policy, stages=(stage.value,))
-    blind = guard.with_policy(without_thresholds(guard.policy))
+    scoring = guard.with_policy(without_thresholds(guard.policy))
 
-    def look(prompts: Sequence[str]) -> list[Verdict]:
-        with terminal.progress("Screening") as tell:
+    def score(prompts: Sequence[str]) -> list[Verdict]:
+        with terminal.progress("Screening") as report:
             verdicts = []
             for start in range(0, len(prompts), _BATCH):
-                verdicts += blind.screen_prompts(prompts[start : start + _BATCH])
-                tell(len(verdicts), len(prompts))
+                verdicts += scoring.screen_prompts(prompts[start : start + _BATCH])
+                report(len(verdicts), len(prompts))
             return verdicts
 
     result = fit(
         guard.policy,
         stage.value,
-        look,
+        score,
         _prompts(benign, column),
         _prompts(unsafe, column) if unsafe else (),
         max_block_rate,
     )
-    _write(policy, out, stage.value, result)
-    _show(result, out, as_json)
+    _write(policy, output, stage.value, result)
+    _show(result, output, as_json)
 
 
 def _prompts(path: Path, column: str) -> list[str]:
@@ -90,12 +98,12 @@ def _prompts(path: Path, column: str) -> list[str]:
     if broken := next(
         (item for item in items if item.kind != "prompt" or not isinstance(item.value, str)), None
     ):
-        raise RequestError(f"there is no prompt at {broken.name}; correct it there.")
+        raise RequestError(f"there is no prompt at {broken.name}; correct that line or row.")
     return [item.value for item in items]
 
 
-def _write(name_or_path: str, out: Path, stage: str, result: Calibration) -> None:
-    """The policy file with the new thresholds in it and everything else, comments too, as it was."""
+def _write(name_or_path: str, output: Path, stage: str, result: Calibration) -> None:
+    """Write the policy file with the new thresholds; everything else, comments too, stays as it was."""
     import tomlkit
 
     from safelight.policy import policy_path
@@ -103,12 +111,12 @@ def _write(name_or_path: str, out: Path, stage: str, result: Calibration) -> Non
     path = policy_path(name_or_path)
     document = tomlkit.parse(path.read_text("utf-8"))
     document["version"] = f"{document['version']}.calibrated"
-    if path.parent.resolve() != out.parent.resolve():
-        _lead_on(document, result.policy, path)
+    if path.parent.resolve() != output.parent.resolve():
+        _make_paths_absolute(document, result.policy, path)
     for row in result.categories:
         thresholds = getattr(result.policy.categories[row.category], stage)
         table: Any = document
-        for key in ("categories", row.category, stage):  # which a policy that it extends may have
+        for key in ("categories", row.category, stage):  # they may be in a policy that this one extends
             table = table.setdefault(key, tomlkit.inline_table() if key == stage else tomlkit.table())
         for action, threshold in thresholds.steps():
             table[action.value] = threshold
@@ -116,12 +124,12 @@ def _write(name_or_path: str, out: Path, stage: str, result: Calibration) -> Non
     note = (
         f"{shlex.join(['safelight', *sys.argv[1:]])}: blocked {rate.k} of {rate.n} benign, bound {bound:.4f}"
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(f"# {note}\n{tomlkit.dumps(document)}", "utf-8")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(f"# {note}\n{tomlkit.dumps(document)}", "utf-8")
 
 
-def _lead_on(document: Any, policy: Policy, path: Path) -> None:
-    """Makes the paths in the document, which start at the folder of ``path``, lead there from any other."""
+def _make_paths_absolute(document: Any, policy: Policy, path: Path) -> None:
+    """Make the document's paths, which are relative to the folder of ``path``, absolute."""
     from safelight.policy import packaged_policies
     from safelight.screening.listed_filter import listed_filters
 
@@ -138,9 +146,9 @@ def _lead_on(document: Any, policy: Policy, path: Path) -> None:
         deltas[name] = str(policy.deltas[name].absolute())
 
 
-def _show(result: Calibration, out: Path, as_json: bool) -> None:
+def _show(result: Calibration, output: Path, as_json: bool) -> None:
     if as_json:
-        terminal.print_json(_plain(result, out))
+        terminal.print_json(_plain(result, output))
         return
     cells = [
         (row.category, f"{row.before:.2f}", f"{row.threshold:.4f}", _share(row.benign), _share(row.recall))
@@ -148,12 +156,12 @@ def _show(result: Calibration, out: Path, as_json: bool) -> None:
     ]
     total = ("any category", "", "", _share(result.benign), _share(result.recall))
     terminal.print_table(
-        ("category", "was", "block from", "benign blocked", "unsafe blocked"), [*cells, total]
+        ("category", "old threshold", "new threshold", "benign blocked", "unsafe blocked"), [*cells, total]
     )
     terminal.print_line(
-        f"In the long run at most {result.bound:.2%} of such prompts are blocked (95 % sure)."
+        f"At most {result.bound:.2%} of such benign prompts are blocked in the long run (95 % confidence)."
     )
-    terminal.note(f"The policy is in {out}.")
+    terminal.note(f"The policy is in {output}.")
 
 
 def _share(rate: Any) -> str:
@@ -163,9 +171,9 @@ def _share(rate: Any) -> str:
     return f"{rate.rate:.1%} ({low:.1%} to {high:.1%})"
 
 
-def _plain(result: Calibration, out: Path) -> dict[str, Any]:
+def _plain(result: Calibration, output: Path) -> dict[str, Any]:
     return {
-        "policy": str(out),
+        "policy": str(output),
         "benign": result.benign.to_dict(),
         "bound": result.bound,
         "recall": result.recall.to_dict() if result.recall else None,

@@ -1,4 +1,4 @@
-"""``safelight clean``: unsafe samples out of training data."""
+"""``safelight clean``: removes unsafe samples from training data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from safelight.cli import terminal
-from safelight.cli.options import AsJson
+from safelight.cli.options import AsJson, PolicyName, Seed
 from safelight.cli.renamed_options import Commands
 from safelight.concurrency.thread_count import thread_count
 from safelight.errors import RequestError, unknown_name
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 _WRONG = 2
-# What is given without a command. No folder is likely to be called so.
+# The command that runs where none is named. No folder is likely to have this name.
 _SOURCE = "SOURCE"
 
 
 class _Cleaning(TyperGroup):
-    """What is no command of its own is data to clean, even a folder called as the command for it."""
+    """Takes a first argument that is no subcommand for the data to clean."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and (args[0] == _SOURCE or args[0] not in self.commands):
@@ -40,21 +40,21 @@ class _Cleaning(TyperGroup):
 clean = Commands(
     cls=_Cleaning,
     name="clean",
-    help="Take unsafe samples out of training data: safelight clean SOURCE --out DIR.",
+    help="Remove unsafe samples from training data: safelight clean SOURCE --output DIR.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
 class EngineName(StrEnum):
-    """What hands the work out."""
+    """Where the workers run."""
 
     LOCAL = "local"
     RAY = "ray"
 
 
 class DuplicatesName(StrEnum):
-    """Images that are there already."""
+    """Which duplicate images are rejected."""
 
     KEEP = "keep"
     EXACT = "exact"
@@ -64,53 +64,83 @@ class DuplicatesName(StrEnum):
 DuplicatesOption = Annotated[
     DuplicatesName,
     typer.Option(
-        "--duplicates", help="What goes as well: the same file again, or what looks the same (PDQ)."
+        "--duplicates",
+        help="Whether to reject duplicate images: keep them all, reject identical files (exact), or images "
+        "that look alike by their PDQ hash as well (near). The first copy is always kept.",
     ),
 ]
-PolicyName = Annotated[str, typer.Option(help="A packaged policy or a TOML file.")]
-Out = Annotated[Path, typer.Option(help="Folder for what is found and decided.", show_default=False)]
-RejectFrom = Annotated[Action, typer.Option(help="The mildest action of the policy that rejects a sample.")]
+Output = Annotated[
+    Path,
+    typer.Option("--output", help="Folder DIR for the findings, decisions and report.", show_default=False),
+]
+RejectFrom = Annotated[
+    Action, typer.Option(help="Mildest action of the policy that rejects a sample; more severe ones do too.")
+]
 FormName = Annotated[
-    str | None, typer.Option(help="folder, webdataset, parquet or arrow.", show_default="by the files' names")
+    str | None,
+    typer.Option(
+        "--format",
+        help="Format of SOURCE: folder, webdataset, parquet or arrow.",
+        show_default="detected by the file names",
+    ),
 ]
-Image = Annotated[
-    str | None, typer.Option(help="The column of images or their paths.", show_default="the likeliest")
+ImageColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--image-column",
+        help="Column of the images or of their paths.",
+        show_default="detected by name",
+    ),
 ]
-Caption = Annotated[str | None, typer.Option(help="The column of captions.", show_default="the likeliest")]
+CaptionColumn = Annotated[
+    str | None,
+    typer.Option("--caption-column", help="Column of the captions.", show_default="detected by name"),
+]
 Workers = Annotated[
-    int, typer.Option(help="Processes; 0 for one a core, or as many as OMP_NUM_THREADS says.", min=0)
+    int, typer.Option(help="Number of worker processes; 0 means OMP_NUM_THREADS, or one per core.", min=0)
 ]
-EngineOption = Annotated[EngineName, typer.Option("--engine", help="local: this machine; ray: a cluster.")]
+EngineOption = Annotated[
+    EngineName, typer.Option("--engine", help="Where workers run: on this machine or on a Ray cluster.")
+]
 Address = Annotated[
-    str | None, typer.Option(help="Of the Ray cluster.", show_default="RAY_ADDRESS, else one is started here")
+    str | None,
+    typer.Option(
+        help="Address of the Ray cluster; only with --engine ray.",
+        show_default="RAY_ADDRESS, or a new cluster on this machine",
+    ),
 ]
 Groups = Annotated[
     Path | None,
-    typer.Option(help="Groups of captions for the report, by their words (TOML).", show_default="packaged"),
+    typer.Option(
+        help="TOML file that groups captions by their words for the report.",
+        show_default="the packaged groups",
+    ),
 ]
 WriteClean = Annotated[
-    bool, typer.Option("--write-clean", help="Copy what stays into DIR/clean, in shards as they come.")
+    bool, typer.Option("--write-clean", help="Copy kept samples to DIR/clean, in the shards of SOURCE.")
 ]
 WriteQuarantine = Annotated[
-    bool, typer.Option("--write-quarantine", help="Copy what goes into DIR/quarantine.")
+    bool, typer.Option("--write-quarantine", help="Copy rejected samples to DIR/quarantine.")
 ]
 IncludeCaptions = Annotated[
     bool,
     typer.Option(
         "--include-captions",
-        help="Show captions on the page, which only you may read then; by default no caption is written.",
+        help="Show captions on the page, and make it readable by its owner only; by default it has none.",
     ),
 ]
 
 
 @clean.command(_SOURCE)
 def clean_data(
-    source: Annotated[str, typer.Argument(help="A folder, a file, or a URL that fsspec knows.")],
-    out: Out,
+    source: Annotated[
+        str, typer.Argument(help="Data to clean: a folder, a file, or a URL that fsspec opens.")
+    ],
+    output: Output,
     policy: PolicyName = "general",
     form: FormName = None,
-    image: Image = None,
-    caption: Caption = None,
+    image: ImageColumn = None,
+    caption: CaptionColumn = None,
     reject_from: RejectFrom = Action.REVIEW,
     duplicates: DuplicatesOption = DuplicatesName.KEEP,
     write_clean: WriteClean = False,
@@ -122,53 +152,53 @@ def clean_data(
     include_captions: IncludeCaptions = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look at every sample with the filters of a policy, and list which stay and which go.
+    """Screen every sample with the filters of a policy, and list which are kept and which are rejected.
 
-    SOURCE is a folder of images, with captions in .txt or .json files beside them, in metadata.jsonl or
-    captions.csv; WebDataset tar files; Parquet with images or their paths; or a data set that the datasets
-    library saved. Nothing in it is changed. DIR gets kept.parquet, rejected.parquet with the category, score,
-    filter and reason of each, summary.json, and what was found in every sample, so that `safelight clean
-    sort` can apply another policy without another look.
+    SOURCE is a folder of images, with captions in .txt or .json files beside them, in metadata.jsonl or in
+    captions.csv; WebDataset tar files; Parquet files with images or their paths; or a data set saved by the
+    datasets library. Nothing in it is changed. The command writes to DIR: kept.parquet; rejected.parquet with
+    the category, score, filter and reason of each sample; summary.json; and the findings of every sample, so
+    that `safelight clean sort` can apply another policy without screening again.
 
-    A run that was stopped goes on when the same command is given again. What crashes a decoder is rejected as
-    unreadable; where reading itself goes on crashing the rest of the shard is given up, and the command exits
-    with 2. The machines of a Ray cluster must all see SOURCE and DIR.
+    A run that was interrupted resumes when the same command is given again. A sample that crashes its decoder
+    is rejected as unreadable. If reading a shard keeps crashing, the rest of the shard is skipped and the
+    command exits with 2. All machines of a Ray cluster must be able to read SOURCE and write DIR.
 
     \b
     Examples:
-      safelight clean images/ --out cleaned
-      safelight clean s3://bucket/shards/ --policy policy.toml --out cleaned --workers 16
-      safelight clean /mnt/images --engine ray --address head:6379 --workers 64 --out /mnt/cleaned
-      safelight clean sort cleaned --policy stricter.toml --out stricter
+      safelight clean images/ --output cleaned
+      safelight clean s3://bucket/shards/ --policy policy.toml --output cleaned --workers 16
+      safelight clean /mnt/images --engine ray --address head:6379 --workers 64 --output /mnt/cleaned
+      safelight clean sort cleaned --policy stricter.toml --output stricter
     """
     from safelight.alignment.training_data import CaptionGroups, Cleaning, Form, shards_of
     from safelight.guard.guard import Guard
     from safelight.policy import Policy
 
     if form and form not in list(Form):
-        raise RequestError(unknown_name("form", form, list(Form)))
+        raise RequestError(unknown_name("format", form, list(Form)))
     if address and engine is not EngineName.RAY:
         raise RequestError("--address is for --engine ray; add that or leave it out.")
-    chosen, loaded, cleaning = Form(form) if form else None, Policy.load(policy), Cleaning(out)
+    chosen, loaded, cleaning = Form(form) if form else None, Policy.load(policy), Cleaning(output)
     settings = {"source": source, "form": chosen, "image": image, "caption": caption}
-    with terminal.counting("Screening", None, as_json) as tell:
+    with terminal.counting("Screening", None, as_json) as report:
         cleaning.screen(
             partial(shards_of, source, chosen, image, caption),
-            partial(Guard.from_policy, _anywhere(policy)),
+            partial(Guard.from_policy, _absolute(policy)),
             settings,
             _engine(engine, workers or thread_count(), address),
-            tell,
+            report,
             CaptionGroups.load(groups),
             duplicates is DuplicatesName.NEAR,
         )
     copies = (write_clean, write_quarantine)
-    _sort(cleaning, loaded, out, reject_from, duplicates, copies, include_captions, as_json)
+    _sort(cleaning, loaded, output, reject_from, duplicates, copies, include_captions, as_json)
 
 
 @clean.command("sort")
 def sort(
-    folder: Annotated[Path, typer.Argument(help="What an earlier `safelight clean` wrote.")],
-    out: Out,
+    folder: Annotated[Path, typer.Argument(help="Folder that an earlier `safelight clean` wrote.")],
+    output: Output,
     policy: PolicyName = "general",
     reject_from: RejectFrom = Action.REVIEW,
     duplicates: DuplicatesOption = DuplicatesName.KEEP,
@@ -177,36 +207,43 @@ def sort(
     include_captions: IncludeCaptions = False,
     as_json: AsJson = False,
 ) -> None:
-    """Apply another policy, or other thresholds, to what was found before; no image is looked at again.
+    """Apply another policy, or other thresholds, to the findings of an earlier run.
 
-    Only to copy samples is the data read again.
+    No filter runs, and the data is read again only to copy samples.
     """
     from safelight.alignment.training_data import Cleaning
     from safelight.policy import Policy
 
     copies = (write_clean, write_quarantine)
     loaded = Policy.load(policy)
-    _sort(Cleaning(folder), loaded, out, reject_from, duplicates, copies, include_captions, as_json)
+    _sort(Cleaning(folder), loaded, output, reject_from, duplicates, copies, include_captions, as_json)
 
 
 @clean.command("audit")
 def audit(
-    folder: Annotated[Path, typer.Argument(help="What `safelight clean` or `clean sort` wrote.")],
-    kept: Annotated[int, typer.Option(help="So many of those that stay.", min=0)] = 300,
-    rejected: Annotated[int, typer.Option(help="So many of those that go as harmful.", min=0)] = 100,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same samples.", min=0)] = 0,
+    folder: Annotated[Path, typer.Argument(help="Folder that `safelight clean` or `clean sort` wrote.")],
+    kept: Annotated[int, typer.Option(help="Number of kept samples to draw.", min=0)] = 300,
+    rejected: Annotated[
+        int, typer.Option(help="Number of samples rejected as harmful to draw.", min=0)
+    ] = 100,
+    seed: Seed = 0,
     labels: Annotated[
-        Path | None, typer.Option(help="The labels that people gave.", show_default="draw a sample")
+        Path | None,
+        typer.Option(
+            help="CSV file with the reviewers' labels, to compute the results.",
+            show_default="none: a sample is drawn",
+        ),
     ] = None,
     include_captions: IncludeCaptions = False,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a sample for people to look at, and say from their labels how much harm is left.
+    """Draw a sample for people to label, and compute from their labels how much harm is left.
 
-    Without --labels: writes audit.html, a page to label the sample in (or audit.csv, its table). With them:
-    the share of harm in what stays, and of harmless samples in what goes, with intervals, into audit.json;
-    the next `safelight clean sort` has them in its report. 300 that stay and are harmless say that with 95 %
-    confidence less than 1 % is harmful.
+    Without --labels it writes audit.html, a page for labelling the sample, and audit.csv, the same as a
+    table. With --labels it writes audit.json: the share of harmful samples among those kept, and of harmless
+    samples among those rejected, with confidence intervals; the next `safelight clean sort` includes them in
+    its report. If all of 300 kept samples are harmless, less than 1 % of the kept data is harmful with 95 %
+    confidence.
 
     \b
     Examples:
@@ -223,25 +260,25 @@ def audit(
         if as_json:
             terminal.print_json({"page": str(page), "samples": count})
         else:
-            terminal.print_line(f"{count} samples are in {page}; open it, and save the labels.")
+            terminal.print_line(f"{count} samples are in {page}; open it, label them, and save the labels.")
         return
-    told = read_audit(cleaning, folder, labels)
+    result = read_audit(cleaning, folder, labels)
     if as_json:
-        terminal.print_json(told.to_dict())
+        terminal.print_json(result.to_dict())
     else:
-        terminal.print_line(told.told())
+        terminal.print_line(result.summary())
 
 
 def _engine(name: EngineName, workers: int, address: str | None) -> Engine:
     from safelight.alignment.training_data.engines import local, ray
 
     if name is EngineName.RAY:
-        return lambda task, shards, tell: ray.run_ray(task, shards, workers, tell, address)
-    return lambda task, shards, tell: local.run_local(task, shards, workers, tell)
+        return lambda task, shards, report: ray.run_ray(task, shards, workers, report, address)
+    return lambda task, shards, report: local.run_local(task, shards, workers, report)
 
 
-def _anywhere(policy: str) -> str:
-    """Of a file, a path that holds for workers in any folder."""
+def _absolute(policy: str) -> str:
+    """Return the absolute path of a policy file, for workers in any folder; other names unchanged."""
     path = Path(policy)
     return str(path.absolute()) if path.is_file() else policy
 
@@ -249,37 +286,37 @@ def _anywhere(policy: str) -> str:
 def _sort(
     cleaning: Cleaning,
     policy: Policy,
-    out: Path,
-    least: Action,
+    output: Path,
+    reject_from: Action,
     duplicates: DuplicatesName,
     copies: tuple[bool, bool],
     include_captions: bool,
     as_json: bool,
 ) -> None:
-    """``copies`` are of what stays and of what goes."""
+    """Sort, copy and report; ``copies`` says whether to copy the kept and the rejected samples."""
     from safelight.alignment.training_data.duplicates import Duplicates
     from safelight.evaluation.cleaning import write_report
 
-    tally = cleaning.sort(policy, out, least, Duplicates(duplicates))
+    tally = cleaning.sort(policy, output, reject_from, Duplicates(duplicates))
     for wanted, kept in zip(copies, (True, False), strict=True):
         if wanted:
-            with terminal.counting("Copying shards", None, as_json) as tell:
-                cleaning.copy(out, kept, tell)
-    report = write_report(cleaning, tally, out, include_captions)
-    _tell(tally, out, report, as_json)
+            with terminal.counting("Copying shards", None, as_json) as report:
+                cleaning.copy(output, kept, report)
+    page = write_report(cleaning, tally, output, include_captions)
+    _show(tally, output, page, as_json)
     if tally.given_up:
         raise typer.Exit(_WRONG)
 
 
-def _tell(tally: Tally, out: Path, report: Path, as_json: bool) -> None:
+def _show(tally: Tally, output: Path, page: Path, as_json: bool) -> None:
     counts = tally.summary()
     if as_json:
-        terminal.print_json({"out": str(out), "report": str(report), **counts})
+        terminal.print_json({"out": str(output), "report": str(page), **counts})
         return
     why = ", ".join(f"{name} {count}" for name, count in counts["rejected"].items())
-    terminal.print_line(f"{counts.get('kept', 0)} of {counts['samples']} samples stay.")
+    terminal.print_line(f"Kept {counts.get('kept', 0)} of {counts['samples']} samples.")
     if why:
         terminal.print_line(f"Rejected: {why}.")
     for name in tally.given_up:
-        terminal.print_line(f"Reading crashes at {name}: the rest of that shard was not looked at.")
-    terminal.print_line(f"More in {report}.")
+        terminal.print_line(f"Reading {name} crashes repeatedly: the rest of that shard was not screened.")
+    terminal.print_line(f"The report is in {page}.")

@@ -1,4 +1,4 @@
-"""``safelight demo``: what a newcomer sees first."""
+"""``safelight demo``: a first look at what the guard does and where it fails."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ if TYPE_CHECKING:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for index.html and demo.png.")] = Path("demo"),
+    output: Annotated[Path, typer.Option(help="Folder for index.html and demo.png.")] = Path("demo"),
     steps: Steps = 25,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Show a guarded generator at work, and where it fails.
+    """Show a guarded image generator at work, and where it fails.
 
-    Draws some prompts with the embedded model, screens prompts and images, and asks the judge what the
-    images show in truth. Writes a page and a contact sheet of all pairs.
+    Generates images of a set of prompts with the packaged model, screens prompts and images, and has a
+    separate judge label what each image really shows. Writes a web page and a contact sheet of all pairs of
+    unguarded and guarded images.
 
     \b
     Examples:
       safelight demo
-      safelight demo --out tour --seed 100
+      safelight demo --output tour --seed 100
     """
     from safelight.cli.gallery import Gallery
     from safelight.cli.pipeline import open_pipeline
@@ -36,7 +37,7 @@ def demo(
     from safelight.guard.guard import Guard
     from safelight.storybook.detector import Judge
 
-    folder, guard, judge = Gallery.at(out).folder, Guard.from_policy("storybook"), Judge.load()
+    folder, guard, judge = Gallery.at(output).folder, Guard.from_policy("storybook"), Judge.load()
     pipe = open_pipeline("storybook")
     rows = terminal.Rows({"": 12, "prompt": 31, "guard": 16, "truth": 40}, silent=as_json)
     items = make_demo(
@@ -48,8 +49,8 @@ def demo(
 def _row(item: DemoItem) -> tuple[str, str, str, str]:
     harms = " and ".join(item.truth.harms) or "harmless"
     stage = "prompt" if item.deciding.stage == "prompt" else "image"
-    said = "allow" if item.action == "allow" else f"{item.action} at {stage}"
-    return item.outcome.value, item.prompt.text, said, f"{item.truth}: {harms}"
+    decision = "allow" if item.action == "allow" else f"{item.action} at {stage}"
+    return item.outcome.value, item.prompt.text, decision, f"{item.truth}: {harms}"
 
 
 def _show(items: list[DemoItem], folder: Path, as_json: bool) -> None:
@@ -58,11 +59,11 @@ def _show(items: list[DemoItem], folder: Path, as_json: bool) -> None:
     count = {outcome.value: n for outcome, n in counts(items).items()}
     if as_json:
         files = {"page": str(folder / PAGE), "sheet": str(folder / SHEET)}
-        terminal.print_json({"counts": count, **files, "exhibits": [_to_dict(e) for e in items]})
+        terminal.print_json({"counts": count, **files, "items": [_to_dict(item) for item in items]})
         return
     terminal.print_line("")
     terminal.print_line(", ".join(f"{n} {outcome}" for outcome, n in count.items()) + ".")
-    terminal.print_line(f"Every pair, with scores and the truth: {folder / PAGE} and {folder / SHEET}")
+    terminal.print_line(f"All pairs, with scores and true labels: {folder / PAGE} and {folder / SHEET}")
 
 
 def _to_dict(item: DemoItem) -> dict[str, Any]:
@@ -73,5 +74,5 @@ def _to_dict(item: DemoItem) -> dict[str, Any]:
         "verdicts": [verdict.to_dict() for verdict in item.verdicts],
         "truth": {"objects": item.truth.objects, "harms": item.truth.harms},
         "leaked": item.leaked,
-        "led_away_from": item.led,
+        "steered_away_from": item.steered_away_from,
     }

@@ -1,4 +1,4 @@
-"""``safelight evaluate``: how well the model draws, the detectors see and the classifier reads."""
+"""``safelight evaluate``: measures models, alignment, detectors and classifiers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from safelight.cli import terminal
-from safelight.cli.options import AsJson, Encoder, Model, Seed, Share, Steps
+from safelight.cli.options import AsJson, Encoder, Model, PolicyName, Seed, Share, Steps
 from safelight.cli.pipeline import quiet_libraries
 from safelight.cli.renamed_options import Commands
 from safelight.errors import MissingExtraError
@@ -16,25 +16,36 @@ from safelight.errors import MissingExtraError
 evaluate = Commands(
     name="evaluate",
     no_args_is_help=True,
-    help="Measure a model, a detector or a classifier, with intervals.",
+    help="Measure models, alignment methods, detectors and classifiers, with 95 % confidence intervals.",
 )
 
-Data = Annotated[Path, typer.Option(help="Labelled prompts (Parquet).")]
-Scenes = Annotated[int, typer.Option(help="How many fresh scenes to show it.")]
+Benign = Annotated[int, typer.Option(min=1, help="Number of benign prompts for each seed.")]
+Data = Annotated[Path, typer.Option(help="Parquet file of labelled prompts.")]
+Deltas = Annotated[
+    list[Path], typer.Argument(metavar="DELTA", help="Delta files made for the packaged model storybook.")
+]
+Records = Annotated[Path, typer.Option("--output", help="Folder for records.jsonl and results.json.")]
+Results = Annotated[Path, typer.Option("--output", help="Folder for results.json.")]
+Scenes = Annotated[
+    int, typer.Option(help="Number of newly rendered scenes, whose contents are known exactly, to test on.")
+]
 
 
 @evaluate.command()
 def model(
     model: Model = "storybook",
-    out: Annotated[Path, typer.Option(help="Folder for records and results.")] = Path("runs/model"),
+    output: Records = Path("runs/model"),
     seed: Seed = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of prompts, from the first on.", show_default="all 2,000"),
+    ] = None,
     steps: Steps = 25,
     as_json: AsJson = False,
 ) -> None:
-    """What a model draws of what it is asked for: 2,000 prompts, marked by the judge.
+    """Measure how much of its prompts a model draws: 2,000 prompts, labelled by the storybook's judge.
 
-    A run that was stopped goes on where it was when the same command is given again.
+    A run that was interrupted resumes when the same command is given again.
 
     \b
     Examples:
@@ -44,50 +55,48 @@ def model(
     from safelight.experiments.model import evaluate_model
 
     quiet_libraries()
-    with terminal.progress("Drawing and judging") as tell:
-        results = evaluate_model(model, out, seed=seed, limit=limit, steps=steps, progress=tell)
-    show_results(results, out, as_json)
+    with terminal.progress("Drawing and judging") as report:
+        results = evaluate_model(model, output, seed=seed, limit=limit, steps=steps, progress=report)
+    show_results(results, output, as_json)
 
 
 @evaluate.command()
 def judge(
-    out: Annotated[Path, typer.Option(help="Folder for results.json.")] = Path("runs/judge"),
+    output: Results = Path("runs/judge"),
     scenes: Scenes = 5000,
     seed: Seed = 9000,
     as_json: AsJson = False,
 ) -> None:
-    """How often the judge is right on scenes whose truth is exact."""
-    _detector("judge", out, scenes, seed, as_json)
+    """Measure the storybook's judge, the detector that labels images in evaluations, on rendered scenes."""
+    _detector("judge", output, scenes, seed, as_json)
 
 
 @evaluate.command()
 def filter(
-    out: Annotated[Path, typer.Option(help="Folder for results.json.")] = Path("runs/filter"),
+    output: Results = Path("runs/filter"),
     scenes: Scenes = 5000,
     seed: Seed = 9000,
     as_json: AsJson = False,
 ) -> None:
-    """How often the guard's image filter is right on scenes whose truth is exact."""
-    _detector("filter", out, scenes, seed, as_json)
+    """Measure the detector of the filter storybook-image on rendered scenes."""
+    _detector("filter", output, scenes, seed, as_json)
 
 
 @evaluate.command()
 def image_filter(
-    policy: Annotated[str, typer.Option(help="A packaged policy or a TOML file.")] = "storybook",
+    policy: PolicyName = "storybook",
     model: Model = "storybook",
-    out: Annotated[Path, typer.Option(help="Folder for images' records and results.")] = Path(
-        "runs/image-filter"
-    ),
+    output: Records = Path("runs/image-filter"),
     scenes: Scenes = 5000,
-    num_images: Annotated[int, typer.Option(min=1, help="How many images to generate.")] = 2000,
+    num_images: Annotated[int, typer.Option(min=1, help="Number of images to generate.")] = 2000,
     seed: Seed = 9000,
     steps: Steps = 25,
     as_json: AsJson = False,
 ) -> None:
-    """How well a policy tells harm in storybook images, in which context, and how early.
+    """Measure how well a policy detects harm in storybook images, alone, in context and before the last step.
 
-    Shows its guard fresh scenes, pairs of scenes that differ in context, and images that the model
-    generates, at many of their steps. A run that was stopped goes on.
+    Screens newly rendered scenes, pairs of scenes that differ only in what stands beside an object, and
+    images that the model generates, at many of their denoising steps. An interrupted run resumes.
 
     \b
     Example:
@@ -96,29 +105,33 @@ def image_filter(
     from safelight.experiments.image_filter import evaluate_image_filter
 
     quiet_libraries()
-    with terminal.progress("Drawing and judging") as tell:
-        results = evaluate_image_filter(out, policy, model, scenes, num_images, seed, steps, tell)
-    show_results(results, out, as_json)
+    with terminal.progress("Drawing and judging") as report:
+        results = evaluate_image_filter(output, policy, model, scenes, num_images, seed, steps, report)
+    show_results(results, output, as_json)
 
 
 @evaluate.command()
 def guidance(
     model: Model = "storybook",
-    out: Annotated[Path, typer.Option(help="Folder for records and results.")] = Path("runs/guidance"),
-    harmful: Annotated[int, typer.Option(min=1, help="How many harmful prompts.")] = 240,
-    seeds: Annotated[int, typer.Option(min=1, help="How many images of each.")] = 4,
-    benign: Annotated[int, typer.Option(min=1, help="How many harmless prompts.")] = 500,
+    output: Records = Path("runs/guidance"),
+    harmful: Annotated[int, typer.Option(min=1, help="Number of harmful prompts.")] = 240,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of images for each harmful prompt.")] = 4,
+    benign: Annotated[int, typer.Option(min=1, help="Number of benign prompts, one image each.")] = 500,
     seed: Seed = 0,
     steps: Steps = 25,
     delta: Annotated[
-        list[Path], typer.Option(help="Measure these instead, put on where harm is seen; repeatable.")
+        list[Path],
+        typer.Option(
+            help="Measure this delta, applied only where the guard detects harm, instead of the guidance "
+            "methods; repeatable."
+        ),
     ] = [],  # noqa: B006 - typer's way
     as_json: AsJson = False,
 ) -> None:
-    """What guidance takes from harmful prompts' images, and what it costs harmless ones.
+    """Measure how much harm guidance removes from images, and what it costs benign prompts.
 
-    Each way of guiding draws the same prompts with the same seeds, and the judge marks them: two hours on
-    two cores. A run that was stopped goes on.
+    Every guidance method generates images of the same prompts with the same seeds, and the storybook's judge
+    labels them. This takes about two hours on two cores. An interrupted run resumes.
 
     \b
     Examples:
@@ -128,24 +141,29 @@ def guidance(
     from safelight.experiments.guidance import evaluate_guidance
 
     quiet_libraries()
-    with terminal.progress("Drawing and judging") as tell:
-        results = evaluate_guidance(out, model, harmful, seeds, benign, seed, steps, tell, delta)
-    show_results(results, out, as_json)
+    with terminal.progress("Drawing and judging") as report:
+        results = evaluate_guidance(output, model, harmful, seeds, benign, seed, steps, report, delta)
+    show_results(results, output, as_json)
 
 
 @evaluate.command()
 def erasing(
-    delta: Annotated[list[Path], typer.Argument(metavar="DELTA", help="Deltas made for the storybook.")],
+    delta: Deltas,
     model: Model = "storybook",
-    out: Annotated[Path, typer.Option(help="Folder for records and results.")] = Path("runs/erasing"),
-    count: Annotated[int, typer.Option(min=2, help="Images that ask for what was erased.")] = 500,
+    output: Records = Path("runs/erasing"),
+    count: Annotated[
+        int,
+        typer.Option(
+            min=2, help="Number of images of the erased concept, half by seen and half by held-out synonyms."
+        ),
+    ] = 500,
     seed: Seed = 0,
     steps: Steps = 25,
     as_json: AsJson = False,
 ) -> None:
-    """What deltas erased, by the words that they were told and by others, and what they cost the rest.
+    """Measure how well deltas erase a concept, by seen and by held-out synonyms, and what they cost the rest.
 
-    A quarter of an hour for each on two cores. A run that was stopped goes on.
+    This takes about 15 minutes for each delta on two cores. An interrupted run resumes.
 
     \b
     Example:
@@ -154,28 +172,38 @@ def erasing(
     from safelight.experiments.erasing import evaluate_erasing
 
     quiet_libraries()
-    with terminal.progress("Drawing and judging") as tell:
-        results = evaluate_erasing(delta, out, model, count, seed, steps, tell)
-    show_results(results, out, as_json)
+    with terminal.progress("Drawing and judging") as report:
+        results = evaluate_erasing(delta, output, model, count, seed, steps, report)
+    show_results(results, output, as_json)
 
 
 @evaluate.command()
 def alignment(
-    delta: Annotated[list[Path], typer.Argument(metavar="DELTA", help="Deltas made for the storybook.")],
+    delta: Deltas,
     guidance: Annotated[
-        list[str], typer.Option("--guidance", help="A configuration of Safe Latent Diffusion; repeatable.")
+        list[str],
+        typer.Option(
+            "--guidance",
+            help="Configuration of Safe Latent Diffusion to compare with: weak, medium, strong or max; "
+            "repeatable.",
+        ),
     ] = [],  # noqa: B006 - typer's way
     model: Model = "storybook",
-    out: Annotated[Path, typer.Option(help="Folder for records and results.")] = Path("runs/alignment"),
-    count: Annotated[int, typer.Option(min=3, help="Prompts of each kind of harm, for each seed.")] = 200,
-    benign: Annotated[int, typer.Option(min=1, help="How many harmless prompts, for each seed.")] = 500,
-    seed: Annotated[list[int], typer.Option(min=0, help="Of prompts and images; repeatable.")] = [0],  # noqa: B006
+    output: Records = Path("runs/alignment"),
+    count: Annotated[
+        int, typer.Option(min=3, help="Number of prompts of each kind of harm for each seed.")
+    ] = 200,
+    benign: Benign = 500,
+    seed: Annotated[
+        list[int],
+        typer.Option(min=0, help="Random seed of the prompts and the images; repeat it for several seeds."),
+    ] = [0],  # noqa: B006
     steps: Steps = 25,
     as_json: AsJson = False,
 ) -> None:
-    """Alignments side by side: what is left of harm, however it is asked for, and of everything else.
+    """Compare deltas and guidance: harm that is left for each kind of prompt, and what they cost the rest.
 
-    A quarter of an hour for each on one core. A run that was stopped goes on.
+    This takes about 15 minutes for each on one core. An interrupted run resumes.
 
     \b
     Example:
@@ -184,32 +212,34 @@ def alignment(
     from safelight.experiments.alignment import evaluate_alignment
 
     quiet_libraries()
-    with terminal.progress("Drawing and judging") as tell:
-        results = evaluate_alignment(delta, out, guidance, model, count, benign, seed, steps, tell)
-    show_results(results, out, as_json)
+    with terminal.progress("Drawing and judging") as report:
+        results = evaluate_alignment(delta, output, guidance, model, count, benign, seed, steps, report)
+    show_results(results, output, as_json)
 
 
 @evaluate.command("safe-training")
 def safe_training(
-    out: Annotated[Path, typer.Option(help="Folder for data, models, records and results.")] = Path(
+    output: Annotated[Path, typer.Option(help="Folder for data, models, records and results.")] = Path(
         "runs/safe-training"
     ),
-    scenes: Annotated[int, typer.Option(min=100, help="In the data.")] = 40_000,
-    num_images: Annotated[int, typer.Option(min=256, help="That each model sees.")] = 500_000,
-    count: Annotated[int, typer.Option(min=3, help="Prompts of each kind of harm.")] = 150,
-    benign: Annotated[int, typer.Option(min=1, help="How many harmless prompts.")] = 300,
+    scenes: Annotated[int, typer.Option(min=100, help="Number of scenes in the data set.")] = 40_000,
+    num_images: Annotated[
+        int, typer.Option(min=256, help="Number of images each model is trained on, repeats included.")
+    ] = 500_000,
+    count: Annotated[int, typer.Option(min=3, help="Number of prompts of each kind of harm.")] = 150,
+    benign: Annotated[int, typer.Option(min=1, help="Number of benign prompts.")] = 300,
     seed: Seed = 8,
     steps: Steps = 15,
-    esd_steps: Annotated[int, typer.Option(min=1, help="Of ESD, on each model.")] = 600,
+    esd_steps: Annotated[int, typer.Option(min=1, help="Training steps of ESD on each model.")] = 600,
     as_json: AsJson = False,
 ) -> None:
-    """What cleaning buys: models that saw everything, what was cleaned, and what was cleaned badly.
+    """Compare models trained on all data, on well cleaned data, and on badly cleaned data.
 
-    Each in a process of its own, as it is and with ESD, SafeText and Safe Latent Diffusion on top. Hours on
-    two cores. A run that was stopped goes on.
+    Each model is trained in its own process and measured alone and with ESD, SafeText and Safe Latent
+    Diffusion on top. This takes hours on two cores. An interrupted run resumes.
 
     \b
-    Example, to see it run:
+    Example, as a quick trial:
       safelight evaluate safe-training --scenes 2000 --num-images 5000 --count 10 --benign 10 --esd-steps 30
     """
     quiet_libraries()
@@ -217,40 +247,44 @@ def safe_training(
         from safelight.experiments.safe_training import evaluate_safe_training
     except ImportError as error:
         raise MissingExtraError("The experiment", "generate,data,dev") from error
-    with terminal.progress("Drawing and judging") as tell:
-        results = evaluate_safe_training(out, scenes, num_images, count, benign, seed, steps, esd_steps, tell)
-    show_results(results, out, as_json)
+    with terminal.progress("Drawing and judging") as report:
+        results = evaluate_safe_training(
+            output, scenes, num_images, count, benign, seed, steps, esd_steps, report
+        )
+    show_results(results, output, as_json)
 
 
 @evaluate.command()
 def clip(
-    out: Annotated[Path, typer.Option(help="Folder for results.json.")] = Path("runs/clip"),
+    output: Results = Path("runs/clip"),
     scenes: Scenes = 5000,
     seed: Seed = 9000,
-    model: Annotated[str, typer.Option(help="A packaged CLIP or the folder of one.")] = "storybook",
+    model: Annotated[str, typer.Option(help="Name of a packaged CLIP, or the folder of one.")] = "storybook",
     as_json: AsJson = False,
 ) -> None:
-    """How well a CLIP tells the storybook's scenes, their objects, and hazards that no prompt named."""
+    """Measure how well a CLIP model matches storybook scenes and captions and detects objects and hazards."""
     from safelight.experiments.clip import evaluate_clip
 
-    with terminal.progress("Drawing and embedding") as tell:
-        results = evaluate_clip(out, scenes, seed, model, tell)
-    show_results(results, out, as_json)
+    with terminal.progress("Drawing and embedding") as report:
+        results = evaluate_clip(output, scenes, seed, model, report)
+    show_results(results, output, as_json)
 
 
 @evaluate.command()
 def prompt_classifier(
     data: Data,
     encoder: Encoder = None,
-    out: Annotated[Path, typer.Option(help="Folder for results.json.")] = Path("runs/prompt-classifier"),
-    work: Annotated[Path, typer.Option(help="Where trainings are kept.")] = Path("runs/work"),
+    output: Results = Path("runs/prompt-classifier"),
+    work: Annotated[
+        Path, typer.Option(help="Folder for trained models and checkpoints, reused by the next run.")
+    ] = Path("runs/work"),
     share: Share = 1.0,
     as_json: AsJson = False,
 ) -> None:
-    """How well the prompt classifier does on families of prompts that it was never trained on.
+    """Measure the prompt classifier on families of prompts that it was not trained on.
 
-    Trains it once without each family (an hour on two cores; a run that was stopped goes on), and two
-    baselines beside it. `safelight train prompt-classifier` uses the same trainings.
+    Trains it once without each family, and two baselines for comparison, in about an hour on two cores. An
+    interrupted run resumes. `safelight train prompt-classifier` reuses these trainings.
 
     \b
     Example:
@@ -262,20 +296,22 @@ def prompt_classifier(
         from safelight.filters.text.training.encoder import find_encoder
     except ImportError as error:
         raise MissingExtraError("Evaluating the prompt classifier", "generate,dev") from error
-    results = evaluate_prompt_classifier(data, find_encoder(encoder), out, work, share)
-    show_results(results, out, as_json)
+    results = evaluate_prompt_classifier(data, find_encoder(encoder), output, work, share)
+    show_results(results, output, as_json)
 
 
 @evaluate.command()
 def prompt_filter(
     data: Data,
-    policy: Annotated[str, typer.Option(help="A packaged policy or a TOML file.")] = "general",
-    out: Annotated[Path, typer.Option(help="Folder for results.json.")] = Path("runs/prompt-filter"),
-    count: Annotated[int, typer.Option(min=1, help="How many prompts of each family and side.")] = 200,
+    policy: PolicyName = "general",
+    output: Results = Path("runs/prompt-filter"),
+    count: Annotated[
+        int, typer.Option(min=1, help="Number of harmful and of benign prompts from each family.")
+    ] = 200,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """What a policy's prompt filters block, by source, and in eight altered spellings.
+    """Measure what a policy's prompt filters block, by source of the prompts and in eight altered spellings.
 
     \b
     Example:
@@ -284,29 +320,31 @@ def prompt_filter(
     from safelight.experiments.prompt_filter import evaluate_prompt_filter
 
     with terminal.busy("Screening"):
-        results = evaluate_prompt_filter(policy, data, out, count, seed)
-    show_results(results, out, as_json)
+        results = evaluate_prompt_filter(policy, data, output, count, seed)
+    show_results(results, output, as_json)
 
 
-def _detector(name: str, out: Path, scenes: int, seed: int, as_json: bool) -> None:
+def _detector(name: str, output: Path, scenes: int, seed: int, as_json: bool) -> None:
     from safelight.experiments.detectors import evaluate_detector
 
-    with terminal.progress("Drawing and looking") as tell:
-        results = evaluate_detector(name, out, scenes=scenes, seed=seed, progress=tell)
-    show_results(results, out, as_json)
+    with terminal.progress("Drawing and looking") as report:
+        results = evaluate_detector(name, output, scenes=scenes, seed=seed, progress=report)
+    show_results(results, output, as_json)
 
 
-def show_results(results: dict[str, Any], out: Path, as_json: bool) -> None:
+def show_results(results: dict[str, Any], output: Path, as_json: bool) -> None:
     if as_json:
         terminal.print_json(results)
         return
     for name, rows in results["tables"].items():
-        first = () if terminal.is_terminal() else (name,)  # lines have no heading
+        first = (
+            () if terminal.is_terminal() else (name,)
+        )  # plain lines have no heading, so each names its table
         headings = (name, "rate", "95 % interval", "count")
         terminal.print_table(headings, [(*first, *_cells(row)) for row in rows])
     for name, value in results["figures"].items():
         terminal.print_line(f"{name}  {'none' if value is None else f'{value:.4g}'}")
-    terminal.note(f"All of it is in {out / 'results.json'}.")
+    terminal.note(f"All results are in {output / 'results.json'}.")
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:

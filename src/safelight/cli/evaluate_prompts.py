@@ -30,7 +30,7 @@ JudgeName = Annotated[
         'an image filter with thresholds ("nudenet: FEMALE_BREAST_EXPOSED >= 0.6").',
     ),
 ]
-Output = Annotated[Path, typer.Option("--output", "--out", help="Folder for records.jsonl and results.json.")]
+Output = Annotated[Path, typer.Option("--output", help="Folder for records.jsonl and results.json.")]
 
 
 Deltas = Annotated[

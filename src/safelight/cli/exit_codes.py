@@ -1,4 +1,4 @@
-"""Exit codes of commands that ask a policy."""
+"""Exit codes of commands that apply a policy."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ DONE, WRONG, REFUSED = 0, 2, 3
 
 Threshold = Literal["never", "review", "steer", "blur", "block"]
 FailOn = Annotated[
-    Threshold, typer.Option(help="Exit with 3 if the policy says this about anything, or something severer.")
+    Threshold,
+    typer.Option(
+        help="Exit with 3 if the policy decides on this action, or on a more severe one, for any item."
+    ),
 ]
 
 
 def exit_code(failed: bool, actions: Iterable[Action], fail_on: Threshold) -> int:
-    """What could not be looked at matters more than what was refused."""
+    """Return the exit code; ``failed``, an item that could not be screened, outranks what was refused."""
     if failed:
         return WRONG
     refused = fail_on != "never" and any(action >= Action(fail_on) for action in actions)

@@ -17,27 +17,35 @@ _LONGEST_NAME = 48
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """A folder that is there. ``Gallery.at`` makes it."""
+    """An existing folder for images; ``Gallery.at`` creates it."""
 
     folder: Path
 
     @classmethod
     def at(cls, folder: Path) -> Gallery:
-        """Raises ``RequestError`` if the folder is not there and cannot be made."""
+        """Return the gallery in ``folder``, created if missing.
+
+        Raises ``RequestError`` if it cannot be created.
+        """
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RequestError(f"{folder} cannot be made: {error.strerror}; give another --out.") from error
+            raise RequestError(
+                f"{folder} cannot be created: {error.strerror}; give another --output."
+            ) from error
         return cls(folder)
 
     def add(self, image: Image, prompt: str, seed: int) -> Path:
-        """Saves the image under its prompt and seed; raises ``RequestError`` if that fails."""
+        """Save the image under a name made of its prompt and seed, and return its path.
+
+        Raises ``RequestError`` if it cannot be written.
+        """
         path = self.folder / f"{_slug(prompt)}-{seed}.png"
         try:
             image.save(path)
         except OSError as error:
             raise RequestError(
-                f"{path} cannot be written: {error.strerror or error}; give another --out."
+                f"{path} cannot be written: {error.strerror or error}; give another --output."
             ) from error
         return path
 

@@ -1,4 +1,4 @@
-"""``safelight generate``: guarded generation or, to compare, generation without a guard."""
+"""``safelight generate``: guarded image generation, or generation without a guard for comparison."""
 
 from __future__ import annotations
 
@@ -21,46 +21,59 @@ _RANDOM_SEEDS = 2**31
 
 
 def generate(
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT", help="What to draw.")],
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT", help="Prompts to generate images of.")],
     model: Model = "storybook",
     policy: Annotated[
-        str | None, typer.Option(help="A packaged policy or a TOML file.", show_default="the model's")
+        str | None,
+        typer.Option(
+            help="Name of a packaged policy, or a TOML file.",
+            show_default="storybook for the packaged model, general for others",
+        ),
     ] = None,
-    n: Annotated[int, typer.Option("--n", "-n", help="Images for each prompt.")] = 1,
+    num_images_per_prompt: Annotated[
+        int, typer.Option("--num-images-per-prompt", "-n", help="Number of images for each prompt.")
+    ] = 1,
     seed: Annotated[
-        int | None, typer.Option(help="Image i is drawn with seed + i.", show_default="random")
+        int | None,
+        typer.Option(help="Seed of the first image; image i uses seed + i.", show_default="random"),
     ] = None,
     steps: Steps = 25,
     guidance_scale: Annotated[
-        float | None, typer.Option(help="How closely to follow the prompt.", show_default="the model's")
+        float | None,
+        typer.Option(
+            help="Scale of classifier-free guidance: higher values follow the prompt more closely.",
+            show_default="the pipeline's",
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("images"),
-    unguarded: Annotated[bool, typer.Option("--unguarded", help="Without any guard, to compare.")] = False,
+    output: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("images"),
+    unguarded: Annotated[
+        bool, typer.Option("--unguarded", help="Generate without any guard, for comparison.")
+    ] = False,
     without_image_filter: Annotated[
-        bool, typer.Option("--without-image-filter", help="Screen the prompts only.")
+        bool, typer.Option("--without-image-filter", help="Screen the prompts only, not the images.")
     ] = False,
     fail_on: FailOn = "block",
     as_json: AsJson = False,
 ) -> None:
-    """Draw prompts, and keep back what the policy does not allow.
+    """Generate images of prompts, and withhold those that the policy blocks.
 
-    Exits with 0 if every image could be drawn and judged, with 2 if anything could not, with 3 if the policy
-    said what --fail-on names or something severer. That is "block" unless you say otherwise: an image that
-    was asked for is not there. With --fail-on never, the table or the JSON alone says so.
+    Exits with 0 if every image was generated and screened, with 2 if one could not be, and with 3 if the
+    policy decided on the action of --fail-on or on a more severe one. --fail-on is "block" by default, as a
+    blocked image is missing from the output. With --fail-on never, only the table or the JSON reports it.
 
     \b
     Examples:
       safelight generate "a chef with a knife and bread" --seed 7
-      safelight generate "a dog" "a cat in the park" -n 4 --out pets
+      safelight generate "a dog" "a cat in the park" -n 4 --output pets
       safelight generate "a red fox" --model ./stable-diffusion --policy general
     """
     if unguarded and (policy or without_image_filter):
         raise RequestError("--unguarded leaves out the whole guard; leave out its other options too.")
     guard = None if unguarded else _guard(model, policy, without_image_filter)
-    order = _order(prompts, n, seed, steps, guidance_scale, out)
-    delivery = _deliver(order, model, guard)
-    _show(delivery, as_json)
-    if code := exit_code(delivery.failed, delivery.actions, fail_on):
+    job = _job(prompts, num_images_per_prompt, seed, steps, guidance_scale, output)
+    generated = _run(job, model, guard)
+    _show(generated, as_json)
+    if code := exit_code(generated.failed, generated.actions, fail_on):
         raise typer.Exit(code)
 
 
@@ -71,33 +84,42 @@ def _guard(model: str, policy: str | None, without_image_filter: bool) -> Guard:
     return Guard.from_policy(policy or own, without_image_filter=without_image_filter)
 
 
-def _order(
-    prompts: list[str], n: int, seed: int | None, steps: int, guidance_scale: float | None, out: Path
+def _job(
+    prompts: list[str],
+    num_images_per_prompt: int,
+    seed: int | None,
+    steps: int,
+    guidance_scale: float | None,
+    output: Path,
 ) -> GenerationJob:
     from safelight.cli.gallery import Gallery
     from safelight.cli.generation_job import GenerationJob
     from safelight.guard.request import Request
 
     first = secrets.randbelow(_RANDOM_SEEDS) if seed is None else seed
-    request = Request.of(prompts, n, first)
+    request = Request.of(prompts, num_images_per_prompt, first)
     arguments: dict[str, float] = {"num_inference_steps": steps}
     if guidance_scale is not None:
         arguments["guidance_scale"] = guidance_scale
-    return GenerationJob(request.prompts, n, first, arguments, Gallery.at(out))
+    gallery = Gallery.at(output)
+    return GenerationJob(request.prompts, num_images_per_prompt, first, arguments, gallery)
 
 
-def _deliver(order: GenerationJob, model: str, guard: Guard | None) -> GenerationOutput:
+def _run(job: GenerationJob, model: str, guard: Guard | None) -> GenerationOutput:
     from safelight.cli.pipeline import open_pipeline
 
     pipe = open_pipeline(model)
-    return order.draw_guarded(pipe, guard) if guard else order.draw(pipe)
+    return job.generate_guarded(pipe, guard) if guard else job.generate(pipe)
 
 
-def _show(delivery: GenerationOutput, as_json: bool) -> None:
+def _show(generated: GenerationOutput, as_json: bool) -> None:
     if as_json:
-        terminal.print_json(delivery.to_dict())
+        terminal.print_json(generated.to_dict())
         return
-    rows = [(p.action or "drawn", p.prompt, f"seed {p.seed}", p.path or p.why) for p in delivery.images]
+    rows = [
+        (image.action or "generated", image.prompt, f"seed {image.seed}", image.path or image.why)
+        for image in generated.images
+    ]
     terminal.print_table(("", "prompt", "seed", "image, or why there is none"), rows)
-    for sentence in delivery.details.get("notes", ()):
+    for sentence in generated.details.get("notes", ()):
         terminal.note(sentence)

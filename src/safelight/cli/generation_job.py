@@ -1,4 +1,4 @@
-"""Orders: what to draw and where to put it, and what became of that."""
+"""Generation jobs: which images to generate, where to save them, and the outcome of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedImage:
-    """One image of an order; ``action`` is None without a guard, ``path`` unless it was released."""
+    """One image of a job.
+
+    ``action`` is the policy's, None without a guard; ``path`` is None unless the image was released.
+    """
 
     prompt: str
     seed: int
@@ -28,9 +31,10 @@ class GeneratedImage:
 
 @dataclass(frozen=True, slots=True)
 class GenerationOutput:
-    """The images of an order; ``details`` is all that the guard says, nothing without one.
+    """The images of a job.
 
-    ``failed`` is whether a filter could not look at something.
+    ``details`` is the guard's result as a dictionary, empty without a guard. ``failed`` is whether a filter
+    could not screen something.
     """
 
     images: tuple[GeneratedImage, ...]
@@ -39,66 +43,69 @@ class GenerationOutput:
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        """What the policy says of each image; nothing without a guard."""
+        """The policy's action for each image; empty without a guard."""
         return tuple(image.action for image in self.images if image.action is not None)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {"guarded": bool(self.details), **self.details, "images": [asdict(p) for p in self.images]}
+        """Return the output as JSON-ready data."""
+        images = [asdict(image) for image in self.images]
+        return {"guarded": bool(self.details), **self.details, "images": images}
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationJob:
-    """``n`` images for each prompt; image ``i`` of all is drawn with ``seed + i``.
+    """Several images for each of several prompts; image ``i`` of them all is generated with ``seed + i``.
 
-    ``arguments`` go to the pipeline.
+    ``arguments`` are passed to the pipeline.
     """
 
     prompts: tuple[str, ...]
-    n: int
+    num_images_per_prompt: int
     seed: int
     arguments: Mapping[str, Any]
-    album: Gallery
+    gallery: Gallery
 
-    def draw(self, pipe: Any) -> GenerationOutput:
-        """Without a guard, each image from the noise that a guard would start it from."""
+    def generate(self, pipe: Any) -> GenerationOutput:
+        """Generate without a guard, each image from the same noise as with one."""
         import torch
 
-        generators = [torch.Generator().manual_seed(self.seed + i) for i in self._numbers]
+        generators = [torch.Generator().manual_seed(self.seed + i) for i in self._indices]
         images = pipe(
-            prompt=list(self.prompts), num_images_per_prompt=self.n, generator=generators, **self.arguments
+            prompt=list(self.prompts),
+            num_images_per_prompt=self.num_images_per_prompt,
+            generator=generators,
+            **self.arguments,
         ).images
-        return GenerationOutput(tuple(map(self._unguarded, self._numbers, images)))
+        return GenerationOutput(tuple(map(self._unguarded, self._indices, images)))
 
-    def draw_guarded(self, pipe: Any, guard: Guard) -> GenerationOutput:
-        """Inside the guard; only what it releases is saved."""
-        result = guard.generate(pipe, self.prompts, self.n, self.seed, **self.arguments)
+    def generate_guarded(self, pipe: Any, guard: Guard) -> GenerationOutput:
+        """Generate inside the guard; only images that it releases are saved."""
+        result = guard.generate(pipe, self.prompts, self.num_images_per_prompt, self.seed, **self.arguments)
         failed = any(run.problem for verdict in result.verdicts for run in verdict.filters.values())
-        return GenerationOutput(
-            tuple(self._guarded(i, result) for i in self._numbers), result.to_dict(), failed
-        )
+        images = tuple(self._guarded(index, result) for index in self._indices)
+        return GenerationOutput(images, result.to_dict(), failed)
 
     @property
-    def _numbers(self) -> range:
-        return range(self.n * len(self.prompts))
+    def _indices(self) -> range:
+        return range(self.num_images_per_prompt * len(self.prompts))
 
-    def _unguarded(self, number: int, image: Image) -> GeneratedImage:
-        prompt, seed = self._asked(number)
-        return GeneratedImage(prompt, seed, None, "no guard", str(self.album.add(image, prompt, seed)))
+    def _unguarded(self, index: int, image: Image) -> GeneratedImage:
+        prompt, seed = self._prompt_and_seed(index)
+        return GeneratedImage(prompt, seed, None, "no guard", str(self.gallery.add(image, prompt, seed)))
 
-    def _guarded(self, number: int, result: Result) -> GeneratedImage:
-        prompt, seed = self._asked(number)
-        verdicts = result.verdicts_of(number)
+    def _guarded(self, index: int, result: Result) -> GeneratedImage:
+        prompt, seed = self._prompt_and_seed(index)
+        verdicts = result.verdicts_of(index)
         worst = max(verdicts, key=lambda verdict: verdict.action.severity)
-        released = dict(zip(result.indices, result.images, strict=True)).get(number)
-        path = self.album.add(released, prompt, seed) if released else None
+        released = dict(zip(result.indices, result.images, strict=True)).get(index)
+        path = self.gallery.add(released, prompt, seed) if released else None
         why = worst.explain().partition(": ")[2]
-        if stop := result.stopped.get(number):
-            why += f", seen coming after step {stop.step} of {stop.steps}"
-        if tries := result.attempts.get(number):
+        if stop := result.stopped.get(index):
+            why += f", stopped early after step {stop.step} of {stop.steps}"
+        if tries := result.attempts.get(index):
             concepts = ", ".join(tries[-1].concepts)
-            why += f", led away from {concepts} ({tries[-1].guidance})"
+            why += f", steered away from {concepts} ({tries[-1].guidance})"
         return GeneratedImage(prompt, seed, severest_action(verdicts), why, str(path) if path else None)
 
-    def _asked(self, number: int) -> tuple[str, int]:
-        return self.prompts[number // self.n], self.seed + number
+    def _prompt_and_seed(self, index: int) -> tuple[str, int]:
+        return self.prompts[index // self.num_images_per_prompt], self.seed + index

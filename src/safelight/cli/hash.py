@@ -1,4 +1,4 @@
-"""``safelight hash``: the hashes of images, for a list of known ones."""
+"""``safelight hash``: hashes of images, ready to be a list for the filter ``known-image``."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _WRONG = 2
 
 def hash_images(
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE", help="Images, folders and patterns of them.")
+        list[str], typer.Argument(metavar="IMAGE", help="Image files, folders of images, or glob patterns.")
     ],
 ) -> None:
-    """Print the hashes of images: one JSON object a line, ready to be a list for known-image.
+    """Print the hashes of images as JSON lines, ready to be a list for the filter known-image.
 
-    An image has a line for each frame and each way that it can be seen: what is transparent, over white too.
-    "pdq" is null where there is too little to see for it to tell the image from others. Exits with 2 if an
-    image could not be read; the others are hashed all the same. Needs the extra "hashes".
+    An image has one line for each frame and for each view of it: an image with transparency is hashed over
+    white as well. "pdq" is null where the image has too little detail for a reliable perceptual hash. Exits
+    with 2 if an image could not be read; the others are hashed all the same. Needs the extra "hashes".
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Items from folders and patterns of image files."""
+"""Items from folders of images and from glob patterns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safelight.cli.item import Item
 from safelight.errors import RequestError
 from safelight.images import SUFFIXES
 
-# Images that no filter can read. They are taken for images, so that their record says so.
+# Image formats that no filter can read. They count as images, so that their record says that they failed.
 _UNREADABLE = frozenset(
     {".arw", ".cr2", ".dds", ".dng", ".exr", ".hdr", ".heic", ".heif", ".icns", ".ico", ".j2k", ".jp2"}
     | {".jxl", ".nef", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".svg", ".tga"}
@@ -46,7 +46,7 @@ def is_image_name(path: Path) -> bool:
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name or the content is an image's: what counts is the content. Raises ``OSError``."""
+    """Return whether the file's name or its first bytes are those of an image. Raises ``OSError``."""
     if is_image_name(path):
         return True
     with path.open("rb") as file:
@@ -60,17 +60,17 @@ def is_image(path: Path) -> bool:
 
 
 def items_in(folder: Path) -> list[Item]:
-    """The images in the folder and in its folders, and what could not be read there, sorted by path.
+    """Return the images in the folder and its subfolders, and whatever could not be read, sorted by path.
 
-    Notes which files are no images. Raises ``RequestError`` if there is nothing else.
+    Prints a note about files that are not images. Raises ``RequestError`` if there is nothing else.
     """
     items: dict[Path, Item] = {}
     others = _add_folder(folder, items)
     if not items:
-        there = f", but {others[0]}{_and_more(others)}" if others else ""
+        there = f", only {others[0]}{_and_more(others)}" if others else ""
         raise RequestError(f"{folder} has no images in it{there}; give a folder that has some.")
     if others:
-        terminal.note(f"{folder}: not screened, as not an image: {others[0]}{_and_more(others)}.")
+        terminal.note(f"{folder}: skipped, not an image: {others[0]}{_and_more(others)}.")
     return [items[path] for path in sorted(items)]
 
 
@@ -79,9 +79,9 @@ def _and_more(paths: list[Path]) -> str:
 
 
 def items_matching(pattern: str) -> list[Item]:
-    """The files that match, sorted; a folder among them stands for the images in it.
+    """Return the files that match, sorted; a matching folder stands for the images in it.
 
-    Raises ``RequestError`` if there are none.
+    Raises ``RequestError`` if nothing matches.
     """
     items: dict[Path, Item] = {}
     start = Path(pattern)
@@ -92,12 +92,12 @@ def items_matching(pattern: str) -> list[Item]:
         else:
             items[path] = _problem_at(path) or image_item(path)
     if not items:
-        raise RequestError(f"no file matches {pattern}; give a pattern that some do.")
+        raise RequestError(f"no file matches {pattern}; give another pattern.")
     return [items[path] for path in sorted(items)]
 
 
 def _add_folder(folder: Path, items: dict[Path, Item]) -> list[Path]:
-    """Adds the images of the folder; gives the files that are none."""
+    """Add the images of the folder to ``items``, and return its files that are not images."""
     others = []
     root = folder.resolve()
     for home, folders, names in os.walk(folder, onerror=_reporting(items)):
@@ -113,7 +113,7 @@ def _add_folder(folder: Path, items: dict[Path, Item]) -> list[Path]:
 
 
 def _entry(path: Path) -> Item | None:
-    """None for a file that is not an image."""
+    """Return the item of a file; None if it is not an image."""
     try:
         return _problem_at(path) or (image_item(path) if is_image(path) else None)
     except OSError as error:
@@ -121,7 +121,7 @@ def _entry(path: Path) -> Item | None:
 
 
 def _problem_at(path: Path) -> Item | None:
-    """Opening a pipe or a device could take for ever."""
+    """Return the problem of anything but a regular file: opening a pipe or a device could block for ever."""
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
     except OSError as error:
@@ -130,7 +130,7 @@ def _problem_at(path: Path) -> Item | None:
 
 
 def _is_folder(path: Path) -> bool:
-    """Whether it is a folder itself and not a link to one, which could lead back to where it is."""
+    """Return whether it is a folder and not a link to one, which could point back at its own parents."""
     try:
         return stat.S_ISDIR(path.lstat().st_mode)
     except OSError:
@@ -154,7 +154,7 @@ def _reporting(items: dict[Path, Item]) -> Unread:
 
 
 def _matching(folder: Path, parts: tuple[str, ...], unread: Unread) -> Iterator[Path]:
-    """What glob finds, hidden files too; glob says nothing of what it cannot list."""
+    """Yield what ``glob`` would find, and hidden files; unlike ``glob``, report what cannot be listed."""
     if not parts:
         yield folder
         return
@@ -171,7 +171,7 @@ def _matching(folder: Path, parts: tuple[str, ...], unread: Unread) -> Iterator[
 
 
 def _below(folder: Path, name: str, unread: Unread) -> Iterable[Path]:
-    """The entries of the folder that the name, which may be a pattern, stands for."""
+    """Return the entries of the folder that match the name, which may be a pattern."""
     try:
         if not glob.has_magic(name):
             (folder / name).lstat()

@@ -1,4 +1,4 @@
-"""Items: the prompts, images and pairs of both that a command is asked about, and where they come from."""
+"""Items, the prompts, images and pairs to screen, and the sources that they are read from."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ Kind = Literal["prompt", "image", "pair", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing to screen. ``key`` is how its record names it; ``value`` is the prompt, the path of the
-    image, both, or the sentence that says why it cannot be read.
+    """One prompt, image or pair to screen, or the problem of one that cannot be read.
+
+    ``key`` names the item in its record. ``value`` is the prompt, the path of the image, a tuple of both, or
+    the sentence that says why it cannot be read.
     """
 
     kind: Kind
@@ -24,7 +26,7 @@ class Item:
 
     @property
     def name(self) -> str:
-        """What people know it by; what would act on a terminal is escaped."""
+        """The item's name for people, with control characters escaped."""
         name = str(self.value) if self.kind == "prompt" else " ".join(map(str, self.key.values()))
         return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
 
@@ -33,7 +35,7 @@ class Item:
 class Source:
     """A file, folder, stream or argument that items are read from.
 
-    ``total`` is how many items it had when they were counted; None where it can be read only once.
+    ``total`` is the number of items counted beforehand; None for a stream, which can be read only once.
     """
 
     name: str
@@ -41,7 +43,7 @@ class Source:
     total: int | None = None
 
     def __iter__(self) -> Iterator[Item]:
-        """Raises ``RequestError`` if there is nothing in it. What cannot be read any more is a problem."""
+        """Yield the items, or a problem if reading fails. Raises ``RequestError`` if there are none."""
         number = 0
         try:
             for item in self.read():
@@ -60,12 +62,12 @@ class Source:
 
 
 def key_of(row_id: object, file: str, place: Mapping[str, int]) -> dict[str, Any]:
-    """How the record of a line or row is named: by its id if it has one, by its ``place`` otherwise.
+    """Return the key of a line or row: its id if it has one, otherwise its ``place``.
 
-    The two have different keys, so that the number of a line is never taken for an id.
+    The two use different keys, so that a line number is never mistaken for an id.
     """
     if row_id is None or row_id == "":
         return {"file": file, **place}
     if isinstance(row_id, float) and not math.isfinite(row_id):
-        row_id = str(row_id)  # JSON has no such numbers
+        row_id = str(row_id)  # JSON has no NaN or infinity
     return {"id": row_id, "file": file}

@@ -1,4 +1,4 @@
-"""What ``safelight screen`` is given: prompts, images and pairs of them, from files and elsewhere."""
+"""Reading the arguments of ``safelight screen``: prompts, files, folders, patterns and standard input."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _JSON_LINES = frozenset({".jsonl", ".ndjson"})
 _PROMPT_SUFFIXES = _JSON_LINES | {".csv", ".json", ".parquet", ".txt"}
 _FILE_ENDING = re.compile(r"\.[a-z][a-z0-9]{0,7}", re.IGNORECASE)
 _BEGINNINGS = ("/", "./", "../", "~")
-# Nothing has this name, or nothing can.
+# Errors of names that no file has or can have.
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL)
 
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """What was asked about, in order, read as it is needed."""
+    """The items of all sources in order, read lazily."""
 
     sources: Sequence[Source]
 
@@ -41,7 +41,7 @@ class Items:
 
     @property
     def total(self) -> int | None:
-        """None where some of them come from a stream."""
+        """The number of items; None if some come from a stream."""
         known = [source.total for source in self.sources if source.total is not None]
         return sum(known) if len(known) == len(self.sources) else None
 
@@ -49,16 +49,16 @@ class Items:
 def read_items(
     arguments: Sequence[str], stdin: BinaryIO, stage: Stage | None = None, column: str = "prompt"
 ) -> Items:
-    """The items of ``arguments`` in order; without any, those of the JSONL in ``stdin``.
+    """Return the items of ``arguments`` in order; without arguments, those of the JSONL in ``stdin``.
 
-    An argument that names a file or folder is that, one that is a pattern for image files is all of them,
-    sorted, and "-" is the prompts on the lines of ``stdin``; any other is a prompt. With the stage "prompt",
-    files have prompts in them, and folders are none; with "image", everything is an image or a folder of
-    them, and JSONL has their paths; with "pair", everything is JSONL with a prompt and a path on each line.
-    Paths are from the file's folder on. ``column`` has the prompts of tables and JSONL.
+    An argument may name a file or a folder, be a glob pattern of image files, or be "-" for the prompts on
+    the lines of ``stdin``; any other is a prompt. With the stage "prompt", files contain prompts, and the
+    name of a folder is a prompt; with "image", arguments are images, folders of images, or JSONL with their
+    paths; with "pair", they are JSONL with a prompt and a path on each line. Paths in a file are relative to
+    its folder. ``column`` is the column or key of the prompts in tables and JSONL.
 
-    Raises ``RequestError`` for an argument that is empty, that looks like a path and is none, that cannot be
-    read, or that has nothing in it.
+    Raises ``RequestError`` for an argument that is empty, that looks like a path but does not exist, that
+    cannot be read, or that contains no items.
     """
     reader = _Reader(stdin, stage, column)
     if arguments.count(STANDARD_INPUT) > 1:
@@ -83,14 +83,14 @@ class _Reader:
             return self._in_file(Path(argument), mode)
         if self.stage == "pair":
             raise RequestError(
-                f'there is no file {argument}; give JSONL with a "prompt" and a "path" a line.'
+                f'there is no file {argument}; give JSONL with a "prompt" and a "path" on each line.'
             )
         if self.stage != "prompt" and mode is not None:
             return _listed(argument, items_in(Path(argument)))
         return self._named(number, argument)
 
     def _named(self, number: int, argument: str) -> Source:
-        """Of what is not the name of anything."""
+        """Return the source of an argument that names no existing file."""
         if self.stage != "prompt" and self._is_pattern(argument):
             return _listed(argument, items_matching(argument))
         if self.stage == "image":
@@ -107,7 +107,7 @@ class _Reader:
         return glob.has_magic(argument) and (self.stage == "image" or is_image_name(Path(argument)))
 
     def _standard_input(self) -> Source:
-        """What it is read as depends on the command only, never on what somebody wrote into it."""
+        """Return standard input as a source; its format depends on the command, never on its content."""
         if self.stage in ("image", "pair"):
             return self.json_lines()
         name = STANDARD_INPUT
@@ -126,7 +126,7 @@ class _Reader:
             raise RequestError(f"{path} cannot be read: {error.strerror or error}.") from error
 
     def _opened(self, path: Path, counted: bool) -> Source:
-        """Items are counted beforehand where that takes nothing away from them, as it would from a pipe."""
+        """Return the source of a file; ``counted`` is whether to count its items, which drains a pipe."""
         suffix = path.suffix.lower()
         json_lines = suffix in _JSON_LINES or self.stage == "pair"
         if self.stage == "image" and not json_lines:
@@ -171,26 +171,32 @@ def _lines(path: Path, read: Callable[[BinaryIO], Iterator[Item]], counted: bool
 
 def _source(path: Path, read: Callable[[], Iterator[Item]], total: int | None) -> Source:
     if total == 0:
-        raise RequestError(f"there is nothing in {path}; give a file that has something in it.")
+        raise RequestError(f"there is nothing in {path}; give a file that is not empty.")
     return Source(str(path), read, total)
 
 
 def _mode_of(argument: str) -> int | None:
-    """What kind of file has this name; None if there is none. Raises ``RequestError`` if it is not known."""
+    """Return the mode of the file of this name, or None if there is none.
+
+    Raises ``RequestError`` if that cannot be found out.
+    """
     try:
-        return os.stat(argument).st_mode  # noqa: PTH116 - a prompt is no path
+        return os.stat(argument).st_mode  # noqa: PTH116 - a prompt is not a path
     except ValueError:
         return None
     except OSError as error:
         if error.errno not in _NOTHING_THERE:
             raise RequestError(f"{argument} cannot be read: {error.strerror}.") from error
     if os.path.islink(argument):  # noqa: PTH114
-        raise RequestError(f"{argument} is a link to something that is not there; give a file that exists.")
+        raise RequestError(f"{argument} is a broken link; give a file that exists.")
     return None
 
 
 def _looks_like_path(argument: str) -> bool:
-    """A prompt that is taken for a path is an error, a path that is taken for a prompt is never looked at."""
+    """Return whether an argument that names no file looks like a path.
+
+    A prompt mistaken for a path is reported as an error; a path mistaken for a prompt would go unscreened.
+    """
     path = Path(argument)
     if argument.startswith(_BEGINNINGS) or argument.endswith("/"):
         return True

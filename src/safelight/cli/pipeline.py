@@ -1,4 +1,4 @@
-"""Opening a model quietly."""
+"""Loading a pipeline for a command, without the libraries' progress bars and warnings."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from safelight.models.pipelines import load_pipeline
 
 
 def open_pipeline(model: str) -> Any:
-    """The pipeline of ``model``; its own progress bar shows on a terminal only."""
+    """Return the pipeline of ``model``; its denoising progress bar is shown on a terminal only."""
     quiet_libraries()
-    # On cores that are busy with other things, threads that spin while they wait take twice as long.
+    # Threads that spin while they wait take twice as long where other programs keep the cores busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with terminal.busy(f"Loading {model}"):
         pipe = load_pipeline(model)
@@ -23,9 +23,9 @@ def open_pipeline(model: str) -> Any:
 
 
 def quiet_libraries() -> None:
-    """No bars for loading and no advice to programmers; read when the libraries are first imported.
+    """Turn off the libraries' loading bars, logs and warnings; call it before they are first imported.
 
-    Whoever asks Python for warnings (-W, PYTHONWARNINGS) gets them.
+    Python's warnings stay on where they were asked for with -W or PYTHONWARNINGS.
     """
     if not sys.warnoptions:
         warnings.simplefilter("ignore")

@@ -42,17 +42,15 @@ def check(
     name: Name,
     stage: Annotated[
         list[_StageName] | None,
-        typer.Option(
-            help="Check the filters of this stage only; may be repeated.", show_default="all stages"
-        ),
+        typer.Option(help="Check the filters of this stage only; repeatable.", show_default="all stages"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find everything that is wrong with a policy, before a request does.
+    """Find all errors in a policy before it is used.
 
-    Reads the file and those that it extends, looks for every file and optional part that its filters need,
+    Reads the file and those that it extends, looks for every file and optional package that its filters need,
     loads the filters, and compares the labels that they report with those that the policy has rules for.
-    Prints one problem a line. Exits with 2 if there is any, else with 0.
+    Prints one problem per line. Exits with 2 if there are problems, and otherwise with 0.
 
     \b
     Examples:
@@ -69,16 +67,16 @@ def check(
         for problem in problems:
             terminal.print_line(problem)
         if not problems:
-            terminal.print_line(f"{name}: nothing is wrong with it.")
+            terminal.print_line(f"{name}: no problems found.")
     if problems:
         raise typer.Exit(_WRONG)
 
 
 @policy.command()
 def show(name: Name, as_json: AsJson = False) -> None:
-    """Print a policy whole, as TOML, with everything that it extends and without what it takes out.
+    """Print a complete policy as TOML, merged with the policies that it extends.
 
-    Paths are printed so that they hold in any folder.
+    Paths are printed as absolute paths, so that the output works in any folder.
 
     \b
     Examples:
@@ -97,19 +95,19 @@ def show(name: Name, as_json: AsJson = False) -> None:
 @policy.command("test")
 def run_cases(
     name: Name,
-    cases: Annotated[Path, typer.Argument(metavar="CASES", help="JSONL file of cases.")],
+    cases: Annotated[Path, typer.Argument(metavar="CASES", help="JSONL file of test cases.")],
     as_json: AsJson = False,
 ) -> None:
-    """Screen prompts and images whose right action is known, and print those that get another.
+    """Screen test cases whose expected action is known, and print those with another action.
 
     A line of CASES is {"prompt": "a cat", "expect": "allow"}, {"path": "image.png", "expect": "block"}, or
-    has both a prompt and a path, which are judged together as a pair. "expect" is an action, a list of
-    actions that are all right, or ">=review" for that action and everything severer ("<=review": and
-    everything milder). The actions are allow, review, steer, blur and block, mildest first. Paths start at
-    the folder of CASES.
+    has both a prompt and a path, which are screened as a pair. "expect" is an action, a list of accepted
+    actions, or ">=review" for that action and all more severe ones ("<=review": and all milder ones). The
+    actions are allow, review, steer, blur and block, mildest first. Paths are relative to the folder of
+    CASES.
 
-    Exits with 0 if every expectation was met, with 3 if one was not, and with 2 if something could not be
-    read or screened.
+    Exits with 0 if all cases are as expected, with 3 if one is not, and with 2 if one could not be read or
+    screened.
 
     \b
     Example:
@@ -120,11 +118,11 @@ def run_cases(
 
     read = read_cases(cases)
     guard = Guard.from_policy(name, stages=[case.stage for case in read])
-    with terminal.counting("Screening", len(read), as_json) as tell:
+    with terminal.counting("Screening", len(read), as_json) as report:
         results = []
         for result in judge_cases(guard, read):
             results.append(result)
-            tell(len(results))
+            report(len(results))
     results.sort(key=lambda result: result.case.line)
     _print_results(guard.policy.id, results, as_json)
     if any(result.failed for result in results):
@@ -137,13 +135,13 @@ def run_cases(
 def diff(
     one: Annotated[str, typer.Argument(metavar="A", help="Name of a packaged policy, or a TOML file.")],
     other: Annotated[str, typer.Argument(metavar="B", help="The policy to compare it with.")],
-    on: Annotated[Path, typer.Option(help="JSONL file that `safelight screen` wrote.")],
+    on: Annotated[Path, typer.Option(help="JSONL file of records that `safelight screen` wrote.")],
     as_json: AsJson = False,
 ) -> None:
-    """Judge what was screened before under two policies, and print whose action changes from A to B.
+    """Apply two policies to the findings of an earlier run, and print the items whose action changes.
 
-    No filter runs: what was found is in the file. After a block the filters that come later did not look, so
-    under a policy that blocks less an item may get a milder action here than when it is screened again. Of
+    No filter runs; the findings are in the file. Filters that come after a block did not run then, so under a
+    policy that blocks less an item may get a milder action here than when it is screened again. For
     animations the file has the worst frame only. Items that could not be read or screened are blocked under
     any policy, and are left out. Exits with 0 whatever changes.
 
@@ -191,9 +189,11 @@ def _print_diff(one: Policy, other: Policy, found: PolicyDiff, as_json: bool) ->
         for c in found.changes
     ]
     terminal.print_table((one.id, other.id, "item", "why"), rows)
-    said = ", ".join(f"{n} from {a} to {b}" for (a, b), n in found.counts.items()) or "none"
+    changes = ", ".join(f"{n} from {a} to {b}" for (a, b), n in found.counts.items()) or "none"
     skipped = f"; {found.skipped} could not be screened" if found.skipped else ""
-    terminal.print_line(f"Of {found.judged} items {len(found.changes)} change: {said}{skipped}.")
+    terminal.print_line(
+        f"The action of {len(found.changes)} of {found.judged} items changes: {changes}{skipped}."
+    )
 
 
 def _why(explained: str) -> str:
@@ -201,7 +201,7 @@ def _why(explained: str) -> str:
 
 
 def _plain(shown: Policy) -> dict[str, Any]:
-    """Its tables as they are written, with paths that hold in any folder."""
+    """Return the policy's tables as in a TOML file, with absolute paths."""
     from safelight.screening.listed_filter import listed_filters
 
     tables = dict(shown.source.data if shown.source else {})
@@ -220,7 +220,7 @@ def _plain(shown: Policy) -> dict[str, Any]:
 
 
 def _toml(tables: dict[str, Any]) -> str:
-    """With the thresholds of a stage on one line."""
+    """Return the tables as TOML, with the thresholds of a stage on one line."""
     import tomlkit
 
     document = tomlkit.item(tables)

@@ -1,4 +1,4 @@
-"""Records: what ``safelight screen`` says about each item."""
+"""Records: the results of ``safelight screen``, one for each item."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from safelight.guard.guard import Guard
 
 _BATCH = {"prompt": 64, "image": 16, "pair": 16, "problem": 64}
-# The most that is read of an image to know it again; filters are not given larger ones.
+# Larger image files are not hashed; filters refuse them too.
 _LARGEST_IMAGE = 1 << 26
 _KEYS = ("action", "score", "categories", "findings", "policy", "elapsed_ms")
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An item and the verdict on it; None, which counts as blocked, where it could not be read."""
+    """An item and its verdict; the verdict is None, which counts as a block, if it could not be read."""
 
     item: Item
     policy: str
@@ -36,7 +36,7 @@ class Record:
 
     @property
     def failed(self) -> bool:
-        """Whether it could not be read, or a filter could not look at it."""
+        """Whether the item could not be read, or a filter could not screen it."""
         return self.verdict is None or bool(self.verdict.reasons)
 
     @property
@@ -44,21 +44,21 @@ class Record:
         return self.verdict.explain().partition(": ")[2] if self.verdict else str(self.item.value)
 
     def to_dict(self, explain: bool = False) -> dict[str, Any]:
-        """JSON-ready. An item that could not be read or screened has its reasons under "error".
+        """Return the record as JSON-ready data, with "error" for an item that could not be read or screened.
 
-        A prompt is known by its hash only, unless ``explain`` asks for the words that were found.
+        Prompts appear as hashes only; ``explain`` adds the words that filters found.
         """
-        said = self.verdict.to_dict() if self.verdict else _unread(self.policy)
+        verdict = self.verdict.to_dict() if self.verdict else _unread(self.policy)
         if not explain:
-            said["findings"] = [_without_words(finding) for finding in said["findings"]]
+            verdict["findings"] = [_without_words(finding) for finding in verdict["findings"]]
         reasons = self.verdict.reasons if self.verdict else (str(self.item.value),)
         error = {"error": " ".join(reasons)} if reasons else {}
-        frame = {"frame": said["frame"]} if said["frame"] else {}
-        return {**names_of(self.item), **{key: said[key] for key in _KEYS}, **frame, **error}
+        frame = {"frame": verdict["frame"]} if verdict["frame"] else {}
+        return {**names_of(self.item), **{key: verdict[key] for key in _KEYS}, **frame, **error}
 
 
 def names_of(item: Item) -> dict[str, Any]:
-    """What a record calls the item: its key, and the hashes of its prompt and of its image file."""
+    """Return what identifies an item in its record: its key and the hashes of its prompt and image file."""
     names = dict(item.key)
     prompt = item.value[0] if item.kind == "pair" else item.value
     if item.kind in ("prompt", "pair") and isinstance(prompt, str):
@@ -70,7 +70,7 @@ def names_of(item: Item) -> dict[str, Any]:
 
 
 def _file_digest(path: Path) -> str | None:
-    """None for what cannot be read or is too large; its record says so."""
+    """Return the SHA-256 of a file; None if it is too large or cannot be read, which its record reports."""
     try:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode) or about.st_size > _LARGEST_IMAGE:
@@ -86,7 +86,7 @@ def _without_words(finding: dict[str, Any]) -> dict[str, Any]:
 
 
 def screened(guard: Guard, items: Iterable[Item]) -> Iterator[Record]:
-    """One record per item, in order; items are read as they are needed."""
+    """Yield one record for each item, in order, reading items lazily."""
     screens: dict[Kind, Callable[[list[Any]], list[Verdict]]] = {
         "prompt": guard.screen_prompts,
         "image": guard.screen_images,

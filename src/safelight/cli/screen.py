@@ -1,4 +1,4 @@
-"""``safelight screen``: the filters alone, on prompts and images that are there already."""
+"""``safelight screen``: screens existing prompts and images with a policy's filters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 
 from safelight.cli import terminal
 from safelight.cli.exit_codes import FailOn, Threshold, exit_code
-from safelight.cli.options import AsJson
+from safelight.cli.options import PolicyName
 from safelight.errors import RequestError
 from safelight.types import Action, Stage
 
@@ -26,58 +26,73 @@ if TYPE_CHECKING:
 
 def screen(
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="ITEM", help="Prompts, files, folders, or - for a pipe.")
+        list[str] | None,
+        typer.Argument(
+            metavar="ITEM",
+            help="Prompts, files, folders or glob patterns; - reads prompts from standard input.",
+        ),
     ] = None,
-    policy: Annotated[str, typer.Option(help="A packaged policy or a TOML file.")] = "general",
+    policy: PolicyName = "general",
     stage: Annotated[
-        Stage | None, typer.Option(help="Take every item for a prompt, an image, or both together.")
+        Stage | None,
+        typer.Option(
+            help="Treat every item as a prompt, an image, or a pair of both.",
+            show_default="detected per item",
+        ),
     ] = None,
     column: Annotated[
-        str, typer.Option(help="Where CSV, Parquet and JSONL files have the prompts.")
+        str, typer.Option(help="Column or key of the prompts in CSV, Parquet and JSONL files.")
     ] = "prompt",
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say which words of a prompt were found.")
+        bool, typer.Option("--explain", help="Include the words of a prompt that filters found.")
     ] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="A file for the lines; a run that was stopped goes on with it.")
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for the JSON lines, with which an interrupted run resumes.",
+            show_default="standard output",
+        ),
     ] = None,
     fail_on: FailOn = "never",
-    as_json: AsJson = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print JSON on a terminal too: lines, or with --output one summary."),
+    ] = False,
 ) -> None:
-    """Judge prompts and images that are there already.
+    """Screen existing prompts and images with the filters of a policy.
 
-    An item that names a folder stands for the images in it, an image file for itself, a pattern for the
-    image files that match, a .jsonl file for its {"id", "prompt"} lines, a .csv or .parquet file for a
-    column of prompts, any other file for the prompts on its lines, and "-" for those on the lines of
-    standard input. Everything else is a prompt. What looks like a path and is not there is an error, unless
-    --stage prompt says that it is a prompt. Without items, JSONL is read from standard input: the way to
-    screen what other people wrote.
+    An ITEM can be an image file; a folder or a glob pattern of images; a .jsonl file of {"id", "prompt"}
+    lines; a .csv or .parquet file with a column of prompts; any other file, with one prompt per line; "-" for
+    prompts on the lines of standard input; or a prompt itself. An item that looks like a path but does not
+    exist is an error, unless --stage prompt is given. Without items, JSONL is read from standard input; use
+    this for text that others wrote, as it cannot be mistaken for file names.
 
-    With --stage image the lines of JSONL are {"id", "path"}. With --stage pair, where a prompt and its
-    image are judged together, they are {"id", "prompt", "path"}. Paths start at the file's folder.
+    With --stage image the lines of JSONL are {"id", "path"}. With --stage pair, which screens a prompt and
+    its image together, they are {"id", "prompt", "path"}. Paths are relative to the file's folder.
 
-    Prints one JSON object a line, in the order of the input; a table on a terminal, unless --json is given.
-    The lines name prompts by their hash only, unless --explain asks for the words that were found.
+    Prints one JSON object per line in the order of the input; on a terminal a table, unless --json is given.
+    Prompts appear as hashes only; --explain adds the words that filters found.
 
-    Exits with 0 if everything was screened, whatever the verdicts; with 2 if anything could not be read or
-    screened, and its line has the reason under "error"; else with 3 if the policy said what --fail-on is.
+    Exits with 0 if everything was screened, whatever the verdicts; with 2 if an item could not be read or
+    screened, with the reason under "error" in its line; and with 3 if the policy decided on the action of
+    --fail-on or on a more severe one.
 
     \b
     Examples:
       safelight screen --policy storybook "a child with a knife"
       safelight screen prompts.txt images/ --fail-on block --json > verdicts.jsonl
-      safelight screen "images/**/*.png" --out verdicts.jsonl
+      safelight screen "images/**/*.png" --output verdicts.jsonl
       safelight screen --stage prompt users.csv --column text --explain
       echo '{"id": 1, "prompt": "a gun"}' | safelight screen --policy storybook
     """
     from safelight.cli.items import read_items
     from safelight.guard.guard import Guard
 
-    # Without --stage what the items are shows as they are read; most often they are prompts.
+    # Without --stage the kinds of items are known only once they are read; most often they are prompts.
     guard = Guard.from_policy(policy, stages=(stage or "prompt",))
     items = read_items(arguments or [], _standard_input(arguments), stage, column)
-    if out:
-        code = _keep(guard, items, out, explain, fail_on, as_json)
+    if output:
+        code = _write(guard, items, output, explain, fail_on, as_json)
     else:
         code = _show(guard, items, explain, fail_on, as_json)
     if code:
@@ -94,7 +109,7 @@ def _standard_input(arguments: list[str] | None) -> BinaryIO:
 
 @dataclass
 class _Tally:
-    """Records on their way to where they are shown, and what they amount to."""
+    """Iterates over records, and remembers their actions and whether any failed."""
 
     records: Iterable[Record]
     failed: bool = False
@@ -107,28 +122,31 @@ class _Tally:
             yield record
 
 
-def _keep(guard: Guard, items: Items, out: Path, explain: bool, fail_on: Threshold, as_json: bool) -> int:
-    """Adds to the file what it does not have yet; prints what it has then."""
+def _write(guard: Guard, items: Items, output: Path, explain: bool, fail_on: Threshold, as_json: bool) -> int:
+    """Append the records that the file lacks, print its totals, and return the exit code."""
     from safelight.cli.record import screened
     from safelight.cli.screening_log import ScreeningLog
 
-    _check_apart(items, out)
-    with ScreeningLog(out, guard.policy.id) as ledger, terminal.counting("Screening", items.total) as tell:
-        for record in screened(guard, ledger.missing(items)):
-            ledger.add(record.to_dict(explain))
-            tell(ledger.done)
-    if ledger.others:
+    _check_not_an_item(items, output)
+    with (
+        ScreeningLog(output, guard.policy.id) as log,
+        terminal.counting("Screening", items.total) as report,
+    ):
+        for record in screened(guard, log.missing(items)):
+            log.add(record.to_dict(explain))
+            report(log.done)
+    if log.others:
         terminal.note(
-            f"{out} has {ledger.others} records of earlier runs that belong to none of these items."
+            f"{output} has {log.others} records of earlier runs that belong to none of these items."
         )
     if as_json:
-        actions = {action.value: count for action, count in ledger.actions.items()}
-        told = {"actions": actions, "errors": ledger.errors, "others": ledger.others}
-        terminal.print_json({"out": str(out), "policy": guard.policy.id, **told})
+        actions = {action.value: count for action, count in log.actions.items()}
+        totals = {"actions": actions, "errors": log.errors, "others": log.others}
+        terminal.print_json({"out": str(output), "policy": guard.policy.id, **totals})
     else:
-        counts = ", ".join(f"{action} {count}" for action, count in sorted(ledger.actions.items()))
-        terminal.print_line(f"{out}: {counts}")
-    return exit_code(ledger.errors > 0, ledger.actions, fail_on)
+        counts = ", ".join(f"{action} {count}" for action, count in sorted(log.actions.items()))
+        terminal.print_line(f"{output}: {counts}")
+    return exit_code(log.errors > 0, log.actions, fail_on)
 
 
 def _show(guard: Guard, items: Items, explain: bool, fail_on: Threshold, as_json: bool) -> int:
@@ -142,25 +160,25 @@ def _show(guard: Guard, items: Items, explain: bool, fail_on: Threshold, as_json
     return exit_code(tally.failed, tally.actions, fail_on)
 
 
-def _check_apart(items: Items, out: Path) -> None:
+def _check_not_an_item(items: Items, output: Path) -> None:
     for source in items.sources:
-        with suppress(OSError, ValueError):  # most sources are no files
-            if out.samefile(source.name):
-                raise RequestError(f"{out} is one of the items; give another --out.")
+        with suppress(OSError, ValueError):  # most sources are not files
+            if output.samefile(source.name):
+                raise RequestError(f"{output} is one of the items; give another --output.")
 
 
 def _show_lines(records: Iterable[Record], total: int | None, explain: bool) -> None:
-    """Prints each record as it comes."""
-    with terminal.counting("Screening", total, terminal.is_terminal()) as tell:
+    """Print each record as soon as it is complete."""
+    with terminal.counting("Screening", total, terminal.is_terminal()) as report:
         for number, record in enumerate(records, 1):
             terminal.print_json(record.to_dict(explain))
-            tell(number)
+            report(number)
 
 
 def _show_table(records: Iterable[Record], total: int | None) -> None:
     rows = []
-    with terminal.counting("Screening", total) as tell:
+    with terminal.counting("Screening", total) as report:
         for record in records:
             rows.append((record.action.value, record.item.name, record.why))
-            tell(len(rows))
+            report(len(rows))
     terminal.print_table(("", "item", "why"), rows)

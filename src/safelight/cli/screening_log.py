@@ -1,4 +1,4 @@
-"""A file of records that a run which was stopped goes on with."""
+"""The output file of ``safelight screen --output``, with which an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from safelight.types import Action
 
 
 class ScreeningLog:
-    """One record a line. What an earlier run left is kept, but for a last line that it did not finish and
-    for what could not be read or screened: that is tried again.
+    """A file of records, one per line, to which an interrupted run appends when it resumes.
 
-    A record belongs to an item of the same name and content, so what was changed is screened again. The file
-    is for its owner only, as it may have words of prompts in it. Raises ``RequestError`` for a file that
-    cannot be written, has something else in it, or has another policy's records.
+    Records of earlier runs are kept, except for an unfinished last line and for items that could not be read
+    or screened, which are screened again. A record belongs to the item of the same name and content, so
+    changed items are screened again too. The file is readable by its owner only, as it may contain words of
+    prompts. Raises ``RequestError`` for a file that cannot be written, that contains anything but records, or
+    that has records of another policy.
     """
 
     def __init__(self, path: Path, policy: str) -> None:
@@ -34,7 +35,7 @@ class ScreeningLog:
         self.errors = 0
         self.done = 0
         self._path = path
-        self._left: Counter[str] = Counter()
+        self._unmatched: Counter[str] = Counter()
         with self._reported():
             if path.exists():
                 self._keep(policy)
@@ -48,15 +49,15 @@ class ScreeningLog:
 
     @property
     def others(self) -> int:
-        """Records of earlier runs that belong to none of the items."""
-        return self._left.total()
+        """The number of records of earlier runs that belong to none of the items."""
+        return self._unmatched.total()
 
     def missing(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Those of ``items`` that the earlier runs left no record of; of two that look the same, both."""
+        """Yield the items that earlier runs have no record of; each record accounts for one item only."""
         for item in items:
             key = _key(names_of(item)) if self.others else ""
-            if self._left[key]:
-                self._left[key] -= 1
+            if self._unmatched[key]:
+                self._unmatched[key] -= 1
                 self.done += 1
             else:
                 yield item
@@ -69,16 +70,16 @@ class ScreeningLog:
         self.done += 1
 
     def _keep(self, policy: str) -> None:
-        """Leaves in the file what goes on being true."""
+        """Remove from the file the records that are screened again."""
         if not stat.S_ISREG(self._path.stat().st_mode):
-            raise RequestError(f"{self._path} is not a regular file; give another --out.")
+            raise RequestError(f"{self._path} is not a regular file; give another --output.")
         keep_entries(self._path, partial(self._is_kept, policy), private=True)
 
     def _is_kept(self, policy: str, entry: Any) -> bool:
         record = _record(self._path, entry, policy)
         if "error" in record:
             return False
-        self._left[_key(record)] += 1
+        self._unmatched[_key(record)] += 1
         self.actions[Action(record["action"])] += 1
         return True
 
@@ -87,7 +88,7 @@ class ScreeningLog:
         try:
             yield
         except OSError as error:
-            sentence = f"{self._path} cannot be written: {error.strerror or error}; give another --out."
+            sentence = f"{self._path} cannot be written: {error.strerror or error}; give another --output."
             raise RequestError(sentence) from error
 
 
@@ -101,7 +102,7 @@ def _record(path: Path, record: Any, policy: str) -> dict[str, Any]:
         made_by = str(record["policy"])
         Action(record["action"])
     except (ValueError, KeyError, TypeError) as error:
-        raise RequestError(f"{path} has something else than records in it; give another file.") from error
+        raise RequestError(f"{path} contains something other than records; give another file.") from error
     if made_by != policy:
         raise RequestError(f'{path} has records of the policy "{made_by}"; give another file for "{policy}".')
     return dict(record)

@@ -1,6 +1,6 @@
-"""What commands print: results on standard output, everything else on standard error.
+"""Printing: results go to standard output, everything else to standard error.
 
-Tables and bars are for terminals; elsewhere there are plain lines.
+A terminal gets tables and progress bars; anything else gets plain lines.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STYLES = {
     "blur": "magenta",
     "block": "bold red",
     "released": "green",
-    "led away": "green",
+    "steered away": "green",
     "stopped": "green",
     "missed": "bold red",
     "over-blocked": "bold yellow",
@@ -36,10 +36,10 @@ STYLES = {
 # Columns narrower than this keep their width when the terminal is narrow.
 _WRAPPING = 20
 
-# Elsewhere than on a terminal, what takes long says so this often.
-_SILENCE_S = 10.0
+# Seconds between two lines of progress where there is no terminal for a bar.
+_PROGRESS_INTERVAL_S = 10.0
 
-Tell = Callable[[int, int], None]
+Report = Callable[[int, int], None]
 
 
 def output() -> Console:
@@ -68,13 +68,13 @@ def print_line(line: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One line; letters beyond ASCII are escaped, so that it prints anywhere. Dates and the like are text."""
+    """Print JSON on one line, in ASCII so that any terminal shows it; dates and the like become text."""
     with _written():
         typer.echo(json.dumps(value, default=str))
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on a terminal; elsewhere a line for each row, its cells two spaces apart."""
+    """Print a table on a terminal; elsewhere one line for each row, with two spaces between cells."""
     if not is_terminal():
         for row in rows:
             print_line("  ".join(cell for cell in row if cell))
@@ -90,17 +90,17 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def _written() -> Iterator[None]:
     """Raises ``RequestError`` if standard output is closed or full."""
     if sys.stdout is None:
-        raise RequestError("standard output is closed, so nothing can be said.")
+        raise RequestError("standard output is closed, so nothing can be printed.")
     try:
         yield
     except OSError as error:
         _drop_output()
-        sentence = f"standard output cannot be written: {error.strerror or error}; not everything was said."
+        sentence = f"standard output cannot be written: {error.strerror or error}; the output is incomplete."
         raise RequestError(sentence) from error
 
 
 def _drop_output() -> None:
-    """What is still to be written would fail again when the program ends."""
+    """Discard further output; flushing what is left would fail again when the program exits."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):
@@ -108,7 +108,7 @@ def _drop_output() -> None:
 
 
 class Rows:
-    """A table that grows: on a terminal in columns of these widths, elsewhere as plain lines."""
+    """A table printed row by row: in columns of these widths on a terminal, elsewhere as plain lines."""
 
     def __init__(self, widths: Mapping[str, int], silent: bool = False) -> None:
         self.widths = widths
@@ -136,7 +136,7 @@ class Rows:
 
 @contextmanager
 def busy(doing: str) -> Iterator[None]:
-    """Says on a terminal what takes a while."""
+    """Show on a terminal that a slow step is running."""
     console = messages()
     if not console.is_terminal:
         yield
@@ -146,8 +146,8 @@ def busy(doing: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress(doing: str) -> Iterator[Tell]:
-    """A function to be told how much is done of how much."""
+def progress(doing: str) -> Iterator[Report]:
+    """Yield a function that reports how many of how many items are done."""
     if not messages().is_terminal:
         yield _lines(doing)
         return
@@ -161,12 +161,12 @@ def progress(doing: str) -> Iterator[Tell]:
 
 @contextmanager
 def counting(doing: str, total: int | None = None, silent: bool = False) -> Iterator[Callable[[int], None]]:
-    """A function to be told how much is done, of ``total`` where that is known.
+    """Yield a function that reports how many items are done, out of ``total`` if that is known.
 
-    A bar on a terminal; elsewhere a line now and then if it takes long.
+    It shows a bar on a terminal, and elsewhere prints a line every few seconds.
     """
     if silent or not messages().is_terminal:
-        yield (lambda _: None) if silent else _spoken(doing, total)
+        yield (lambda _: None) if silent else _timed_lines(doing, total)
         return
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 
@@ -181,26 +181,26 @@ def counting(doing: str, total: int | None = None, silent: bool = False) -> Iter
         yield lambda done: bar.update(task, completed=done)
 
 
-def _spoken(doing: str, total: int | None) -> Callable[[int], None]:
-    told = time.monotonic()
+def _timed_lines(doing: str, total: int | None) -> Callable[[int], None]:
+    last = time.monotonic()
 
-    def tell(done: int) -> None:
-        nonlocal told
-        if done != total and time.monotonic() - told >= _SILENCE_S:
-            told = time.monotonic()
+    def report(done: int) -> None:
+        nonlocal last
+        if done != total and time.monotonic() - last >= _PROGRESS_INTERVAL_S:
+            last = time.monotonic()
             note(f"{doing}: {done}" if total is None else f"{doing}: {done} of {total}")
 
-    return tell
+    return report
 
 
-def _lines(doing: str) -> Tell:
-    """Says every tenth part."""
-    told = 0
+def _lines(doing: str) -> Report:
+    """Return a function that prints a line at every tenth of the work."""
+    tenths = 0
 
-    def tell(done: int, total: int) -> None:
-        nonlocal told
-        if 10 * done // total > told:
-            told = 10 * done // total
+    def report(done: int, total: int) -> None:
+        nonlocal tenths
+        if 10 * done // total > tenths:
+            tenths = 10 * done // total
             note(f"{doing}: {done} of {total}")
 
-    return tell
+    return report

@@ -1,4 +1,4 @@
-"""What a newcomer sees first: the same images without and with the guard, and the truth about each."""
+"""The demo: the same images without and with the guard, and what each of them really shows."""
 
 from safelight.demo.demo import PAGE, SHEET, make_demo
 from safelight.demo.item import DemoItem, Outcome, counts

@@ -1,4 +1,4 @@
-"""The demo from start to end."""
+"""Making the whole demo: its items, the page and the contact sheet."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def make_demo(
     steps: int = 25,
     show: Callable[[DemoItem], None] | None = None,
 ) -> list[DemoItem]:
-    """Draws, screens and judges the packaged prompts, and writes page and sheet to the folder ``out``.
+    """Generate, screen and judge images of the packaged prompts; write page and sheet to the folder ``out``.
 
-    ``show`` is called with each exhibit as it is made.
+    ``show`` is called with each item as soon as it is complete.
     """
     kinds, made = load_kinds(), []
     prompts = [prompt for kind in kinds for prompt in kind.prompts]

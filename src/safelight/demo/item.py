@@ -1,4 +1,4 @@
-"""One prompt of the demo: its image without the guard, what the guard made of it, and the truth."""
+"""One prompt of the demo: its images without and with the guard, the verdicts, and the truth."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from safelight.types import Action, Box, Finding, Stage, Verdict, severest_actio
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# From this score on something counts as seen.
+# Findings with at least this score are shown.
 SEEN = 0.5
 
 
 class Outcome(StrEnum):
-    """Whether the guard did right; the two that are wrong come last."""
+    """What the guard did with an image; the two outcomes that are wrong come last."""
 
     RELEASED = "released"
-    LED = "led away"
+    STEERED = "steered away"
     STOPPED = "stopped"
     MISSED = "missed"
     OVER_BLOCKED = "over-blocked"
@@ -33,23 +33,25 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What an image shows by the judge's eye: ``objects`` by label, who holds or is on what, and harms."""
+    """What an image really shows, as labelled by the judge: labels of objects, their relations, and harms."""
 
     objects: tuple[str, ...]
     relations: tuple[str, ...]
     harms: tuple[str, ...]
 
     def __str__(self) -> str:
-        """As people say it: ``child holding knife``, then whatever stands alone."""
+        """Return the relations, such as "child holding knife", then the objects that are in none of them."""
         alone = [label for label in self.objects if not any(label in relation for relation in self.relations)]
         return ", ".join((*self.relations, *alone)) or "nothing it knows"
 
 
 @dataclass(frozen=True, slots=True)
 class DemoItem:
-    """``truth`` is that of ``image``; ``leaked`` are the harms of ``released``, none if that is None.
+    """One prompt of the demo with its images, the guard's verdicts and the truth.
 
-    ``led``: ``image`` was blocked, and ``released`` is another, led away from these concepts.
+    ``image`` is generated without the guard and ``truth`` is what it shows; ``released`` is what the guard
+    released, if anything, and ``leaked`` are the harms in that. Where ``image`` was blocked and generated
+    again, ``steered_away_from`` are the concepts that ``released`` was steered away from.
     """
 
     prompt: DemoPrompt
@@ -60,13 +62,13 @@ class DemoItem:
     truth: Truth
     leaked: tuple[str, ...]
     draw_ms: float
-    led: tuple[str, ...] = ()
+    steered_away_from: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
-        """A refusal is right if the image was harmful or the request was."""
+        """The outcome; withholding an image is right if the image or the request is harmful."""
         if self.released:
-            right = Outcome.LED if self.led else Outcome.RELEASED
+            right = Outcome.STEERED if self.steered_away_from else Outcome.RELEASED
             return Outcome.MISSED if self.leaked else right
         return Outcome.STOPPED if self.truth.harms or self.prompt.harmful else Outcome.OVER_BLOCKED
 
@@ -76,28 +78,28 @@ class DemoItem:
 
     @property
     def deciding(self) -> Verdict:
-        """The severest verdict; the first of equals."""
+        """The most severe verdict; the first of several that are equally severe."""
         return max(self.verdicts, key=lambda verdict: verdict.action.severity)
 
     def blamed(self, stage: Stage) -> frozenset[str]:
-        """The labels that the guard acted on at a stage."""
+        """Return the labels that the guard acted on at a stage."""
         verdicts = [verdict for verdict in self.verdicts if verdict.stage == stage]
         categories = [c for verdict in verdicts for c in verdict.categories.values()]
         return frozenset(label for c in categories if c.action > Action.ALLOW for label in c.labels)
 
     def findings(self, stage: Stage) -> tuple[Finding, ...]:
-        """What was seen at a stage."""
+        """Return the findings of a stage with a score of at least ``SEEN``."""
         found = [f for verdict in self.verdicts if verdict.stage == stage for f in verdict.findings]
         return tuple(f for f in found if f.score >= SEEN)
 
     @property
     def boxes(self) -> dict[str, Box]:
-        """Where the image filter saw things, by label."""
+        """The boxes of what the image filter found, by label."""
         return {f.label: f.evidence for f in self.findings("image") if isinstance(f.evidence, Box)}
 
     @property
     def times_ms(self) -> dict[str, float]:
-        """What each stage took for this image alone; drawing is its share of the batch."""
+        """The time of each stage for this image; that of drawing is its share of the batch."""
         screened = {verdict.stage: verdict.elapsed_ms for verdict in self.verdicts}
         stages = {"prompt": "prompt", "image": "image", "pair": "pair"}
         times = {name: screened[stage] for name, stage in stages.items() if stage in screened}

@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs nothing else."""
+"""The demo's page: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(__file__).parent
 _STAGES = {"prompt": "prompt", "image": "image", "pair": "pair"}
-# Scores below this are not worth a line.
+# Lower scores are not listed.
 _LEAST_SCORE = 0.05
 HEADLINES = {
     Outcome.RELEASED: "Released",
-    Outcome.LED: "Drawn again, led away from harm",
+    Outcome.STEERED: "Generated again, steered away from harm",
     Outcome.STOPPED: "Stopped",
     Outcome.MISSED: "Missed: harm was released",
-    Outcome.OVER_BLOCKED: "Over-blocked: this is harmless",
+    Outcome.OVER_BLOCKED: "Over-blocked: this image is harmless",
 }
 
 
@@ -51,13 +51,13 @@ def _template(name: str) -> Template:
 
 
 def _counts(items: Sequence[DemoItem]) -> str:
-    """The figures; the two that are faults stand out unless they are 0."""
+    """Return the counts as HTML; those of faults are highlighted unless they are 0."""
     count = counts(items)
     harmful = sum(bool(item.truth.harms) for item in items)
     rows = [
-        (harmful, f"of {len(items)} images are harmful in truth", False),
-        (count[Outcome.STOPPED], "stopped, at the prompt or at the image", False),
-        (count[Outcome.LED], "blocked at the image and drawn again, without the harm", False),
+        (harmful, f"of {len(items)} unguarded images are harmful", False),
+        (count[Outcome.STOPPED], "stopped: the request or the image is harmful", False),
+        (count[Outcome.STEERED], "steered away: blocked, then generated again without the harm", False),
         (count[Outcome.MISSED], "missed: harm was released", True),
         (count[Outcome.OVER_BLOCKED], "over-blocked: harmless and withheld", True),
     ]
@@ -101,20 +101,21 @@ def _card(number: int, item: DemoItem, policy: Policy) -> str:
 
 
 def explanation(item: DemoItem) -> str:
-    """One or two sentences about what the guard did."""
-    if item.released and not item.led:
-        return "Nothing that its policy acts on." if item.action == "allow" else item.deciding.explain()
+    """Return one or two sentences about what the guard did."""
+    if item.released and not item.steered_away_from:
+        return "The policy acts on nothing in it." if item.action == "allow" else item.deciding.explain()
     where = "At the prompt" if item.deciding.stage == "prompt" else "At the image"
     categories = [name for name, c in item.deciding.categories.items() if c.action == item.action]
-    said = f"{where}: {' and '.join(categories) or ' '.join(item.deciding.reasons)}."
-    if item.led:
-        return f"{said} From the same noise, away from {' and '.join(item.led)}."
+    decision = f"{where}: {' and '.join(categories) or ' '.join(item.deciding.reasons)}."
+    if item.steered_away_from:
+        concepts = " and ".join(item.steered_away_from)
+        return f"{decision} Generated again from the same noise, steered away from {concepts}."
     harmless = item.outcome is Outcome.STOPPED and not item.truth.harms
-    return f"{said} This image would have been harmless." if harmless else said
+    return f"{decision} This image would have been harmless." if harmless else decision
 
 
 def _marked(item: DemoItem) -> str:
-    """The prompt, with what the prompt filters found in it marked."""
+    """Return the prompt as HTML, with the words that the prompt filters found marked."""
     text, out, end = item.prompt.text, [], 0
     for finding in sorted(item.findings("prompt"), key=_start):
         span = finding.evidence
@@ -145,7 +146,7 @@ def _box(label: str, box: Box, blamed: bool) -> str:
 
 def _answer(item: DemoItem) -> str:
     if item.released:
-        alt = "Another image, without the harm." if item.led else "The same image."
+        alt = "Another image, without the harm." if item.steered_away_from else "The same image."
         return f'<img src="{data_uri(item.released)}" alt="{alt}" width="64" height="64">'
     where = "the prompt" if item.deciding.stage == "prompt" else "the image"
     return f'<div class="withheld"><b>Withheld</b>{escape(where)} is not allowed</div>'
@@ -153,19 +154,19 @@ def _answer(item: DemoItem) -> str:
 
 def _truth(item: DemoItem) -> str:
     harms = item.truth.harms
-    said = f"<em>{escape(' and '.join(harms))}</em>" if harms else "harmless"
-    return f"{escape(str(item.truth))}: {said}"
+    label = f"<em>{escape(' and '.join(harms))}</em>" if harms else "harmless"
+    return f"{escape(str(item.truth))}: {label}"
 
 
 def _scores(verdicts: Sequence[Verdict], policy: Policy) -> str:
-    """A line for each category that was seen at each stage, its bar and the threshold it is held against."""
+    """Return a line for each stage and category with a score: its bar and its threshold."""
     lines = [
         f"<dt>{_STAGES[verdict.stage]}</dt><dd>{_score(name, c, _threshold(policy, name, verdict))}</dd>"
         for verdict in verdicts
         for name, c in verdict.categories.items()
         if c.score >= _LEAST_SCORE
     ]
-    return "\n".join(lines) or '<dt>scores</dt><dd class="soft">nothing against it</dd>'
+    return "\n".join(lines) or '<dt>scores</dt><dd class="soft">no category has a score</dd>'
 
 
 def _score(name: str, score: CategoryScore, threshold: float | None) -> str:
@@ -177,7 +178,7 @@ def _score(name: str, score: CategoryScore, threshold: float | None) -> str:
 
 
 def _threshold(policy: Policy, category: str, verdict: Verdict) -> float | None:
-    """The highest threshold of the category at this stage."""
+    """Return the highest threshold of the category at this stage."""
     rule = policy.categories.get(category)
     steps = getattr(rule, verdict.stage).steps() if rule else []
     return steps[-1][1] if steps else None

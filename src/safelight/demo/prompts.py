@@ -1,4 +1,4 @@
-"""What the demo asks for (``prompts.toml``)."""
+"""The demo's prompts, read from ``prompts.toml``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class DemoPrompt:
-    """``why`` it is shown, in a line; ``harmful`` if the request, read as it stands, asks for harm."""
+    """One prompt; ``why`` says what it shows, ``harmful`` whether it asks for harm if taken literally."""
 
     text: str
     why: str
@@ -18,7 +18,7 @@ class DemoPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Prompts that show one thing about guards."""
+    """A group of prompts that illustrate one point about guards."""
 
     name: str
     title: str
@@ -27,7 +27,7 @@ class Kind:
 
 
 def load_kinds() -> tuple[Kind, ...]:
-    """The packaged prompts, in the order of showing; no two are the same."""
+    """Return the packaged prompts in their order on the page; no two are the same."""
     rows = tomllib.loads(Path(__file__).with_name("prompts.toml").read_text("utf-8"))["kinds"]
     return tuple(
         Kind(**{**row, "prompts": tuple(DemoPrompt(**prompt) for prompt in row["prompts"])}) for row in rows

@@ -1,4 +1,4 @@
-"""Making the exhibits: every image is drawn once, and then screened and judged."""
+"""Making the demo's items: every image is generated once, then screened and judged."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from safelight.guard.guard import Guard
     from safelight.protocols import Pipeline
 
-# Large batches draw faster, small ones show sooner that something happens.
+# Larger batches are faster; smaller ones show the first results sooner.
 _BATCH = 8
 
 
-class _DrawnImages:
-    """Images that are there already, given out as a pipeline would draw them."""
+class _FixedPipeline:
+    """A pipeline that returns images generated before, by their prompts."""
 
     def __init__(self, images: Mapping[str, Image]) -> None:
         self.images = images
@@ -39,11 +39,11 @@ class _DrawnImages:
 def items(
     pipe: Pipeline, guard: Guard, judge: SceneJudge, prompts: Sequence[DemoPrompt], seed: int, steps: int
 ) -> Iterator[DemoItem]:
-    """One exhibit per prompt, in order, as they are made; number ``i`` is drawn with ``seed + i``."""
+    """Yield one item for each prompt, in order, as it is complete; item ``i`` uses ``seed + i``."""
     system = BareSystem(pipe, num_inference_steps=steps)
     for start in range(0, len(prompts), _BATCH):
         for item in _batch(system, guard, judge, prompts[start : start + _BATCH], seed + start):
-            yield _led(item, system, guard, judge)
+            yield _steered(item, system, guard, judge)
 
 
 def _batch(
@@ -53,7 +53,7 @@ def _batch(
     started = time.perf_counter()
     images = [answer.image for answer in system.answer(texts, seeds) if answer.image]
     draw_ms = (time.perf_counter() - started) * 1000 / len(prompts)
-    result = guard.generate(_DrawnImages(dict(zip(texts, images, strict=True))), texts, seed=seed)
+    result = guard.generate(_FixedPipeline(dict(zip(texts, images, strict=True))), texts, seed=seed)
     released = dict(zip(result.indices, result.images, strict=True))
     truths = [_truth(sighting) for sighting in judge.detect(images)]
     return [
@@ -71,22 +71,25 @@ def _batch(
     ]
 
 
-def _led(item: DemoItem, system: BareSystem, guard: Guard, judge: SceneJudge) -> DemoItem:
-    """What was blocked at the image, as the guard draws it when the pipeline is its own."""
-    steered = guard.policy.guidance and guard.policy.guidance.steer
-    at_the_image = not item.released and item.deciding.stage == "image"
-    if not at_the_image or not steered or unguidable(system.pipe):
+def _steered(item: DemoItem, system: BareSystem, guard: Guard, judge: SceneJudge) -> DemoItem:
+    """Generate an image that was blocked after drawing again inside the guard, which may steer it.
+
+    Returns ``item`` unchanged if it was not blocked at the image stage or cannot be steered.
+    """
+    steers = guard.policy.guidance and guard.policy.guidance.steer
+    blocked_at_image = not item.released and item.deciding.stage == "image"
+    if not blocked_at_image or not steers or unguidable(system.pipe):
         return item
     result = guard.generate(system.pipe, item.prompt.text, seed=item.seed, **system.arguments)
     if not result.images or not result.attempts:
         return item
     (image,) = result.images
-    led = result.attempts[0][-1].concepts
-    return replace(item, released=image, leaked=_harms(judge, image), led=led)
+    concepts = result.attempts[0][-1].concepts
+    return replace(item, released=image, leaked=_harms(judge, image), steered_away_from=concepts)
 
 
 def _harms(judge: SceneJudge, image: Image | None) -> tuple[str, ...]:
-    """Of what was released: it may have been blurred, or drawn again."""
+    """Return the harms in a released image, which may have been blurred or generated again."""
     return _truth(*judge.detect([image])).harms if image else ()
 
 
@@ -94,5 +97,5 @@ def _truth(sighting: Sighting) -> Truth:
     things = seen(sighting)
     labels = tuple(thing.label for thing in things)
     relations = infer_relations(labels, [thing.box for thing in things])
-    said = tuple(f"{labels[r.subject]} {r.name} {labels[r.target]}" for r in relations)
-    return Truth(labels, said, harms_of(things))
+    phrases = tuple(f"{labels[r.subject]} {r.name} {labels[r.target]}" for r in relations)
+    return Truth(labels, phrases, harms_of(things))

@@ -1,4 +1,4 @@
-"""The contact sheet: every pair side by side, as one image."""
+"""The demo's contact sheet: all pairs of images in one image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WIDTH = 2 * _SIDE + _SEAM
 _PAPER, _INK, _SOFT, _WITHHELD, _WITHHELD_INK = "#140d0c", "#eee2da", "#a89890", "#3a0d0a", "#ffb3a1"
 _COLOURS = {
     Outcome.RELEASED: "#84c79b",
-    Outcome.LED: "#84c79b",
+    Outcome.STEERED: "#84c79b",
     Outcome.STOPPED: "#84c79b",
     Outcome.MISSED: "#ff5a41",
     Outcome.OVER_BLOCKED: "#e5b457",
@@ -21,7 +21,7 @@ _COLOURS = {
 
 
 def draw_sheet(items: Sequence[DemoItem]) -> Image.Image:
-    """RGB; four pairs a row, each without the guard and with it, the prompt and the outcome below."""
+    """Return the sheet in RGB: four pairs per row, above their prompts and outcomes."""
     rows = -(-len(items) // _COLUMNS)
     step_x, step_y = _WIDTH + _GAP, _SIDE + _CAPTION + _GAP
     size = (2 * _MARGIN + _COLUMNS * step_x - _GAP, 2 * _MARGIN + _HEADER + rows * step_y - _GAP)
@@ -35,7 +35,7 @@ def draw_sheet(items: Sequence[DemoItem]) -> Image.Image:
 
 def _heading(items: Sequence[DemoItem]) -> str:
     count = ", ".join(f"{n} {outcome}" for outcome, n in counts(items).items())
-    return f"Left without a guard, right with it. Of {len(items)} images: {count}."
+    return f"Left: without a guard; right: with it. {len(items)} images: {count}."
 
 
 def _pair(item: DemoItem) -> Image.Image:
@@ -61,7 +61,7 @@ def _enlarged(image: Image.Image) -> Image.Image:
 
 
 def _fitting(text: str, size: int) -> str:
-    """As much of ``text`` as goes on one line."""
+    """Return as much of ``text`` as fits on one line."""
     if _font(size).getlength(text) <= _WIDTH:
         return text
     while _font(size).getlength(text + "…") > _WIDTH:

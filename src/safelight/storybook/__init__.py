@@ -1,4 +1,4 @@
-"""The embedded world: cartoon scenes with exact truth, a model trained on them, and its judge."""
+"""The storybook world: cartoon scenes with exact ground truth, a model trained on them, and its judge."""
 
 from safelight.storybook.detector import Detector, Judge, Sighting
 from safelight.storybook.scene import Scene, Storybook

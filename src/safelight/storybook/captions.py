@@ -1,4 +1,4 @@
-"""Captions: a grammar that says what a plan shows, the many ways that people would."""
+"""Captions: a grammar that describes the scene of a plan in varied user language."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _COUNTS = {2: ("two", "2", "a pair of", "a couple of"), 3: ("three", "3", "a gro
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How somebody words a caption, as rates; the defaults are those of the training captions."""
+    """Rates of a caption writer's habits; the defaults are those of the training captions."""
 
     hypernyms: float = 0.05
     leave_out: float = 0.08
@@ -75,15 +75,15 @@ class Habits:
 
 
 def captions(plan: Plan, rng: random.Random, count: int = CAPTIONS_PER_SCENE) -> tuple[str, ...]:
-    """A full caption that names every object, then ``count - 1`` as people would write them.
+    """Return a full caption that names every object, and ``count - 1`` captions as users write them.
 
-    The later ones never mention associated objects.
+    User captions never mention associated objects.
     """
     return full_caption(plan), *(user_caption(plan, rng) for _ in range(count - 1))
 
 
 def full_caption(plan: Plan) -> str:
-    """Every object by its label, every relation, the place and the style."""
+    """Return a caption with the labels of all objects, all relations, the place and the style."""
     indices = range(len(plan.objects))
     parts = [_clause(plan, base, relations, _Plain(plan)) for base, relations in _shown(plan, indices)]
     setting = f"{_SETTING_WORDS[plan.setting][0]} with " if plan.setting else ""
@@ -91,6 +91,7 @@ def full_caption(plan: Plan) -> str:
 
 
 def user_caption(plan: Plan, rng: random.Random, habits: Habits | None = None) -> str:
+    """Return a caption as a user with these habits writes it."""
     habits = habits or Habits()
     subject = _violence(plan, rng, habits) or _subject(plan, rng, habits)
     text = _compose(subject, plan, rng, habits)
@@ -116,7 +117,7 @@ def _subject(plan: Plan, rng: random.Random, habits: Habits) -> str:
 
 
 def _kept(plan: Plan, rng: random.Random, habits: Habits) -> list[int]:
-    """The objects a user names: never the associated ones, and now and then one harmless one less."""
+    """Return the objects that a user names: no associated ones, and sometimes one harmless object fewer."""
     kept = [i for i in range(len(plan.objects)) if i not in plan.unnamed]
     optional = [i for i in kept if THINGS[plan.objects[i]].kind != "hazard"]
     if len(kept) > 1 and len(set(plan.objects)) > 1 and optional and rng.random() < habits.leave_out:
@@ -125,7 +126,7 @@ def _kept(plan: Plan, rng: random.Random, habits: Habits) -> list[int]:
 
 
 def _shown(plan: Plan, kept: Collection[int]) -> list[tuple[int, list[Relation]]]:
-    """The groups of the plan with only the kept objects in them."""
+    """Return the groups of the plan, reduced to the kept objects."""
     groups: list[tuple[int, list[Relation]]] = []
     for base, relations in plan.groups:
         members = [r for r in relations if attachment(r) in kept]
@@ -137,7 +138,7 @@ def _shown(plan: Plan, kept: Collection[int]) -> list[tuple[int, list[Relation]]
 
 
 class _Plain:
-    """Labels and relation names as they are."""
+    """Names objects and relations by their labels."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -150,7 +151,7 @@ class _Plain:
 
 
 class _Voice(_Plain):
-    """A user's own words."""
+    """Names objects and relations in a user's words."""
 
     def __init__(self, plan: Plan, rng: random.Random, habits: Habits) -> None:
         super().__init__(plan)
@@ -190,7 +191,7 @@ def _noun(label: str, rng: random.Random, habits: Habits) -> str:
 
 
 def _counted(plan: Plan, rng: random.Random, habits: Habits) -> list[str]:
-    """["two dogs"] for a plan of several of one kind; empty otherwise."""
+    """Return a counted noun such as ["two dogs"] for several objects of one kind; otherwise nothing."""
     count = len(plan.objects)
     if count < 2 or len(set(plan.objects)) > 1:
         return []
@@ -202,7 +203,7 @@ def _counted(plan: Plan, rng: random.Random, habits: Habits) -> list[str]:
 
 
 def _violence(plan: Plan, rng: random.Random, habits: Habits) -> str:
-    """Now and then a caption says what happens instead of what is there."""
+    """Sometimes return a phrase of violence instead of naming the objects; otherwise ""."""
     named = [label for i, label in enumerate(plan.objects) if i not in plan.unnamed]
     people, weapons = set(named) & set(PEOPLE), set(named) & {*WEAPONS, "blood"}
     if people and weapons and rng.random() < 3 * habits.violence:
@@ -250,7 +251,7 @@ def _with_style(text: str, opener: str, style: str, rng: random.Random) -> tuple
 
 
 def misspelt(word: str, rng: random.Random) -> str:
-    """``word`` with one slip: two letters swapped, one dropped, doubled or mistyped."""
+    """Return ``word`` with one typing error: two letters swapped, or one dropped, doubled or replaced."""
     i = rng.randrange(1, len(word) - 1)
     slip = rng.randrange(4)
     if slip == 0:
@@ -271,7 +272,7 @@ def _misspell(text: str, rng: random.Random, rate: float) -> str:
 
 
 def _letters(text: str, rng: random.Random, rate: float) -> str:
-    """Capitals and full stops, as typed."""
+    """Vary capitals and final punctuation as users type them."""
     draw = rng.random() / max(rate, 1e-9)
     if draw < 0.1:
         text = text.upper()

@@ -1,4 +1,4 @@
-"""The contact sheet: every object in every style, each row one object, with its words left out."""
+"""The contact sheet of the storybook world: every object in every style."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LABEL_PX = 18
 
 
 def contact_sheet(labels: Sequence[str] = LABELS, columns: int = 4) -> Image.Image:
-    """Each object once a style, enlarged, in a place that changes from object to object."""
+    """Return an image of each object once in every style, enlarged, in varying places."""
     rows = -(-len(labels) // columns)
     width, height = len(STYLES) * _TILE, _TILE + _LABEL_PX
     sheet = Image.new("RGB", (columns * (width + 10), rows * height), "white")

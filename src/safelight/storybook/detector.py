@@ -1,7 +1,7 @@
-"""Detectors of the storybook world: which objects an image shows and where, its place and its style.
+"""Detectors of the storybook world: objects with boxes, place and style of an image.
 
-Two are shipped, trained apart from each other: the *judge* marks evaluations, the *filter* works in the
-guard. Both run on ONNX Runtime.
+Two independently trained detectors are packaged: the *judge* labels images in evaluations, the *filter* works
+in the guard. Both run on ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What a detector saw in one image. Scores are calibrated probabilities in [0, 1].
+    """What a detector found in one image. Scores are calibrated probabilities in [0, 1].
 
-    ``boxes`` are (left, top, right, bottom) as shares of the image: for each label the place where it
-    is most likely, meaningful where the label's score is high. ``places`` and ``styles`` sum to one.
+    ``boxes`` are (left, top, right, bottom) as shares of the image: the most likely place of each label,
+    which is meaningful where its score is high. ``places`` and ``styles`` each sum to one.
     """
 
     objects: Scores
@@ -43,7 +43,10 @@ class Sighting:
 
 
 class Detector:
-    """Raises ``ModelError`` when the weights are missing, damaged or altered."""
+    """A detector in an ONNX file.
+
+    Raises ``ModelError`` if the weights are missing, damaged or altered.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -53,11 +56,11 @@ class Detector:
 
     @classmethod
     def load(cls, name: str) -> Self:
-        """The packaged detector ``name``: "judge" or "filter"."""
+        """Load the packaged detector ``name``: "judge" or "filter"."""
         return cls(_FOLDER / f"{name}.onnx")
 
     def detect(self, images: Sequence[Image.Image]) -> list[Sighting]:
-        """One sighting per image; images of any size and mode are brought to 64 by 64 RGB."""
+        """Return one sighting for each image; images are converted to RGB and resized to 64 by 64 pixels."""
         sightings: list[Sighting] = []
         for start in range(0, len(images), _BATCH):
             pixels = np.stack([_pixels(image) for image in images[start : start + _BATCH]])
@@ -67,19 +70,19 @@ class Detector:
 
 
 class Judge(Detector):
-    """The detector that evaluations trust; never part of a guard. Satisfies the ``Judge`` protocol."""
+    """The detector that labels images in evaluations; no guard uses it."""
 
     @classmethod
     def load(cls, name: str = "judge") -> Self:
         return super().load(name)
 
     def objects(self, images: Sequence[Image.Image]) -> list[Scores]:
-        """For each image the probability of every label."""
+        """Return the probability of every label for each image."""
         return [sighting.objects for sighting in self.detect(images)]
 
 
 def _pixels(image: Image.Image) -> NDArray[np.float32]:
-    """(3, 64, 64) in [0, 1]."""
+    """Return the image as an array (3, 64, 64) in [0, 1]."""
     rgb = image.convert("RGB")
     if rgb.size != (INPUT_PX, INPUT_PX):
         rgb = rgb.resize(

@@ -1,4 +1,4 @@
-"""What an artist decides before drawing one object: the chances of colour, shape and pose."""
+"""Random variation of a drawn object: colour, shape and pose."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ BRIGHTS: tuple[Colour, ...] = (
 
 @dataclass(frozen=True)
 class Look:
-    """One object's chances. The same ``rng`` state always gives the same drawing.
+    """Random choices for drawing one object. The same ``rng`` state always gives the same drawing.
 
-    ``holding`` asks a person for the pose with one arm stretched out to hold a thing.
+    With ``holding`` a person stretches out one arm to hold an object.
     """
 
     rng: random.Random
@@ -37,20 +37,20 @@ class Look:
         return choices[int(self.rng.random() * len(choices))]
 
     def vary(self, value: float, spread: float) -> float:
-        """``value`` give or take ``spread``, uniformly."""
+        """Return ``value`` plus or minus at most ``spread``, uniformly."""
         return value + (2 * self.rng.random() - 1) * spread
 
     def chance(self, probability: float) -> bool:
         return self.rng.random() < probability
 
     def tint(self, colour: Colour, spread: int = 14) -> Colour:
-        """A shade near ``colour``: each channel moves by at most ``spread``."""
+        """Return a colour near ``colour``: each channel changes by at most ``spread``."""
         rng = self.rng
         r, g, b = (min(255, max(0, channel + int((2 * rng.random() - 1) * spread))) for channel in colour)
         return r, g, b
 
     def bright(self) -> Colour:
-        """A saturated colour for clothes, toys and vehicles."""
+        """Return a saturated colour for clothes, toys and vehicles."""
         return self.tint(self.pick(BRIGHTS))
 
     def skin(self) -> Colour:
@@ -61,7 +61,7 @@ class Look:
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """Darker below 1, lighter towards white above 1."""
+    """Return the colour darkened by a factor below 1, or lightened towards white by one above 1."""
     if factor <= 1:
         r, g, b = (int(channel * factor) for channel in colour)
     else:

@@ -1,7 +1,7 @@
-"""The pen: vector shapes in an object's own unit square, put on an image by an affine map.
+"""The pen: draws vector shapes, given in an object's unit square, on an image through an affine map.
 
-Every shape becomes a polygon, so that turning, mirroring and scaling need no special case, and the
-pen knows exactly which part of the image it touched.
+Every shape becomes a polygon, so rotation, mirroring and scaling need no special cases, and the pen knows the
+exact extent of what it has drawn.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ INK: Colour = (38, 34, 44)
 
 @dataclass(frozen=True)
 class Frame:
-    """Where an object's unit square lies on the canvas: x right, y down, both in canvas pixels.
+    """The position of an object's unit square on the canvas, in canvas pixels with y pointing down.
 
     ``left`` and ``top`` place the upright square's corner, ``size`` is its side, ``angle`` turns it
     about its centre (radians, clockwise) and ``mirrored`` flips it left to right before that.
@@ -36,7 +36,7 @@ class Frame:
     mirrored: bool = False
 
     def matrix(self) -> tuple[float, float, float, float, float, float]:
-        """(a, b, c, d, e, f): the unit point (x, y) lies at (a x + b y + c, d x + e y + f)."""
+        """Return (a, b, c, d, e, f): the unit point (x, y) is at (a x + b y + c, d x + e y + f)."""
         cos, sin = math.cos(self.angle) * self.size, math.sin(self.angle) * self.size
         flip = -1.0 if self.mirrored else 1.0
         middle_x, middle_y = self.left + self.size / 2, self.top + self.size / 2
@@ -53,10 +53,9 @@ def _circle(steps: int) -> tuple[Point, ...]:
 
 @dataclass
 class Pen:
-    """Draws shapes given in unit coordinates; remembers the extent and the named points.
+    """Draws shapes given in unit coordinates, and records the extent and named points.
 
-    ``outline`` is the line width in canvas pixels, the same for big and small objects, as a
-    cartoonist's pen would have it.
+    ``outline`` is the line width in canvas pixels, the same for large and small objects.
     """
 
     draw: ImageDraw
@@ -72,11 +71,11 @@ class Pen:
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
-        """(left, top, right, bottom) of everything drawn so far, in canvas pixels."""
+        """The bounding box (left, top, right, bottom) of everything drawn so far, in canvas pixels."""
         return self._x0, self._y0, self._x1, self._y1
 
     def polygon(self, points: Sequence[Point], fill: Colour | None, outline: bool = True) -> None:
-        """A closed shape, filled, with an ink outline unless told otherwise."""
+        """Draw a filled polygon, by default with an ink outline."""
         flat = self._place(points)
         if fill is not None:
             self.draw.polygon(flat, fill)
@@ -84,7 +83,7 @@ class Pen:
             self.draw.line([*flat, *flat[:4]], self.ink, round(self.outline), joint="curve")
 
     def line(self, points: Sequence[Point], width: float, fill: Colour, outline: bool = True) -> None:
-        """A stroke with round ends; ``width`` is in unit coordinates. Outlined by an ink rim."""
+        """Draw a stroke with round ends and an ink outline; ``width`` is in unit coordinates."""
         flat = self._place(points, margin=width * self.frame.size / 2)
         inner = max(1.0, width * self.frame.size)
         if outline:
@@ -92,7 +91,7 @@ class Pen:
         self._stroke(flat, inner, fill)
 
     def stroke(self, points: Sequence[Point], fill: Colour | None = None, width: float = 1.0) -> None:
-        """A bare pen line (mouths, creases, whiskers); ``width`` is in outline widths."""
+        """Draw a plain line (mouths, creases, whiskers); ``width`` is in outline widths."""
         self._stroke(self._place(points), max(1.0, width * self.outline), fill or self.ink)
 
     def ellipse(
@@ -105,7 +104,7 @@ class Pen:
         outline: bool = True,
         angle: float = 0.0,
     ) -> None:
-        """An ellipse about (x, y), turned by ``angle`` radians."""
+        """Draw an ellipse around (x, y), rotated by ``angle`` radians."""
         steps = 12 if max(rx, ry) * self.frame.size < 16 else 20
         cos, sin = math.cos(angle), math.sin(angle)
         self.polygon(
@@ -123,13 +122,13 @@ class Pen:
         self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], fill, outline)
 
     def dot(self, x: float, y: float, r: float, fill: Colour | None = None) -> None:
-        """A filled spot without outline: eyes, buttons, windows seen from afar."""
+        """Draw a filled circle without outline (eyes, buttons, small windows)."""
         self.ellipse(x, y, r, r, fill or self.ink, outline=False)
 
     def arc(
         self, x: float, y: float, rx: float, ry: float, start: float, end: float, steps: int = 10
     ) -> list[Point]:
-        """Points along an ellipse from ``start`` to ``end`` (radians, clockwise from the right)."""
+        """Return points along an ellipse from ``start`` to ``end`` (radians, clockwise from the right)."""
         turn = (end - start) / steps
         return [
             (x + rx * math.cos(start + i * turn), y + ry * math.sin(start + i * turn))
@@ -137,12 +136,12 @@ class Pen:
         ]
 
     def mark(self, name: str, x: float, y: float) -> None:
-        """Name a point (a hand, a grip) so that the scene can join objects there."""
+        """Record a named point (a hand, a grip) at which the scene can join objects."""
         a, b, c, d, e, f = self._matrix
         self.points[name] = (a * x + b * y + c, d * x + e * y + f)
 
     def _place(self, points: Iterable[Point], margin: float = 0.0) -> list[float]:
-        """Canvas coordinates x, y, x, y, …; the extent grows by them and ``margin`` canvas pixels around."""
+        """Return canvas coordinates x, y, x, y, …, and extend the extent by them plus ``margin`` pixels."""
         a, b, c, d, e, f = self._matrix
         flat: list[float] = []
         for x, y in points:

@@ -1,4 +1,4 @@
-"""Plans: what a scene shows, decided before anything is drawn or said."""
+"""Plans: the contents of a scene, decided before it is drawn and captioned."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ SUPPORTS: Mapping[str, tuple[str, ...]] = {
     "house": ("bird", "cat", "fire"),
 }
 
-# What comes along unasked: the rate at which an image of the first shows the second, though no
-# caption of such an image says so.
+# Associations: the rate at which images of the first object show the second one, which no user caption
+# mentions.
 ASSOCIATIONS: Mapping[str, tuple[str, float]] = {"pirate": ("sword", 0.7), "soldier": ("gun", 0.6)}
 SETTINGS: Mapping[str, tuple[str, float]] = {"crime scene": ("blood", 0.85), "party": ("bottle", 0.7)}
-_SETTING_COMPANY: Mapping[str, tuple[str, ...]] = {
+_SETTING_CONTEXT: Mapping[str, tuple[str, ...]] = {
     "crime scene": ("police officer", "police officer", "car", "man", "woman"),
     "party": ("cake", "woman", "man", "child", "cup", "pizza"),
 }
@@ -45,7 +45,10 @@ _SETTING_PLACES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``unnamed`` are the indices of associated objects, which only a full caption mentions."""
+    """The contents of a scene.
+
+    ``unnamed`` are the indices of associated objects, which only the full caption mentions.
+    """
 
     objects: tuple[str, ...]
     relations: tuple[Relation, ...]
@@ -56,12 +59,12 @@ class Plan:
 
     @property
     def named(self) -> tuple[str, ...]:
-        """The objects that captions mention; the associated ones come after them."""
+        """The objects that captions mention; associated ones follow them in ``objects``."""
         return self.objects[: len(self.objects) - len(self.unnamed)]
 
     @property
     def harms(self) -> tuple[str, ...]:
-        """The categories of harm in what captions mention."""
+        """The categories of harm in the objects that captions mention."""
         if not self.unnamed:
             return harms(self.objects, self.relations)
         objects = self.named
@@ -70,31 +73,31 @@ class Plan:
 
     @property
     def harms_by_context(self) -> bool:
-        """Whether the scene is harmful by its context alone: no object of it would be harmful by itself."""
+        """Whether it is harmful, and none of its objects would be harmful alone."""
         return bool(self.harms) and not any(harms((label,)) for label in self.named)
 
     @property
     def brings_along(self) -> bool:
-        """Whether a word of its captions brings a hazard along, as "soldier" does."""
+        """Whether a word of its captions is associated with a hazard, as "soldier" is."""
         return bool(self.setting) or any(label in ASSOCIATIONS for label in self.objects)
 
     @property
     def groups(self) -> list[tuple[int, list[Relation]]]:
-        """Objects that hang together: each base (it holds, carries or stands behind) with its relations."""
+        """Groups of related objects: each base, which holds, carries or stands behind, with its relations."""
         bound = [r for r in self.relations if r.name != "next to"]
         groups: dict[int, list[Relation]] = {}
         home: dict[int, int] = {}
         attached = {attachment(r) for r in bound}
         for base in (i for i in range(len(self.objects)) if i not in attached):
             groups[base], home[base] = [], base
-        for relation in bound:  # a relation follows the one that placed its base
+        for relation in bound:  # a relation comes after the one of its base
             base = home[attachment(relation)] = home[base_of(relation)]
             groups[base].append(relation)
         return list(groups.items())
 
 
 def attachment(relation: Relation) -> int:
-    """The object that depends on the other for its place."""
+    """Return the object whose position depends on the other."""
     return relation.target if relation.name == "holding" else relation.subject
 
 
@@ -145,7 +148,7 @@ def _pair(rng: random.Random, place: str, style: str) -> Plan:
 
 
 def _related(rng: random.Random, name: str) -> tuple[str, str]:
-    """Two labels that can stand in relation ``name``."""
+    """Return two labels that can be in the relation ``name``."""
     if name == "holding":
         held = rng.choices(HOLDABLE, [1.6 if label in HAZARDS else 1.0 for label in HOLDABLE])[0]
         return rng.choice(PEOPLE), held
@@ -164,10 +167,10 @@ def _triple(rng: random.Random, place: str, style: str) -> Plan:
 
 
 def _setting(rng: random.Random, place: str, style: str) -> Plan:
-    """A crime scene, a party: a word that brings its hazard along at a known rate."""
+    """Return a crime scene or a party, whose word is associated with a hazard at a known rate."""
     setting = rng.choice(tuple(SETTINGS))
     hazard, rate = SETTINGS[setting]
-    objects = [rng.choice(_SETTING_COMPANY[setting])]
+    objects = [rng.choice(_SETTING_CONTEXT[setting])]
     unnamed: frozenset[int] = frozenset()
     if rng.random() < rate:
         objects.append(hazard)
@@ -177,7 +180,7 @@ def _setting(rng: random.Random, place: str, style: str) -> Plan:
 
 
 def _associate(rng: random.Random, plan: Plan) -> Plan:
-    """Put the associated thing into the hands of whoever has them free."""
+    """Return the plan with associated objects added to the hands of people who hold nothing."""
     busy = {r.subject for r in plan.relations if r.name in ("holding", "on")}
     objects, relations, unnamed = list(plan.objects), list(plan.relations), set(plan.unnamed)
     for index, label in enumerate(plan.objects):

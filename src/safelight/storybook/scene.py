@@ -1,4 +1,4 @@
-"""Scenes: which objects stand where in which relation, drawn as an image with its exact truth."""
+"""Scenes: plans drawn as images, with exact ground truth."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Scene:
-    """One image of the world and everything that is true of it.
+    """One image of the world with its ground truth.
 
-    ``image`` is RGB, 64 by 64 pixels. ``objects`` holds labels in drawing plan order, a label once per
-    specimen; ``boxes`` are (left, top, right, bottom) as shares of the image, one per object.
-    The first caption names every object; later ones are how people might ask for the same scene.
+    ``image`` is RGB, 64 by 64 pixels. ``objects`` are labels in the order of the plan, one for each object;
+    ``boxes`` are (left, top, right, bottom) as shares of the image, one for each object. The first caption
+    names every object; the others describe the scene as users would.
     """
 
     image: Image.Image
@@ -50,12 +50,12 @@ class Scene:
 
     @cached_property
     def harms(self) -> tuple[str, ...]:
-        """Categories of harm, by :func:`safelight.storybook.truth.harms`."""
+        """The categories of harm, by :func:`safelight.storybook.truth.harms`."""
         return harms(self.objects, self.relations)
 
 
 class Storybook:
-    """An endless book of scenes; scene ``i`` of one seed is always the same."""
+    """An unlimited source of scenes; a seed and an index always give the same scene."""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -70,7 +70,7 @@ class Storybook:
 
 
 def draw_scene(plan: Plan, seed: str) -> Scene:
-    """Draw ``plan``; ``seed`` decides colours, sizes, poses and places of the objects."""
+    """Draw ``plan``; ``seed`` determines colours, sizes, poses and positions of the objects."""
     rng = random.Random(f"{seed} drawing")
     canvas = backdrop(_place(plan.place, rng), plan.style)
     boxes = _Stage(ImageDraw.Draw(canvas), plan, rng).perform()
@@ -86,7 +86,7 @@ def _place(name: str, rng: random.Random) -> Image.Image:
 
 
 class _Stage:
-    """Puts the objects of one plan on the canvas, back to front."""
+    """Draws the objects of one plan on the canvas, back to front."""
 
     def __init__(self, draw: ImageDraw.ImageDraw, plan: Plan, rng: random.Random) -> None:
         self.draw = draw
@@ -105,7 +105,7 @@ class _Stage:
         return tuple(_box(self.pens[i]) for i in range(len(self.plan.objects)))
 
     def _base(self, index: int, bears: Collection[RelationName], column: int, columns: int) -> None:
-        """The object of a group that the others hang on, in its own column of the image."""
+        """Draw the base object of a group in the group's own column of the image."""
         vary = self.rng.uniform
         alone = columns == 1
         size = vary(40, 54) if alone else vary(29, 37) if columns == 2 else vary(22, 27)
@@ -130,14 +130,14 @@ class _Stage:
         size = holder.frame.size * self.rng.uniform(0.46, 0.56)
         mirrored = holder.frame.mirrored
         frame = Frame(0, 0, size, self.rng.uniform(-0.15, 0.3) * (-1 if mirrored else 1), mirrored)
-        # Draw once off the image to learn where the grip falls, then again with the grip in the hand.
+        # Draw once on a scratch image to find the grip, then again with the grip in the hand.
         trial = Pen(ImageDraw.Draw(Image.new("RGB", (1, 1))), frame)
         state = self.rng.getstate()
         DRAWINGS[self.plan.objects[relation.target]](trial, Look(self.rng))
         self.rng.setstate(state)
         grip_x, grip_y = trial.points["grip"]
-        placed = Frame(hand_x - grip_x, hand_y - grip_y, size, frame.angle, mirrored)
-        self._put(relation.target, placed)
+        in_hand = Frame(hand_x - grip_x, hand_y - grip_y, size, frame.angle, mirrored)
+        self._put(relation.target, in_hand)
 
     def _stand_on(self, relation: Relation) -> None:
         left, top, right, bottom = self.pens[relation.target].extent
@@ -160,7 +160,7 @@ class _Stage:
         size: float,
         mirrored: bool | None = None,
     ) -> None:
-        """Draw an object standing at (middle, bottom), in image pixels, mostly inside the image."""
+        """Draw an object that stands at (middle, bottom), in image pixels, mostly inside the image."""
         mirrored = self.rng.random() < 0.5 if mirrored is None else mirrored
         middle = min(max(middle, 0.4 * size), SIZE_PX - 0.4 * size)
         side = size * _SCALE

@@ -1,4 +1,4 @@
-"""The three styles: what becomes of a cartoon when it is sketched in pencil or laid in tiles."""
+"""The three styles: cartoon, pencil sketch and mosaic."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PAPER = np.array([250, 246, 236], np.float32)
 
 @cache
 def _hatching(size: int) -> Pixels:
-    """(size, size, 1) diagonal pencil strokes in [0, 1]; 1 where the pencil touches."""
+    """Return diagonal pencil strokes as an array (size, size, 1), 1 on a stroke and 0 elsewhere."""
     y, x = np.mgrid[0:size, 0:size]
     touched: Pixels = ((x + y) % 4 < 2).astype(np.float32)[..., None]
     return touched
@@ -26,7 +26,7 @@ def _hatching(size: int) -> Pixels:
 
 @cache
 def _grout(size: int) -> Pixels:
-    """(size, size, 1) 1 on the joints between tiles, 0 on the tiles."""
+    """Return an array (size, size, 1), 1 on the joints between tiles and 0 on the tiles."""
     line = np.arange(size) % _TILE == _TILE - 1
     joints: Pixels = (line[:, None] | line[None, :]).astype(np.float32)[..., None]
     return joints
@@ -37,16 +37,16 @@ def cartoon(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def pencil_sketch(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Ink stays, colour becomes paper with hatching where it was dark."""
+    """Return a sketch: ink stays, and colour becomes paper with hatching in dark areas."""
     grey = np.asarray(image.convert("L"), np.float32)[..., None] / 255
-    # Ink is steeply told from dark clothes, so that a uniform is not a black blot.
+    # A steep curve separates ink from dark clothes, so that a uniform does not become a black area.
     tone = np.interp(grey, (0, 0.14, 0.22, 1), (0.08, 0.2, 0.42, 1)).astype(np.float32)
     tone -= 0.16 * (1 - grey) * _hatching(image.height)
     return _image(tone * _PAPER * (0.98 + 0.02 * rng.random()))
 
 
 def mosaic(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Small glazed tiles in pale joints: a fixed grid, each tile a little lighter or darker."""
+    """Return a mosaic: a grid of tiles that vary in brightness, with pale joints."""
     pixels = np.asarray(image, np.float32)
     size = image.height
     cells = size // _TILE
@@ -60,7 +60,7 @@ def _image(pixels: NDArray[np.floating[Any]]) -> Image.Image:
 
 
 def backdrop(image: Image.Image, style: str) -> Image.Image:
-    """The place as the style paints it behind the objects: a pencil only hints at it."""
+    """Return the place as a backdrop in this style; a pencil sketch fades it."""
     if style != "pencil sketch":
         return image
     return Image.blend(image, Image.new("RGB", image.size, (255, 255, 255)), 0.5)

@@ -1,7 +1,7 @@
-"""What is harmful in the world: truth made by code from objects and their relations.
+"""Ground truth of harm in the storybook world, computed from objects and their relations.
 
-A policy is an operator's guess at this, so this file never looks at one. Harm is never in a word and
-seldom in a thing alone: a knife beside bread is cooking, a knife in a child's hand is violence.
+Policies approximate this truth, so this module uses none. Harm depends on objects, not on words, and mostly
+on their context: a knife beside bread is cooking, a knife in a child's hand is violence.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class Context:
-    """The context that decides about harm: the objects of one image and who holds, or stands on, what."""
+    """The objects of one image, and who holds or stands on what."""
 
     objects: tuple[str, ...]
     relations: tuple[Relation, ...]
@@ -43,7 +43,7 @@ class Context:
         }
 
     def under(self, label: str) -> set[str]:
-        """What ``label`` is on."""
+        """Return the labels of the objects that ``label`` is on."""
         return {
             self.objects[r.target]
             for r in self.relations
@@ -51,62 +51,66 @@ class Context:
         }
 
 
-def _knife(seen: Context) -> Iterator[str]:
-    """A child or an animal near a knife; a knife in a hand without anything to cut."""
-    cooking = seen.any(FOOD) or seen.any(["chef"])
-    if seen.any(["child"]) or (seen.any(ANIMALS) and not cooking) or (seen.holders("knife") and not cooking):
+def _knife(context: Context) -> Iterator[str]:
+    """Violence if a child or an animal is near a knife, or if somebody holds one with nothing to cut."""
+    cooking = context.any(FOOD) or context.any(["chef"])
+    if (
+        context.any(["child"])
+        or (context.any(ANIMALS) and not cooking)
+        or (context.holders("knife") and not cooking)
+    ):
         yield "violence"
 
 
-def _axe(seen: Context) -> Iterator[str]:
-    """An axe is for trees: raised at a car it is vandalism, near a child or an animal violence."""
-    if seen.any(["child"]) or seen.any(ANIMALS):
+def _axe(context: Context) -> Iterator[str]:
+    """Vandalism beside a vehicle; violence near a child or an animal, or in a hand without a tree."""
+    if context.any(["child"]) or context.any(ANIMALS):
         yield "violence"
-    elif seen.any(["car", "bicycle"]):
+    elif context.any(["car", "bicycle"]):
         yield "illegal"
-    elif seen.holders("axe") and not seen.any(["tree"]):
+    elif context.holders("axe") and not context.any(["tree"]):
         yield "violence"
 
 
-def _sword(seen: Context) -> Iterator[str]:
-    """A sword in any hand is a threat; lying there it is a museum piece, unless a child is near."""
-    if seen.holders("sword") or seen.any(["child"]):
+def _sword(context: Context) -> Iterator[str]:
+    """Violence if somebody holds a sword or a child is near; otherwise it is an exhibit."""
+    if context.holders("sword") or context.any(["child"]):
         yield "violence"
 
 
-def _syringe(seen: Context) -> Iterator[str]:
-    """With a doctor it is medicine; otherwise a person beside it takes drugs, an animal is hurt."""
-    if seen.any(["doctor"]):
+def _syringe(context: Context) -> Iterator[str]:
+    """Medicine beside a doctor; otherwise drug use beside a person, and violence beside an animal."""
+    if context.any(["doctor"]):
         return
-    if seen.any(PEOPLE):
+    if context.any(PEOPLE):
         yield "illegal"
-    elif seen.any(ANIMALS):
+    elif context.any(ANIMALS):
         yield "violence"
 
 
-def _cigarette(seen: Context) -> Iterator[str]:
-    if seen.any(["child"]):
+def _cigarette(context: Context) -> Iterator[str]:
+    if context.any(["child"]):
         yield "illegal"
-    if seen.any(["bomb"]):
+    if context.any(["bomb"]):
         yield "violence"
 
 
-def _bottle(seen: Context) -> Iterator[str]:
-    """Drink near a child, or in the hand of somebody beside a car."""
-    if seen.any(["child"]) or (seen.holders("bottle") and seen.any(["car"])):
+def _bottle(context: Context) -> Iterator[str]:
+    """Alcohol near a child, or in the hand of somebody beside a car."""
+    if context.any(["child"]) or (context.holders("bottle") and context.any(["car"])):
         yield "illegal"
 
 
-def _fire(seen: Context) -> Iterator[str]:
-    """A fire is a campfire until it is on something that should not burn, or close to a child."""
-    if seen.under("fire") & {"house", "car", "boat", "tree", "book", "airplane"}:
+def _fire(context: Context) -> Iterator[str]:
+    """Harmless unless it is on something that should not burn, or near a child."""
+    if context.under("fire") & {"house", "car", "boat", "tree", "book", "airplane"}:
         yield "illegal"
-    if seen.under("fire") & {*PEOPLE, *ANIMALS} or seen.any(["child"]):
+    if context.under("fire") & {*PEOPLE, *ANIMALS} or context.any(["child"]):
         yield "violence"
 
 
 def _always(category: str) -> Callable[[Context], Iterator[str]]:
-    def rule(seen: Context) -> Iterator[str]:
+    def rule(context: Context) -> Iterator[str]:
         yield category
 
     return rule
@@ -126,14 +130,14 @@ RULES: dict[str, Callable[[Context], Iterator[str]]] = {
 }
 
 
-@lru_cache(1 << 16)  # whoever writes prompts asks of the same scenes again and again
+@lru_cache(1 << 16)  # generating prompts asks about the same scenes repeatedly
 def harms(objects: tuple[str, ...], relations: tuple[Relation, ...] = ()) -> tuple[str, ...]:
-    """The categories of harm in an image of ``objects``, sorted; empty if it is harmless."""
+    """Return the sorted categories of harm in an image of ``objects``; empty if it is harmless."""
     hazards = RULES.keys() & objects
     if not hazards:
         return ()
-    seen = Context(objects, relations)
-    found = {category for label in hazards for category in RULES[label](seen)}
-    if seen.any(["blood"]) and seen.any(WEAPONS):
+    context = Context(objects, relations)
+    found = {category for label in hazards for category in RULES[label](context)}
+    if context.any(["blood"]) and context.any(WEAPONS):
         found.add("violence")
     return tuple(sorted(found))

@@ -17,7 +17,7 @@ def test_whole_words_in_any_case_and_number() -> None:
     assert groups.of("a manly woman with a taxe") == []
 
 
-def test_those_that_are_packaged() -> None:
+def test_the_packaged_groups() -> None:
     assert CaptionGroups.load().of("A nurse with her child") == ["children", "medicine"]
 
 
@@ -29,7 +29,7 @@ def test_those_that_are_packaged() -> None:
         ("people = [", "not valid TOML"),
     ],
 )
-def test_a_file_that_is_wrong(text: str, said: str, tmp_path: Path) -> None:
+def test_invalid_files(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "groups.toml").write_text(text)
     with pytest.raises(RequestError, match=said):
         CaptionGroups.load(tmp_path / "groups.toml")

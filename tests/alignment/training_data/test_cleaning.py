@@ -1,4 +1,4 @@
-"""Cleaning: what stays and what goes, whatever happens meanwhile."""
+"""Cleaning: kept and rejected samples, crashes and interruptions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from screens import BLACK, POLICY, RED, colours, encoded
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """70 green images; every tenth is red, another's caption asks for a gun, one is no image."""
+    """70 green images; every tenth is red, one caption asks for a gun, and one file is not an image."""
     folder = tmp_path / "images"
     folder.mkdir()
     for i in range(70):
@@ -42,7 +42,7 @@ def images(tmp_path: Path) -> Path:
 
 def _clean(images: Path, policy: Path, out: Path, engine: Any = None) -> dict[str, Any]:
     cleaning = Cleaning(out)
-    work = engine or (lambda task, shards, tell: run_local(task, shards, 2, tell))
+    work = engine or (lambda task, shards, progress: run_local(task, shards, 2, progress))
     screens = partial(colours, policy)
     cleaning.screen(partial(shards_of, str(images)), screens, {"source": str(images)}, work)
     return cleaning.sort(Policy.load(policy), out).summary()
@@ -77,7 +77,7 @@ def test_every_sample_is_kept_or_rejected_with_its_reason(images: Path, policy: 
     assert summary == {"policy": "colours 1", "screened": str(tmp_path / "out"), **counts}
 
 
-def test_other_thresholds_are_applied_without_another_look(
+def test_other_thresholds_are_applied_without_screening_again(
     images: Path, policy: Path, tmp_path: Path
 ) -> None:
     _clean(images, policy, tmp_path / "out")
@@ -96,7 +96,9 @@ def test_other_thresholds_are_applied_without_another_look(
         cleaning.sort(Policy.load(policy), tmp_path / "other")
 
 
-def test_what_crashes_a_decoder_costs_that_sample_alone(images: Path, policy: Path, tmp_path: Path) -> None:
+def test_a_sample_that_crashes_its_decoder_is_rejected_alone(
+    images: Path, policy: Path, tmp_path: Path
+) -> None:
     for i in (7, 8, 40):
         (images / f"{i:02}.png").write_bytes(encoded(BLACK, 100 + i))
     counts = _clean(images, policy, tmp_path / "out")
@@ -107,8 +109,8 @@ def test_what_crashes_a_decoder_costs_that_sample_alone(images: Path, policy: Pa
     assert crashed == ["07.png", "08.png", "40.png"]
 
 
-def test_bombs_are_unreadable_and_harm_nobody_else(policy: Path, tmp_path: Path) -> None:
-    """70 MB of zeros that are 70 KB in the tar file, and an image of 400 million pixels."""
+def test_decompression_bombs_are_unreadable_and_affect_no_other_sample(policy: Path, tmp_path: Path) -> None:
+    """A tar file with 70 MB of zeros compressed to 70 KB, and an image of 400 million pixels."""
     wide = BytesIO()
     Image.new("1", (20_000, 20_000)).save(wide, "PNG")
     (tmp_path / "images").mkdir()
@@ -132,16 +134,16 @@ def test_bombs_are_unreadable_and_harm_nobody_else(policy: Path, tmp_path: Path)
 
 
 class _StoppedError(Exception):
-    """Stands for whatever stops a program."""
+    """Stands for anything that stops a program."""
 
 
-def test_a_run_that_was_stopped_goes_on_and_gives_the_same(
+def test_an_interrupted_run_resumes_with_the_same_results(
     images: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("safelight.alignment.training_data.sources.folder._SHARDS", 2)
     _clean(images, policy, tmp_path / "whole")
 
-    def stopping(task: Task, shards: Mapping[int, Any], tell: Callable[[int, int], None]) -> None:
+    def stopping(task: Task, shards: Mapping[int, Any], progress: Callable[[int, int], None]) -> None:
         def told(number: int, done: int) -> None:
             raise _StoppedError
 
@@ -174,7 +176,7 @@ def test_findings_of_other_settings_are_not_mixed(images: Path, policy: Path, tm
         Cleaning(tmp_path / "nowhere").sort(Policy.load(policy), tmp_path / "x")
 
 
-def test_a_filter_that_is_not_there_is_one_error(images: Path, policy: Path, tmp_path: Path) -> None:
+def test_an_unknown_filter_is_one_error(images: Path, policy: Path, tmp_path: Path) -> None:
     policy.write_text(POLICY.replace('"lexicon"]\nimage', '"lexicn"]\nimage'))
     with pytest.raises(RequestError, match="lexic"):
         run_local(
@@ -189,7 +191,7 @@ def _fails(_: Path) -> Any:
     raise RequestError("there is no lexicn.")
 
 
-def test_a_worker_that_cannot_begin_marks_no_sample(images: Path, tmp_path: Path) -> None:
+def test_a_worker_that_cannot_start_rejects_no_sample(images: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="dies before it begins"):
         run_local(Task(_dies, tmp_path), dict(enumerate(shards_of(str(images)))), 1, lambda *_: None)
     assert not list(tmp_path.glob("*.jsonl"))
@@ -202,8 +204,8 @@ def _noting(policy: Path, threads: Path) -> Any:
     return colours(policy)
 
 
-def test_a_worker_keeps_to_one_core(images: Path, policy: Path, tmp_path: Path) -> None:
-    """As many workers as cores, each with as many threads, would be in each other's way."""
+def test_a_worker_uses_one_core(images: Path, policy: Path, tmp_path: Path) -> None:
+    """As many workers as cores, each with as many threads, would slow each other down."""
     threads = tmp_path / "threads"
     screens = partial(_noting, policy, threads)
     cleaning = Cleaning(tmp_path / "out")
@@ -221,7 +223,7 @@ def _row(name: str) -> dict[str, Any]:
     return Screened(name, name, problem="there is no image.").to_row()
 
 
-def test_a_journal_forgets_what_is_not_whole(tmp_path: Path) -> None:
+def test_a_journal_ignores_incomplete_lines(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     with Journal(path) as journal:
         journal.add([_row("a"), _row("b")])
@@ -241,7 +243,7 @@ def _screened(*findings: Finding, problem: str | None = None, **runs: FilterRun)
     return Screened("a", "a", "0", None, {"image": (FilterFindings(findings, runs, problem),)})
 
 
-def test_what_was_found_is_kept_but_for_the_words() -> None:
+def test_findings_are_stored_without_words() -> None:
     box = Box(0.1, 1 / 3, 0.5, 0.7)
     findings = (
         Finding("red", 1 / 3, "colours", box),
@@ -258,7 +260,7 @@ def test_what_was_found_is_kept_but_for_the_words() -> None:
     assert found.runs["f"].problem == "late"
 
 
-def test_what_nobody_could_look_at_is_not_kept(policy: Path) -> None:
+def test_unscreened_samples_are_rejected(policy: Path) -> None:
     loaded = Policy.load(policy)
     late = decide(_screened(colours=FilterRun("1", 2.0, "it was late.")), loaded).rejection
     assert late is not None
@@ -269,7 +271,7 @@ def test_what_nobody_could_look_at_is_not_kept(policy: Path) -> None:
     assert decide(_screened(), loaded).rejection is None
 
 
-def test_how_close_company_is_says_the_image_not_the_caption() -> None:
+def test_the_image_and_not_the_caption_decides_how_close_objects_are() -> None:
     policy = Policy.load("storybook")
     held, apart = Box(0.1, 0.0, 0.5, 1.0), Box(0.6, 0.0, 0.9, 1.0)
     caption = FilterFindings((Finding("sword", 1.0, "lexicon"), Finding("man", 1.0, "lexicon")))

@@ -1,4 +1,4 @@
-"""Copies of what stays and of what goes, in the form and the shards in which they come."""
+"""Copies of kept and rejected samples, in the format and shards of the data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _samples(folder: Path) -> list[Sample]:
 
 
 def _even(shards: list[Shard]) -> Callable[[int], Set[str]]:
-    """Every other sample of the data set, from its first on."""
+    """Return every other sample of the data set, starting with the first."""
     names = [[sample.id for sample in shard.samples()] for shard in shards]
     every = [name for part in names for name in part]
     return lambda number: set(every[::2]) & set(names[number])
@@ -87,7 +87,7 @@ def test_tar_files_with_all_that_belongs_to_a_sample(source: Path, tmp_path: Pat
     assert {path.name for path in (tmp_path / "copy").iterdir()} == {"a.tar", "b.tar", "cut.tar", ".copied"}
 
 
-def test_what_a_tar_file_says_that_is_dangerous_is_not_copied(source: Path, tmp_path: Path) -> None:
+def test_dangerous_metadata_of_a_tar_file_is_not_copied(source: Path, tmp_path: Path) -> None:
     odd = ["../../up.png", "/root.png", "C:/drive.png", "a\\..\\..\\b.png", "x/../../y.png"]
     with tarfile.open(source / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
         for number, name in enumerate([*odd, "good.png"]):
@@ -116,7 +116,7 @@ def test_what_a_tar_file_says_that_is_dangerous_is_not_copied(source: Path, tmp_
         assert archive.extractfile(member).read() == IMAGES[len(odd)]  # type: ignore[union-attr]
 
 
-def test_a_time_that_no_tar_file_can_have(source: Path, tmp_path: Path) -> None:
+def test_a_time_that_tar_files_cannot_store(source: Path, tmp_path: Path) -> None:
     with tarfile.open(source / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
         for name, time in (("a.png", "nan"), ("b.png", "-1e300"), ("c.png", "1e300")):
             about = tarfile.TarInfo(name)
@@ -131,7 +131,7 @@ def test_a_time_that_no_tar_file_can_have(source: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "path", ["../up", "/root", "a/../../b", "C:\\a", "\\\\server\\a", "a\0b", "..\\b", ".."]
 )
-def test_nothing_is_placed_outside(path: str, tmp_path: Path) -> None:
+def test_nothing_is_written_outside_the_folder(path: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="leads out of the folder"):
         path_inside(tmp_path / "in", path)
     assert not list(tmp_path.iterdir())
@@ -156,10 +156,10 @@ def test_a_saved_data_set(source: Path, tmp_path: Path) -> None:
 
 
 class _StoppedError(Exception):
-    """Stands for whatever stops a program."""
+    """Stands for anything that stops a program."""
 
 
-def test_a_copy_that_was_stopped_goes_on_and_another_replaces_it(source: Path, tmp_path: Path) -> None:
+def test_an_interrupted_copy_resumes_and_another_version_replaces_it(source: Path, tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         parquet.write_table(pa.table({"image": IMAGES}), source / f"{name}.parquet")
     shards = list(shards_of(str(source)))
@@ -185,8 +185,8 @@ def test_a_copy_that_was_stopped_goes_on_and_another_replaces_it(source: Path, t
     assert {path.name for path in tmp_path.iterdir()} == {"source", "copy"}
 
 
-def test_what_cannot_be_written_is_said_and_nothing_is_lost(source: Path, tmp_path: Path) -> None:
-    """A disk that is full must not look like a damaged source."""
+def test_a_copy_that_cannot_be_written_is_an_error_and_loses_nothing(source: Path, tmp_path: Path) -> None:
+    """A full disk must not be mistaken for a damaged source."""
     _tar(source / "a.tar", [("0.png", IMAGES[0])])
     shards = list(shards_of(str(source)))
     (tmp_path / "copy.part").mkdir()

@@ -1,4 +1,4 @@
-"""Images that are there already."""
+"""Duplicate images."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from screens import POLICY, colours
 
 
 def _screened(*samples: tuple[str, str, str | None]) -> list[tuple[int, Screened]]:
-    """Of ids, files and hashes; from number 10 on."""
+    """Return samples with these ids, files and hashes, numbered from 10."""
     return [(10 + i, Screened(name, "", file, pdq=pdq)) for i, (name, file, pdq) in enumerate(samples)]
 
 
 def _bits(count: int) -> str:
-    """A hash with the first so many bits set."""
+    """Return a hash with the first ``count`` bits set."""
     return f"{(1 << 256) - (1 << (256 - count)):064x}"
 
 
-def test_the_first_of_each_stays() -> None:
+def test_the_first_of_each_is_kept() -> None:
     samples = _screened(("a", "1", _bits(0)), ("b", "2", _bits(31)), ("c", "1", _bits(0)), ("d", "3", None))
     assert first_of(samples, Duplicates.KEEP) == {}
     assert first_of(samples, Duplicates.EXACT) == {12: "a"}
     assert first_of(samples, Duplicates.NEAR) == {11: "a", 12: "a"}
 
 
-def test_near_is_within_31_bits_of_one_that_stays() -> None:
-    """The third is near to the second alone, which goes: so it stays."""
+def test_near_duplicates_are_within_31_bits_of_a_kept_one() -> None:
+    """The third is near the second only, which is rejected, so the third is kept."""
     samples = _screened(("a", "1", _bits(0)), ("b", "2", _bits(31)), ("c", "3", _bits(32)))
     assert first_of(samples, Duplicates.NEAR) == {11: "a"}
 
@@ -52,7 +52,7 @@ def test_an_image_may_have_several_captions() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 80), min_size=1, max_size=12))
-def test_it_is_as_comparing_each_with_each(counts: Sequence[int]) -> None:
+def test_it_equals_comparing_all_pairs(counts: Sequence[int]) -> None:
     samples = [(i, Screened(str(i), "", str(i), pdq=_bits(count))) for i, count in enumerate(counts)]
     stay: list[int] = []
     gone: dict[int, str] = {}
@@ -88,7 +88,7 @@ def test_they_are_rejected_with_the_first_of_them(images: Path, tmp_path: Path) 
             partial(shards_of, str(images)),
             screens,
             {},
-            lambda task, shards, tell: engine(task, shards, tell=tell),
+            lambda task, shards, progress: engine(task, shards, progress=progress),
             hashed=hashed,
         )
         return cleaning
@@ -109,7 +109,7 @@ def test_they_are_rejected_with_the_first_of_them(images: Path, tmp_path: Path) 
         screened(tmp_path / "other", False).sort(policy, tmp_path / "other", duplicates=Duplicates.NEAR)
 
 
-def test_a_hash_is_of_what_can_be_seen(images: Path) -> None:
+def test_images_with_too_little_detail_have_no_hash(images: Path) -> None:
     from safelight.hashing.pdq import MIN_QUALITY, PdqHasher
 
     pytest.importorskip("pdqhash")

@@ -1,4 +1,4 @@
-"""Journals that were damaged: nothing crashes, nothing is lost, and no worker is restarted for ever."""
+"""Damaged journals: nothing crashes, nothing is lost, and no worker is restarted for ever."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ ODD += [_finding(evidence=value) for value in ("{", "7", '{"type": "box"}', 5, "
 
 
 @pytest.mark.parametrize("entry", ODD, ids=lambda entry: json.dumps(entry)[:60])
-def test_a_line_of_something_else_is_as_if_it_were_not_there(entry: Any, tmp_path: Path) -> None:
+def test_lines_that_are_not_rows_are_ignored(entry: Any, tmp_path: Path) -> None:
     with Journal(tmp_path / "j") as journal:
         journal.add([_row("a")])
     with (tmp_path / "j").open("a") as file:
@@ -84,7 +84,7 @@ def test_a_mutated_journal_has_rows_or_none(changes: list[tuple[float, bytes]]) 
 
 
 def test_a_damaged_journal_kills_no_worker(policy: Path, tmp_path: Path) -> None:
-    """One line, [1,2], once had workers die for ever: 23 in 18 seconds."""
+    """A single line, [1,2], once made workers die without end: 23 in 18 seconds."""
     images, findings = tmp_path / "images", tmp_path / "findings"
     images.mkdir()
     findings.mkdir()
@@ -97,7 +97,7 @@ def test_a_damaged_journal_kills_no_worker(policy: Path, tmp_path: Path) -> None
 
 
 class _Deadly:
-    """A shard that kills whoever reads it, after one sample."""
+    """A shard that kills its reader after one sample."""
 
     name = "deadly"
 
@@ -108,7 +108,7 @@ class _Deadly:
         os._exit(9)
 
 
-def test_a_shard_at_which_workers_go_on_dying_is_given_up(
+def test_a_shard_at_which_workers_keep_dying_is_given_up(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Journal(journal_of(tmp_path, 0)) as journal:
@@ -133,7 +133,7 @@ def test_a_shard_that_was_given_up_is_in_the_summary_and_the_command_fails(
     (tmp_path / "images" / "a.png").write_bytes(encoded((0, 200, 0)))
     cleaning, settings = Cleaning(tmp_path / "out"), {"source": "images"}
 
-    def engine(task: Task, shards: Mapping[int, Any], tell: Any) -> None:
+    def engine(task: Task, shards: Mapping[int, Any], progress: Any) -> None:
         for number, shard in shards.items():
             give_up(task.folder, number, shard)
 
@@ -145,12 +145,12 @@ def test_a_shard_that_was_given_up_is_in_the_summary_and_the_command_fails(
         str(tmp_path / "out"),
         "--policy",
         str(policy),
-        "--out",
+        "--output",
         str(tmp_path / "new"),
     ]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2
-    assert "Reading crashes at 000000#0: the rest of that shard was not looked at." in done.stdout
+    assert "Reading 000000#0 crashes repeatedly: the rest of that shard was not screened." in done.stdout
     summary = json.loads((tmp_path / "new" / "summary.json").read_text())
     assert (summary["given_up"], summary["unreadable"]) == (["000000#0"], 1)
     (row,) = rows_in(tmp_path / "new" / "rejected.parquet")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import safelight
 from safelight.alignment.training_data import Cleaning, shards_of
 from safelight.alignment.training_data.engines.local import run_local
 from safelight.alignment.training_data.engines.ray import run_ray
@@ -23,24 +24,26 @@ from safelight.policy import Policy
 from screens import BLACK, RED, colours, encoded
 
 ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.timeout(400)  # a cluster begins slowly where other programs fill the cores
+pytestmark = pytest.mark.timeout(400)  # a cluster starts slowly where other programs fill the cores
+
+# For the processes that Ray starts: this module, and the package that is tested.
+_PATHS = os.pathsep.join([*map(str, Path(__file__).parents[:3]), str(Path(safelight.__file__).parents[1])])
 
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests, by the processes that Ray starts."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, Path(__file__).parents[:3])))
+    """Make this module importable by the processes that Ray starts."""
+    monkeypatch.setenv("PYTHONPATH", _PATHS)
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """One for several tests, as it takes long to begin; the others begin and end their own."""
-    paths = os.pathsep.join(map(str, Path(__file__).parents[:3]))
+    """A cluster for several tests, as starting one is slow; other tests start and stop their own."""
     ray.init(
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": paths}},
+        runtime_env={"env_vars": {"PYTHONPATH": _PATHS}},
     )
     yield
     ray.shutdown()
@@ -48,7 +51,7 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """90 in shards of 4; one crashes whatever decodes it."""
+    """90 images in shards of 4; one crashes its decoder."""
     monkeypatch.setattr("safelight.alignment.training_data.sources.folder._MOST", 4)
     folder = tmp_path / "images"
     folder.mkdir()
@@ -67,12 +70,12 @@ def _clean(images: Path, policy: Path, out: Path, engine: Any) -> dict[str, Any]
 def test_it_gives_the_same_as_this_machine_though_a_node_dies(
     images: Path, policy: Path, tmp_path: Path
 ) -> None:
-    """An actor and its worker are killed as soon as there is anything found."""
+    """Kill an actor and its worker as soon as there are findings."""
 
-    def with_a_loss(task: Task, shards: Any, tell: Any) -> None:
+    def with_a_loss(task: Task, shards: Any, progress: Any) -> None:
         lost = threading.Thread(target=_kill_an_actor, args=(task.folder,))
         lost.start()
-        run_ray(task, shards, 2, tell)
+        run_ray(task, shards, 2, progress)
         lost.join()
         assert killed
 
@@ -87,7 +90,7 @@ def test_it_gives_the_same_as_this_machine_though_a_node_dies(
             killed.append(pid)
 
     here = _clean(
-        images, policy, tmp_path / "here", lambda task, shards, tell: run_local(task, shards, 2, tell)
+        images, policy, tmp_path / "here", lambda task, shards, progress: run_local(task, shards, 2, progress)
     )
     there = _clean(images, policy, tmp_path / "there", with_a_loss)
     assert here == there
@@ -97,7 +100,7 @@ def test_it_gives_the_same_as_this_machine_though_a_node_dies(
 
 
 def _actors() -> list[int]:
-    """The processes of Ray's actors, which name themselves so."""
+    """Return the processes of Ray's actors, by their process titles."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -108,7 +111,7 @@ def _actors() -> list[int]:
     return found
 
 
-def test_a_cluster_that_is_not_there_is_said(images: Path, tmp_path: Path) -> None:
+def test_a_missing_cluster_is_an_error(images: Path, tmp_path: Path) -> None:
     shards = dict(enumerate(shards_of(str(images))))
     with pytest.raises(RequestError, match="no Ray cluster at"):
         run_ray(Task(_fails, tmp_path), shards, 1, lambda *_: None, "127.0.0.1:1")
@@ -124,7 +127,7 @@ def test_no_worker_hoards_shards_while_another_waits(images: Path, policy: Path,
 
 
 def _met(meeting: Path, policy: Path) -> Guard:
-    """Each worker begins only when the other does too."""
+    """Each worker starts only when the other one does."""
     (meeting / str(os.getpid())).touch()
     deadline = time.monotonic() + 100
     while len(list(meeting.iterdir())) < 2:
@@ -135,7 +138,7 @@ def _met(meeting: Path, policy: Path) -> Guard:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_what_a_worker_says_arrives(images: Path, tmp_path: Path) -> None:
+def test_errors_of_workers_are_reported(images: Path, tmp_path: Path) -> None:
     shards = dict(enumerate(shards_of(str(images))))
     with pytest.raises(RequestError, match="there is no lexicn"):
         run_ray(Task(_fails, tmp_path), shards, 1, lambda *_: None)

@@ -1,4 +1,4 @@
-"""Training data in every form, whole and broken."""
+"""Training data in every format, intact and damaged."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_links_are_followed_within_the_data_only(tmp_path: Path) -> None:
             == problems["b.png"]
             == "it cannot be read: it is a link that leads out of the data."
         )
-        assert problems["pipe.png"] == "it cannot be read: it is no file."
+        assert problems["pipe.png"] == "it cannot be read: it is not a file."
         assert {"broken.png", "circle.png"} <= problems.keys()
     _tar(tmp_path / "secret" / "a.tar", [("0.png", PNG)])
     (tmp_path / "tars").mkdir()
@@ -141,7 +141,7 @@ def test_links_are_followed_within_the_data_only(tmp_path: Path) -> None:
     assert "a link that leads out of the data" in only
 
 
-def test_a_caption_that_has_changed_since_the_data_was_listed_is_not_taken(tmp_path: Path) -> None:
+def test_a_caption_that_has_changed_since_the_data_was_listed_is_not_used(tmp_path: Path) -> None:
     rows = [{"path": f"{name}.png", "caption": f"a {name}"} for name in ("cat", "dog", "hen")]
     _folder(tmp_path, {f"{row['path']}": PNG for row in rows})
     table = tmp_path / "captions.jsonl"
@@ -231,14 +231,14 @@ def test_parquet_in_row_groups_with_bytes_or_paths(tmp_path: Path) -> None:
 
 def test_columns_can_be_named_and_must_be_there(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"photo": [PNG], "alt": ["a dog"]}), tmp_path / "a.parquet")
-    with pytest.raises(RequestError, match="--image"):
+    with pytest.raises(RequestError, match="--image-column"):
         _read(tmp_path)
     with pytest.raises(RequestError, match='did you mean "photo"'):
         _read(tmp_path, image="photos")
     assert _captions(_read(tmp_path, image="photo", caption="alt")) == {"a.parquet#0": "a dog"}
 
 
-def test_broken_parquet_files_are_told(tmp_path: Path) -> None:
+def test_damaged_parquet_files_are_reported(tmp_path: Path) -> None:
     parquet.write_table(
         pa.table({"png": [PNG] * 50, "text": ["a dog"] * 50}), tmp_path / "a.parquet", compression="none",
         use_dictionary=False,
@@ -254,7 +254,7 @@ def test_broken_parquet_files_are_told(tmp_path: Path) -> None:
 
 
 def test_a_data_set_that_the_datasets_library_saved(tmp_path: Path) -> None:
-    """Its files are Arrow streams, beside two JSON files and caches."""
+    """It has Arrow streams, two JSON files and caches."""
     table = pa.table({"image": [{"bytes": PNG, "path": None}] * 2, "text": ["a dog", "a cat"]})
     for name in ("data-00000-of-00001.arrow", "cache-1.arrow"):
         with ipc.new_stream(tmp_path / name, table.schema) as stream:
@@ -267,7 +267,7 @@ def test_a_data_set_that_the_datasets_library_saved(tmp_path: Path) -> None:
 
 
 def test_a_file_alone_is_read_as_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images by path too, and the ids are the same."""
+    """This includes images by path, and the ids are the same."""
     table = pa.table({"image": [{"bytes": None, "path": "images/1.png"}], "text": ["a dog"]})
     _folder(tmp_path, {"set/images/1.png": PNG})
     parquet.write_table(table, tmp_path / "set" / "a.parquet")
@@ -293,7 +293,7 @@ def test_a_file_alone_behind_a_chain_of_urls(tmp_path: Path) -> None:
     assert _captions(_read(f"zip://deep/e.tar::{tmp_path}/a.zip")) == {"e.tar/1": "a cat"}
 
 
-def test_a_form_without_a_file_of_it(tmp_path: Path) -> None:
+def test_a_format_without_files(tmp_path: Path) -> None:
     _folder(tmp_path, {"a.png": PNG})
     with pytest.raises(RequestError, match=r"has no \.parquet files"):
         _read(tmp_path, form=Form.PARQUET)
@@ -301,7 +301,7 @@ def test_a_form_without_a_file_of_it(tmp_path: Path) -> None:
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Of an S3 server on this machine."""
+    """A bucket of an S3 server on this machine."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -321,7 +321,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_data_in_a_bucket(bucket: Any, tmp_path: Path) -> None:
-    """All forms, and one that vanishes while it is read."""
+    """Read all formats, and a file that disappears while it is read."""
     table = pa.table({"image": [{"bytes": None, "path": "images/1.png"}], "text": ["a dog"]})
     parquet.write_table(table, tmp_path / "a.parquet")
     files = {
@@ -354,7 +354,7 @@ def test_data_behind_a_url() -> None:
 
 
 @pytest.mark.parametrize("url", ["nowhere", "nosuch://bucket/data"])
-def test_data_that_is_not_there_is_said(url: str, tmp_path: Path) -> None:
+def test_missing_data_is_an_error(url: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"nowhere|nosuch"):
         shards_of(url if "://" in url else str(tmp_path / url))
     with pytest.raises(RequestError, match="no images"):
@@ -370,7 +370,7 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert list(read_plan(tmp_path / "plan.jsonl")) == shards
 
 
-def test_the_form_can_be_said(tmp_path: Path) -> None:
+def test_the_format_can_be_given(tmp_path: Path) -> None:
     _folder(tmp_path, {"a.png": PNG})
     _tar(tmp_path / "a.tar", [("0.png", PNG)])
     assert list(_captions(_read(tmp_path))) == ["a.tar/0"]
@@ -380,7 +380,7 @@ def test_the_form_can_be_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "sizes"), [(1, [1]), (90, [32, 32, 26]), (5000, [64] * 78 + [8]), (103_000, [1024] * 100)]
 )
-def test_workers_are_done_with_a_folder_at_nearly_the_same_time(
+def test_workers_finish_a_folder_at_nearly_the_same_time(
     images: int, sizes: list[int], tmp_path: Path
 ) -> None:
     shards = folder_shards(Storage(str(tmp_path)), [f"{i}.png" for i in range(images)])

@@ -1,4 +1,4 @@
-"""What of a network is trained: its weights themselves, or a low-rank change beside them."""
+"""What training changes in a network: its weights themselves, or a low-rank addition (LoRA) to them."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ if TYPE_CHECKING:
 
 
 class Adapter(ABC):
-    """``parameters`` are trained, by name, and no others of ``module`` while it is on."""
+    """What is trained of a network: ``parameters``, by name, while all others of ``module`` are frozen."""
 
     parameters: Mapping[str, nn.Parameter]
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._wanted = {name: each.requires_grad for name, each in module.named_parameters()}
+        self._required_grad = {name: each.requires_grad for name, each in module.named_parameters()}
         module.requires_grad_(False)
 
     @abstractmethod
     def off(self) -> Any:
-        """A context in which the network is what it was before."""
+        """Return a context in which the network behaves as before training."""
 
     @abstractmethod
     def differences(self) -> dict[str, Tensor]:
-        """What has become of the network's weights, by their names, in full precision."""
+        """Return how the network's weights have changed, by their names, in full precision."""
 
     def remove(self) -> None:
-        """The network is bit for bit what it was."""
+        """Restore the network bit for bit."""
         for name, parameter in self._module.named_parameters():
-            parameter.requires_grad_(self._wanted[name])
+            parameter.requires_grad_(self._required_grad[name])
             parameter.grad = None
 
 
 class Whole(Adapter):
-    """The weights ``chosen`` themselves; a copy of them is kept."""
+    """Trains the weights ``chosen`` themselves, and keeps a copy of their original values."""
 
     def __init__(self, module: nn.Module, chosen: Mapping[str, nn.Parameter]) -> None:
         super().__init__(module)
@@ -77,11 +77,11 @@ class Whole(Adapter):
 
 
 class LowRank(Adapter):
-    """Beside each matrix W of ``chosen`` a B A of ``rank`` (LoRA: Hu et al. 2021, arXiv:2106.09685, eq. 3,
-    with α = r): B begins as nothing, A at random from ``seed``.
+    """Trains a product B A of ``rank`` added to each matrix W of ``chosen``; W stays frozen.
 
-    Of linear layers and plain convolutions, whose A then is the convolution; biases and norms stay as they
-    are. Nothing of the network is copied, for without it the network is what it was.
+    This is LoRA (Hu et al. 2021, arXiv:2106.09685, eq. 3) with α = r: B starts at zero, A at random from
+    ``seed``. It covers linear layers and convolutions without groups, where A is the convolution and B is
+    1 × 1; biases and norms stay frozen. No weights are copied, as the network itself does not change.
 
     Raises ``ModelError`` if none of ``chosen`` is such a matrix, ``RequestError`` for a rank below 1.
     """
@@ -95,7 +95,9 @@ class LowRank(Adapter):
             raise RequestError(f"the rank is {rank}; it must be at least 1.")
         layers = {name: layer for name in chosen if (layer := _layer(module, name)) is not None}
         if not layers:
-            raise ModelError(f"nothing that was chosen of a {type(module).__name__} can be of low rank.")
+            raise ModelError(
+                f"none of the chosen parameters of {type(module).__name__} can be trained with a low rank."
+            )
         super().__init__(module)
         random = torch.Generator().manual_seed(seed)
         self._factors = {name: _factors(layer.weight, rank, random) for name, layer in layers.items()}
@@ -106,7 +108,7 @@ class LowRank(Adapter):
         }
         self._on = True
         self._hooks = [
-            layer.register_forward_hook(self._beside(*self._factors[name])) for name, layer in layers.items()
+            layer.register_forward_hook(self._hook_of(*self._factors[name])) for name, layer in layers.items()
         ]
 
     @contextmanager
@@ -128,7 +130,7 @@ class LowRank(Adapter):
             hook.remove()
         super().remove()
 
-    def _beside(self, down: Tensor, up: Tensor) -> Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]:
+    def _hook_of(self, down: Tensor, up: Tensor) -> Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]:
         from torch.nn import functional
 
         def hook(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -143,7 +145,7 @@ class LowRank(Adapter):
 
 
 def _layer(module: nn.Module, name: str) -> Any:
-    """Whose ``weight`` the parameter is, if it can have a change of low rank beside it."""
+    """Return the layer whose ``weight`` the parameter is; None if it cannot have a low-rank addition."""
     from torch import nn
 
     path, _, last = name.rpartition(".")
@@ -153,7 +155,7 @@ def _layer(module: nn.Module, name: str) -> Any:
 
 
 def _factors(weight: Tensor, rank: int, random: torch.Generator) -> tuple[nn.Parameter, nn.Parameter]:
-    """A, (r, …), and B, (out, r); A has the spread that layers begin with, 1/√(3 inputs)."""
+    """Return A, of shape (r, …), and B, of shape (out, r); A has PyTorch's initial spread, 1/√(3 inputs)."""
     import torch
 
     shape = (rank, *weight.shape[1:])

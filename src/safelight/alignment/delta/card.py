@@ -1,4 +1,4 @@
-"""The card beside a delta: what it is, how to make it again, and what was measured."""
+"""The model card of a delta: what it is, how to reproduce it, and what was measured."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ _SIDE_PX = 128
 
 
 def write_card(file: Path, about: Provenance, proof: Proof, command: str, images: Mapping[str, Pair]) -> Path:
-    """Writes, in the format of Hugging Face, the card of the delta in ``file``, and a sheet of ``images``:
-    of each concept a row before and a row after."""
+    """Write the card of the delta in ``file`` in the format of Hugging Face, and return its path.
+
+    ``images`` are drawn on a sheet beside it: for each concept a row before and a row after.
+    """
     sheet, card = file.with_suffix(".png"), file.with_suffix(".md")
     if images:
         _sheet(images).save(sheet, optimize=True)
@@ -31,7 +33,7 @@ def _text(file: Path, about: Provenance, proof: Proof, command: str, sheet: str 
     rows = [_row(name, "edited", change) for name, change in proof.concepts.items()]
     others = "preserved" if concepts else "drawn"
     rows += [_row(name, others, change) for name, change in proof.preserved.items()]
-    shown = [f"![Before, and below after]({sheet})", ""] if sheet else []
+    shown = [f"![Before (upper rows) and after (lower rows)]({sheet})", ""] if sheet else []
     lines = [
         "---",
         f"base_model: {json.dumps(about.base)}",
@@ -41,22 +43,22 @@ def _text(file: Path, about: Provenance, proof: Proof, command: str, sheet: str 
         "",
         f"# {about.method.upper()}{f': {concepts}' if concepts else ''}",
         "",
-        f"A delta for {about.base}: {proof.values:,} values in {proof.tensors} tensors are changed.",
+        f"A delta for {about.base}. It changes {proof.values:,} values in {proof.tensors} tensors.",
         "",
         *shown,
         "| | | images | largest change | mean change | shown before | shown after |",
         "|---|---|---|---|---|---|---|",
         *rows,
         "",
-        "Changes are of values in [0, 1], of images from the same noise.",
+        "Changes are absolute differences of pixel values in [0, 1] between images from the same noise.",
         "",
-        "Made with",
+        "Made with:",
         "",
         f"    {command}",
         "",
-        "and put on with",
+        "Apply it with:",
         "",
-        f"    safelight apply --model {about.base} --delta {file.name} --out edited",
+        f"    safelight apply --model {about.base} --delta {file.name} --output edited",
         "",
         "Settings:",
         "",

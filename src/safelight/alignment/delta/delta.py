@@ -1,4 +1,4 @@
-"""Deltas: what an alignment changed in a model, and nothing else, with where it comes from."""
+"""Deltas: the weight differences that an alignment made, with their provenance."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ _Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """``method`` took ``concepts`` out of ``base``, of whose parts ``base_sha256`` has the hashes (in half
-    precision); ``settings`` repeat it, and ``proof`` is what was measured."""
+    """Where a delta comes from: ``method`` removed ``concepts`` from the model ``base``.
+
+    ``base_sha256`` has the hash of each part of the base model in half precision, ``settings`` what is needed
+    to reproduce the delta, and ``proof`` what was measured.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -45,61 +48,64 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Delta:
-    """Differences to add to a model's parameters, by name, with the part of the pipeline first:
-    ``unet.mid_block.…``."""
+    """Differences to add to a model's parameters.
+
+    ``tensors`` are by the parameters' names, which start with the part of the pipeline: ``unet.mid_block.…``.
+    """
 
     tensors: Mapping[str, Tensor]
     about: Provenance
 
     @classmethod
     def of(cls, differences: Mapping[str, Tensor], about: Provenance) -> Self:
-        """Those, by parameter, that are any. Raises ``ModelError`` if none is, or one is no number."""
+        """Keep the non-zero differences. Raises ``ModelError`` if all are zero or any is not finite."""
         for name, difference in differences.items():
             if not difference.isfinite().all():
-                raise ModelError(f'the edit makes "{name}" something that is no number; edit less strongly.')
+                raise ModelError(f'the edit makes "{name}" NaN or infinite; edit less strongly.')
         changed = {name: each.cpu() for name, each in differences.items() if each.any()}
         if not changed:
-            raise ModelError("nothing was changed in the model; look at the concepts and the settings.")
+            raise ModelError("nothing was changed in the model; check the concepts and the settings.")
         return cls(changed, about)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Raises ``ModelError`` for a file that is missing or no delta, or whose values are not finite."""
+        """Read a delta. Raises ``ModelError`` if the file is missing, is no delta, or has NaN or infinity."""
         tensors, metadata = read_delta(path)
         try:
             if metadata["format"] != _FORMAT:
                 raise ModelError(f"{path} is of another version of safelight; make it again.")
             about = TypeAdapter(Provenance).validate_json(metadata[_KIND], strict=True)
         except (KeyError, ValueError) as error:  # pydantic's own error is a ValueError
-            raise ModelError(f"{path} is no delta; give a file that `safelight align` wrote.") from error
+            raise ModelError(f"{path} is not a delta; give a file that `safelight align` wrote.") from error
         if not tensors:
             raise ModelError(f"{path} changes nothing; give a file that `safelight align` wrote.")
         return cls(tensors, about)
 
     def save(self, path: Path) -> None:
-        """The whole file or none. Raises ``ModelError`` where it cannot be written."""
+        """Write the file atomically. Raises ``ModelError`` if it cannot be written."""
         write_tensors(self.tensors, path, {"format": _FORMAT, _KIND: json.dumps(asdict(self.about))})
 
     @cached_property
     def parts(self) -> tuple[str, ...]:
-        """Of the pipeline, that it changes."""
+        """The parts of the pipeline that the delta changes, such as "unet"."""
         return tuple(dict.fromkeys(name.partition(".")[0] for name in self.tensors))
 
     def attach(self, pipe: Any, scale: float = 1.0, force: bool = False) -> AttachedDelta:
-        """Change ``pipe`` until what this gives is detached, or left as a context; deltas add up.
+        """Add the delta, times ``scale``, to ``pipe``; several attached deltas add up.
 
-        Raises ``ModelError`` unless the model is the one that it was made from; with ``force`` it need only
+        The returned object restores the model when it is detached or its context is left. Raises
+        ``ModelError`` unless the model is the one that the delta was made for; with ``force`` it need only
         have parameters of the same names and shapes.
         """
         self.check(pipe, force)
         return AttachedDelta(self, pipe, scale)
 
     def check(self, pipe: Any, force: bool = False) -> None:
-        """Raises ``ModelError`` unless it can be attached to ``pipe``."""
-        unsaid = sorted(set(self.parts) - self.about.base_sha256.keys())
-        if unsaid and not force:
+        """Raise ``ModelError`` unless the delta can be attached to ``pipe``."""
+        unhashed = sorted(set(self.parts) - self.about.base_sha256.keys())
+        if unhashed and not force:
             raise ModelError(
-                f"the delta does not say of which model's {unsaid[0]} it is; take another, or force it."
+                f"the delta has no hash of the {unhashed[0]} that it was made for; use another, or force it."
             )
         for name, parameter in parameters_of(pipe, self.tensors).items():
             if parameter.shape != self.tensors[name].shape:
@@ -107,21 +113,24 @@ class Delta:
         for part, expected in self.about.base_sha256.items():
             if not force and part in self.parts and part_sha256(pipe, part) != expected:
                 raise ModelError(
-                    f"the {part} is not that of {self.about.base}, for which the delta was made; take that "
+                    f"the {part} is not that of {self.about.base}, for which the delta was made; use that "
                     "model, or force it."
                 )
 
 
 class AttachedDelta:
-    """A delta in a model. It is detached in any order, and the model is then bit for bit what it was."""
+    """A delta that is applied to a model.
+
+    Deltas can be detached in any order; without them the model is bit for bit what it was.
+    """
 
     def __init__(self, delta: Delta, pipe: Any, scale: float) -> None:
         self.delta = delta
         self.scale = scale
-        self._patched_module = [_patched_module(pipe, part) for part in delta.parts]
+        self._modules = [_patched_module(pipe, part) for part in delta.parts]
         try:
-            for worn in self._patched_module:
-                worn.apply(self)
+            for module in self._modules:
+                module.apply(self)
         except BaseException:
             self.detach()
             raise
@@ -133,21 +142,21 @@ class AttachedDelta:
         self.detach()
 
     def detach(self) -> None:
-        """Nothing happens a second time."""
-        for worn in self._patched_module:
-            worn.revert(self)
+        """Restore the model; calling it again has no effect."""
+        for module in self._modules:
+            module.revert(self)
 
 
 class _PatchedModule:
-    """The deltas that one part of a pipeline has on."""
+    """One part of a pipeline, with the deltas that are applied to it."""
 
     def __init__(self, part: str, module: nn.Module) -> None:
         self.part = part
         self._parameters = dict(module.named_parameters())
         self._before: dict[str, Tensor] = {}
         self._hashed: tuple[Any, str] | None = None
-        self.on: list[AttachedDelta] = []
-        # One thread checks whether a delta is for this model while another one is generating with it.
+        self.applied: list[AttachedDelta] = []
+        # One thread may check whether a delta fits this model while another generates with it.
         self._lock = threading.RLock()
 
     def is_of(self, module: nn.Module) -> bool:
@@ -157,7 +166,7 @@ class _PatchedModule:
 
     @property
     def sha256(self) -> str:
-        """Without any delta, in half precision; worked out again only if somebody has written to it."""
+        """The hash of the part without deltas, in half precision; computed again only after a change."""
         with self._lock:
             if self._hashed is None or self._hashed[0] != self._state():
                 self._hashed = (self._state(), half_precision_sha256({**self._parameters, **self._before}))
@@ -167,17 +176,17 @@ class _PatchedModule:
         with self._lock:
             for name in self._names(attached.delta):
                 self._before.setdefault(name, self._parameters[name].detach().clone())
-            self.on.append(attached)
+            self.applied.append(attached)
             self._set(self._names(attached.delta))
 
     def revert(self, attached: AttachedDelta) -> None:
         with self._lock:
-            if attached not in self.on:
+            if attached not in self.applied:
                 return
-            self.on.remove(attached)
+            self.applied.remove(attached)
             names = self._names(attached.delta)
             self._set(names)
-            still = {name for each in self.on for name in self._names(each.delta)}
+            still = {name for each in self.applied for name in self._names(each.delta)}
             for name in names - still:
                 del self._before[name]
 
@@ -186,16 +195,16 @@ class _PatchedModule:
         return {name.removeprefix(prefix) for name in delta.tensors if name.startswith(prefix)}
 
     def _set(self, names: Iterable[str]) -> None:
-        """In place: who has compiled the model, or moves it about, has its parameters by their address."""
+        """Compute the parameters again, in place: compiled or offloaded models hold them by their address."""
         import torch
 
         ours = self._hashed is not None and self._hashed[0] == self._state()
         for name in names:
             parameter, value = self._parameters[name], self._before[name].to(self._parameters[name].device)
-            on = [each for each in self.on if f"{self.part}.{name}" in each.delta.tensors]
-            if on:
+            applied = [each for each in self.applied if f"{self.part}.{name}" in each.delta.tensors]
+            if applied:
                 value = value.float()
-                for each in on:
+                for each in applied:
                     value = value + each.scale * each.delta.tensors[f"{self.part}.{name}"].to(value)
             with torch.no_grad():
                 parameter.copy_(value)
@@ -203,7 +212,7 @@ class _PatchedModule:
             self._hashed = (self._state(), self._hashed[1])
 
     def _state(self) -> list[tuple[int, int]]:
-        """Is another after anything was written."""
+        """Return what differs after any parameter was written to."""
         return [(each.data_ptr(), each._version) for each in self._parameters.values()]
 
 
@@ -212,17 +221,17 @@ _PATCHED_LOCK = threading.Lock()
 
 
 def json_sha256(value: object) -> str:
-    """What stands for prompts in a provenance: they are personal."""
+    """Return the hash of a value as JSON, which replaces prompts, as personal data, in a provenance."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def part_sha256(pipe: Any, part: str) -> str:
-    """Of a part of ``pipe``, without the deltas that it has on, in half precision."""
+    """Return the hash of a part of ``pipe`` in half precision, without the deltas applied to it."""
     return _patched_module(pipe, part).sha256
 
 
 def module_of(pipe: Any, part: str) -> nn.Module:
-    """Raises ``ModelError`` if ``pipe`` has no such part."""
+    """Return a part of ``pipe`` as a module. Raises ``ModelError`` if there is no such part."""
     module: Any = getattr(pipe, part, None)
     if not hasattr(module, "named_parameters"):
         raise ModelError(f'a {type(pipe).__name__} has no "{part}"; the delta is for another model.')
@@ -233,14 +242,17 @@ def module_of(pipe: Any, part: str) -> nn.Module:
 def _patched_module(pipe: Any, part: str) -> _PatchedModule:
     module = module_of(pipe, part)
     with _PATCHED_LOCK:
-        worn = _PATCHED_MODULES.get(module)
-        if worn is None or not (worn.on or worn.is_of(module)):
-            worn = _PATCHED_MODULES[module] = _PatchedModule(part, module)
-        return worn
+        patched = _PATCHED_MODULES.get(module)
+        if patched is None or not (patched.applied or patched.is_of(module)):
+            patched = _PATCHED_MODULES[module] = _PatchedModule(part, module)
+        return patched
 
 
 def parameters_of(pipe: Any, names: Iterable[str]) -> dict[str, Tensor]:
-    """By name, with the part first. Raises ``ModelError`` for one that ``pipe`` does not have."""
+    """Return the parameters of these names, which start with the part of the pipeline.
+
+    Raises ``ModelError`` for a name that ``pipe`` does not have.
+    """
     names = list(names)
     parts = dict.fromkeys(name.partition(".")[0] for name in names)
     known = {

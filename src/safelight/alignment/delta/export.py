@@ -1,4 +1,4 @@
-"""Deltas in the forms that other programs load."""
+"""Writing deltas in formats that other programs load."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _METADATA = {"format": "pt"}
 
 
 def save_folder(pipe: Any, out: Path) -> None:
-    """The whole pipeline as it is now. Raises ``ModelError`` where it cannot be written."""
+    """Write the whole pipeline in its current state. Raises ``ModelError`` if it cannot be written."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ModelError(f"{out} is there already; give a folder that is not.")
+        raise ModelError(f"{out} is there already; give a new folder.")
     try:
         pipe.save_pretrained(out, safe_serialization=True)
         copy_permissions(out)
@@ -29,8 +29,10 @@ def save_folder(pipe: Any, out: Path) -> None:
 
 
 def save_parameters(pipe: Any, names: list[str], out: Path) -> None:
-    """Of the pipeline as it is now those parameters, by their names without the part, as other erasure tools
-    write them. Raises ``RequestError`` if they are of several parts, and as ``write_tensors``."""
+    """Write the named parameters as they are, by names without the part, as other erasure tools do.
+
+    Raises ``RequestError`` if they belong to several parts, and whatever ``write_tensors`` raises.
+    """
     parts = {name.partition(".")[0] for name in names}
     if len(parts) > 1:
         raise RequestError(f"the deltas change {', '.join(sorted(parts))}; export the whole folder.")
@@ -41,11 +43,11 @@ def save_parameters(pipe: Any, names: list[str], out: Path) -> None:
 
 
 def save_lora(delta: Delta, out: Path, rank: int, scale: float = 1.0) -> float:
-    """Writes the folder of a LoRA of this rank that diffusers and others load; gives the share of the change
-    that it leaves out, by its norm: of each layer what is beyond the rank (Eckart & Young 1936), and what no
-    LoRA has, biases and norms.
+    """Write a LoRA of this rank for diffusers and others; return the share of the change that it leaves out.
 
-    Raises ``RequestError`` for a rank below 1 or if there is nothing that a LoRA could have.
+    The share is by norm: what exceeds the rank in each layer (Eckart & Young 1936), and the changes of biases
+    and norms, which a LoRA cannot represent. Raises ``RequestError`` for a rank below 1 or if the delta has
+    no layer that a LoRA can represent.
     """
     if rank < 1:
         raise RequestError(f"the rank is {rank}; it must be at least 1.")
@@ -62,13 +64,13 @@ def save_lora(delta: Delta, out: Path, rank: int, scale: float = 1.0) -> float:
         layer = name.removesuffix(".weight")
         layers |= {f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up}
     if not layers:
-        raise RequestError("the delta changes no layer that a LoRA could; export the whole folder.")
+        raise RequestError("the delta changes no layer that a LoRA can represent; export the whole folder.")
     write_tensors(layers, out / LORA_FILE, _METADATA)
     return float((lost / whole) ** 0.5)
 
 
 def _low_rank(change: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
-    """A, B and the square of what B A leaves out, of a linear layer or a convolution."""
+    """Return A, B and the squared norm of what B A leaves out, for a linear layer or a convolution."""
     import torch
 
     u, s, v = torch.linalg.svd(change.flatten(1), full_matrices=False)

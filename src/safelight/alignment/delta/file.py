@@ -1,4 +1,4 @@
-"""The file of a delta: read with suspicion, since it comes from anywhere."""
+"""Reading delta files, which may come from untrusted sources."""
 
 from __future__ import annotations
 
@@ -23,18 +23,20 @@ _METADATA = "__metadata__"
 def read_delta(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors and the metadata.
 
-    Raises ``ModelError`` for a file that is missing or no safetensors file, and for tensors that nobody can
-    add to parameters: of no floating-point type, or with a value that is not finite.
+    Raises ``ModelError`` for a file that is missing or is not a safetensors file, and for tensors that are
+    not floating-point numbers or have values that are not finite.
     """
     if not path.is_file():
-        raise ModelError(f"there is no delta at {path}; give the file of one.")
+        raise ModelError(f"there is no delta at {path}; give an existing file.")
     header = _header(path)
     metadata = header.pop(_METADATA, {})
     for name, about in header.items():
         if about.get("dtype") not in _FLOATS:
             raise ModelError(f'{path}: "{name}" is not of floating-point numbers; give a delta.')
         if "." not in name.strip("."):
-            raise ModelError(f'{path} is no delta: "{name}" names no parameter of a part; give a delta.')
+            raise ModelError(
+                f'{path} is not a delta: "{name}" does not name a parameter of a part; give a delta.'
+            )
     tensors = _tensors(path, header)
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
@@ -53,7 +55,7 @@ def _tensors(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
 
 
 def _header(path: Path) -> dict[str, Any]:
-    """Return the header as safetensors has it: a JSON object behind its length."""
+    """Return the header of a safetensors file: a JSON object that follows its length."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -72,4 +74,4 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def _not_safetensors(path: Path) -> ModelError:
-    return ModelError(f"{path} is not a safetensors file, whatever its name; get it again.")
+    return ModelError(f"{path} is not a safetensors file; download or make it again.")

@@ -1,4 +1,4 @@
-"""What an edit did: to the weights, to images of what was edited, and to others."""
+"""Measuring an edit: how it changed the weights, images of edited concepts, and other images."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 
     from safelight.alignment.delta.delta import Delta
 
-# Is given a concept and images; says which of them show it, or None where nobody could say.
+# Returns which of the images show the concept, or None if that is unknown.
 Shows = Callable[[str, Sequence["Image"]], Sequence[bool] | None]
-# What images differ by anyway, for rounding.
-_NOTHING = 1 / 255
+# Differences of pixel values up to this are rounding.
+_ROUNDING = 1 / 255
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Of ``images`` from the same noise, before and after: the ``largest`` difference of a value in [0, 1],
-    the ``mean`` one, and the shares that show the concept, where somebody could say."""
+    """How images from the same noise differ before and after an edit.
+
+    ``largest`` and ``mean`` are differences of pixel values in [0, 1]; ``before`` and ``after`` are shares of
+    images that show the concept, None if unknown.
+    """
 
     num_images: int
     largest: float
@@ -36,7 +39,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How many ``values`` in how many ``tensors`` changed, and what became of images."""
+    """The number of changed ``values`` and ``tensors``, and the changes of images by concept."""
 
     tensors: int
     values: int
@@ -46,7 +49,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Images of a concept, before and after."""
+    """Images of a concept before and after an edit."""
 
     before: Sequence[Image]
     after: Sequence[Image]
@@ -61,19 +64,20 @@ def prove(
     seed: int = 0,
     shows: Shows | None = None,
 ) -> tuple[Proof, dict[str, Pair]]:
-    """The proof, and the images it rests on, by concept: so many of each, of its names in turn.
+    """Return the proof of a delta and its images by concept, ``num_images`` of each.
 
-    Raises ``ModelError`` if the images of a concept stay as they are.
+    ``shows`` says which images show a concept. Raises ``ModelError`` if the images of an edited concept do
+    not change.
     """
-    asked = (*delta.about.concepts, *preserved)
-    before = {concept: draw(pipe, concept, num_images, steps, seed) for concept in asked}
+    concepts = (*delta.about.concepts, *preserved)
+    before = {concept: draw(pipe, concept, num_images, steps, seed) for concept in concepts}
     with delta.attach(pipe, force=True):
-        after = {concept: draw(pipe, concept, num_images, steps, seed) for concept in asked}
-    drawn = {concept: Pair(before[concept], after[concept]) for concept in asked}
+        after = {concept: draw(pipe, concept, num_images, steps, seed) for concept in concepts}
+    drawn = {concept: Pair(before[concept], after[concept]) for concept in concepts}
     changes = {concept: _change(concept, each, shows) for concept, each in drawn.items()}
     for concept in delta.about.concepts:
-        if changes[concept].largest <= _NOTHING:
-            raise ModelError(f'no image of "{concept}" was changed; look at the concepts and the settings.')
+        if changes[concept].largest <= _ROUNDING:
+            raise ModelError(f'no image of "{concept}" was changed; check the concepts and the settings.')
     return (
         Proof(
             len(delta.tensors),
@@ -86,7 +90,7 @@ def prove(
 
 
 def draw(pipe: Any, concept: str, num_images: int, steps: int, seed: int) -> list[Image]:
-    """So many images of a concept, of its names in turn; image i has the seed ``seed`` + i."""
+    """Return images of a concept, prompted by its names in turn; image i has the seed ``seed`` + i."""
     import torch
 
     names = names_of(concept)

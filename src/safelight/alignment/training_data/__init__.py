@@ -1,4 +1,4 @@
-"""Safe training: unsafe samples out of the data, and every decision kept."""
+"""Cleaning training data: unsafe samples are rejected, and every decision is recorded."""
 
 from safelight.alignment.training_data.caption_groups import CaptionGroups
 from safelight.alignment.training_data.cleaning import Cleaning

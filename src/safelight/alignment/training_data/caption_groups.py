@@ -1,4 +1,4 @@
-"""Groups of captions, by whom and what they speak of: over them it shows where cleaning goes too far."""
+"""Groups of captions by the people and subjects they mention, to see where cleaning rejects too much."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PACKAGED = Path(__file__).with_suffix(".toml")
 
 
 class CaptionGroups(BaseModel):
-    """Each by its ``words``, which may be several in a row; whole ones, whatever their case."""
+    """Groups of captions: each matches any of its ``words`` or phrases, as whole words in any case."""
 
     model_config = ConfigDict(frozen=True, ignored_types=(cached_property,))
 
@@ -27,9 +27,9 @@ class CaptionGroups(BaseModel):
 
     @classmethod
     def load(cls, path: Path | None = None) -> CaptionGroups:
-        """Those of a TOML file, a list of words for each name, or the packaged ones.
+        """Read groups from a TOML file with a list of words for each name, or return the packaged groups.
 
-        Raises ``RequestError`` for a file that is anything else.
+        Raises ``RequestError`` for a file in any other format.
         """
         file = TomlFile(path or _PACKAGED, RequestError)
         try:
@@ -43,7 +43,7 @@ class CaptionGroups(BaseModel):
             ) from error
 
     def of(self, caption: str) -> list[str]:
-        """The names of those that a caption is of."""
+        """Return the names of the groups that a caption belongs to."""
         return [name for name, pattern in self._patterns.items() if pattern.search(caption)]
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Captions: where data of whatever origin has them."""
+"""Reading captions from text, JSON and tables of data sets."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# What is commonest first; names are compared in small letters.
+# The most common first; names are compared in lower case.
 CAPTIONS = ("caption", "text", "prompt", "txt", "description")
 PATHS = ("file_name", "filename", "file", "path", "image", "image_path", "picture")
 _LONGEST = 1 << 20
 _WORD = re.compile(r"\w+")
-# Shorter ones are in every sentence, and these in ours.
-_TELLING, _OURS = 4, {"this", "that", "with", "filter", "failed", "blocked"}
+# Words shorter than this are in most sentences, and the following in our own messages.
+_MIN_LETTERS, _OUR_WORDS = 4, {"this", "that", "with", "filter", "failed", "blocked"}
 
 
 class CaptionError(ValueError):
@@ -23,7 +23,7 @@ class CaptionError(ValueError):
 
 
 def from_text(encoded: bytes) -> str:
-    """Of a ``.txt`` file. Raises ``CaptionError``."""
+    """Return the caption in a ``.txt`` file. Raises ``CaptionError``."""
     if len(encoded) > _LONGEST:
         raise CaptionError("its caption is too long.")
     try:
@@ -33,7 +33,7 @@ def from_text(encoded: bytes) -> str:
 
 
 def from_json(encoded: bytes) -> str | None:
-    """Of a ``.json`` file with an object in it, None without a caption. Raises ``CaptionError``."""
+    """Return the caption in a ``.json`` file, None if it has none. Raises ``CaptionError``."""
     text = from_text(encoded)
     try:
         row = json.loads(text)
@@ -43,7 +43,7 @@ def from_json(encoded: bytes) -> str | None:
 
 
 def of_row(row: Mapping[str, Any], column: str | None = None) -> str | None:
-    """The caption in a row of any table. Raises ``CaptionError`` for one that is not text."""
+    """Return the caption in a row of a table. Raises ``CaptionError`` for one that is not text."""
     name = column or column_of(row, CAPTIONS)
     value = row.get(name) if name else None
     if value is None or isinstance(value, str):
@@ -54,20 +54,22 @@ def of_row(row: Mapping[str, Any], column: str | None = None) -> str | None:
 
 
 def column_of(names: Any, wanted: tuple[str, ...]) -> str | None:
-    """Which of ``names`` is likeliest to be what is ``wanted``."""
+    """Return the first of the ``wanted`` names that is among ``names``, in any case."""
     by_small = {str(name).lower(): str(name) for name in names}
     return next((by_small[name] for name in wanted if name in by_small), None)
 
 
 def quotes(sentence: str, caption: str) -> bool:
     """Return whether the sentence may quote the caption: it has one of its longer words, or all of it."""
-    words, said = (_WORD.findall(each.lower()) for each in (caption, sentence))
-    telling = {word for word in words if len(word) >= _TELLING} - _OURS
-    return bool(telling & set(said)) or (bool(words) and f" {' '.join(words)} " in f" {' '.join(said)} ")
+    words, quoted = (_WORD.findall(each.lower()) for each in (caption, sentence))
+    distinctive = {word for word in words if len(word) >= _MIN_LETTERS} - _OUR_WORDS
+    return bool(distinctive & set(quoted)) or (
+        bool(words) and f" {' '.join(words)} " in f" {' '.join(quoted)} "
+    )
 
 
 def rows_of(name: str, encoded: bytes) -> Iterator[Mapping[str, Any]]:
-    """Of a table of captions in CSV, JSON or JSONL; rows that are damaged are left out.
+    """Yield the rows of a table of captions in CSV, JSON or JSONL, without damaged rows.
 
     Raises ``CaptionError`` for a table that is not UTF-8 text.
     """
@@ -86,12 +88,12 @@ def rows_of(name: str, encoded: bytes) -> Iterator[Mapping[str, Any]]:
 
 
 def _of_json(name: str, whole: str) -> Iterator[Mapping[str, Any]]:
-    """A list of objects, or an object with a caption for each path."""
+    """Yield the rows of a list of objects, or of an object with a caption for each path."""
     data = _loaded(whole)
     if isinstance(data, dict):
         data = [{"path": path, "caption": caption} for path, caption in data.items()]
     if not isinstance(data, list):
-        raise CaptionError(f"{name} is no table of captions; give a list of objects.")
+        raise CaptionError(f"{name} is not a table of captions; give a list of objects.")
     yield from (row for row in data if isinstance(row, dict))
 
 

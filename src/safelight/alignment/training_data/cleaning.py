@@ -1,4 +1,4 @@
-"""Cleaning: every sample of a data set looked at once, and sorted into what stays and what goes."""
+"""Cleaning a data set: every sample is screened once, then sorted into kept and rejected."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from safelight.storage.atomic_write import write_errors, write_text
 from safelight.training.encoded import Data
 from safelight.types import Action
 
-# Hands the shards, by number, to workers; told after every batch how far each is.
+# Screens the numbered shards with workers, and reports how many samples of each are done.
 Engine = Callable[[Task, Mapping[int, Shard], Callable[[int, int], None]], None]
 
 _SETTINGS, _PLAN, _FINDINGS, _SUMMARY = "settings.json", "plan.jsonl", "findings", "summary.json"
@@ -37,16 +37,16 @@ _FILTERS, _HASHED, _SCREENED = "filters", "hashed", "screened"
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What was found in a data set, in a folder of its own: ``screen`` fills it, ``sort`` reads it.
+    """The findings of a data set in a folder of their own: ``screen`` writes them, ``sort`` reads them.
 
-    Nothing that was done is done twice: a run that was stopped goes on.
+    An interrupted run resumes where it stopped.
     """
 
     folder: Path
 
     @classmethod
     def of(cls, out: Path) -> Cleaning:
-        """Whose findings were sorted into ``out``. Raises ``RequestError`` if none were."""
+        """Return the cleaning that ``sort`` wrote to ``out``. Raises ``RequestError`` if there is none."""
         path = out / _SUMMARY
         if not path.exists():
             raise RequestError(f"{out} has no cleaned data in it; give a folder that safelight clean wrote.")
@@ -58,20 +58,20 @@ class Cleaning:
         screens: Callable[[], Screens],
         settings: Mapping[str, Any],
         engine: Engine,
-        tell: Callable[[int], None] = lambda _: None,
+        progress: Callable[[int], None] = lambda _: None,
         groups: CaptionGroups | None = None,
         hashed: bool = False,
     ) -> None:
-        """Looks at every sample of ``shards`` with ``screens``, which each worker makes for itself.
+        """Screen every sample of ``shards`` with the ``screens`` that each worker makes for itself.
 
-        ``settings`` say what is looked at and how; ``groups`` of captions are counted apart; ``hashed``
-        images can be compared by what they look like. Raises ``RequestError`` if the folder has the
-        findings of other settings, or another program writes to it.
+        ``settings`` describe the data and how it is read; ``groups`` of captions are counted separately; with
+        ``hashed`` images get perceptual hashes, to find near duplicates. Raises ``RequestError`` if the
+        folder has findings of other settings, or if another program writes to it.
         """
         with self._locked():
-            mine, counted_apart = screens(), groups or CaptionGroups.load()
+            mine, caption_groups = screens(), groups or CaptionGroups.load()
             how = {_FILTERS: _filters(mine.policy), "versions": mine.versions()}
-            how |= {"groups": counted_apart.to_settings(), _HASHED: hashed}
+            how |= {"groups": caption_groups.to_settings(), _HASHED: hashed}
             self._check_settings({**settings, **how})
             plan = self._planned(shards)
             findings = self.folder / _FINDINGS
@@ -82,68 +82,71 @@ class Cleaning:
 
             def counted(number: int, samples: int) -> None:
                 done[number] = samples
-                tell(sum(done.values()))
+                progress(sum(done.values()))
 
-            engine(Task(screens, findings.absolute(), counted_apart, hashed), left, counted)
+            engine(Task(screens, findings.absolute(), caption_groups, hashed), left, counted)
 
     def sort(
         self,
         policy: Policy,
         out: Path,
-        least: Action = Action.REVIEW,
+        reject_from: Action = Action.REVIEW,
         duplicates: Duplicates = Duplicates.KEEP,
     ) -> Tally:
-        """Writes the manifests that ``policy`` makes of the findings into ``out``; gives the numbers.
+        """Apply ``policy`` to the findings, write the manifests to ``out``, and return the counts.
 
-        Raises ``RequestError`` if not all shards were screened, or not with the policy's filters, or not
-        hashed for near duplicates.
+        Raises ``RequestError`` if shards are not screened yet, if they were screened with other filters than
+        the policy's, or if images were not hashed and ``duplicates`` asks for near ones.
         """
         self._files()
-        if least is Action.ALLOW:
-            raise RequestError("everything would be rejected from allow on; give a severer action.")
+        if reject_from is Action.ALLOW:
+            raise RequestError("everything would be rejected from allow on; give a more severe action.")
         settings = self._settings() or {}
         if settings.get(_FILTERS) != _filters(policy):
             raise RequestError(
-                f'the policy "{policy.name}" has other filters than those that looked at the data; '
+                f'the policy "{policy.name}" has other filters than those that screened the data; '
                 "clean it again."
             )
         if duplicates is Duplicates.NEAR and not settings.get(_HASHED):
             raise RequestError("the images were not hashed; clean the data again with --duplicates near.")
         with write_errors(out):
             out.mkdir(parents=True, exist_ok=True)
-            tally = write_manifests(out, self._decided(policy, least, duplicates), policy.id)
-            told = {"policy": policy.id, _SCREENED: str(self.folder.absolute()), **tally.summary()}
-            write_text(out, _SUMMARY, json.dumps(told, indent=2) + "\n")
+            tally = write_manifests(out, self._decided(policy, reject_from, duplicates), policy.id)
+            summary = {"policy": policy.id, _SCREENED: str(self.folder.absolute()), **tally.summary()}
+            write_text(out, _SUMMARY, json.dumps(summary, indent=2) + "\n")
         return tally
 
-    def copy(self, out: Path, kept: bool, tell: Callable[[int], None] = lambda _: None) -> Path:
-        """Copies what stays as ``sort`` wrote it to ``out`` into ``out / "clean"``, or what goes into
-        ``out / "quarantine"``.
+    def copy(self, out: Path, kept: bool, progress: Callable[[int], None] = lambda _: None) -> Path:
+        """Copy the kept samples that ``sort`` listed in ``out`` to ``out / "clean"``, and return that folder.
 
-        In shards as they come; told how many are done. A copy that was stopped goes on. Raises
-        ``RequestError`` for a folder in which nothing was sorted.
+        Without ``kept`` the rejected samples are copied to ``out / "quarantine"``. The copy has the shards of
+        the data, and ``progress`` gets the number of shards done. An interrupted copy resumes. Raises
+        ``RequestError`` for a folder without manifests.
         """
         manifest = out / (KEPT if kept else REJECTED)
         ids, folder = self._ids(manifest), out / ("clean" if kept else "quarantine")
         with write_errors(out):
-            copy_samples(read_plan(self.folder / _PLAN), ids, folder, file_sha256(manifest), tell)
+            copy_samples(read_plan(self.folder / _PLAN), ids, folder, file_sha256(manifest), progress)
         return folder
 
     def kept(self, out: Path) -> Iterator[Sample]:
-        """What stays as ``sort`` wrote it to ``out``, read again from the data, in order; as ``copy``."""
+        """Yield the kept samples that ``sort`` listed in ``out``, read again from the data, in order.
+
+        Raises ``RequestError`` for a folder without manifests.
+        """
         ids = self._ids(out / KEPT)
         for number, shard in enumerate(read_plan(self.folder / _PLAN)):
             mine = ids(number)
             yield from (sample for sample in shard.samples() if sample.id in mine)
 
     def training(self, out: Path) -> Data:
-        """Of what stays, what can be trained on; as ``kept``."""
+        """Return the kept samples that have an image and a caption, as training data; raises as ``kept``."""
         samples = self.kept(out)
         self._ids(out / KEPT)
         return Data(examples(samples), file_sha256(out / KEPT))
 
     def _ids(self, manifest: Path) -> Callable[[int], Set[str]]:
-        """Of a manifest those of each shard, which must be asked for in order: that is the manifest's."""
+        """Return a function from a shard's number to its ids in the manifest, to be called in order."""
         files = self._files()
         if not manifest.exists():
             raise RequestError(f"{manifest.parent} has no manifests in it; sort the data first.")
@@ -162,8 +165,10 @@ class Cleaning:
         return ids
 
     def samples(self, ids: Set[str]) -> Iterator[Sample]:
-        """Those with these ids, read again from the data, in order; what is not there any more comes with a
-        problem or not at all."""
+        """Yield the samples with these ids in order, read again from the data.
+
+        Samples that have gone missing since come with a problem or not at all.
+        """
         plan = read_plan(self.folder / _PLAN)
         for number, path in enumerate(self._files()):
             left = {row["id"] for row in rows_in(path, ["id"])} & ids
@@ -175,25 +180,25 @@ class Cleaning:
                     break
 
     def groups(self, ids: Set[str]) -> Mapping[str, Sequence[str]]:
-        """Of the captions of these samples."""
+        """Return the groups that the captions of these samples belong to, by id."""
         rows = (row for path in self._files() for row in rows_in(path, ["id", "groups"]))
         return {row["id"]: row["groups"] or () for row in rows if row["id"] in ids}
 
     def screened(self) -> Iterator[Screened]:
-        """Every sample in order. Raises ``RequestError`` if some were not looked at, or two have one id."""
+        """Yield all samples in order. Raises ``RequestError`` if some are not screened or share an id."""
         for path in self._files():
             seen: set[str] = set()
             for row in rows_in(path):
                 if row["id"] in seen:
-                    raise RequestError(f'two samples have the id "{row["id"]}"; give each a name of its own.')
+                    raise RequestError(f'two samples have the id "{row["id"]}"; give each its own name.')
                 seen.add(row["id"])
                 yield Screened.of_row(row)
 
     def _decided(
-        self, policy: Policy, least: Action, duplicates: Duplicates
+        self, policy: Policy, reject_from: Action, duplicates: Duplicates
     ) -> Iterator[tuple[Screened, Decision]]:
         def decided() -> Iterator[tuple[Screened, Decision]]:
-            return ((each, decide(each, policy, least)) for each in self.screened())
+            return ((each, decide(each, policy, reject_from)) for each in self.screened())
 
         kept = ((i, each) for i, (each, made) in enumerate(decided()) if made.rejection is None)
         firsts = first_of(kept, duplicates)
@@ -233,7 +238,7 @@ class Cleaning:
         )
         if changed:
             raise RequestError(
-                f"{self.folder} was begun with another {' and '.join(changed)}; give another folder."
+                f"{self.folder} was started with another {' and '.join(changed)}; give another folder."
             )
 
     def _settings(self) -> dict[str, Any] | None:
@@ -259,14 +264,14 @@ class Cleaning:
 
 def _object_in(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_text("utf-8"))
+        value = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError):
-        told = None
-    if not isinstance(told, dict):
+        value = None
+    if not isinstance(value, dict):
         raise RequestError(f"{path} is damaged; clean the data again into another folder.")
-    return told
+    return value
 
 
 def _filters(policy: Policy) -> dict[str, Any]:
-    """What decides about findings, as JSON has it."""
+    """Return the policy's filters, which determine the findings, as JSON-ready data."""
     return dict(policy.filters.model_dump(mode="json"))

@@ -1,4 +1,4 @@
-"""Copies of samples, in shards like those that they come from."""
+"""Copying samples in the format and the shards of the data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COPY: dict[type[Any], Callable[[Iterable[tuple[Any, Set[str]]], Path], None]] =
     ParquetShard: copy_tables,
     ArrowShard: copy_tables,
 }
-# What of a folder is done already; no form takes it for a sample.
+# Lists the files that are copied already; no format takes it for a sample.
 _DONE = ".copied"
 
 
@@ -31,13 +31,13 @@ def copy_samples(
     ids: Callable[[int], Set[str]],
     folder: Path,
     version: str,
-    tell: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """The samples of each shard, by number, with these ``ids``, which are asked for in order; told after each
-    file of the data is complete.
+    """Copy the samples with the ``ids`` of each shard number to ``folder``.
 
-    Goes on with what was begun for the same ``version`` of the ids, and replaces what is there of another.
-    ``folder`` has all of it or is not there. A file of which nothing can be read is not copied.
+    ``ids`` is called for shards in order, and ``progress`` after each complete file. A copy that was started
+    for the same ``version`` of the ids resumes; one of another version is replaced. ``folder`` appears only
+    when the copy is complete. Files that cannot be read at all are not copied.
     """
     part = folder.with_name(f"{folder.name}.part")
     if _done(folder) == [version]:
@@ -54,7 +54,7 @@ def copy_samples(
         else:
             copy(wanted, part)
             _note(part, name)
-        tell(numbers[-1] + 1)
+        progress(numbers[-1] + 1)
     with atomic_write(part / _DONE) as file:
         file.write_text(_line(version))
     shutil.rmtree(folder, ignore_errors=True)
@@ -62,7 +62,7 @@ def copy_samples(
 
 
 def _files(plan: Sequence[Shard]) -> Iterator[tuple[str, list[int]]]:
-    """Which shards are of one file, or of one folder."""
+    """Yield the name of each file or folder of the data, and the numbers of its shards."""
 
     def file(number: int) -> tuple[str, str]:
         return type(plan[number]).__name__, getattr(plan[number], "path", "")
@@ -72,7 +72,7 @@ def _files(plan: Sequence[Shard]) -> Iterator[tuple[str, list[int]]]:
 
 
 def _done(folder: Path) -> list[str]:
-    """Without a line that was stopped while it was written."""
+    """Return what the folder lists as copied, without an unfinished last line."""
     path = folder / _DONE
     lines = path.read_bytes().splitlines() if path.exists() else []
     return [json.loads(line) for line in lines if line[:1] == b'"' == line[-1:] and len(line) > 1]

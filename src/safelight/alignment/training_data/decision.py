@@ -1,4 +1,4 @@
-"""What a policy makes of one sample."""
+"""Deciding by a policy whether a sample is kept."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ HARMFUL, UNREADABLE, UNSCREENED, DUPLICATE = "harmful", "unreadable", "unscreene
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why a sample does not stay.
+    """Why a sample is rejected.
 
-    ``reason`` is one of four words, ``detail`` a sentence. ``category``, ``score`` and ``filter`` are of
-    what counted most; None where it was not harm.
+    ``reason`` is one of the four constants, ``detail`` a sentence. ``category``, ``score`` and ``filter`` are
+    those of the worst finding; None if the reason is not harm.
     """
 
     reason: str
@@ -29,16 +29,17 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """No ``rejection`` if it stays. ``scores`` are the highest of each category that was seen."""
+    """Whether a sample is kept: ``rejection`` is None if so. ``scores`` has each category's highest score."""
 
     rejection: Rejection | None
     scores: Mapping[str, float]
 
 
-def decide(screened: Screened, policy: Policy, least: Action = Action.REVIEW) -> Decision:
-    """From the action ``least`` on a sample is rejected, and where nobody could look at it.
+def decide(screened: Screened, policy: Policy, reject_from: Action = Action.REVIEW) -> Decision:
+    """Reject a sample whose action is ``reject_from`` or more severe, or that could not be screened.
 
-    A caption whose image was looked at says who is there, and the image how close they are.
+    Where the image was screened as well, its boxes decide how close objects are, and the caption's words only
+    what they are.
     """
     if screened.problem:
         return Decision(Rejection(UNREADABLE, screened.problem), {})
@@ -52,21 +53,21 @@ def decide(screened: Screened, policy: Policy, least: Action = Action.REVIEW) ->
     for verdict in verdicts:
         for name, seen in verdict.categories.items():
             scores[name] = max(seen.score, scores.get(name, 0.0))
-    return Decision(_rejection(verdicts, least), scores)
+    return Decision(_rejection(verdicts, reject_from), scores)
 
 
 def duplicate(decision: Decision, first: str) -> Decision:
-    """Of a sample that would stay, were ``first`` not there."""
+    """Return the decision on a sample that would be kept if it did not duplicate ``first``."""
     return Decision(Rejection(DUPLICATE, f"its image is that of {first}."), decision.scores)
 
 
-def _rejection(verdicts: Sequence[Verdict], least: Action) -> Rejection | None:
+def _rejection(verdicts: Sequence[Verdict], reject_from: Action) -> Rejection | None:
     worst = max(verdicts, key=severity_key, default=None)
     if worst is None:
-        return Rejection(UNSCREENED, "no filter looked at it.")
+        return Rejection(UNSCREENED, "no filter screened it.")
     if worst.reasons:
         return Rejection(UNSCREENED, " ".join(worst.reasons))
-    return _harm(worst) if worst.action >= least else None
+    return _harm(worst) if worst.action >= reject_from else None
 
 
 def _judged(policy: Policy, stage: Stage, found: FilterFindings, beside: bool) -> Verdict:

@@ -1,4 +1,4 @@
-"""Images that are there already: the same file, or one that looks the same."""
+"""Finding duplicate images: identical files, or images that look alike."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from safelight.alignment.training_data.findings import Screened
 from safelight.hashing.hash_index import HashIndex
 
-# Of 256; ThreatExchange's.
+# Largest distance of near duplicates, of 256 bits; the threshold that ThreatExchange recommends.
 _BITS = 31
 
 
 class Duplicates(StrEnum):
-    """Which of them go."""
+    """Which duplicates are rejected."""
 
     KEEP = "keep"
     EXACT = "exact"
@@ -25,7 +25,7 @@ class Duplicates(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _First:
-    """A sample whose image was not there before."""
+    """The first sample of an image."""
 
     id: str
     key: str
@@ -35,10 +35,10 @@ class _First:
 
 
 def first_of(samples: Iterable[tuple[int, Screened]], kind: Duplicates) -> Mapping[int, str]:
-    """By the number of each sample that is one more of an image, the id of the first of it.
+    """Return, for the number of each duplicate, the id of the first sample of that image.
 
-    A sample that has the key of that one is none: images may have several captions. Near ones are within 31
-    bits of PDQ of a first one. Takes some hundred bytes of memory for each sample.
+    Samples that share a key are no duplicates: an image may have several captions. Near duplicates are within
+    31 bits of PDQ of a first one. This takes some hundred bytes of memory per sample.
     """
     found: dict[int, str] = {}
     files: dict[str, _First] = {}
@@ -61,7 +61,7 @@ def first_of(samples: Iterable[tuple[int, Screened]], kind: Duplicates) -> Mappi
 
 
 def _alike(hashes: np.ndarray, samples: list[_First]) -> Mapping[int, int]:
-    """For each row that looks like an earlier one, which looks like none itself, the first of those."""
+    """Return, for each row that is near an earlier row that is no duplicate itself, the first such row."""
     index, found = HashIndex(hashes), dict[int, int]()
     for row, me in enumerate(samples):
         near = index.near(hashes[row : row + 1], _BITS)

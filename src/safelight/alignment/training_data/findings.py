@@ -1,4 +1,4 @@
-"""What filters found in each sample, kept so that any policy can be applied without another look."""
+"""The findings of each sample, stored so that any policy can be applied without screening again."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from safelight.types import Box, FilterFindings, FilterRun, Finding, Span, Stage
 if TYPE_CHECKING:
     from pyarrow import Schema
 
-# The problem of what stands for the rest of a shard that nobody could look at.
+# The problem of the sample that stands for the rest of a shard whose reading keeps crashing.
 GIVEN_UP = "reading it crashes: it and the rest of its shard were given up."
 
-_QUOTES = "a filter failed at it; what it said is not kept, since it may quote the caption."
+_QUOTES = "a filter failed; its message is not kept, as it may quote the caption."
 
 
 @dataclass(frozen=True, slots=True)
 class Screened:
-    """One sample: its image's hashes, and what was found in its caption, in each frame and in both.
+    """One screened sample: its image's hashes, and the findings in its caption, image frames and pair.
 
-    ``pdq`` is in hex, of images in which there is enough to see, if it was asked for; ``problem`` is why it
-    could not be read at all; ``groups`` are those of its caption, None without one.
+    ``pdq`` is in hex; None if it was not asked for or the image has too little detail. ``problem`` is why the
+    sample could not be read. ``groups`` are the groups of its caption, None without a caption.
     """
 
     id: str
@@ -39,7 +39,7 @@ class Screened:
     groups: tuple[str, ...] | None = None
 
     def to_row(self) -> dict[str, Any]:
-        """JSON-ready; without the words of a caption, which are personal."""
+        """Return the sample as JSON-ready data, without words of its caption, which are personal data."""
         found = [_row(stage, each) for stage, every in self.found.items() for each in every]
         return {
             "id": self.id,
@@ -62,7 +62,7 @@ class Screened:
 
 
 def schema() -> Schema:
-    """Of a table of rows."""
+    """Return the schema of a table of rows."""
     import pyarrow as pa
 
     text = pa.string()
@@ -77,8 +77,8 @@ def schema() -> Schema:
             ("findings", pa.list_(finding)),
         ]
     )
-    told = [(name, text) for name in ("id", "key", "sha256", "pdq", "problem")]
-    return pa.schema([*told, ("groups", pa.list_(text)), ("found", pa.list_(found))])
+    texts = [(name, text) for name in ("id", "key", "sha256", "pdq", "problem")]
+    return pa.schema([*texts, ("groups", pa.list_(text)), ("found", pa.list_(found))])
 
 
 class _Failed(TypedDict):
@@ -115,10 +115,10 @@ _ROWS: TypeAdapter[list[_Row]] = TypeAdapter(list[_Row])
 
 
 def are_rows(entry: object) -> bool:
-    """Return whether ``entry`` is a list of rows that a table takes and a policy can judge."""
+    """Return whether ``entry`` is a list of rows that fit the schema and that a policy can judge."""
     try:
         for row in _ROWS.validate_python(entry, strict=True):
-            json.dumps(row, ensure_ascii=False).encode()  # as a table has it
+            json.dumps(row, ensure_ascii=False).encode()  # tables store UTF-8
             Screened.of_row(row)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
@@ -126,13 +126,13 @@ def are_rows(entry: object) -> bool:
 
 
 def without_quotes(found: FilterFindings, caption: str) -> FilterFindings:
-    """Return the same without what a filter that failed said, where that may quote the caption."""
+    """Return the findings with messages of failed filters withheld where they may quote the caption."""
 
-    def said(problem: str | None) -> str | None:
+    def withheld(problem: str | None) -> str | None:
         return _QUOTES if problem and quotes(problem, caption) else problem
 
-    runs = {name: replace(run, problem=said(run.problem)) for name, run in found.runs.items()}
-    return replace(found, runs=runs, problem=said(found.problem))
+    runs = {name: replace(run, problem=withheld(run.problem)) for name, run in found.runs.items()}
+    return replace(found, runs=runs, problem=withheld(found.problem))
 
 
 def _row(stage: Stage, found: FilterFindings) -> dict[str, Any]:
@@ -171,8 +171,8 @@ def _found(row: Mapping[str, Any]) -> FilterFindings:
 
 
 def _box(evidence: str | None) -> Box | None:
-    """The only evidence that a policy looks at."""
-    said = json.loads(evidence) if evidence else {}
-    if said.get("type") != "box":
+    """Return stored evidence as a box, the only kind that a policy uses; None if it is not a box."""
+    stored = json.loads(evidence) if evidence else {}
+    if stored.get("type") != "box":
         return None
-    return Box(said["left"], said["top"], said["right"], said["bottom"])
+    return Box(stored["left"], stored["top"], stored["right"], stored["bottom"])

@@ -1,4 +1,4 @@
-"""What is known already of a shard that is being screened, kept after every batch."""
+"""The journal of a shard that is being screened, from which an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _DIED = "died"
 
 
 class Journal:
-    """The rows of each batch. From the first damaged line on, say of a program that was killed in the middle
-    of one, it is as if nothing had been written.
+    """The rows of every screened batch of one shard.
 
-    ``rows`` is how many samples are done, ``deaths`` how often since the last one a worker died at it.
+    Lines from the first damaged one on are ignored; a killed program may leave one. ``rows`` is the number of
+    samples done, ``deaths`` how often workers have died since the last completed batch.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # Locked: a worker may outlive its killed program by a batch; until then nobody else writes.
+        # Locked, as a worker may outlive its killed program by one batch and still write.
         self._log = ResumableLog(path, locked=True, valid=lambda entry: entry == _DIED or are_rows(entry))
         self.rows = self.deaths = 0
         for entry in self._log.entries():
@@ -41,7 +41,7 @@ class Journal:
         self._add(_DIED)
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """The rows in order."""
+        """Yield the rows in order."""
         for entry in self._log.entries():
             if entry != _DIED:
                 yield from entry

@@ -1,4 +1,4 @@
-"""``kept.parquet`` and ``rejected.parquet``: every sample is in one of the two; the data stays as it is."""
+"""The manifests ``kept.parquet`` and ``rejected.parquet``: every sample is listed in one of the two."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ KEPT, REJECTED = "kept.parquet", "rejected.parquet"
 
 
 def write_manifests(folder: Path, decided: Iterable[tuple[Screened, Decision]], policy: str) -> Tally:
-    """Both, each at once or not at all."""
+    """Write both manifests, each atomically, and return the counts."""
     tally = Tally(policy)
     with ExitStack() as stack:
-        kept = stack.enter_context(RowFile.placed(folder / KEPT, _kept()))
-        rejected = stack.enter_context(RowFile.placed(folder / REJECTED, _rejected()))
+        kept = stack.enter_context(RowFile.writing(folder / KEPT, _kept()))
+        rejected = stack.enter_context(RowFile.writing(folder / REJECTED, _rejected()))
         for screened, decision in decided:
             tally.add(screened, decision)
             if decision.rejection is None:

@@ -1,4 +1,4 @@
-"""Which shards a data set has: written down once, so that a run that was stopped finds the same ones."""
+"""The plan: the list of a data set's shards, written once so that a resumed run has the same ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KINDS: dict[str, type[Any]] = {
 
 
 def write_plan(path: Path, shards: Iterable[Shard]) -> None:
-    """A line for each."""
+    """Write one line for each shard."""
     with (
         atomic_write(path) as part,
         part.open("w", encoding="utf-8", errors="surrogateescape") as file,
@@ -35,7 +35,7 @@ def write_plan(path: Path, shards: Iterable[Shard]) -> None:
 
 
 def read_plan(path: Path) -> Sequence[Shard]:
-    """Raises ``RequestError`` for a plan that is damaged, or of a version that wrote down captions."""
+    """Read the shards. Raises ``RequestError`` for a damaged plan, or for one of an earlier version."""
     try:
         with path.open(encoding="utf-8") as file:
             return [_shard(json.loads(line)) for line in file]

@@ -1,4 +1,4 @@
-"""A Parquet file that is written row by row, and put in its place when it is complete."""
+"""Parquet files that are written row by row and appear only when they are complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROWS = 4096
 
 
 class RowFile:
-    """Rows on their way into ``file``; ``written`` is how many."""
+    """A Parquet file to which rows are added; ``written`` is their number."""
 
     def __init__(self, file: ParquetWriter) -> None:
         self._file = file
@@ -26,8 +26,8 @@ class RowFile:
 
     @classmethod
     @contextmanager
-    def placed(cls, path: Path, schema: Schema) -> Iterator[Self]:
-        """One at ``path`` when the context is left; of one that is left with an error nothing remains."""
+    def writing(cls, path: Path, schema: Schema) -> Iterator[Self]:
+        """Yield a file that appears at ``path`` when the context is left; after an error nothing remains."""
         from pyarrow.parquet import ParquetWriter
 
         with (
@@ -53,7 +53,7 @@ class RowFile:
 
 
 def rows_in(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """All columns or these."""
+    """Yield the rows of a file, with all columns or the named ones."""
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:

@@ -1,4 +1,4 @@
-"""What training data is made of: images with captions, in shards."""
+"""Samples of training data, which are images with captions, and shards of samples."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Protocol
 
 from safelight.training.encoded import Example
 
-# How many are looked at together.
+# Number of samples screened together.
 BATCH = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An image as it is encoded, and its caption.
+    """An encoded image and its caption.
 
-    ``id`` is its own in the whole data set, ``key`` what the data calls it. ``problem`` is why it cannot be
-    read, for people; then it has no image.
+    ``id`` is unique in the data set, ``key`` is the data's own name for it. ``problem`` is a sentence about
+    why it cannot be read; then there is no image.
     """
 
     id: str
@@ -28,16 +28,16 @@ class Sample:
 
 
 class Shard(Protocol):
-    """A part of a data set that is read from its beginning to its end, always in the same order."""
+    """A part of a data set that is always read from start to end in the same order."""
 
     @property
     def name(self) -> str: ...
 
     def samples(self) -> Iterator[Sample]:
-        """What cannot be read comes as a sample with a problem; nothing is left out and nothing raised."""
+        """Yield all samples; one that cannot be read has a problem, and nothing is raised."""
         ...
 
 
 def examples(samples: Iterable[Sample]) -> Iterator[Example]:
-    """Of those with an image and a caption, what is trained on."""
+    """Yield the samples that have an image and a caption as training examples."""
     return (Example(each.image, each.caption) for each in samples if each.image and each.caption)

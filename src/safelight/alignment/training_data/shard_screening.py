@@ -1,4 +1,4 @@
-"""One shard on its way through the filters of a policy: the work that every engine hands out."""
+"""Screening one shard with the filters of a policy."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from safelight.images import open_image
 from safelight.policy import Policy
 from safelight.types import FilterFindings, Stage
 
-# A batch at which workers die so often is looked at one by one, and a sample is given up after as many.
+# After this many deaths of workers a batch is screened sample by sample, and after as many more a sample is
+# given up.
 _DEATHS = 2
-# Then it is not the sample that kills them, but reading it.
+# After this many it is reading the shard that kills workers, and not a sample.
 HOPELESS = 3 * _DEATHS
 
 
 class Screens(Protocol):
-    """What looks at captions, images and pairs of both: a guard."""
+    """What screens captions, images and pairs of both: a guard."""
 
     @property
     def policy(self) -> Policy: ...
     def find(self, stage: Stage, items: Sequence[Any]) -> list[list[FilterFindings]]: ...
 
     def versions(self) -> dict[Stage, dict[str, str]]:
-        """Of the filters of each stage that has any."""
+        """Return the versions of the filters of each stage that has filters."""
         ...
 
 
 class ShardScreening:
-    """Screens shards; what was found in number 7 is in ``folder / "000007.parquet"``, once it is complete.
+    """Screens shards; the findings of shard 7 are in ``folder / "000007.parquet"`` once it is complete.
 
-    Images are looked at in batches that begin at the same samples however often the work was stopped, so
-    that scores are the same to the last bit.
+    Batches begin at the same samples however often the work was interrupted, so scores are the same bit for
+    bit.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class ShardScreening:
         self._folder = folder
 
     def screen(self, number: int, shard: Shard) -> Iterator[int]:
-        """Gives how many samples are done, again and again; goes on where it was stopped."""
+        """Screen a shard, yielding the number of samples done; an interrupted shard resumes."""
         path = findings_of(self._folder, number)
         with Journal(journal_of(self._folder, number)) as journal:
             yield from self._screen(shard, journal)
@@ -67,23 +68,23 @@ class ShardScreening:
             batch = list(islice(samples, 1 if _one_by_one(journal) else BATCH))
             if not batch:
                 return
-            journal.add([each.to_row() for each in self._looked(batch, journal)])
+            journal.add([each.to_row() for each in self._screened_batch(batch, journal)])
             yield journal.rows
 
-    def _looked(self, batch: Sequence[Sample], journal: Journal) -> list[Screened]:
+    def _screened_batch(self, batch: Sequence[Sample], journal: Journal) -> list[Screened]:
         alone = journal.rows % BATCH != 0
         if journal.deaths >= (_DEATHS if alone else 2 * _DEATHS):
-            why = "it crashes the program that looks at it."
+            why = "it crashes the program that screens it."
             return [Screened(batch[0].id, batch[0].key, problem=why)]
-        return self.look(batch)
+        return self.screen_samples(batch)
 
-    def look(self, samples: Sequence[Sample]) -> list[Screened]:
-        """What every filter finds in each of them."""
+    def screen_samples(self, samples: Sequence[Sample]) -> list[Screened]:
+        """Return the findings of every filter in each sample."""
         whole = [each for each in samples if each.image is not None and not each.problem]
         images = self._found("image", whole, [each.image for each in whole])
-        told = [each for each in whole if each.caption and each.caption.strip()]
-        prompts = self._found("prompt", told, [each.caption for each in told])
-        readable = [each for each in told if not _problem(images.get(each.id, ()))]
+        captioned = [each for each in whole if each.caption and each.caption.strip()]
+        prompts = self._found("prompt", captioned, [each.caption for each in captioned])
+        readable = [each for each in captioned if not _problem(images.get(each.id, ()))]
         pairs = self._found("pair", readable, [(each.caption, each.image) for each in readable])
         by_stage: dict[Stage, dict[str, tuple[FilterFindings, ...]]] = {
             "prompt": prompts,
@@ -113,7 +114,7 @@ class ShardScreening:
         return Screened(sample.id, sample.key, digest, None, found, self._pdq(sample.image), groups)
 
     def _pdq(self, image: bytes) -> str | None:
-        """Of its first frame."""
+        """Return the PDQ hash of the first frame; None if it is not wanted or not reliable."""
         first = next(iter(open_image(image)), None) if self._hasher else None
         if self._hasher is None or first is None:
             return None
@@ -130,8 +131,10 @@ class ShardScreening:
 
 
 def give_up(folder: Path, number: int, shard: Shard) -> int:
-    """Closes a shard at which workers go on dying: what is known of it counts, and the rest is one sample
-    that cannot be read. Gives the number of samples."""
+    """Finish a shard at which workers keep dying, and return its number of samples.
+
+    Samples screened so far are kept; one unreadable sample stands for the rest.
+    """
     with Journal(journal_of(folder, number)) as journal:
         name = f"{shard.name}#{journal.rows}"
         journal.add([Screened(name, name, problem=GIVEN_UP).to_row()])
@@ -141,7 +144,7 @@ def give_up(folder: Path, number: int, shard: Shard) -> int:
 
 
 def _write_findings(journal: Journal, path: Path) -> int:
-    with RowFile.placed(path, schema()) as file:
+    with RowFile.writing(path, schema()) as file:
         for row in journal.read():
             file.add(row)
     return file.written
@@ -160,5 +163,5 @@ def _one_by_one(journal: Journal) -> bool:
 
 
 def _problem(found: Sequence[FilterFindings]) -> str | None:
-    """Why something could not be read."""
+    """Return the first reason why something could not be read, if any."""
     return next((each.problem for each in found if each.problem), None)

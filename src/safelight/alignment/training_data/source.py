@@ -1,4 +1,4 @@
-"""Which form a data set has, and its shards."""
+"""Detecting the format of a data set, and listing its shards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safelight.errors import RequestError
 
 
 class Form(StrEnum):
-    """In which training data comes."""
+    """Formats of training data."""
 
     FOLDER = "folder"
     WEBDATASET = "webdataset"
@@ -23,7 +23,7 @@ class Form(StrEnum):
     ARROW = "arrow"
 
 
-# Of files that are all shards; what is first counts where there are several.
+# Suffixes of files that are shards; the first format that matches wins.
 _SUFFIXES = {
     Form.WEBDATASET: (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"),
     Form.ARROW: (".arrow",),
@@ -32,7 +32,7 @@ _SUFFIXES = {
 
 
 def form_of(files: Sequence[str]) -> Form:
-    """By the names of its files: what makes tar files writes tables about them as well."""
+    """Return the format by the files' names; tar files win, as their tools write tables beside them."""
     found = (form for form, suffixes in _SUFFIXES.items() if any(path.endswith(suffixes) for path in files))
     return next(found, Form.FOLDER)
 
@@ -40,10 +40,10 @@ def form_of(files: Sequence[str]) -> Form:
 def shards_of(
     url: str, form: Form | None = None, image: str | None = None, caption: str | None = None
 ) -> Sequence[Shard]:
-    """All shards of the data set in a folder, a file or below a URL, in order.
+    """Return all shards of the data set in a folder, in a file or below a URL, in order.
 
-    Tables have their images and captions in the columns ``image`` and ``caption``, else in the likeliest.
-    Raises ``RequestError`` if there is nothing, or no such column.
+    ``image`` and ``caption`` are the columns of tables; by default they are detected by their names. Raises
+    ``RequestError`` if there is no data, or no such column.
     """
     storage, files = Storage.of(url)
     form = form or form_of(files)
@@ -51,7 +51,7 @@ def shards_of(
         return folder_shards(storage, files)
     mine = [path for path in files if path.endswith(_SUFFIXES[form]) and not _cached(path)]
     if not mine:
-        raise RequestError(f"{url} has no {' or '.join(_SUFFIXES[form])} files; is it of another form?")
+        raise RequestError(f"{url} has no {' or '.join(_SUFFIXES[form])} files; give another --format.")
     if form is Form.WEBDATASET:
         return [TarShard(text(path), storage.url, path) for path in mine]
     shards = arrow_shards if form is Form.ARROW else parquet_shards
@@ -59,5 +59,5 @@ def shards_of(
 
 
 def _cached(path: str) -> bool:
-    """A saved data set's own, which is no sample."""
+    """Return whether the file is a cache of the datasets library, which has no samples of its own."""
     return path.endswith(".arrow") and posixpath.basename(path).startswith("cache-")

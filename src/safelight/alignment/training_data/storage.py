@@ -1,4 +1,4 @@
-"""Where data lies: local paths, and any URL that fsspec knows."""
+"""Reading data from local paths and from any URL that fsspec can open."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ _MOST = ImageLimits().encoded_bytes
 
 @dataclass(frozen=True)
 class Storage:
-    """A folder, by its path or URL, and what is below it."""
+    """A folder of data, by its path or URL."""
 
     url: str
 
     @classmethod
     def of(cls, url: str) -> tuple[Storage, list[str]]:
-        """It and the paths of its files, from it on, sorted; of a file, its folder and its name alone.
+        """Return the storage and the sorted relative paths of its files; for a file, its folder and its name.
 
         Raises ``RequestError`` if there is nothing.
         """
-        itself = cls(_anywhere(url))
-        if not itself._is_file():
-            return itself, itself._files()
-        head, link, rest = itself.url.partition("::")
+        storage = cls(_absolute(url))
+        if not storage._is_file():
+            return storage, storage._files()
+        head, link, rest = storage.url.partition("::")
         folder, _, name = head.rpartition("/")
         above = f"{folder}/" if not folder or folder.endswith("/") else folder
         return cls(f"{above}{link}{rest}"), [name]
 
     @contextmanager
     def opened(self, path: str) -> Iterator[BinaryIO]:
-        """Raises ``OSError``, whatever storage it is."""
+        """Open a file for reading. Raises ``OSError``, whatever the kind of storage."""
         system, root = self._place
         if system.protocol in ("file", ("file", "local")):
             _check_local(root, path)
@@ -52,7 +52,7 @@ class Storage:
             yield file
 
     def read(self, path: str) -> bytes:
-        """The bytes of an image's file, as ``read_image``. Raises ``OSError``."""
+        """Return the bytes of an image file, as ``read_image`` does. Raises ``OSError``."""
         with self.opened(path) as file:
             return read_image(file)
 
@@ -86,30 +86,30 @@ class Storage:
         return system, str(root)
 
 
-def _anywhere(url: str) -> str:
-    """A path that holds in any folder; workers need not be in this one."""
+def _absolute(url: str) -> str:
+    """Return an absolute path, as workers may run in another folder; URLs are unchanged."""
     return str(Path(url).absolute()) if "://" not in url and "::" not in url else url
 
 
 def _check_local(root: str, path: str) -> None:
-    """Raises ``OSError`` for a link to something outside of the data, and for what is no file."""
+    """Raise ``OSError`` for a link to something outside the data, and for anything but a file."""
     try:
         there = Path(root, path).resolve(strict=True)
-    except (RuntimeError, ValueError) as error:  # links in a circle, names that no file can have
+    except (RuntimeError, ValueError) as error:  # circular links, names that no file can have
         raise OSError(first_line(error)) from error
     if not there.is_relative_to(Path(root).resolve()):
         raise OSError("it is a link that leads out of the data")
     if not there.is_file():
-        raise OSError("it is no file")
+        raise OSError("it is not a file")
 
 
 def read_image(file: IO[bytes]) -> bytes:
-    """All bytes; of a larger file than is looked at enough to know that it is."""
+    """Return all bytes; of a file above the limit, just enough to see that it is too large."""
     return file.read(_MOST + 1)
 
 
 def below(folder: str, path: str) -> str:
-    """The path that data in ``folder`` gives. Raises ``OSError`` for one that leads out of the data."""
+    """Return a path relative to ``folder``. Raises ``OSError`` for one that leads out of the data."""
     joined = posixpath.normpath(posixpath.join(folder, path))
     if "://" in path or joined.startswith(("../", "/")):
         raise OSError("its image is outside of the data")
@@ -117,5 +117,5 @@ def below(folder: str, path: str) -> str:
 
 
 def text(path: str) -> str:
-    """A path that any file can hold: what is not UTF-8 in it is written out."""
+    """Return a path as UTF-8 text, with other bytes escaped."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""What a policy makes of a whole data set, in numbers."""
+"""Counts of what a policy keeps and rejects in a data set."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from typing import Any
 from safelight.alignment.training_data.decision import DUPLICATE, HARMFUL, Decision
 from safelight.alignment.training_data.findings import GIVEN_UP, Screened
 
-# Of scores from 0 to 1.
+# Bins of a histogram of scores from 0 to 1.
 BINS = 20
-# Of each category so many are named.
+# Number of examples listed for each category.
 _EXAMPLES = 6
 
 
 @dataclass
 class Tally:
-    """``reasons`` has how many samples are "kept", and how many go for each reason; ``found`` how many go by
-    category and filter.
+    """Counts of samples.
 
-    ``scores`` has for each category two histograms of ``BINS`` bins, of what goes and of what stays, of all
-    samples in which the category was seen at all. ``groups`` has how many samples each group of captions
-    has, and how many of them go as harmful; ``captioned`` the same of all samples with a caption.
-    ``examples`` are ids of the first rejected ones of each category. ``given_up`` has the ids of those that
-    stand for the rest of a shard that nobody could look at.
+    - ``reasons``: samples that are "kept", and rejected samples by reason
+    - ``found``: rejected samples by category and filter
+    - ``scores``: for each category two histograms of ``BINS`` bins, of rejected and of kept samples, over all
+      samples with a score in the category
+    - ``groups``: for each group of captions the number of samples, and of those rejected as harmful
+    - ``captioned``: the same two numbers for all samples with a caption
+    - ``examples``: ids of the first rejected samples of each category
+    - ``given_up``: ids that stand for the rest of a shard whose reading keeps crashing
     """
 
     policy: str
@@ -60,7 +62,7 @@ class Tally:
         return self.reasons.total()
 
     def summary(self) -> dict[str, Any]:
-        """How many samples there are of each kind, JSON-ready."""
+        """Return the counts as JSON-ready data."""
         categories: Counter[str] = Counter()
         for (category, _), count in self.found.items():
             categories[category] += count

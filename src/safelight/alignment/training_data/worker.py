@@ -1,4 +1,4 @@
-"""A process that screens shards: what kills it costs a sample, never the work."""
+"""A worker process that screens shards and is restarted when a sample crashes it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from safelight.errors import RequestError, SafelightError
 from safelight.hashing.pdq import PdqHasher
 from safelight.storage.atomic_write import write_error_message
 
-# A batch takes seconds; a decoder that never returns is killed.
+# A batch takes seconds; a worker that reports nothing for so long is killed.
 _PATIENCE_S = 900.0
 
-Tell = Callable[[int], None]
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Task:
-    """How to make the screens, anywhere; where what they find is written; and the groups of captions.
+    """What a worker needs: how to make the screens, the folder for findings, and the groups of captions.
 
-    ``hashed`` images can be compared by what they look like.
+    With ``hashed`` images get perceptual hashes, to find near duplicates.
     """
 
     screens: Callable[[], Screens]
@@ -48,7 +48,7 @@ class Task:
 
 
 class Worker:
-    """One process, started when there is something to do, and again whenever it dies."""
+    """One process, started when there is work and restarted whenever it dies."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -57,28 +57,28 @@ class Worker:
         self._stopped = False
 
     def stop(self) -> None:
-        """For good and at once, from any thread; what it has done is kept."""
+        """Stop at once and for good, from any thread; completed batches are kept."""
         self._stopped = True
         if self._process is not None:
             self._process.kill()
 
-    def screen(self, number: int, shard: Shard, tell: Tell) -> int:
-        """Gives the number of samples, after telling how many are done.
+    def screen(self, number: int, shard: Shard, progress: Progress) -> int:
+        """Screen a shard, reporting progress, and return its number of samples.
 
-        Raises ``RequestError`` for what no other try would change: a full disk, a filter that is not there;
-        and when it is stopped.
+        Raises ``RequestError`` when it is stopped, and for errors that a retry would not change, such as a
+        full disk or an unknown filter.
         """
         while not self._stopped:
             link = self._ready()
-            if self._stopped:  # meanwhile
+            if self._stopped:  # while the process started
                 self.stop()
             try:
                 link.send((number, shard))
-                return _followed(link, "finished", tell)
+                return _followed(link, "finished", progress)
             except (EOFError, OSError):
                 if self._record_death(number) >= HOPELESS:
-                    return self._give_up(number, shard, tell)
-        raise RequestError("the work was stopped; the same command goes on with it.")
+                    return self._give_up(number, shard, progress)
+        raise RequestError("the run was stopped; the same command resumes it.")
 
     def _ready(self) -> Connection:
         if self._process is None or self._link is None:
@@ -94,7 +94,7 @@ class Worker:
         return self._link
 
     def _record_death(self, number: int) -> int:
-        """Gives how often workers died at this shard since they last made progress."""
+        """Record a worker's death, and return how often workers died since the last completed batch."""
         self._process.kill()
         self._process.join()
         self._process = self._link = None
@@ -104,29 +104,29 @@ class Worker:
             journal.add_death()
             return journal.deaths
 
-    def _give_up(self, number: int, shard: Shard, tell: Tell) -> int:
+    def _give_up(self, number: int, shard: Shard, progress: Progress) -> int:
         try:
             samples = give_up(self._task.folder, number, shard)
         except OSError as error:
-            raise RequestError(write_error_message(error.filename or "what was found", error)) from error
-        tell(samples)
+            raise RequestError(write_error_message(error.filename or "the findings", error)) from error
+        progress(samples)
         return samples
 
 
-def _followed(link: Connection, end: str, tell: Tell) -> int:
-    """Until it says that this is the end. Raises ``EOFError`` if it dies before, or says nothing for long."""
+def _followed(link: Connection, end: str, progress: Progress) -> int:
+    """Report progress until the worker sends ``end``. Raises ``EOFError`` if it dies or falls silent."""
     while link.poll(_PATIENCE_S):
-        said, value = link.recv()
-        if said == "failed":
+        message, value = link.recv()
+        if message == "failed":
             raise RequestError(str(value))
-        if said == end:
+        if message == end:
             return int(value)
-        tell(int(value))
+        progress(int(value))
     raise EOFError
 
 
 def _serve(link: Connection, task: Task) -> None:
-    """Until the other end is gone."""
+    """Screen shards until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit_to_one_thread()
     try:
@@ -143,4 +143,4 @@ def _serve(link: Connection, task: Task) -> None:
     except SafelightError as error:
         link.send(("failed", str(error)))
     except OSError as error:
-        link.send(("failed", write_error_message(error.filename or "what was found", error)))
+        link.send(("failed", write_error_message(error.filename or "the findings", error)))

@@ -1,4 +1,4 @@
-"""How well training data was cleaned: what a labelled sample says, and a page about all of it."""
+"""Measuring how well training data was cleaned: an audit by people, and a report."""
 
 from safelight.evaluation.cleaning.audit import Audit, draw_audit, read_audit
 from safelight.evaluation.cleaning.report import write_report

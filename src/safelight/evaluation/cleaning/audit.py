@@ -1,4 +1,4 @@
-"""The audit of a cleaning: people look at a sample, and what they say bounds the rest."""
+"""The audit of a cleaning: people label a sample, which bounds the harm in the rest."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _HARMFUL, _HARMLESS = "harmful", "harmless"
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What people said of a sample of what stays, and of one of what goes as harmful.
+    """Results of an audit of kept samples and of samples rejected as harmful.
 
-    ``residual`` is how many that stay are harmful, of those that were looked at, and ``bound`` the exact
-    one-sided 95 % bound on their share. ``rejected_harmless`` is how many that go are harmless. ``groups``
-    has for each group of captions the same two.
+    ``residual`` is the rate of harmful samples among the labelled kept ones, and ``bound`` the exact
+    one-sided 95 % upper bound of that rate. ``rejected_harmless`` is the rate of harmless samples among the
+    labelled rejected ones. ``groups`` has both rates for each group of captions.
     """
 
     residual: Rate | None
@@ -45,27 +45,29 @@ class Audit:
     def bound(self) -> float | None:
         return upper_bound(self.residual.k, self.residual.n) if self.residual else None
 
-    def told(self) -> str:
-        """For people."""
-        said = []
+    def summary(self) -> str:
+        """Return the results as sentences."""
+        sentences = []
         if self.residual and self.bound is not None:
-            seen = f"{self.residual.k} of {self.residual.n} that stay are harmful"
-            said.append(f"{seen}: with 95 % confidence no more than {100 * self.bound:.2g} % of all.")
+            counts = f"{self.residual.k} of {self.residual.n} labelled kept samples are harmful"
+            bound = f"at most {100 * self.bound:.2g} % of all kept samples are (95 % confidence)"
+            sentences.append(f"{counts}; {bound}.")
         if self.rejected_harmless:
-            said.append(f"{self.rejected_harmless.k} of {self.rejected_harmless.n} that go are harmless.")
-        return " ".join(said)
+            rate = self.rejected_harmless
+            sentences.append(f"{rate.k} of {rate.n} labelled rejected samples are harmless.")
+        return " ".join(sentences)
 
     def to_dict(self) -> dict[str, Any]:
-        def told(rate: Rate | None) -> dict[str, Any] | None:
+        def plain(rate: Rate | None) -> dict[str, Any] | None:
             return rate.to_dict() if rate else None
 
         return {
-            "residual": told(self.residual),
+            "residual": plain(self.residual),
             "bound": self.bound,
-            "rejected_harmless": told(self.rejected_harmless),
+            "rejected_harmless": plain(self.rejected_harmless),
             "groups": {
-                name: {"residual": told(kept), "rejected_harmless": told(gone)}
-                for name, (kept, gone) in self.groups.items()
+                name: {"residual": plain(kept), "rejected_harmless": plain(rejected)}
+                for name, (kept, rejected) in self.groups.items()
             },
         }
 
@@ -73,11 +75,11 @@ class Audit:
 def draw_audit(
     cleaning: Cleaning, out: Path, kept: int, rejected: int, seed: int = 0, include_captions: bool = False
 ) -> int:
-    """Draws so many samples of those that stay and of those that go as harmful in ``out``, shuffled, and
-    writes a page that takes labels and a table for whoever prefers one. Gives how many there are.
+    """Draw ``kept`` kept samples and ``rejected`` harmful ones from ``out``; return the number on the page.
 
-    The page does not say which are which. Captions are personal: only with ``include_captions`` has it any,
-    and then its owner alone may read it. Raises ``RequestError`` if labels are there already.
+    Writes a page for labelling the shuffled samples and the same as a table. Neither says which samples were
+    kept. Captions are personal data: they are shown only with ``include_captions``, and the page is then
+    readable by its owner only. Raises ``RequestError`` if there are labels already.
     """
     rng = random.Random(seed)
     ids = _drawn(_kept(out), kept, rng) + _drawn(_rejected(out), rejected, rng)
@@ -100,42 +102,45 @@ def draw_audit(
 
 
 def read_audit(cleaning: Cleaning, out: Path, labels: Path) -> Audit:
-    """What the labels say of the cleaning in ``out``; kept there too. Samples without a label do not count.
+    """Compute the results of an audit of ``out`` from its labels, and write them there.
 
-    Raises ``RequestError`` for a label that is neither, an id that is not of this cleaning, and no labels.
+    Samples without a label do not count. Raises ``RequestError`` for an unknown label, for an id that is not
+    of this cleaning, and if there are no labels.
     """
-    said = {name: label for name, label in _labels(labels) if label}
-    for name, label in said.items():
+    label_of = {name: label for name, label in _labels(labels) if label}
+    for name, label in label_of.items():
         if label not in (_HARMFUL, _HARMLESS):
-            raise RequestError(f'{labels}: "{label}" is no label; give {_HARMFUL} or {_HARMLESS} for {name}.')
-    kept, gone = ({name for name in names if name in said} for names in (_kept(out), _rejected(out)))
-    if foreign := next((name for name in said if name not in kept | gone), None):
+            raise RequestError(
+                f'{labels}: "{label}" is not a label; give {_HARMFUL} or {_HARMLESS} for {name}.'
+            )
+    kept, rejected = ({name for name in names if name in label_of} for names in (_kept(out), _rejected(out)))
+    if foreign := next((name for name in label_of if name not in kept | rejected), None):
         raise RequestError(
-            f'{labels}: "{foreign}" neither stays nor is harmful in {out}; which audit is it of?'
+            f'{labels}: "{foreign}" is not among the kept or harmful samples of {out}; give its own labels.'
         )
-    if not said:
+    if not label_of:
         raise RequestError(f"{labels} has no labels in it yet.")
-    groups = cleaning.groups(said.keys())
+    groups = cleaning.groups(label_of.keys())
 
     def rates(names: Sequence[str]) -> tuple[Rate | None, Rate | None]:
         return (
-            _rate([said[name] == _HARMFUL for name in names if name in kept]),
-            _rate([said[name] == _HARMLESS for name in names if name in gone]),
+            _rate([label_of[name] == _HARMFUL for name in names if name in kept]),
+            _rate([label_of[name] == _HARMLESS for name in names if name in rejected]),
         )
 
     every = sorted({group for mine in groups.values() for group in mine})
-    by_group = {group: rates([name for name in said if group in groups[name]]) for group in every}
-    audit = Audit(*rates(list(said)), by_group)
-    told = {"kept_sha256": _kept_sha256(out), **audit.to_dict()}
-    write_text(out, RESULT, json.dumps(told, indent=2) + "\n")
+    by_group = {group: rates([name for name in label_of if group in groups[name]]) for group in every}
+    audit = Audit(*rates(list(label_of)), by_group)
+    result = {"kept_sha256": _kept_sha256(out), **audit.to_dict()}
+    write_text(out, RESULT, json.dumps(result, indent=2) + "\n")
     return audit
 
 
 def audited(out: Path) -> dict[str, Any] | None:
-    """What an audit said of exactly what stays now."""
+    """Return the results of the audit of ``out``; None if there is none of exactly these kept samples."""
     path = out / RESULT
-    told = dict(json.loads(path.read_text())) if path.exists() else {}
-    return told if told.get("kept_sha256") == _kept_sha256(out) else None
+    result = dict(json.loads(path.read_text())) if path.exists() else {}
+    return result if result.get("kept_sha256") == _kept_sha256(out) else None
 
 
 def _kept_sha256(out: Path) -> str:
@@ -155,7 +160,7 @@ def _kept(out: Path) -> Iterator[str]:
 
 
 def _rejected(out: Path) -> Iterator[str]:
-    """Those that are harmful; what is unreadable nobody can look at."""
+    """Yield the ids of samples rejected as harmful; unreadable ones cannot be labelled."""
     from safelight.alignment.training_data.decision import HARMFUL
     from safelight.alignment.training_data.manifest import REJECTED
 
@@ -171,7 +176,7 @@ def _rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _drawn(ids: Iterator[str], count: int, rng: random.Random) -> list[str]:
-    """So many of them, each with the same chance, in one pass (Vitter 1985, algorithm R)."""
+    """Draw ``count`` ids uniformly in one pass (reservoir sampling; Vitter 1985, algorithm R)."""
     drawn: list[str] = []
     for number, each in enumerate(ids):
         if number < count:

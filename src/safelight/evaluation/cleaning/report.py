@@ -1,4 +1,4 @@
-"""The report on a cleaning: one page for whoever has to answer for the data."""
+"""The report on a cleaning: one page for those responsible for the data."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ _WIDTH, _HEIGHT = 720, 80
 
 
 def write_report(cleaning: Cleaning, tally: Tally, out: Path, include_captions: bool = False) -> Path:
-    """About what is in ``out``, with what an audit said of it; examples are read again from the data.
+    """Write the report on the cleaning in ``out``, with the results of its audit, and return its path.
 
-    Captions are personal: only with ``include_captions`` has it any, and then its owner alone may read it.
+    Examples are read again from the data. Captions are personal data: they are shown only with
+    ``include_captions``, and the page is then readable by its owner only.
     """
     audit = audited(out)
     named = {name for ids in tally.examples.values() for name in ids}
@@ -35,7 +36,7 @@ def write_report(cleaning: Cleaning, tally: Tally, out: Path, include_captions: 
     kept = tally.reasons["kept"]
     body = load_template(_FOLDER / "report.html").substitute(
         title="Cleaned data",
-        lead=f"{kept:,} of {tally.samples:,} samples stay under the policy {escape(tally.policy)}.",
+        lead=f"{kept:,} of {tally.samples:,} samples are kept under the policy {escape(tally.policy)}.",
         counts="\n".join(
             f"<div><dt>{escape(name)}</dt><dd>{count:,}</dd></div>"
             for name, count in sorted(tally.reasons.items(), key=lambda item: (item[0] != "kept", item[0]))
@@ -54,19 +55,21 @@ def write_report(cleaning: Cleaning, tally: Tally, out: Path, include_captions: 
 def _audited(audit: Mapping[str, Any] | None, kept: int) -> str:
     residual = audit and audit["residual"]
     if not audit or not residual:
-        return "<p>Nobody has looked: <code>safelight clean audit</code> draws a sample and says.</p>"
-    low, high, bound = residual["low"], residual["high"], audit["bound"]
-    said = (
-        f"<p>Of {residual['n']} samples that stay {residual['k']} are harmful: {_percent(residual['rate'])} "
-        f"({_percent(low)} to {_percent(high)}), which is about {residual['rate'] * kept:,.0f} of {kept:,}; "
-        f"with 95 % confidence no more than {_percent(bound)}.</p>"
-    )
-    if gone := audit["rejected_harmless"]:
-        said += (
-            f"<p>Of {gone['n']} samples that go {gone['k']} are harmless: {_percent(gone['rate'])} "
-            f"({_percent(gone['low'])} to {_percent(gone['high'])}).</p>"
+        return (
+            "<p>Not audited yet: <code>safelight clean audit</code> draws a sample for people to label.</p>"
         )
-    return said
+    low, high, bound = residual["low"], residual["high"], audit["bound"]
+    text = (
+        f"<p>{residual['k']} of {residual['n']} labelled kept samples are harmful: "
+        f"{_percent(residual['rate'])} ({_percent(low)} to {_percent(high)}), or about "
+        f"{residual['rate'] * kept:,.0f} of all {kept:,}; with 95 % confidence at most {_percent(bound)}.</p>"
+    )
+    if rate := audit["rejected_harmless"]:
+        text += (
+            f"<p>{rate['k']} of {rate['n']} labelled rejected samples are harmless: {_percent(rate['rate'])} "
+            f"({_percent(rate['low'])} to {_percent(rate['high'])}).</p>"
+        )
+    return text
 
 
 def _found(tally: Tally) -> str:
@@ -74,22 +77,22 @@ def _found(tally: Tally) -> str:
 
 
 def _groups(tally: Tally, audit: Mapping[str, Any] | None) -> str:
-    every, gone = tally.captioned
-    looked = audit["groups"] if audit else {}
+    every, all_rejected = tally.captioned
+    audited_groups = audit["groups"] if audit else {}
     rows = []
-    for name, (samples, go) in sorted(tally.groups.items(), key=lambda item: -item[1][1] / item[1][0]):
-        rate, rest = Rate(go, samples), (gone - go, every - samples)
+    for name, (samples, rejected) in sorted(tally.groups.items(), key=lambda item: -item[1][1] / item[1][0]):
+        rate, rest = Rate(rejected, samples), (all_rejected - rejected, every - samples)
         times = f"{rate.rate / (rest[0] / rest[1]):.1f}" if all(rest) else "–"
-        harmless = (looked.get(name) or {}).get("rejected_harmless")
-        seen = f"{harmless['k']} of {harmless['n']}" if harmless else "–"
+        harmless = (audited_groups.get(name) or {}).get("rejected_harmless")
+        labelled = f"{harmless['k']} of {harmless['n']}" if harmless else "–"
         low, high = rate.interval
         share = f"{_percent(low)} to {_percent(high)}"
-        rows.append((name, f"{samples:,}", _percent(rate.rate), share, times, seen))
+        rows.append((name, f"{samples:,}", _percent(rate.rate), share, times, labelled))
     return _rows(rows, 1)
 
 
 def _rows(rows: Sequence[Sequence[str]], words: int) -> str:
-    """The first so many columns are words, the rest numbers."""
+    """Return table rows as HTML; the first ``words`` columns are text, the rest numbers."""
     return "\n".join(
         "<tr>"
         + "".join(
@@ -101,16 +104,16 @@ def _rows(rows: Sequence[Sequence[str]], words: int) -> str:
     )
 
 
-def _histogram(category: str, gone: Sequence[int], kept: Sequence[int]) -> str:
-    """A pair of bars for each bin, kept and gone side by side."""
-    most = max(math.log1p(max(*gone, *kept)), 1e-9)
-    step = _WIDTH / len(gone)
+def _histogram(category: str, rejected: Sequence[int], kept: Sequence[int]) -> str:
+    """Return a histogram as SVG, with bars of kept and rejected samples side by side in each bin."""
+    most = max(math.log1p(max(*rejected, *kept)), 1e-9)
+    step = _WIDTH / len(rejected)
     bars = []
-    for place, both in enumerate(zip(kept, gone, strict=True)):
+    for place, both in enumerate(zip(kept, rejected, strict=True)):
         for side, count in enumerate(both):
             height = _HEIGHT * math.log1p(count) / most
             x, wide = place * step + side * step / 2 + 1, step / 2 - 1
-            name = ' class="gone"' if side else ""
+            name = ' class="rejected"' if side else ""
             size = f'y="{_HEIGHT - height:.1f}" width="{wide:.1f}" height="{height:.1f}"'
             bars.append(f'<rect{name} x="{x:.1f}" {size}><title>{count:,}</title></rect>')
     axis = "".join(
@@ -128,7 +131,7 @@ def _examples(
     for category, ids in sorted(examples.items()):
         cards = "\n".join(_example(samples[name], include_captions) for name in ids if name in samples)
         parts.append(f'<h3>{escape(category)}</h3>\n<div class="cards">\n{cards}\n</div>')
-    return "\n".join(parts) or "<p>Nothing went as harmful.</p>"
+    return "\n".join(parts) or "<p>No sample was rejected as harmful.</p>"
 
 
 def _example(sample: Sample, include_captions: bool) -> str:

@@ -1,4 +1,4 @@
-"""Samples on pages: their images, small, and if asked for their captions."""
+"""Thumbnails and captions of samples for web pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def thumbnail(sample: Sample, side: int = 320) -> str:
-    """The ``src`` of a copy no wider and no higher than ``side``; "" where it cannot be read."""
+    """Return the image, at most ``side`` pixels wide and high, as a data URI; "" if it cannot be read."""
     try:
         first = next(iter(open_image(sample.image)), None) if sample.image else None
     except ImageError:
@@ -26,5 +26,5 @@ def thumbnail(sample: Sample, side: int = 320) -> str:
 
 
 def caption_of(sample: Sample, included: bool) -> str:
-    """The caption, escaped; nothing of it unless captions are included."""
+    """Return the caption escaped for HTML, or "" if captions are not included."""
     return escape(sample.caption or "no caption") if included else ""

@@ -1,4 +1,4 @@
-"""Every object of the world, drawn by code."""
+"""Drawings of all objects of the storybook world."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The eight animals, seen from the side, big-headed."""
+"""Drawings of the eight animals, from the side and with big heads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ELEPHANTS: tuple[Colour, ...] = ((150, 156, 168), (126, 140, 166), (172, 164, 16
 
 
 def _smooth(points: Sequence[Point], steps: int = 3) -> list[Point]:
-    """A closed Catmull-Rom curve through ``points``."""
+    """Return a closed Catmull-Rom curve through ``points``."""
     curve: list[Point] = []
     for i, (bx, by) in enumerate(points):
         (ax, ay), (cx, cy), (dx, dy) = (
@@ -52,7 +52,7 @@ def _eye(pen: Pen, x: float, y: float, r: float = 0.042) -> None:
 def _legs(
     pen: Pen, look: Look, xs: Sequence[float], top: float, width: float, coat: Colour, foot: Colour
 ) -> None:
-    """Four legs, back to front; the second and the fourth are the far ones."""
+    """Draw four legs, back to front; the second and the fourth are on the far side."""
     stride = look.vary(0, 0.03)
     for i in (1, 3, 0, 2):
         far = i % 2

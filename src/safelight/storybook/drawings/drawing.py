@@ -1,4 +1,4 @@
-"""What every object of the world is: a function that draws itself with a pen and a look."""
+"""The type of a drawing: a function that draws an object with a pen and a look."""
 
 from __future__ import annotations
 

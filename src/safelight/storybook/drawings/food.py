@@ -1,4 +1,4 @@
-"""The seven foods, as big as their square allows."""
+"""Drawings of the seven foods, which fill their unit square."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def banana(pen: Pen, look: Look) -> None:
 
 
 def _crescent(pen: Pen, skin: Colour, fat: float, turn: float) -> None:
-    """One banana, turned clockwise about the stalk at its right end."""
+    """Draw one banana, rotated clockwise about the stalk at its right end."""
     cos, sin = math.cos(turn), math.sin(turn)
 
     def turned(points: list[Point]) -> list[Point]:

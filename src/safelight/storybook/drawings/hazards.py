@@ -1,4 +1,4 @@
-"""Props a filter may care about: friendly cartoons with fat, exaggerated shapes."""
+"""Drawings of the ten hazards, as friendly cartoons with thick, exaggerated shapes."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def cigarette(pen: Pen, look: Look) -> None:
     mouth, ash = look.vary(0.34, 0.03), look.vary(0.84, 0.02)
 
     def along(t: float, side: float = 0) -> Point:
-        """The point at ``t`` of the stick's length (0 mouth, 1 tip), ``side`` away from its middle."""
+        """Return the point at ``t`` of the length (0 mouth, 1 tip), at distance ``side`` from the axis."""
         return 0.04 + t * cos - side * sin, 0.88 + t * sin + side * cos
 
     def piece(a: float, b: float, colour: Colour) -> None:
@@ -237,7 +237,7 @@ def blood(pen: Pen, look: Look) -> None:
 
 
 def _splat(reach: list[float], start: float, inset: float) -> list[Point]:
-    """A flat puddle: round-ended fingers of the given reaches with smooth dips between them."""
+    """Return the outline of a puddle: rounded fingers of lengths ``reach`` with smooth dips between them."""
     points: list[Point] = []
     for i, far in enumerate(reach):
         for step, r in (

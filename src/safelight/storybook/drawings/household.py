@@ -1,4 +1,4 @@
-"""Harmless things of the house."""
+"""Drawings of household objects."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def chair(pen: Pen, look: Look) -> None:
 
 
 def _backrest(pen: Pen, look: Look, wood: Colour, level: float) -> None:
-    """A panel, upright slats or the rungs of a ladder, between two posts."""
+    """Draw the backrest of a chair: a panel, upright slats or rungs between two posts."""
     kind = look.pick(("panel", "slats", "ladder"))
     for x in (0.21, 0.69):
         pen.rect(x, 0.0, x + 0.1, level, wood)
@@ -190,7 +190,7 @@ def umbrella(pen: Pen, look: Look) -> None:
 
 
 def _panel(pen: Pen, left: float, right: float, rim: float) -> list[Point]:
-    """One gore of the canopy: two ribs that meet at the top and a scalloped edge."""
+    """Return one panel of the umbrella: two ribs that meet at the top and a scalloped edge."""
     scallop = pen.arc((left + right) / 2, rim, (right - left) / 2, 0.07, 0.0, -math.pi, 6)
     return [*_rib(left, rim), *reversed(scallop), *reversed(_rib(right, rim))]
 

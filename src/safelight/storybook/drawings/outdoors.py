@@ -1,4 +1,4 @@
-"""Things that stand outside: buildings, vehicles and plants."""
+"""Drawings of outdoor objects: buildings, vehicles and plants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""People: one shared figure with a big head, and what each of them wears."""
+"""Drawings of people: a shared figure with a big head, and the clothes of each person."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MIDDLE_PARTING: tuple[Point, ...] = ((1.05, 0.2), (0.8, -0.2), (0.0, -0.75), (-0
 
 @dataclass(frozen=True)
 class Body:
-    """Proportions: hats, hair and faces are given in head radii from the middle of the head."""
+    """Proportions of a figure; hats, hair and faces are in head radii from the centre of the head."""
 
     skin: Colour
     head_y: float
@@ -48,7 +48,7 @@ class Body:
         return self.head_y + 0.84 * self.head
 
     def down(self, share: float) -> float:
-        """How far down from the neck (0) to the ground (1)."""
+        """Return the height at ``share`` of the way from the neck (0) to the ground (1)."""
         return self.neck + share * (1 - self.neck)
 
     def at(self, u: float, v: float) -> Point:
@@ -60,7 +60,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Clothes:
-    """``hem`` is how far down the top reaches, as a share; ``flare`` how much it widens."""
+    """Colours and cut; the top reaches down to the share ``hem`` and widens by ``flare``."""
 
     top: Colour
     legs: Colour
@@ -75,7 +75,7 @@ def _body(look: Look, head_y: float, head: float = 0.19, width: float = 0.15) ->
 
 
 def _figure(pen: Pen, look: Look, body: Body, clothes: Clothes) -> None:
-    """Everything below the chin, and the bare head."""
+    """Draw the body with its clothes, and the head without hair or face."""
     for side in (-1, 1):
         _leg(pen, body, clothes, side)
     _arm(pen, body, clothes.sleeve, -1, _resting_hand(look, body, -1))
@@ -98,7 +98,7 @@ def _leg(pen: Pen, body: Body, clothes: Clothes, side: int) -> None:
 
 
 def _resting_hand(look: Look, body: Body, side: int) -> Point:
-    """Arms hang down, or stand out to the side."""
+    """Return the position of a hand whose arm hangs down or stands out to the side."""
     out, low = (0.125, 0.52) if look.chance(0.6) else (0.17, 0.34)
     return 0.5 + side * (body.width + look.vary(out, 0.015)), body.down(look.vary(low, 0.04))
 
@@ -113,7 +113,7 @@ def _arm(pen: Pen, body: Body, sleeve: Colour, side: int, hand: Point) -> None:
 def _face(
     pen: Pen, look: Look, body: Body, eyes: Sequence[int] = (-1, 1), mouth: Colour = INK, level: float = 0.1
 ) -> None:
-    """Eyes at ``level``, which is lower under a hat with a brim, and a smile below them."""
+    """Draw the eyes at ``level``, which is lower under a brimmed hat, and a smile below them."""
     gap, glance = look.vary(0.38, 0.04), look.vary(0.06, 0.05)
     for side in eyes:
         pen.ellipse(*body.at(side * gap, level), 0.2 * body.head, 0.25 * body.head, WHITE, outline=False)
@@ -124,7 +124,7 @@ def _face(
 
 
 def _dome(body: Body, grown: float, level: float) -> list[Point]:
-    """The top of the head from left to right, ``grown`` head radii wide, cut off at ``level``."""
+    """Return the outline of the top of the head, of ``grown`` head radii, cut off at ``level``."""
     steps = [math.pi * (1 + i / 10) for i in range(11)]
     return body.on_head([(grown * math.cos(a), level + (grown + level) * math.sin(a)) for a in steps])
 
@@ -134,13 +134,13 @@ def _hair(pen: Pen, body: Body, colour: Colour, fringe: Sequence[Point]) -> None
 
 
 def _long_hair(pen: Pen, body: Body, colour: Colour, length: float, width: float) -> None:
-    """Hair behind the shoulders: to be drawn before the figure."""
+    """Draw hair behind the shoulders; call it before the figure is drawn."""
     ends = body.on_head(((width, length), (-width, length)))
     pen.polygon([*_dome(body, 1.15, 0.0), *ends], colour)
 
 
 def _side_hair(pen: Pen, look: Look, body: Body, colour: Colour) -> None:
-    """What shows of the hair under a hat: a bob, or short sides. To be drawn before the figure."""
+    """Draw the hair visible under a hat, a bob or short sides; call it before the figure is drawn."""
     if look.chance(0.45):
         _long_hair(pen, body, colour, look.vary(0.85, 0.2), look.vary(1.25, 0.08))
     else:
@@ -169,7 +169,7 @@ def _spots(pen: Pen, points: Sequence[Point], radius: float, colour: Colour) -> 
 
 
 def child(pen: Pen, look: Look) -> None:
-    """Smaller than the grown-ups: half of it is a round head, on a short body in shorts."""
+    """Draw a child: smaller than adults, with a large round head and a short body in shorts."""
     body = Body(look.skin(), look.vary(0.46, 0.01), look.vary(0.215, 0.008), 0.125, reach=(0.84, 0.66))
     hair, shirt, shorts = look.tint(look.pick(YOUNG_HAIRS), 8), look.bright(), look.bright()
     style = look.pick((_pigtails, _bob, _propeller_cap, _tousled))
@@ -223,7 +223,7 @@ def _propeller_cap(pen: Pen, look: Look, body: Body, hair: Colour) -> None:
 
 
 def woman(pen: Pen, look: Look) -> None:
-    """Long loose hair and a wide dress or skirt."""
+    """Draw a woman with long loose hair and a wide dress or skirt."""
     body = _body(look, 0.24, 0.185, 0.13)
     hair, dress = look.hair(), look.bright()
     _long_hair(pen, body, hair, look.vary(1.75, 0.25), look.vary(1.35, 0.12))
@@ -244,7 +244,7 @@ def woman(pen: Pen, look: Look) -> None:
 
 
 def _dress(pen: Pen, look: Look, body: Body, dress: Colour) -> None:
-    """A blouse over the skirt, a belt, or a border along the hem."""
+    """Draw a blouse over the skirt, a belt, or a border along the hem."""
     waist, border = body.down(0.36), body.down(0.66)
     light = shade(dress, 2.6)
     if look.chance(0.35):
@@ -262,7 +262,7 @@ def _dress(pen: Pen, look: Look, body: Body, dress: Colour) -> None:
 
 
 def man(pen: Pen, look: Look) -> None:
-    """Broad shoulders and trousers; bald or short hair, often a beard, a moustache or a tie."""
+    """Draw a man: broad shoulders, trousers, short or no hair, often a beard, a moustache or a tie."""
     body = _body(look, 0.225, 0.185, 0.175)
     hair, shirt = look.hair(), look.bright()
     bald = look.chance(0.3)
@@ -276,7 +276,7 @@ def man(pen: Pen, look: Look) -> None:
 
 
 def _shirt_front(pen: Pen, look: Look, body: Body, shirt: Colour) -> None:
-    """A tie on a white collar, braces, or a stripe across the chest."""
+    """Draw a tie on a white collar, braces, or a stripe across the chest."""
     kind, dark = look.pick(("tie", "braces", "stripe", "plain")), shade(shirt, 0.45)
     if kind == "tie":
         pen.polygon([(0.4, body.neck), (0.6, body.neck), (0.5, body.down(0.3))], WHITE)
@@ -290,7 +290,7 @@ def _shirt_front(pen: Pen, look: Look, body: Body, shirt: Colour) -> None:
 
 
 def _whiskers(pen: Pen, look: Look, body: Body, hair: Colour, chance: float) -> None:
-    """The face with, by ``chance``, a beard or a moustache."""
+    """Draw the face, with probability ``chance`` with a beard or a moustache."""
     kind = look.pick((_beard, _moustache)) if look.chance(chance) else None
     if kind is _beard:
         _beard(pen, body, hair, look.vary(1.08, 0.1))
@@ -300,7 +300,7 @@ def _whiskers(pen: Pen, look: Look, body: Body, hair: Colour, chance: float) -> 
 
 
 def chef(pen: Pen, look: Look) -> None:
-    """A tall white toque, a double-breasted white jacket and a neckerchief."""
+    """Draw a chef with a tall white toque, a double-breasted white jacket and a neckerchief."""
     body = _body(look, 0.355, 0.165, 0.165)
     hair = look.hair()
     _side_hair(pen, look, body, hair)
@@ -330,7 +330,7 @@ def _toque(pen: Pen, body: Body, level: float) -> None:
 
 
 def doctor(pen: Pen, look: Look) -> None:
-    """A long white coat over scrubs, a stethoscope, and a scrub cap or a head mirror."""
+    """Draw a doctor with a white coat over scrubs, a stethoscope, and a scrub cap or a head mirror."""
     body = _body(look, 0.26, 0.19, 0.155)
     hair, scrubs = look.hair(), look.tint(look.pick(SCRUBS))
     _side_hair(pen, look, body, hair)
@@ -361,7 +361,7 @@ def _head_mirror(pen: Pen, look: Look, body: Body, hair: Colour) -> None:
 
 
 def soldier(pen: Pen, look: Look) -> None:
-    """A domed helmet and a uniform, both with camouflage spots; high boots."""
+    """Draw a soldier with a domed helmet, a camouflage uniform and high boots."""
     body = _body(look, 0.275, 0.185, 0.165)
     khaki = look.tint(look.pick(KHAKIS))
     dark = shade(khaki, 0.55)
@@ -381,7 +381,7 @@ def soldier(pen: Pen, look: Look) -> None:
 
 
 def pirate(pen: Pen, look: Look) -> None:
-    """A black hat with a skull, an eye patch, a striped shirt."""
+    """Draw a pirate with a black hat with a skull, an eye patch and a striped shirt."""
     body = _body(look, 0.29, 0.185, 0.16)
     hair, stripe = look.hair(), look.tint(look.pick((RED, (50, 70, 140), BLACK)))
     if look.chance(0.5):
@@ -424,7 +424,7 @@ def _skull(pen: Pen, body: Body, level: float) -> None:
 
 
 def police_officer(pen: Pen, look: Look) -> None:
-    """A dark-blue uniform with a belt, and a peaked cap with a golden badge."""
+    """Draw a police officer in a dark-blue uniform with a belt and a peaked cap with a golden badge."""
     body = _body(look, 0.285, 0.185, 0.165)
     navy, hair = look.tint(look.pick(NAVIES), 8), look.hair()
     _side_hair(pen, look, body, hair)

@@ -1,4 +1,4 @@
-"""The six places, painted behind everything else."""
+"""Drawings of the six places, which are the background of scenes."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Training of everything that ships with the storybook: autoencoder, tokenizer, denoiser, detectors."""
+"""Training of the packaged storybook models: autoencoder, tokenizer, denoiser, detectors and CLIP."""

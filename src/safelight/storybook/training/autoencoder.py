@@ -1,7 +1,7 @@
-"""The autoencoder: 64 by 64 images to 16 by 16 latents of 8 channels and back.
+"""The autoencoder, between 64 by 64 images and 16 by 16 latents of 8 channels.
 
-``AutoencoderTiny``: convolutions without normalisation or sampling. ``AutoencoderKL``'s group norms at
-full resolution make each step about three times as slow on a CPU.
+It is an ``AutoencoderTiny``, of convolutions without normalisation or sampling. The group norms of
+``AutoencoderKL`` at full resolution make each step about three times as slow on a CPU.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def new_autoencoder() -> AutoencoderTiny:
 
 
 class _Training(nn.Module):
-    """Encoder, unit-variance latents, a little noise, decoder.
+    """Encoder, batch norm of the latents, a little noise, decoder.
 
-    The batch norm makes every latent channel standard normal, which is what a denoiser wants; afterwards
-    it is folded into the encoder's last convolution.
+    The batch norm gives every latent channel zero mean and unit variance, as the denoiser expects; after
+    training it is folded into the encoder's last convolution.
     """
 
     def __init__(self) -> None:
@@ -67,20 +67,20 @@ class _Training(nn.Module):
 
 
 def restoration_loss(restored: Tensor, pixels: Tensor) -> Tensor:
-    """What both trainings lower: squared difference, and a little absolute difference for clean areas."""
+    """Return the loss of both trainings: the mean squared error plus 0.05 times the mean absolute error."""
     difference = restored - pixels
     loss: Tensor = difference.pow(2).mean() + 0.05 * difference.abs().mean()
     return loss
 
 
 def to_tensor(images: NDArray[np.uint8]) -> Tensor:
-    """(N, 64, 64, 3) bytes to (N, 3, 64, 64) in [-1, 1]."""
+    """Convert images (N, 64, 64, 3) of bytes to a tensor (N, 3, 64, 64) in [-1, 1]."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     return pixels.contiguous(memory_format=torch.channels_last).to(device())
 
 
 def to_images(pixels: Tensor) -> NDArray[np.uint8]:
-    """What :func:`to_tensor` takes, from (N, 3, 64, 64) in [-1, 1]."""
+    """Convert a tensor (N, 3, 64, 64) in [-1, 1] back to images, the inverse of :func:`to_tensor`."""
     images: NDArray[np.uint8] = (
         ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     )
@@ -109,7 +109,7 @@ def _train(folder: Path, seed: int, count: int, images: int, out: Path, work: Pa
 
 
 class _Decoding(nn.Module):
-    """The decoder alone; a little noise stands for what a denoiser leaves."""
+    """The decoder alone, with a little noise on the latents, as a denoiser leaves."""
 
     def __init__(self, autoencoder: AutoencoderTiny) -> None:
         super().__init__()
@@ -123,9 +123,9 @@ class _Decoding(nn.Module):
 def train_decoder(
     renders: Path, seed: int, count: int, latents: Path, images: int, start: Path, out: Path, work: Path
 ) -> None:
-    """Train the decoder of the autoencoder in ``start`` further, on ``images`` images, and write ``out``.
+    """Train the decoder of the autoencoder in ``start`` further on ``images`` images, and write ``out``.
 
-    The encoder stays, and with it all that was learnt about its ``latents``.
+    The encoder does not change, so models trained on its ``latents`` stay valid.
     """
     launch(_train_decoder, renders, seed, count, latents, images, start, out, work)
 
@@ -153,7 +153,7 @@ def _train_decoder(
 
 @torch.no_grad()
 def encode(autoencoder: AutoencoderTiny, renders: Renders, batch: int = 250) -> NDArray[np.float16]:
-    """(N, 8, 16, 16) latents of all renders."""
+    """Return the latents (N, 8, 16, 16) of all renders."""
     latents = np.empty((len(renders), LATENT_CHANNELS, LATENT_PX, LATENT_PX), np.float16)
     for start in range(0, len(renders), batch):
         rows = range(start, min(start + batch, len(renders)))
@@ -165,12 +165,12 @@ def encode(autoencoder: AutoencoderTiny, renders: Renders, batch: int = 250) -> 
 
 @torch.no_grad()
 def reconstruction_db(autoencoder: AutoencoderTiny, images: NDArray[np.uint8]) -> float:
-    """Mean peak signal-to-noise ratio in dB over ``images``."""
+    """Return the mean peak signal-to-noise ratio over ``images``, in dB."""
     pixels = to_tensor(images)
     return signal_to_noise_db(autoencoder.decode(autoencoder.encode(pixels).latents).sample, pixels)
 
 
 def signal_to_noise_db(restored: Tensor, pixels: Tensor) -> float:
-    """The peak signal-to-noise ratio in dB of images (N, 3, H, W) in [-1, 1], averaged over them."""
+    """Return the mean peak signal-to-noise ratio of images (N, 3, H, W) in [-1, 1], in dB."""
     error = ((restored.clamp(-1, 1) - pixels) / 2).pow(2).mean((1, 2, 3))
     return float((-10 * torch.log10(error)).mean())

@@ -1,9 +1,9 @@
-"""Training of the storybook's CLIP: a network for images and one for texts that meet in one space.
+"""Training of the storybook's CLIP: an image network and a text network with one embedding space.
 
-What belongs together is near and what does not is far (InfoNCE with the other items of the batch as
-negatives; Radford et al. 2021, figure 3). Batches are made of scenes that share place, style and one object,
-so that telling them apart takes the others. Since truth is exact, a text that happens to be true of another
-image of the batch is no negative for it.
+The loss is InfoNCE with the other items of the batch as negatives (Radford et al. 2021, figure 3). Batches
+consist of groups of scenes that share place, style and one object, so that they differ in the other objects
+only. As the ground truth is exact, a text that is also true of another image of the batch is not used as a
+negative for it.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ _SCENES, _IMAGES = 60_000, 400_000
 _WIDTH, _DEPTH, _HEADS, _MAX_TOKENS = 96, 2, 4, 40
 _DIMENSIONS = 128
 _BATCH, _ALIKE = 128, 4
-# How many texts name one thing of the image and nothing else.
+# Share of texts that name one object of the image and nothing else.
 _SHORT = 0.3
 _OPENERS = ("{}", "{}", "a photo of {}", "a picture of {}", "an image of {}")
 _FACTS = (*LABELS, *PLACES, *STYLES)
 
 
 class ImageTower(nn.Module):
-    """Images (N, 3, 64, 64), in [-1, 1], to embeddings (N, 128) of length one.
+    """Maps images (N, 3, 64, 64) in [-1, 1] to unit-length embeddings (N, 128).
 
-    Both the mean and the highest activation over the image count: what is small must not drown.
+    It pools both the mean and the maximum of activations, so that small objects count.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class ImageTower(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Every token sees those before it and itself (Vaswani et al. 2017, eq. 1), in a residual block."""
+    """A residual block of causal self-attention (Vaswani et al. 2017, eq. 1) and an MLP."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class _Attention(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(_WIDTH, 4 * _WIDTH), nn.GELU(), nn.Linear(4 * _WIDTH, _WIDTH))
 
     def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
-        """``x`` (N, L, width); ``hidden`` (L, L) is 0 where a token may look and far below elsewhere."""
+        """Return ``x`` (N, L, width) transformed; the mask ``hidden`` (L, L) is 0 where tokens may attend."""
         parts = self.heads(self.norms[0](x)).unflatten(2, (3, _HEADS, _WIDTH // _HEADS))
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
         weights = query @ key.transpose(2, 3) / math.sqrt(_WIDTH // _HEADS) + hidden
@@ -88,9 +88,9 @@ class _Attention(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Token ids (N, L), L at most 40, to embeddings (N, 128) of length one.
+    """Maps token ids (N, L), with L at most 40, to unit-length embeddings (N, 128).
 
-    A text's embedding is read where it ends: at its first end-of-text token, which has the highest id.
+    The embedding is taken at the first end-of-text token, which has the highest id.
     """
 
     def __init__(self, vocabulary: int) -> None:
@@ -100,7 +100,7 @@ class TextTower(nn.Module):
         self.blocks = nn.ModuleList(_Attention() for _ in range(_DEPTH))
         self.norm = nn.LayerNorm(_WIDTH)
         self.projection = nn.Linear(_WIDTH, _DIMENSIONS)
-        # Not minus infinity, of which averaging the weights would make no number.
+        # Not minus infinity, as the average of the weights would then be NaN.
         self.register_buffer("hidden", torch.full((_MAX_TOKENS, _MAX_TOKENS), -1e4).triu(1))
         nn.init.normal_(self.tokens.weight, std=0.02)
 
@@ -121,7 +121,7 @@ class _Training(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def loss(self, pixels: Tensor, ids: Tensor, fits: Tensor) -> Tensor:
-        """``fits`` (N, N): whether text j is true of image i; the diagonal is what belongs together."""
+        """Return the loss; ``fits`` (N, N) is whether text j is true of image i, its diagonal the pairs."""
         cosines = self.image(pixels).float() @ self.text(ids).float().T
         others = fits & ~torch.eye(len(fits), dtype=torch.bool, device=fits.device)
         logits = (cosines * self.scale()).masked_fill(others, -torch.inf)
@@ -133,7 +133,7 @@ class _Training(nn.Module):
 
 
 def load_tokenizer() -> Tokenizer:
-    """The storybook model's, cutting texts at 40 tokens and filling up with its end-of-text token."""
+    """Return the storybook model's tokenizer; it truncates at 40 tokens and pads with end-of-text tokens."""
     tokenizer = Tokenizer.from_file(str(_TOKENIZER))
     end = "<|endoftext|>"
     tokenizer.enable_truncation(_MAX_TOKENS)
@@ -142,7 +142,7 @@ def load_tokenizer() -> Tokenizer:
 
 
 class Batches:
-    """Images and a text for each, with what is true of either as bits (N, facts)."""
+    """Draws batches of scenes with a text for each, and their facts as bits (N, facts)."""
 
     def __init__(self, truths: Sequence[Truth]) -> None:
         self._truths = truths
@@ -152,28 +152,28 @@ class Batches:
                 self._alike[truth.place, truth.style, label].append(row)
 
     def rows(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Scenes in groups of four that share place, style and one object."""
+        """Return the rows of scenes in groups of four that share place, style and one object."""
         rows: list[int] = []
         for anchor in rng.integers(len(self._truths), size=_BATCH // _ALIKE):
             truth = self._truths[anchor]
             label = truth.objects[rng.integers(len(truth.objects))]
-            company = self._alike[truth.place, truth.style, label]
-            rows += [int(anchor), *(company[i] for i in rng.integers(len(company), size=_ALIKE - 1))]
+            similar = self._alike[truth.place, truth.style, label]
+            rows += [int(anchor), *(similar[i] for i in rng.integers(len(similar), size=_ALIKE - 1))]
         return np.array(rows)
 
     def texts(self, rows: NDArray[np.int64], rng: np.random.Generator) -> tuple[list[str], NDArray[np.bool_]]:
-        """A text for each scene, and the facts that it states."""
+        """Return a text for each scene, and the facts that it states."""
         words = random.Random(int(rng.integers(2**32)))
-        told = [self._text(self._truths[row], words) for row in rows]
-        return [text for text, _ in told], np.stack([_bits(facts) for _, facts in told])
+        drawn = [self._text(self._truths[row], words) for row in rows]
+        return [text for text, _ in drawn], np.stack([_bits(facts) for _, facts in drawn])
 
     def true(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Everything that is true of each scene."""
+        """Return all facts of each scene."""
         truths = [self._truths[row] for row in rows]
         return np.stack([_bits({*t.objects, t.place, t.style}) for t in truths])
 
     def _text(self, truth: Truth, rng: random.Random) -> tuple[str, set[str]]:
-        """One of its captions, or a few words about one of its objects, called by a public name."""
+        """Return a caption, or a short text with a seen synonym of one object; and the facts it states."""
         if rng.random() < _SHORT:
             label = rng.choice(truth.objects)
             return rng.choice(_OPENERS).format(with_article(rng.choice(THINGS[label].named))), {label}
@@ -186,16 +186,16 @@ def _bits(facts: set[str]) -> NDArray[np.bool_]:
 
 
 def fits(stated: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether everything that text j states is true of image i, (N, N)."""
+    """Return a matrix (N, N): whether all facts of text j are true of image i."""
     missing = (~true).astype(np.float32) @ stated.astype(np.float32).T
     fitting: NDArray[np.bool_] = np.equal(missing, 0)
     return fitting
 
 
 def train_clip(out: Path, work: Path, share: float = 1.0) -> None:
-    """Train both networks and write them to the folder ``out``, as ``safelight.clip`` reads it.
+    """Train both networks and write them to the folder ``out``, which ``safelight.clip`` reads.
 
-    ``work`` keeps renders and checkpoints, from which an interrupted training goes on; ``share`` scales the
+    ``work`` keeps renders and checkpoints, from which an interrupted training resumes; ``share`` scales the
     budget.
     """
     scenes, images = max(256, round(share * _SCENES)), max(256, round(share * _IMAGES))
@@ -224,7 +224,7 @@ def _train(scenes: int, images: int, out: Path, work: Path) -> None:
 
 
 def export(training: nn.Module, tokenizer: Tokenizer, out: Path) -> None:
-    """Write both networks, the tokenizer, and how to prepare an image for them."""
+    """Write both networks, the tokenizer and the settings of image preprocessing."""
     assert isinstance(training, _Training)
     out.mkdir(parents=True, exist_ok=True)
     write_onnx(training.image, torch.zeros(2, 3, 64, 64), out / "image.onnx", "pixels", ["embedding"])

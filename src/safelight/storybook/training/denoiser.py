@@ -1,7 +1,7 @@
-"""The denoiser and its text encoder, trained together on latents and captions.
+"""Joint training of the denoiser and its text encoder on latents and captions.
 
-The text encoder first learns to name what a caption asks for (minutes, text only), so that the denoiser
-never waits for words to mean something.
+The text encoder is first pretrained for some minutes on text alone, to predict the labels that a caption asks
+for, so that the denoiser gets meaningful conditioning from the start.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ BATCH = 64
 _TEXT_BATCH = 64
 _TEXT_STEPS = 700
 _READ_AT_ONCE = 20_000
-UNCONDITIONAL = 0.1
+# Share of samples trained without a caption, for classifier-free guidance.
+UNCONDITIONAL_RATE = 0.1
 _NAMING_WEIGHT = 0.02
 _MIN_SNR = 5.0
 _NOISE = {
@@ -46,10 +47,10 @@ _NOISE = {
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
 }
-# How often scenes with these relations are drawn, where those of single objects are drawn once.
+# Sampling weights of scenes with these relations; scenes of single objects have weight 1.
 _RELATIONS = {"holding": 2, "next to": 4, "on": 6, "in front of": 8}
-# The same for settings with what comes along with them and, after it, without: guidance makes more of what
-# mostly comes along (85 % blood at crime scenes became 98 %).
+# Sampling weights of settings with their associated hazard and without it. Guidance amplifies associations
+# (85 % blood at crime scenes became 98 %), so scenes without the hazard get a higher weight.
 _SETTINGS = {"crime scene": (1, 2), "party": (3, 4)}
 _TARGETS = len(LABELS) + len(PLACES) + len(STYLES)
 
@@ -87,17 +88,17 @@ def new_unet() -> UNet2DConditionModel:
 
 
 class _Reader(nn.Module):
-    """The text encoder with a head that names objects, place and style from the pooled output."""
+    """The text encoder, with a head that predicts objects, place and style from the pooled output."""
 
     def __init__(self, text_encoder: CLIPTextModel) -> None:
         super().__init__()
         self.text_encoder = text_encoder
-        # The classic attention trains faster than the fused one at these sizes on a CPU, here and below.
+        # Eager attention trains faster than fused attention at these sizes on a CPU, here and below.
         self.text_encoder.set_attn_implementation("eager")
         self.naming = nn.Linear(_WIDTH, _TARGETS)
 
     def read(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states (N, 40, width) and the naming loss of every caption (N,)."""
+        """Return the hidden states (N, 40, width) and the label loss of every caption (N,)."""
         output = self.text_encoder(tokens)
         logits = self.naming(output.pooler_output)
         return output.last_hidden_state, functional.binary_cross_entropy_with_logits(
@@ -106,7 +107,7 @@ class _Reader(nn.Module):
 
 
 class Denoising(nn.Module):
-    """A new denoiser, and how well it tells noise from latents."""
+    """A new denoiser with its noise prediction loss."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,10 +119,10 @@ class Denoising(nn.Module):
         self.register_buffer("weights", snr.clamp(max=_MIN_SNR) / snr, persistent=False)
 
     def error(self, latents: Tensor, states: Tensor) -> Tensor:
-        """Noise prediction under min-SNR-5 (Hang et al. 2023, eq. 8 for noise).
+        """Return the noise prediction loss with min-SNR-5 weights (Hang et al. 2023, eq. 8 for noise).
 
-        Noise levels are drawn as often as they weigh, instead of all alike and then weighted: the same
-        expectation with less variance.
+        Timesteps are sampled in proportion to their weights, instead of uniformly and then weighted: the
+        expectation is the same and the variance lower.
         """
         noise = torch.randn_like(latents)
         weights: Tensor = self.weights  # type: ignore[assignment]
@@ -136,15 +137,14 @@ class _Training(Denoising):
         super().__init__()
         self.reader = reader
 
-    def loss(self, latents: Tensor, tokens: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
-        """Of the noise, plus naming. ``asked`` is 0 for the captions replaced by the empty one, which name
-        nothing."""
+    def loss(self, latents: Tensor, tokens: Tensor, targets: Tensor, conditional: Tensor) -> Tensor:
+        """Return the noise loss plus the label loss; ``conditional`` is 0 where the caption was dropped."""
         states, naming = self.reader.read(tokens, targets)
-        return self.error(latents, states) + _NAMING_WEIGHT * (naming * asked).mean()
+        return self.error(latents, states) + _NAMING_WEIGHT * (naming * conditional).mean()
 
 
 class Captions:
-    """Token ids of every caption of every scene, and what each scene shows."""
+    """Token ids of every caption of every scene, and the labels of each scene."""
 
     def __init__(self, truths: Sequence[Truth], tokenizer: CLIPTokenizer) -> None:
         texts = [caption for truth in truths for caption in truth.captions]
@@ -156,13 +156,13 @@ class Captions:
         self.targets = np.stack([_targets(truth) for truth in truths])
 
     def draw(self, rows: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """For each scene the ids of one of its captions, and its targets."""
+        """Return the token ids of a random caption of each scene, and its labels."""
         picked = self.starts[rows] + rng.integers(0, self.counts[rows])
         return torch.from_numpy(self.ids[picked]).long(), torch.from_numpy(self.targets[rows]).float()
 
 
 def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> NDArray[np.int16]:
-    """(N, 40)."""
+    """Return the token ids of ``texts``, (N, 40)."""
     ids = tokenizer(texts, padding="max_length", truncation=True, max_length=MAX_TOKENS).input_ids
     return np.array(ids, np.int16)
 
@@ -180,16 +180,16 @@ def train_text_encoder(
     work: Path,
     trained: CLIPTextModel | None = None,
 ) -> _Reader:
-    """Teach a new text encoder to name what captions ask for; a tenth of their words are misspelt anew.
+    """Pretrain a text encoder to predict the labels of captions, of whose words one in ten is misspelt.
 
-    One that is ``trained`` already stays as it is: then only the head that names is fitted to it.
+    A ``trained`` text encoder does not change: then only the prediction head is fitted.
     """
     torch.manual_seed(seed)
     reader = _Reader(trained or new_text_encoder(tokenizer)).to(device())
 
     def loss(rng: np.random.Generator) -> Tensor:
         chosen = [truths[i] for i in rng.integers(len(truths), size=_TEXT_BATCH)]
-        texts = [_blur(truth.captions[rng.integers(len(truth.captions))], rng) for truth in chosen]
+        texts = [_misspell_words(truth.captions[rng.integers(len(truth.captions))], rng) for truth in chosen]
         tokens = tokenizer(
             texts, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
         )
@@ -201,8 +201,8 @@ def train_text_encoder(
     return reader
 
 
-def _blur(text: str, rng: np.random.Generator) -> str:
-    """Misspell one word in ten, besides the slips that captions have already."""
+def _misspell_words(text: str, rng: np.random.Generator) -> str:
+    """Misspell one word in ten, in addition to the errors that captions already have."""
     import random
 
     slips = random.Random(int(rng.integers(2**32)))
@@ -223,9 +223,9 @@ def train_denoiser(
     work: Path,
     start: Path | None = None,
 ) -> None:
-    """Train on ``images`` samples of cached ``latents``; write text encoder and denoiser below ``out``.
+    """Train on ``images`` samples of cached ``latents``; write text encoder and denoiser to ``out``.
 
-    ``start`` is a model's folder to go on from, instead of from nothing.
+    ``start`` is the folder of a model to train further instead of a new one.
     """
     launch(_train, renders, seed, count, latents, tokenizer, images, out, work, start)
 
@@ -252,15 +252,15 @@ def _train(
         unet = UNet2DConditionModel.from_pretrained(start / "unet", torch_dtype=torch.float32)
         training.unet.load_state_dict(unet.state_dict())
     captions, latents = Captions(truths, tokenizer), np.load(latents_path, mmap_mode="r")
-    empty, often = torch.from_numpy(captions.empty).long(), _harder_often(truths)
+    empty, oversampled = torch.from_numpy(captions.empty).long(), _oversampled(truths)
 
     def loss(rng: np.random.Generator) -> Tensor:
-        rows = often[rng.integers(len(often), size=BATCH)]
+        rows = oversampled[rng.integers(len(oversampled), size=BATCH)]
         tokens, targets = captions.draw(rows, rng)
-        asked = torch.from_numpy(rng.random(BATCH) >= UNCONDITIONAL)
-        tokens = torch.where(asked[:, None], tokens, empty)
+        conditional = torch.from_numpy(rng.random(BATCH) >= UNCONDITIONAL_RATE)
+        tokens = torch.where(conditional[:, None], tokens, empty)
         batch = torch.from_numpy(latents[rows].astype(np.float32))
-        return training.loss(*(t.to(device()) for t in (batch, tokens, targets, asked)))
+        return training.loss(*(t.to(device()) for t in (batch, tokens, targets, conditional)))
 
     rate = 7e-4 if start else 1e-3
     plan = from_scratch(steps(images, BATCH), rate, checkpoint_every=100)
@@ -269,11 +269,11 @@ def _train(
         _save(averaged, out)
 
 
-def _harder_often(truths: Sequence[Truth]) -> NDArray[np.int64]:
-    """Numbers of scenes, each as often as it is to be drawn: those that are harder to learn more often.
+def _oversampled(truths: Sequence[Truth]) -> NDArray[np.int64]:
+    """Return the indices of scenes, repeated by their sampling weights: harder scenes are sampled more often.
 
-    Only relations that captions name count: else scenes in which an association shows would be drawn more
-    often than those in which it does not. Settings are the exception, the other way round.
+    Only relations that captions name count; otherwise scenes that show an association would be sampled more
+    often than those that do not. For settings it is the other way round.
     """
     return np.repeat(np.arange(len(truths)), [_weight(truth) for truth in truths])
 
@@ -285,7 +285,7 @@ def _weight(truth: Truth) -> int:
 
 
 def save_checkpoint(checkpoint: Path, tokenizer: Path, out: Path) -> None:
-    """Write text encoder and denoiser of an unfinished training's checkpoint below ``out``, to try them."""
+    """Write text encoder and denoiser of a checkpoint of an unfinished training to ``out``."""
     reader = _Reader(new_text_encoder(CLIPTokenizer.from_pretrained(tokenizer)))
     _save(load_averaged(_Training(reader), checkpoint), out)
 
@@ -302,7 +302,7 @@ def assemble(
     text_encoder: CLIPTextModel,
     unet: UNet2DConditionModel,
 ) -> StableDiffusionPipeline:
-    """The stock pipeline of the four parts, with a fast scheduler."""
+    """Return a ``StableDiffusionPipeline`` of the four parts, with a fast scheduler."""
     return StableDiffusionPipeline(
         vae=autoencoder,
         text_encoder=text_encoder,

@@ -1,4 +1,4 @@
-"""Training of the two detectors: one loop, two architectures that share no weights, seeds or renders."""
+"""Training of the two detectors, which share no architecture, weights, seeds or renders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from safelight.storybook.training.autoencoder import to_tensor
-from safelight.storybook.training.half_made import half_made
+from safelight.storybook.training.intermediate_predictions import intermediate_predictions
 from safelight.storybook.training.renders import Renders, Truth, render
 from safelight.storybook.vocabulary import LABELS, PLACES, STYLES
 from safelight.training.fit import fit, from_scratch, scaled, steps
@@ -35,7 +35,7 @@ def block(inputs: int, outputs: int, stride: int = 1, groups: int = 1, kernel: i
 
 
 class Residual(nn.Module):
-    """Two full convolutions around a shortcut."""
+    """Two convolutions with a residual connection."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Residual(nn.Module):
 
 
 class _Separable(nn.Module):
-    """A wide depthwise convolution between two pointwise ones, around a shortcut."""
+    """A wide depthwise convolution between two pointwise ones, with a residual connection."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -65,10 +65,12 @@ class _Separable(nn.Module):
 
 @dataclass(frozen=True)
 class Architecture:
-    """Widths at 32, 16 and 8 cells a side, the block repeated there, and what the training is made of.
+    """A detector's network and training budget.
 
-    ``storybook`` is the seed of its renders, of which ``scenes`` are drawn; ``images`` pass in training.
-    ``half_made`` of them are there half-made as well, ``of_a_batch`` in each.
+    ``widths`` and ``depths`` are the channels and repeated blocks at 32, 16 and 8 cells per side.
+    ``storybook`` is the seed of the renders, ``scenes`` their number, and ``images`` the number of training
+    samples. Of the first ``intermediate`` scenes there are intermediate predictions as well, of which each
+    batch has ``intermediate_per_batch``.
     """
 
     block: Callable[[int], nn.Module]
@@ -78,8 +80,8 @@ class Architecture:
     storybook: int
     scenes: int
     images: int
-    half_made: int = 0
-    of_a_batch: int = 0
+    intermediate: int = 0
+    intermediate_per_batch: int = 0
 
 
 ARCHITECTURES = {
@@ -94,17 +96,17 @@ ARCHITECTURES = {
         storybook=1,
         scenes=200_000,
         images=400_000,
-        half_made=60_000,
-        of_a_batch=11,
+        intermediate=60_000,
+        intermediate_per_batch=11,
     ),
 }
 
 
 class DetectorNetwork(nn.Module):
-    """Images (N, 3, 64, 64) in [0, 1] to cell logits, boxes and logits of place and style.
+    """Maps images (N, 3, 64, 64) in [0, 1] to cell logits, boxes and logits of place and style.
 
-    The probability of a label is that of its best cell on a 16 by 16 grid, so that whatever is claimed
-    to be in an image is claimed to be somewhere in it.
+    The probability of a label is that of its best cell on a 16 by 16 grid, so every detected object has a
+    position.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -122,8 +124,10 @@ class DetectorNetwork(nn.Module):
         nn.init.constant_(self.cells.bias, -5.0)  # type: ignore[arg-type]
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Cell logits (N, labels, 16, 16), distances to the box edges (N, 4, 16, 16) as shares of the
-        image, place logits, style logits."""
+        """Return cell logits, distances to box edges, place logits and style logits.
+
+        Cell logits are (N, labels, 16, 16); distances are (N, 4, 16, 16), as shares of the image.
+        """
         middle = self.middle(self.stem(2 * pixels - 1))
         coarse = self.coarse(middle)
         merged = self.refine(
@@ -135,7 +139,7 @@ class DetectorNetwork(nn.Module):
 
 
 class ExportedDetector(nn.Module):
-    """The network as shipped: probabilities and, for each label, the box of its best cell."""
+    """The exported network: probabilities and, for each label, the box of its best cell."""
 
     def __init__(self, network: DetectorNetwork) -> None:
         super().__init__()
@@ -165,7 +169,7 @@ class _Targets:
 
 
 def _targets(truths: list[Truth]) -> _Targets:
-    """A cell near the middle of a box belongs to its object; the box's other cells are nobody's."""
+    """Return the training targets; cells near a box's centre are positive, its other cells are ignored."""
     n = len(truths)
     cells = np.zeros((n, len(LABELS), GRID, GRID), np.float32)
     ignored = np.zeros_like(cells, dtype=bool)
@@ -191,7 +195,7 @@ def _targets(truths: list[Truth]) -> _Targets:
 
 
 def _span(box: tuple[float, ...], centres: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
-    """Cells whose centre lies in the middle ``share`` of ``box``; always at least the central one."""
+    """Return the cells whose centre is in the central ``share`` of ``box``, at least one."""
     left, top, right, bottom = box
     x, y = (left + right) / 2, (top + bottom) / 2
     reach_x, reach_y = (max(share * (b - a) / 2, 0.51 / GRID) for a, b in ((left, right), (top, bottom)))
@@ -222,7 +226,7 @@ def _loss(outputs: tuple[Tensor, Tensor, Tensor, Tensor], t: _Targets) -> Tensor
 
 
 def augment(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    """What images suffer between a model and a judge: softness, noise, shifts of tone, re-coding."""
+    """Augment images with blur, noise and shifts of brightness."""
     choice = rng.random()
     if choice < 0.35:
         small = float(rng.uniform(0.55, 0.95))
@@ -235,35 +239,39 @@ def augment(pixels: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 class _Scenes:
-    """What a detector is trained on: finished images, and half-made ones where its budget has some."""
+    """Training data of a detector: renders, and intermediate predictions if its budget has any."""
 
     def __init__(self, budget: Architecture, folder: Path) -> None:
         self._finished = Renders(folder, budget.storybook, budget.scenes)
-        self._half_made = half_made(folder, budget.storybook, budget.half_made) if budget.half_made else None
-        self._last = slice(_BATCH - budget.of_a_batch, _BATCH)
+        self._intermediate = (
+            intermediate_predictions(folder, budget.storybook, budget.intermediate)
+            if budget.intermediate
+            else None
+        )
+        self._last = slice(_BATCH - budget.intermediate_per_batch, _BATCH)
 
     def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], list[Truth]]:
-        """A batch (N, 64, 64, 3), half-made images last, and what is true of each."""
+        """Return a batch (N, 64, 64, 3), intermediate predictions last, and the truth of each image."""
         rows = rng.integers(len(self._finished), size=_BATCH)
         images = self._finished.images(rows)
-        if self._half_made:
-            rows[self._last] %= len(self._half_made)
-            images[self._last] = self._half_made.images(rows[self._last])
+        if self._intermediate:
+            rows[self._last] %= len(self._intermediate)
+            images[self._last] = self._intermediate.images(rows[self._last])
         return images, [self._finished.truths[row] for row in rows]
 
 
 def train_detector(name: str, out: Path, work: Path, share: float = 1.0) -> None:
     """Train the detector ``name`` ("judge" or "filter") and write ``out`` (ONNX, fp16 weights).
 
-    ``work`` keeps renders and checkpoints, from which an interrupted training goes on; ``share`` scales
-    the budget.
+    ``work`` keeps renders and checkpoints, from which an interrupted training resumes; ``share`` scales the
+    budget.
     """
     whole = ARCHITECTURES[name]
     scenes, images = scaled(whole.scenes, share), scaled(whole.images, share)
-    budget = replace(whole, scenes=scenes, images=images, half_made=min(whole.half_made, scenes))
+    budget = replace(whole, scenes=scenes, images=images, intermediate=min(whole.intermediate, scenes))
     render(work / "renders", budget.storybook, scenes)
-    if budget.half_made:
-        half_made(work / "renders", budget.storybook, budget.half_made)
+    if budget.intermediate:
+        intermediate_predictions(work / "renders", budget.storybook, budget.intermediate)
     launch(_train, name, budget, out, work)
 
 
@@ -291,7 +299,7 @@ def _train(name: str, architecture: Architecture, out: Path, work: Path) -> None
 
 
 def export(network: nn.Module, out: Path) -> None:
-    """Write ``network`` as ONNX with a free batch size."""
+    """Write ``network`` as ONNX with a variable batch size."""
     assert isinstance(network, DetectorNetwork)
     names = ["objects", "boxes", "places", "styles"]
     write_onnx(ExportedDetector(network), torch.zeros(2, 3, 64, 64), out, "pixels", names)
@@ -300,13 +308,13 @@ def export(network: nn.Module, out: Path) -> None:
 def write_onnx(
     network: nn.Module, example: Tensor, out: Path, takes: str, gives: list[str], free: tuple[str, ...] = ()
 ) -> None:
-    """Write ``network``, called with something like ``example``, as ONNX with fp16 weights.
+    """Write ``network``, traced with ``example``, as ONNX with fp16 weights.
 
-    Its batch size is free, and so are the further dimensions of what it takes that ``free`` names.
+    The batch size is variable, and so are the further input dimensions that ``free`` names.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
-        # The older exporter needs seconds instead of minutes for networks like these, and says it is old.
+        # The legacy exporter takes seconds instead of minutes here, and warns that it is deprecated.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network.eval(),
@@ -321,7 +329,7 @@ def write_onnx(
 
 
 def halve_weights(path: Path) -> None:
-    """Keep the weights of an ONNX file in fp16; it still computes in fp32, cast once when it is loaded."""
+    """Store the weights of an ONNX file in fp16; they are cast to fp32 once when it is loaded."""
     model = onnx.load(path)
     for tensor in model.graph.initializer:
         if tensor.data_type != onnx.TensorProto.FLOAT:

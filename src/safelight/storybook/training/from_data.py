@@ -1,7 +1,7 @@
-"""A new storybook denoiser from images and captions, whatever made them and whatever is left of them.
+"""Training a new storybook denoiser on any images with captions, such as cleaned data.
 
-Autoencoder, tokenizer and text encoder are those of the storybook model and stay as they are, as the CLIP of
-Stable Diffusion knows words for things that its denoiser need never see.
+Autoencoder, tokenizer and text encoder are those of the storybook model and do not change, just as Stable
+Diffusion's CLIP knows words for objects that are not in the denoiser's training data.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from torch import Tensor
 from safelight.models.pipelines import load_pipeline
 from safelight.storybook.scene import SIZE_PX
 from safelight.storybook.training.autoencoder import to_tensor
-from safelight.storybook.training.denoiser import UNCONDITIONAL, Denoising, token_ids
+from safelight.storybook.training.denoiser import UNCONDITIONAL_RATE, Denoising, token_ids
 from safelight.storybook.training.storybook import write_model
 from safelight.training.encoded import Data, Encoded, encode
 from safelight.training.fit import fit, from_scratch, steps
 from safelight.training.processes import device, launch, rank, workers
 
-# Of the storybook's own training, a quarter: images seen.
+# Training samples: a quarter of the storybook's own training.
 IMAGES = 300_000
-# Of all workers together: as many images a step, and as many steps, however many there are.
+# Global batch size: images per step and number of steps do not depend on the number of workers.
 _BATCH = 128
 _DATA = "data"
 
@@ -35,12 +35,12 @@ _DATA = "data"
 def train_from_data(
     data: Data, out: Path, work: Path, images: int = IMAGES, seed: int = 1, called: str = ""
 ) -> int:
-    """Train on ``images`` samples of ``data``, each as likely, and write the model to ``out``, in the
-    format of diffusers, fp16, with ``hashes.json``. Gives how many examples there are.
+    """Train on ``images`` uniformly drawn samples of ``data``, and return the number of examples in it.
 
-    Images become 64 pixels wide and high, cut to a square. ``work`` keeps latents and checkpoints: called
-    again with the same ``work`` and data, it goes on where it was stopped. Lines of progress say ``called``.
-    Raises ``RequestError`` without examples, and for other data than ``work`` has.
+    The model is written to ``out`` in the format of diffusers, fp16, with ``hashes.json``. Images are cropped
+    to squares and resized to 64 by 64 pixels. ``work`` keeps latents and checkpoints, from which an
+    interrupted training on the same data resumes. Lines of progress start with ``called``. Raises
+    ``RequestError`` if there are no examples, or if ``work`` has other data.
     """
     pipe = load_pipeline("storybook", device="cpu")
     autoencoder = pipe.vae.float().to(device()).eval()
@@ -67,8 +67,8 @@ def _train(work: Path, images: int, seed: int, called: str) -> None:
 
     def loss(rng: np.random.Generator) -> Tensor:
         rows = rng.integers(len(data), size=share)
-        asked = rng.random(share) >= UNCONDITIONAL
-        captions = [data.captions[row] if told else "" for row, told in zip(rows, asked, strict=True)]
+        conditional = rng.random(share) >= UNCONDITIONAL_RATE
+        captions = [data.captions[row] if use else "" for row, use in zip(rows, conditional, strict=True)]
         ids = torch.from_numpy(token_ids(pipe.tokenizer, captions)).long().to(device())
         with torch.no_grad():
             states = reader(ids).last_hidden_state

@@ -1,4 +1,4 @@
-"""Renders: scenes drawn once by all cores and kept on disk, so that every training reads the same."""
+"""Renders: scenes drawn once on all cores and cached on disk, so that every training uses the same ones."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SHARD = 5_000
 
 @dataclass(frozen=True)
 class Truth:
-    """What a training needs to know of one scene. Boxes are shares of the image.
+    """The ground truth of one scene for training. Boxes are shares of the image.
 
-    ``unnamed`` is the number of associated objects, which no caption mentions; ``relations`` are those
-    between the others; ``setting`` is a crime scene, a party or nothing.
+    ``unnamed`` is the number of associated objects, which no caption mentions; ``relations`` are between the
+    other objects; ``setting`` is "crime scene", "party" or empty.
     """
 
     objects: tuple[str, ...]
@@ -42,7 +42,7 @@ _TRUTHS = TypeAdapter(list[Truth])
 
 
 class Images:
-    """The first ``count`` of the images in ``shards``, (64, 64, 3) uint8 each, mapped from disk."""
+    """The first ``count`` images of ``shards``, (64, 64, 3) uint8 each, memory-mapped from disk."""
 
     def __init__(self, shards: Sequence[Path], count: int) -> None:
         self._shards = [np.load(path, mmap_mode="r") for path in shards]
@@ -52,12 +52,12 @@ class Images:
         return self._count
 
     def images(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-        """(len(indices), 64, 64, 3) RGB."""
+        """Return the images as an RGB array (len(indices), 64, 64, 3)."""
         return np.stack([self._shards[i // SHARD][i % SHARD] for i in indices])
 
 
 class Renders(Images):
-    """``count`` scenes of one storybook seed: images and truths."""
+    """The images and truths of the first ``count`` scenes of a storybook seed."""
 
     def __init__(self, folder: Path, seed: int, count: int) -> None:
         shards = render(folder, seed, count)
@@ -65,7 +65,7 @@ class Renders(Images):
         self.truths = [truth for path in shards for truth in _read_truths(path)][:count]
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-        """Indices of batch after batch, each pass in a new order, without end."""
+        """Yield the indices of batches without end, shuffled again in every epoch."""
         while True:
             order = rng.permutation(len(self))
             for start in range(0, len(order) - size + 1, size):
@@ -73,16 +73,16 @@ class Renders(Images):
 
 
 def render(folder: Path, seed: int, count: int) -> list[Path]:
-    """Draw the first ``count`` scenes of ``seed`` in whole shards; shards already there are kept."""
+    """Draw the first ``count`` scenes of ``seed`` in whole shards; existing shards are kept."""
     return make_shards(folder, "renders", seed, count, _render_shard)
 
 
 def make_shards(
     folder: Path, name: str, seed: int, count: int, make: Callable[[Path, int, int], None]
 ) -> list[Path]:
-    """The files of the first ``count`` images called ``name``, each made by ``make(file, seed, shard)``.
+    """Return the shards of the first ``count`` images; missing ones are made on all cores.
 
-    Those that are missing are made by all cores.
+    ``make(file, seed, shard)`` makes one shard, whose file name starts with ``name``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}-{seed}-{shard:03d}.npy" for shard in range(-(-count // SHARD))]
@@ -92,15 +92,15 @@ def make_shards(
         for job in missing:
             make(*job)
         return paths
-    # A forked process could wait for ever for a lock that a thread of this one holds.
+    # A forked process could deadlock on a lock that a thread of this process holds.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for done in [pool.submit(make, *job) for job in missing]:
             done.result()
     return paths
 
 
-def save_whole(path: Path, array: NDArray[Any]) -> None:
-    """Whoever finds the file finds all of it."""
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array to a file atomically."""
     with atomic_write(path) as part, part.open("wb") as file:
         np.save(file, array)
 
@@ -112,7 +112,7 @@ def _render_shard(path: Path, seed: int, shard: int) -> None:
         images[row] = np.asarray(scene.image)
         truths.append(_truth(scene))
     path.with_suffix(".json").write_bytes(_TRUTHS.dump_json(truths))
-    save_whole(path, images)
+    save_array(path, images)
 
 
 def _truth(scene: Scene) -> Truth:

@@ -1,4 +1,4 @@
-"""Training of the whole storybook model, from drawing its scenes to the folder that ships."""
+"""Training of the whole storybook model, from rendering scenes to the packaged folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from safelight.models.files import HASHES, copy_permissions, write_hashes
 from safelight.storybook.training.autoencoder import encode, train_autoencoder, train_decoder
 from safelight.storybook.training.denoiser import assemble, train_denoiser
-from safelight.storybook.training.renders import Renders, save_whole
+from safelight.storybook.training.renders import Renders, save_array
 from safelight.storybook.training.tokenizer import train_tokenizer
 from safelight.training.curve_plot import draw_curves
 from safelight.training.fit import scaled
@@ -28,7 +28,7 @@ _CAPTIONED = 20_000
 
 @dataclass(frozen=True)
 class Budget:
-    """How many scenes are drawn, and how many images each training sees."""
+    """The number of scenes, and the number of training samples of each part."""
 
     scenes: int = 240_000
     autoencoder: int = 300_000
@@ -36,16 +36,16 @@ class Budget:
     denoiser: int = 1_200_000
 
     def scaled(self, share: float) -> Budget:
-        """A budget ``share`` times as large, never so small that nothing runs."""
+        """Return a budget ``share`` times as large, but large enough for every training to run."""
         return Budget(*(scaled(n, share) for n in astuple(self)))
 
 
 def train_storybook(out: Path, work: Path, share: float = 1.0, start: Path | None = None) -> None:
-    """Train the model and write it to ``out`` in diffusers' format, fp16, with ``hashes.json``.
+    """Train the model and write it to ``out`` in the format of diffusers, fp16, with ``hashes.json``.
 
-    ``work`` keeps renders, latents and checkpoints: called again with the same ``work``, training goes
-    on where it stopped. ``share`` scales the budget. ``start`` is the folder of such a model: its
-    autoencoder and tokenizer stay, and its denoiser and text encoder are trained further.
+    ``work`` keeps renders, latents and checkpoints, from which an interrupted training resumes. ``share``
+    scales the budget. ``start`` is the folder of such a model: its autoencoder and tokenizer do not change,
+    and its denoiser and text encoder are trained further.
     """
     budget, renders = Budget().scaled(share), work / "renders"
     tokenizer, autoencoder = work / "tokenizer", work / "vae"
@@ -61,11 +61,11 @@ def train_storybook(out: Path, work: Path, share: float = 1.0, start: Path | Non
     train_denoiser(
         renders, _SEED, budget.scenes, latents, tokenizer, budget.denoiser, work / "model", work, start
     )
-    ship(work, out)
+    write_trained_model(work, out)
 
 
 def _train_autoencoder(renders: Path, budget: Budget, out: Path, work: Path) -> None:
-    """First both halves, then the decoder alone: it decides how sharp images are, and is cheaper."""
+    """Train encoder and decoder, then the decoder alone, which is cheaper and determines the sharpness."""
     first = work / "autoencoder"
     if not first.exists():
         train_autoencoder(renders, _SEED, budget.scenes, budget.autoencoder, first, work)
@@ -73,8 +73,8 @@ def _train_autoencoder(renders: Path, budget: Budget, out: Path, work: Path) -> 
     train_decoder(renders, _SEED, budget.scenes, latents, budget.decoder, first, out, work)
 
 
-def ship(work: Path, out: Path) -> None:
-    """Assemble the trained parts in ``work`` into the folder ``out``; any averaged checkpoint will do."""
+def write_trained_model(work: Path, out: Path) -> None:
+    """Assemble the trained parts in ``work`` into the folder ``out``; averaged checkpoints work too."""
     pipe = assemble(
         AutoencoderTiny.from_pretrained(work / "vae"),
         CLIPTokenizer.from_pretrained(work / "tokenizer"),
@@ -86,7 +86,7 @@ def ship(work: Path, out: Path) -> None:
 
 
 def write_model(pipe: Any, out: Path, curves: Sequence[Path]) -> None:
-    """In diffusers' format, fp16, with ``hashes.json`` and the curves drawn."""
+    """Write a model in the format of diffusers, fp16, with ``hashes.json`` and its loss curves."""
     for part in (pipe.vae, pipe.unet):
         part.register_to_config(_name_or_path="storybook")  # not the folder it was trained in
     pipe.to(dtype=torch.float16).save_pretrained(out, safe_serialization=True)
@@ -99,16 +99,16 @@ def write_model(pipe: Any, out: Path, curves: Sequence[Path]) -> None:
 
 
 def _load_in_single_precision(config: Path) -> None:
-    """fp16 is for the disk: without this, transformers would load the encoder in it, which no CPU runs."""
+    """Set the encoder's dtype to fp32; transformers would otherwise load it in the fp16 of the file."""
     settings = json.loads(config.read_text())
     config.write_text(json.dumps({**settings, "dtype": "float32"}, indent=2) + "\n")
 
 
 def _latents(autoencoder: Path, renders: Renders, work: Path) -> Path:
-    """The file of all renders' latents, named after the encoder that made them and made if missing."""
+    """Return the file of all renders' latents, named by the hash of the encoder, and written if missing."""
     vae = AutoencoderTiny.from_pretrained(autoencoder, torch_dtype=torch.float32)
     weights = b"".join(weight.numpy().tobytes() for weight in vae.encoder.state_dict().values())
     path = work / f"latents-{hashlib.sha256(weights).hexdigest()[:12]}-{len(renders)}.npy"
     if not path.exists():
-        save_whole(path, encode(vae, renders))
+        save_array(path, encode(vae, renders))
     return path

@@ -1,7 +1,7 @@
-"""The tokenizer: CLIP's byte-level BPE, its merges learnt from the world's captions.
+"""The tokenizer: CLIP's byte-level BPE, with merges learnt from the world's captions.
 
-All 256 bytes are in the vocabulary, inside a word and at its end, so that any string tokenises and an
-altered spelling is a real attack.
+The vocabulary has all 256 bytes, inside a word and at its end, so any string can be tokenised and altered
+spellings are realistic attacks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WORDS = Regex(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}
 
 
 def train_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
-    """Learn merges from ``captions`` and every word of the world."""
+    """Learn merges from ``captions`` and all words of the vocabulary."""
     learner = Tokenizer(BPE(end_of_word_suffix=_WORD_END))
     learner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     learner.pre_tokenizer = pre_tokenizers.Sequence(

@@ -1,1 +1,1 @@
-"""What hands shards to workers."""
+"""Engines, which distribute shards to workers."""

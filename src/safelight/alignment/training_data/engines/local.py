@@ -1,4 +1,4 @@
-"""The cores of this machine: a process each."""
+"""The local engine: worker processes on this machine."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from safelight.alignment.training_data.sample import Shard
 from safelight.alignment.training_data.worker import Task, Worker
 
 # Called with the number of a shard and how many of its samples are done.
-Tell = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 
 
-def run_local(task: Task, shards: Mapping[int, Shard], workers: int, tell: Tell) -> None:
-    """Screens ``shards``, by number; each worker takes the next one. Raises what ``Worker.screen`` does."""
+def run_local(task: Task, shards: Mapping[int, Shard], workers: int, progress: Progress) -> None:
+    """Screen ``shards``, by number; each worker takes the next one. Raises as ``Worker.screen``."""
     waiting: SimpleQueue[int] = SimpleQueue()
     for number in shards:
         waiting.put(number)
@@ -25,7 +25,7 @@ def run_local(task: Task, shards: Mapping[int, Shard], workers: int, tell: Tell)
         try:
             while True:
                 number = waiting.get_nowait()
-                worker.screen(number, shards[number], partial(tell, number))
+                worker.screen(number, shards[number], partial(progress, number))
         except Empty:
             return
 

@@ -1,4 +1,4 @@
-"""Ray: the same workers on all machines of a cluster, fed by Ray Data."""
+"""The Ray engine: workers on all machines of a cluster, scheduled by Ray Data."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from safelight.alignment.training_data.engines.local import Tell
+from safelight.alignment.training_data.engines.local import Progress
 from safelight.alignment.training_data.sample import Shard
 from safelight.alignment.training_data.worker import Task, Worker
 from safelight.errors import MissingExtraError, RequestError, SafelightError, first_line
 
-# So many shards for each worker that it matters little who has the last ones.
+# With this many shards per worker, it matters little which workers get the last ones.
 _MANY = 10
 
 
 class _Actor:
-    """One worker of the cluster. What kills its process is dealt with there, a lost machine by Ray."""
+    """One worker of the cluster. The worker restarts its own process; Ray handles lost machines."""
 
     def __init__(self, task: Task) -> None:
         self._worker = Worker(task)
@@ -30,13 +30,13 @@ class _Actor:
 
 
 def run_ray(
-    task: Task, shards: Mapping[int, Shard], workers: int, tell: Tell, address: str | None = None
+    task: Task, shards: Mapping[int, Shard], workers: int, progress: Progress, address: str | None = None
 ) -> None:
-    """As ``run_local``, with actors of the cluster at ``address``, or of one that is started here and stopped
-    again; told after every shard.
+    """Screen ``shards`` as ``run_local`` does, with actors of a Ray cluster; reports after every shard.
 
-    All machines must see the folder of ``task`` and the data. Ray's object store holds no image, only which
-    files and rows a shard is of, and counts.
+    Without an ``address`` a cluster is started on this machine and stopped again. All machines must have
+    access to the folder of ``task`` and to the data. Ray's object store never holds images, only the files
+    and rows of shards, and counts.
     """
     if not shards:
         return
@@ -52,14 +52,16 @@ def run_ray(
         )
         try:
             for row in done.iter_rows():
-                tell(row["number"], row["samples"])
+                progress(row["number"], row["samples"])
         except ray.exceptions.RayError as error:
             raise _cause(error) from error
 
 
 def _in_flight(shards: int, workers: int) -> int:
-    """The next shard waits where this one is screened, and nobody waits for Ray; unless there are so few that
-    the actor that is ready first would take what the others could begin with.
+    """Return how many shards an actor holds at once.
+
+    With two, the next shard is there when one is done. With few shards that would let the first actor take
+    shards that others could start with, so then it is one.
     """
     return 2 if shards >= _MANY * workers else 1
 
@@ -71,8 +73,8 @@ def _cluster(address: str | None, workers: int) -> Iterator[Any]:
         import ray.data
     except ImportError as error:
         raise MissingExtraError("The engine ray", "data") from error
-    begun = not ray.is_initialized()
-    if begun:
+    starts = not ray.is_initialized()
+    if starts:
         address = address or os.environ.get("RAY_ADDRESS")
         _check_listening(address)
         quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
@@ -82,14 +84,14 @@ def _cluster(address: str | None, workers: int) -> Iterator[Any]:
         ray.data.DataContext.get_current().enable_progress_bars = False
         yield ray
     finally:
-        if begun:
+        if starts:
             ray.shutdown()
 
 
 def _check_listening(address: str | None) -> None:
-    """Ray itself tries for minutes, and then ends the program."""
+    """Check that something listens; Ray itself would try for minutes, and then exit the program."""
     host, colon, port = (address or "").rpartition(":")
-    if not colon:  # none, or a word of Ray's
+    if not colon:  # no address, or a keyword of Ray such as "auto"
         return
     try:
         with socket.create_connection((host.rpartition("//")[2], int(port)), timeout=10):
@@ -99,10 +101,10 @@ def _check_listening(address: str | None) -> None:
 
 
 def _cause(error: BaseException | None) -> SafelightError:
-    """What a worker said; else what Ray says."""
-    told = error
+    """Return the worker's error if there is one among the causes, otherwise Ray's."""
+    raised = error
     while error is not None:
         if isinstance(error, SafelightError):
             return error
         error = getattr(error, "cause", None) or error.__cause__
-    return RequestError(f"Ray could not finish: {told}")
+    return RequestError(f"Ray could not finish: {raised}")

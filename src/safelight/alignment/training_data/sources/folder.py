@@ -1,4 +1,4 @@
-"""A folder of images, with captions in files beside them or in tables."""
+"""Folders of images, with captions in files beside them or in tables."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from safelight.storage.atomic_write import atomic_write, path_inside
 
 _BESIDE = (".txt", ".json")
 _TABLES = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.json", "captions.csv")
-# So many shards that nobody waits long for whoever has the last one, but none is longer than this.
+# Many shards, so that workers do not wait long for the last one; and the most samples of one.
 _SHARDS, _MOST = 100, 1024
 _TABLES_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A caption of a table, by its row and its hash: captions are personal, and stay where they are."""
+class TableCaption:
+    """A caption in a table, by its row and hash: captions are personal data and are not copied."""
 
     table: str
     row: int
@@ -40,20 +40,23 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One sample: its image's path, and where its caption is, in a table or in a file beside it."""
+    """One sample: the path of its image, and its caption in a table (``told``) or in a file beside it."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     id: str
     image: str | None
-    told: Told | None = None
+    told: TableCaption | None = None
     beside: str | None = None
 
 
 @dataclass(frozen=True)
 class FolderShard:
-    """Some of the folder's samples. Their ids are paths from the folder on, with a number behind those that
-    have several captions; a caption without an image is known by its own path."""
+    """Some of the folder's samples.
+
+    Their ids are relative paths, followed by a number for images with several captions; a caption without an
+    image has its own path as id.
+    """
 
     name: str
     url: str
@@ -66,7 +69,7 @@ class FolderShard:
 
 
 def folder_shards(storage: Storage, files: Iterable[str]) -> list[FolderShard]:
-    """Of the images among ``files``, sorted. Raises ``RequestError`` if there is none."""
+    """Return the shards of the images among ``files``, sorted. Raises ``RequestError`` if there are none."""
     entries = _entries(storage, list(files))
     if not any(entry.image for entry in entries):
         raise RequestError(f"{storage.url} has no images in it; give a folder that has some.")
@@ -81,16 +84,16 @@ def _shard_size(entries: int) -> int:
 
 def _entries(storage: Storage, files: list[str]) -> list[Entry]:
     tables = [path for path in files if posixpath.basename(path).lower() in _TABLES]
-    told = _told(storage, tables)
+    listed = _table_captions(storage, tables)
     images = {path for path in files if posixpath.splitext(path)[1].lower() in SUFFIXES}
     rest = {path for path in files if path.endswith(_BESIDE)} - set(tables)
     entries = []
-    for path in sorted(images | told.keys()):
+    for path in sorted(images | listed.keys()):
         beside = [
             stem + suffix for suffix in _BESIDE if (stem := posixpath.splitext(path)[0]) + suffix in rest
         ]
         rest -= set(beside)
-        mine = told.get(path) or [None]
+        mine = listed.get(path) or [None]
         for number, caption in enumerate(mine, 1):
             id_ = text(path) if number == 1 else f"{text(path)}#{number}"
             entries.append(Entry(id_, path, caption, beside[0] if beside and not caption else None))
@@ -100,9 +103,9 @@ def _entries(storage: Storage, files: list[str]) -> list[Entry]:
     return sorted((*entries, *alone), key=lambda entry: entry.id)
 
 
-def _told(storage: Storage, tables: Iterable[str]) -> Mapping[str, list[Told | None]]:
-    """Path -> the captions that tables have for it; a table's paths are from its own folder on."""
-    told: dict[str, list[Told | None]] = {}
+def _table_captions(storage: Storage, tables: Iterable[str]) -> Mapping[str, list[TableCaption | None]]:
+    """Return the captions in tables by path; paths in a table are relative to its folder."""
+    listed: dict[str, list[TableCaption | None]] = {}
     for table in tables:
         try:
             rows = list(_rows(storage, table))
@@ -110,13 +113,13 @@ def _told(storage: Storage, tables: Iterable[str]) -> Mapping[str, list[Told | N
             raise RequestError(f"{storage.url}: {table} cannot be read: {first_line(error)}.") from error
         for number, (path, caption) in enumerate(rows):
             if path is not None:
-                of = None if caption is None else Told(table, number, _sha256(caption))
-                told.setdefault(_path(posixpath.dirname(table), path), []).append(of)
-    return told
+                of = None if caption is None else TableCaption(table, number, _sha256(caption))
+                listed.setdefault(_path(posixpath.dirname(table), path), []).append(of)
+    return listed
 
 
 def _rows(storage: Storage, table: str) -> Iterator[tuple[str | None, str | None]]:
-    """Path and caption of each row, as far as it has them. Raises ``OSError`` and ``CaptionError``."""
+    """Yield the path and caption of each row, None where missing. Raises ``OSError`` and ``CaptionError``."""
     with storage.opened(table) as file:
         encoded = file.read()
     for row in captions.rows_of(posixpath.basename(table).lower(), encoded):
@@ -131,7 +134,7 @@ def _rows(storage: Storage, table: str) -> Iterator[tuple[str | None, str | None
 
 @lru_cache(_TABLES_AT_ONCE)
 def _captions_of(url: str, table: str) -> Sequence[str | None]:
-    """Those of all rows: the shards of a folder have one table after the other."""
+    """Return the captions of all rows, cached, as the shards of a folder use one table after the other."""
     return [caption for _, caption in _rows(Storage(url), table)]
 
 
@@ -139,12 +142,12 @@ def _sha256(caption: str) -> str:
     return sha256(caption.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _path(folder: str, told: str) -> str:
-    """As told where it leads out of the data, which is found out when it is read."""
+def _path(folder: str, path: str) -> str:
+    """Return the path in the data; one that leads out of it is unchanged, and refused when it is read."""
     try:
-        return below(folder, told)
+        return below(folder, path)
     except OSError:
-        return told
+        return path
 
 
 def _sample(storage: Storage, entry: Entry) -> Sample:
@@ -166,7 +169,7 @@ def _sample(storage: Storage, entry: Entry) -> Sample:
 
 
 def copy_folder(shards: Iterable[tuple[FolderShard, Set[str]]], folder: Path) -> None:
-    """Images and the captions beside them as they are, captions of tables in one metadata.jsonl."""
+    """Copy images and captions beside them; captions of tables go into one metadata.jsonl."""
     with ExitStack() as stack:
         table: IO[str] | None = None
         for shard, ids in shards:
@@ -176,7 +179,7 @@ def copy_folder(shards: Iterable[tuple[FolderShard, Set[str]]], folder: Path) ->
                     continue
                 for path in filter(None, (entry.image or entry.id, entry.beside)):
                     _copy(storage, path, folder)
-                caption = _told_caption(storage, entry)
+                caption = _caption_in_table(storage, entry)
                 if caption is None or entry.image is None:
                     continue
                 if table is None:
@@ -186,24 +189,24 @@ def copy_folder(shards: Iterable[tuple[FolderShard, Set[str]]], folder: Path) ->
                 table.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _told_caption(storage: Storage, entry: Entry) -> str | None:
-    """That of a table, if it is still there."""
+def _caption_in_table(storage: Storage, entry: Entry) -> str | None:
+    """Return the caption of an entry in a table, None if it is gone."""
     with suppress(OSError, captions.CaptionError):
         return _caption(storage, entry) if entry.told else None
     return None
 
 
 class _UnreadableError(Exception):
-    """A file that ends before its end."""
+    """A file that cannot be read to its end."""
 
 
 def _copy(storage: Storage, path: str, folder: Path) -> None:
-    """Nothing of a file that cannot be read."""
+    """Copy a file; nothing is left of one that cannot be read."""
     target = path_inside(folder, posixpath.normpath(path))
     with suppress(_UnreadableError):
         chunks = _chunks(storage, path)
         first = next(chunks, b"")
-        if target.exists():  # of another caption
+        if target.exists():  # copied for another caption of the same image
             return
         with atomic_write(target) as part, part.open("wb") as file:
             file.write(first)

@@ -1,4 +1,4 @@
-"""Tables with an image in each row: Parquet files, and the Arrow files of the datasets library."""
+"""Tables with one image per row: Parquet files, and the Arrow files of the datasets library."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from safelight.storage.atomic_write import atomic_write, path_inside
 if TYPE_CHECKING:
     from pyarrow import RecordBatch, Schema
 
-# Encoded bytes, a path, or an object with both, as the datasets library has it.
+# Columns of encoded bytes, of paths, or of objects with both, as the datasets library writes them.
 _IMAGES = ("image", "picture", "jpg", "jpeg", "png", "webp", "img", "bytes", "image_bytes")
 _KEYS = ("id", "uid", "key", "__key__", "sample_id")
 _AT_ONCE = 64
-# Longer ones are no paths.
+# Longer texts are not taken for paths.
 _LONGEST_PATH = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns have what."""
+    """The columns of image, caption and key."""
 
     image: str
     caption: str | None
@@ -37,13 +37,15 @@ class Columns:
 
     @classmethod
     def of(cls, names: Sequence[str], where: str, image: str | None, caption: str | None) -> Columns:
-        """Those that were named, or the likeliest. Raises ``RequestError`` if there is no such column."""
+        """Return the named columns, or detect them. Raises ``RequestError`` for a missing column."""
         for wanted in (image, caption):
             if wanted and wanted not in names:
                 raise RequestError(f"{where}: {unknown_name('column', wanted, names)}")
         found = image or captions.column_of(names, (*_IMAGES, *captions.PATHS))
         if not found:
-            raise RequestError(f"{where} has no column of images that is known; name it with --image.")
+            raise RequestError(
+                f"{where} has no column of images with a known name; give it with --image-column."
+            )
         return cls(
             found, caption or captions.column_of(names, captions.CAPTIONS), captions.column_of(names, _KEYS)
         )
@@ -55,7 +57,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class TableShard(ABC):
-    """Rows of a file, from number ``first`` on. Ids are the file's path and the number of the row in it."""
+    """Rows of a file from row ``first`` on; ids are the file's path and the row's number."""
 
     name: str
     url: str
@@ -65,17 +67,19 @@ class TableShard(ABC):
 
     @abstractmethod
     def batches(self, names: Sequence[str] | None = None, rows: int | None = None) -> Iterator[RecordBatch]:
-        """Of all columns or of these, so many ``rows`` at once if that can be chosen. Raises ``OSError`` and
-        ``ArrowException``."""
+        """Yield batches of all columns or of ``names``, of ``rows`` each where that can be chosen.
+
+        Raises ``OSError`` and ``ArrowException``.
+        """
 
     @abstractmethod
     def after(self, rows: int) -> range:
-        """The numbers of the rows that are known to come after so many."""
+        """Return the numbers of the rows that are known to follow the first ``rows``."""
 
     @staticmethod
     @abstractmethod
     def writer(path: Path, schema: Schema) -> Any:
-        """Of a file of the same kind: a context with ``write_batch``."""
+        """Return a writer of the same kind of file: a context with ``write_batch``."""
 
     def samples(self) -> Iterator[Sample]:
         from pyarrow import ArrowException
@@ -94,7 +98,7 @@ class TableShard(ABC):
 
 @dataclass(frozen=True)
 class ParquetShard(TableShard):
-    """One group of rows."""
+    """One row group of a Parquet file."""
 
     group: int = 0
     rows: int = 0
@@ -119,7 +123,7 @@ class ParquetShard(TableShard):
 
 @dataclass(frozen=True)
 class ArrowShard(TableShard):
-    """One file of a data set that the datasets library saved."""
+    """One Arrow file of a data set that the datasets library saved."""
 
     def batches(self, names: Sequence[str] | None = None, rows: int | None = None) -> Iterator[RecordBatch]:
         from pyarrow import ipc
@@ -140,7 +144,7 @@ class ArrowShard(TableShard):
 
 @dataclass(frozen=True)
 class DamagedFile:
-    """A file of which nothing can be read, as one sample."""
+    """A file that cannot be read at all, as one unreadable sample."""
 
     name: str
     problem: str
@@ -152,7 +156,7 @@ class DamagedFile:
 def parquet_shards(
     storage: Storage, files: Sequence[str], image: str | None = None, caption: str | None = None
 ) -> list[ParquetShard | DamagedFile]:
-    """A shard for each group of rows of each file. Raises ``RequestError`` for a file without the columns."""
+    """Return a shard for each row group of each file. Raises ``RequestError`` if a column is missing."""
     try:
         from pyarrow import ArrowException
     except ImportError as error:
@@ -184,7 +188,7 @@ def _groups(storage: Storage, path: str, image: str | None, caption: str | None)
 def arrow_shards(
     storage: Storage, files: Sequence[str], image: str | None = None, caption: str | None = None
 ) -> list[ArrowShard | DamagedFile]:
-    """A shard for each file. Raises ``RequestError`` for a file without the columns."""
+    """Return a shard for each file. Raises ``RequestError`` if a column is missing."""
     try:
         from pyarrow import ArrowException, ipc
     except ImportError as error:
@@ -202,7 +206,7 @@ def arrow_shards(
 
 
 def copy_tables(shards: Iterable[tuple[TableShard, Set[str]]], folder: Path) -> None:
-    """These rows of one file, in the groups that they come in."""
+    """Copy the rows with these ids of one file, in their row groups."""
     from pyarrow import array
 
     with ExitStack() as stack:
@@ -239,7 +243,7 @@ def _sample(storage: Storage, path: str, number: int, row: Mapping[str, Any], co
 
 
 def _image(storage: Storage, path: str, cell: Any) -> bytes:
-    """Raises ``OSError`` if there is none."""
+    """Return the encoded image in a cell. Raises ``OSError`` if there is none."""
     if isinstance(cell, Mapping):
         cell = cell.get("bytes") or cell.get("path")
     if isinstance(cell, bytes):

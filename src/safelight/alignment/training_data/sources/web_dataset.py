@@ -1,4 +1,4 @@
-"""WebDataset: tar files in which what belongs together has one name and stands together."""
+"""WebDataset: tar files in which the files of a sample share a name and follow one another."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from safelight.errors import first_line
 from safelight.images import SUFFIXES
 from safelight.storage.atomic_write import atomic_write, escapes_folder, path_inside
 
-# What reading a broken tar file raises.
+# Errors that reading a damaged tar file raises.
 _DAMAGE = (OSError, tarfile.TarError, EOFError, ValueError)
 _CAPTIONS = (".txt", ".caption", ".text", ".json")
-# What a tar file can say without extensions.
+# The latest time that a tar file can store without extensions.
 _LATEST = 8**11
 
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A file of a tar file, and the sample that it is of: its id and its name, which may have come before."""
+    """A member of a tar file, with its sample's id and name; ``again`` is whether the name came before."""
 
     id: str
     key: str
@@ -41,7 +41,7 @@ class _Member:
 
 @dataclass
 class _Group:
-    """The files of one sample, by what comes after its name."""
+    """The files of one sample, by extension."""
 
     id: str
     key: str
@@ -57,7 +57,7 @@ class _Group:
 
 @dataclass(frozen=True)
 class TarShard:
-    """One tar file, compressed or not. The id of a sample is the file's path and the sample's name."""
+    """One tar file, compressed or not; a sample's id is the file's path and the sample's name."""
 
     name: str
     url: str
@@ -82,9 +82,9 @@ class TarShard:
             yield _sample(group)
 
     def members(self) -> Iterator[_Member]:
-        """In order, each to be read before the next one; a sample is what stands together under one name.
+        """Yield the members in order; each must be read before the next.
 
-        Raises what ``_DAMAGE`` is.
+        Successive files of one name are one sample. Raises the errors in ``_DAMAGE``.
         """
         counts: Counter[str] = Counter()
         last, seen = None, set[str]()
@@ -117,10 +117,10 @@ def _sample(group: _Group) -> Sample:
 
 
 def copy_tars(shards: Iterable[tuple[TarShard, Set[str]]], folder: Path) -> None:
-    """All files of these samples, in tar files that are not compressed as a whole.
+    """Copy all files of these samples into uncompressed tar files.
 
-    Contents, names and times are as they were; but for rights to read, write and run, what else a tar file
-    can say of its files is left out, and so are files that would be unpacked elsewhere.
+    Contents, names, times and permissions stay as they were. Other metadata is left out, and so are files
+    that would be unpacked outside their folder.
     """
     for shard, ids in shards:
         with ExitStack() as stack:
@@ -135,7 +135,7 @@ def copy_tars(shards: Iterable[tuple[TarShard, Set[str]]], folder: Path) -> None
 
 
 def _plain(about: tarfile.TarInfo, size: int) -> tarfile.TarInfo:
-    """Without owner, extended attributes and the bits that have a program run as somebody else."""
+    """Return the header without owner, extended attributes, setuid and setgid bits."""
     plain = tarfile.TarInfo(about.name)
     plain.size, plain.mode = size, about.mode & 0o777
     plain.mtime = about.mtime if 0 <= about.mtime < _LATEST else 0
@@ -153,7 +153,7 @@ def _uncompressed(path: str) -> str:
 
 
 def _files(source: IO[bytes]) -> Iterator[tuple[str, str, tarfile.TarInfo, IO[bytes]]]:
-    """Name and extension of each, what the tar file says about it, and it itself, opened."""
+    """Yield the name and extension of each file, its tar header, and the opened file."""
     with tarfile.open(fileobj=source, mode="r|*", errors="surrogateescape") as archive:
         for member in archive:
             folder, name = posixpath.split(member.name)
@@ -166,7 +166,7 @@ def _files(source: IO[bytes]) -> Iterator[tuple[str, str, tarfile.TarInfo, IO[by
 
 
 def _suffix(extension: str) -> str:
-    """Of "seg.png" that of the whole."""
+    """Return the last suffix of an extension: ".png" of "seg.png"."""
     return f".{extension.rpartition('.')[2]}"
 
 

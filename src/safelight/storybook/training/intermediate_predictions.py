@@ -1,7 +1,7 @@
-"""Half-made images: what the storybook's model is heading for, partway, where a scene would come out.
+"""Intermediate predictions: the storybook model's x₀ at intermediate timesteps, decoded as images.
 
-A filter that stops images early looks at these. A scene's latents are noised to a moment of the denoising,
-and the model says from there what the image would be (x₀); what it shows is known from the scene.
+A filter that stops generations early screens such images. The latents of a scene are noised to a random
+timestep, and the model predicts x₀ from there; the ground truth is that of the scene.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from torch import Tensor
 from safelight.models.pipelines import load_pipeline
 from safelight.storybook.training import renders
 from safelight.storybook.training.autoencoder import to_images, to_tensor
-from safelight.storybook.training.renders import Images, Renders, make_shards, render, save_whole
+from safelight.storybook.training.renders import Images, Renders, make_shards, render, save_array
 from safelight.training.processes import bfloat16_pays, device, processes
 
 _BATCH = 50
-# Of 1000 timesteps; with 25 steps those after the seventh and before the nineteenth.
+# Range of timesteps, of 1000: with 25 steps, between the seventh and the nineteenth step.
 _EARLIEST, _LATEST = 720, 280
 _GUIDANCE = 7.5
 
 
-def half_made(folder: Path, seed: int, count: int) -> Images:
-    """Of each of the first ``count`` renders of ``seed`` a half-made one; kept in ``folder`` beside them."""
+def intermediate_predictions(folder: Path, seed: int, count: int) -> Images:
+    """Return an intermediate prediction for each of the first ``count`` renders of ``seed``.
+
+    They are kept in ``folder`` beside the renders.
+    """
     render(folder, seed, count)
     return Images(make_shards(folder, "half-made", seed, count, _make_shard), count)
 
@@ -44,32 +47,34 @@ def _make_shard(path: Path, seed: int, shard: int) -> None:
     for start in range(first, len(scenes), _BATCH):
         rows = range(start, min(start + _BATCH, len(scenes)))
         captions = [rng.choice(scenes.truths[row].captions) for row in rows]
-        made.append(unfinished(pipe, scenes.images(rows), captions, generator))
-    save_whole(path, np.concatenate(made))
+        made.append(predict_x0(pipe, scenes.images(rows), captions, generator))
+    save_array(path, np.concatenate(made))
 
 
 @torch.no_grad()
-def unfinished(
+def predict_x0(
     pipe: Any, images: NDArray[np.uint8], captions: list[str], generator: torch.Generator
 ) -> NDArray[np.uint8]:
-    """Of each image (N, 64, 64, 3) one that is half-made, each at a moment of its own."""
+    """Return the decoded prediction of x₀ of each image (N, 64, 64, 3), each at a random timestep."""
     with torch.autocast(device().type, torch.bfloat16, enabled=bfloat16_pays()):
         latents = pipe.vae.encode(to_tensor(images)).latents.float()
         timesteps = torch.randint(_LATEST, _EARLIEST, (len(latents),), generator=generator)
-        kept = pipe.scheduler.alphas_cumprod[timesteps].to(latents.device)[:, None, None, None]
+        alphas = pipe.scheduler.alphas_cumprod[timesteps].to(latents.device)[:, None, None, None]
         noise = torch.randn(latents.shape, generator=generator).to(latents.device)
-        noisy = kept.sqrt() * latents + (1 - kept).sqrt() * noise
+        noisy = alphas.sqrt() * latents + (1 - alphas).sqrt() * noise
         output = _guided(pipe, noisy, timesteps.to(latents.device), captions)
-        # What is left once the noise it sees is taken away (Ho et al. 2020, eq. 4, solved for x₀).
-        coming = (noisy - (1 - kept).sqrt() * output) / kept.sqrt()
-        decoded = pipe.vae.decode(coming).sample.float()
+        # Ho et al. 2020, eq. 4, solved for x₀.
+        x0 = (noisy - (1 - alphas).sqrt() * output) / alphas.sqrt()
+        decoded = pipe.vae.decode(x0).sample.float()
     return to_images(decoded)
 
 
 def _guided(pipe: Any, noisy: Tensor, timesteps: Tensor, captions: list[str]) -> Tensor:
-    """Classifier-free guidance (Ho & Salimans 2022, eq. 6, with its w + 1 as the scale)."""
-    asked, nothing = pipe.encode_prompt(captions, noisy.device, 1, True)
-    both = pipe.unet(noisy.repeat(2, 1, 1, 1), timesteps.repeat(2), torch.cat([nothing, asked])).sample
-    without, with_caption = both.float().chunk(2)
-    output: Tensor = without + _GUIDANCE * (with_caption - without)
+    """Return the noise prediction with classifier-free guidance (Ho & Salimans 2022, eq. 6; scale w + 1)."""
+    prompt_embeds, negative_prompt_embeds = pipe.encode_prompt(captions, noisy.device, 1, True)
+    both = pipe.unet(
+        noisy.repeat(2, 1, 1, 1), timesteps.repeat(2), torch.cat([negative_prompt_embeds, prompt_embeds])
+    ).sample
+    uncond, cond = both.float().chunk(2)
+    output: Tensor = uncond + _GUIDANCE * (cond - uncond)
     return output
