@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from chat_server import ChatServer, chat_server
@@ -18,6 +19,13 @@ from safelight.policy import Policy
 # Beside other workers, each on a core of its own; before anybody imports torch.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same cases in every run, however slowly they go where other programs fill the cores; `make fuzz` tries
+# others.
+settings.register_profile(
+    "suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 TOKENS = 16
 

@@ -212,7 +212,7 @@ def test_observers_do_not_hold_up_the_event_loop(guard: Guard, made: Any) -> Non
     async def serve() -> None:
         async with AsyncGuard(guard, made, max_wait_ms=0) as service:
             task = asyncio.create_task(service.generate("a cat", seed=1, **STEPS))
-            while not service._requests:
+            while not service._requests and not task.done():
                 await asyncio.sleep(0.01)
             while service._requests:
                 await asyncio.sleep(0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,15 +78,63 @@ def test_an_unfinished_training_is_not_begun_anew(model_folder: Path, cleaned: P
     assert out.exists()
 
 
+# Imports everything once and forks: two processes that import take three times as long.
+_TWO = """
+import json, os, sys
+import accelerate, diffusers, torch, transformers, safelight.alignment.safe_training
+from safelight.cli import main
+
+for port, *order in json.loads(sys.argv[1]):
+    children = []
+    for rank in range(2):
+        children.append(os.fork())
+        if not children[-1]:
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_PORT": str(port)}
+            sys.argv[1:] = order
+            try:
+                main()
+            finally:
+                print("group:", torch.distributed.is_initialized(), file=sys.stderr)
+    for child in children:
+        print("exit code:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=sys.stderr)
+"""
+
+
+def _two_processes(*orders: list[str]) -> tuple[str, str]:
+    """What is said on standard output and on standard error by commands that each run as two processes, as
+    `torch.distributed.run` begins them, one command after the other."""
+    from torch.distributed import TCPStore
+
+    # Each has found a free port of its own, and keeps it.
+    stores = [TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) for _ in orders]
+    runs = json.dumps([(store.port, *order) for store, order in zip(stores, orders, strict=True)])
+    about = {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True", "OMP_NUM_THREADS": "1"}
+    about |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", _TWO, runs], capture_output=True, text=True, check=True, env=os.environ | about
+    )
+    return done.stdout, done.stderr
+
+
 def test_two_processes_train_together(model_folder: Path, cleaned: Path, tmp_path: Path) -> None:
-    """Each has batches of its own, so what is learnt is another thing than one of them learns alone."""
+    """Each has batches of its own, so what is learnt is another thing than one of them learns alone.
+
+    First the command is one that fails in the first process alone. Either way no process group is left when
+    the interpreter ends: its threads would abort the process.
+    """
     alone, together = tmp_path / "alone.safetensors", tmp_path / "together.safetensors"
     assert CliRunner().invoke(app, _order(model_folder, cleaned, alone)).exit_code == 0
-    launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    order = _order(model_folder, cleaned, together)
-    done = subprocess.run([*launched, "-m", "safelight", *order], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["delta"] == str(together), done.stdout
+    begun = tmp_path / "begun.safetensors"
+    begun.with_suffix(".checkpoint").mkdir()
+    said, told = _two_processes(*(_order(model_folder, cleaned, out) for out in (begun, together)))
+    assert [line for line in told.splitlines() if "exit code:" in line] == [
+        *["exit code: 2"] * 2,
+        *["exit code: 0"] * 2,
+    ], told
+    assert told.count("group: False") == 4, told
+    assert "give --resume" in told
+    assert "another process ended early" in told
+    assert json.loads(said)["delta"] == str(together)
     one, two = Delta.load(alone), Delta.load(together)
     assert (one.about.settings["processes"], two.about.settings["processes"]) == (1, 2)
     assert one.tensors.keys() == two.tensors.keys()

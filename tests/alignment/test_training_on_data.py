@@ -223,24 +223,27 @@ import math, sys
 from pathlib import Path
 import torch
 from accelerate import Accelerator
+from safelight.errors import ModelError
 from safelight.training.loop import TrainingLoop
 from safelight.training.plan import TrainingPlan
-from safelight.errors import ModelError
 
 accelerator, out = Accelerator(cpu=True), Path(sys.argv[1])
 first = accelerator.is_main_process
 w = torch.nn.Parameter(torch.tensor([4.0]))
+
 def loop(steps, *checkpoint):
     return TrainingLoop({"w": w}, TrainingPlan(train_steps=steps, learning_rate=0.25), *checkpoint)
 
-curve = loop(1, out / "checkpoint.safetensors").run(lambda _: (3 if first else -1) * w.sum())
 try:
-    loop(2).run(lambda _: w.sum() * (1 if first else math.nan))
-    failed = False
-except ModelError:
-    failed = True
-(out / f"{accelerator.process_index}.txt").write_text(f"{w.item()} {curve.loss[0]} {failed}")
-accelerator.end_training()
+    curve = loop(1, out / "checkpoint.safetensors").run(lambda _: (3 if first else -1) * w.sum())
+    try:
+        loop(2).run(lambda _: w.sum() * (1 if first else math.nan))
+        failed = False
+    except ModelError:
+        failed = True
+    (out / f"{accelerator.process_index}.txt").write_text(f"{w.item()} {curve.loss[0]} {failed}")
+finally:
+    accelerator.end_training()  # a process group that outlives the interpreter aborts the process
 """
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,22 @@ import pytest
 from safelight.errors import RequestError
 from safelight.experiments.image_filter import context_labels, evaluate_image_filter
 from safelight.policy import Policy
+from safelight.storybook import context_pairs as context_pairs_module
 from safelight.storybook.context_pairs import context_pairs
 from safelight.storybook.truth import RULES
 
 
 def _rates(results: dict[str, Any], table: str) -> dict[str, dict[str, Any]]:
     return {row["group"]: row for row in results["tables"][table]}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_pairs() -> Iterator[None]:
+    """A tenth of what is drawn and sorted for a measurement."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(context_pairs_module, "_OF_A_HAZARD", 10)
+        patch.setattr(context_pairs_module, "_PLANS", 15_000)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +51,7 @@ def test_harm_is_detected_in_renders_and_in_context(run: tuple[Path, dict[str, A
     context = _rates(results, "context")
     assert context["listed: all"]["rate"] > 0.9
     assert context["not listed: all"]["n"] > 0
-    assert context["listed: sword"]["n"] == 200
+    assert context["listed: sword"]["n"] == 20
     assert results["figures"]["renders: AUROC"] > 0.98
 
 

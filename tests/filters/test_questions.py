@@ -38,7 +38,7 @@ def test_an_answer_is_read_or_refused(question: Question, choice: Any) -> None:
     max_examples=40,
     deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_whatever_a_server_sends_each_item_has_findings_or_a_reason(
     chat: Any, case: chat_answers.Answer

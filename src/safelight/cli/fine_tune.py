@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from safelight.cli.align.proof import check_output
-from safelight.errors import MissingExtraError, RequestError, unknown_name
+from safelight.errors import MissingExtraError, ModelError, RequestError, unknown_name
 from safelight.models.pipelines import best_device
 
 if TYPE_CHECKING:
@@ -91,18 +92,26 @@ def fine_tune(
         raise RequestError("the trained change needs a file; give --output safer.safetensors.")
     check_output(output)
     settings = dict(given)
-    accelerator = _accelerator(settings.pop("precision", None))
-    from safelight.alignment.safe_training import SafeTraining
-    from safelight.alignment.training_data import Cleaning
-    from safelight.cli.align.command import align_model
+    with _accelerator(settings.pop("precision", None)) as accelerator:
+        from safelight.alignment.safe_training import SafeTraining
+        from safelight.alignment.training_data import Cleaning
+        from safelight.cli.align.command import align_model
 
-    training = SafeTraining(Cleaning.of(data).training(data), accelerator=accelerator, **settings)
-    generation = (_NUM_IMAGES, _STEPS, _SEED)
-    align_model(training, model, output, resume, generation, as_json, proof_prompts)
+        training = SafeTraining(Cleaning.of(data).training(data), accelerator=accelerator, **settings)
+        generation = (_NUM_IMAGES, _STEPS, _SEED)
+        align_model(training, model, output, resume, generation, as_json, proof_prompts)
 
 
-def _accelerator(precision: str | None) -> Accelerator:
-    """Return the accelerator of the processes that `accelerate launch` started, or of this one alone."""
+@contextmanager
+def _accelerator(precision: str | None) -> Iterator[Accelerator]:
+    """Yield the accelerator of the processes that `accelerate launch` started, or of this alone.
+
+    The process group is destroyed however the command ends. If it outlives the interpreter the process aborts:
+    gloo's threads free tensors after the last step, and Python terminates a thread that needs the interpreter
+    while it exits, in the middle of a C++ destructor. There is no barrier, because the other processes would
+    wait in it for one that failed alone. The first process, which may host the store, leaves last anyway: it
+    generates images when the others are done.
+    """
     if precision and precision not in _PRECISIONS:
         raise RequestError(unknown_name("precision", precision, _PRECISIONS))
     try:
@@ -113,4 +122,12 @@ def _accelerator(precision: str | None) -> Accelerator:
     device = best_device()
     able = device == "cuda" and torch.cuda.is_bf16_supported()
     mixed = _PRECISIONS[precision or ("bf16" if able else "fp32")]
-    return Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+    try:
+        yield accelerator
+    except RuntimeError as error:
+        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
+            raise ModelError("another process ended early; what it said tells why.") from error
+        raise
+    finally:
+        accelerator.end_training()

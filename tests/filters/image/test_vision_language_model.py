@@ -59,7 +59,11 @@ def test_the_longest_side_is_limited(
 
 
 @given(width=st.integers(1, 400), height=st.integers(1, 400), longest=st.integers(1, 450))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_no_shape_is_too_long_or_vanishes(
     chat: Any, chats: Any, width: int, height: int, longest: int
 ) -> None:

@@ -27,8 +27,10 @@ prompt = { block = 0.8 }
 [categories."sexual.explicit"]
 prompt = { block = 0.8 }
 """
-# The first and the last character of every 128 that Unicode has.
-BLOCKS = [chr(start) for first in range(0, 0x110000, 128) for start in (first, first + 127)]
+# The first and the last character of every 128 that Unicode has, and of every 4096 where nothing is assigned.
+STARTS = [(first, 128) for first in (*range(0x40000), *range(0xE0000, 0x110000)) if first % 128 == 0]
+STARTS += [(first, 4096) for first in range(0x40000, 0xE0000, 4096)]
+BLOCKS = [chr(each) for first, width in STARTS for each in (first, first + width - 1)]
 
 
 @pytest.fixture(scope="module")

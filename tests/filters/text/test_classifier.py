@@ -145,7 +145,11 @@ def test_only_windows_with_something_restored_are_read_again(classifier: PromptC
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_any_text_gets_an_answer(classifier: PromptClassifier, text: str) -> None:
     (answer,) = classifier.find([text])
     if isinstance(answer, FilterError):
