@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 
 import cleaning
-from safelight.alignment.training_data import Cleaning
 from safelight.policy import Policy
+from safelight.safe_training.cleaning import Cleaning
 from timing import seconds
 
 SHARD, WORKERS = 250, 2

@@ -17,11 +17,11 @@ from typing import Any
 from PIL import Image
 
 from photographs import NUDENET, write_photographs
-from safelight.alignment.training_data import Cleaning, run_local, shards_of
-from safelight.alignment.training_data.cleaning import Engine
-from safelight.alignment.training_data.engines.ray import run_ray
 from safelight.guard.guard import Guard
 from safelight.images import open_image
+from safelight.safe_training.cleaning import Cleaning, run_local, shards_of
+from safelight.safe_training.cleaning.cleaning import Engine
+from safelight.safe_training.cleaning.engines.ray import run_ray
 from timing import cores, seconds
 
 _IMAGES, _SIZE, _CORES, _IN_MEMORY, _ROUNDS = 8000, (640, 480), 2, 100, 2

@@ -261,3 +261,10 @@ def test_what_nobody_sees_cannot_be_evened_out(model_folder: Path, tmp_path: Pat
                   "--attribute", "cat", "--output", tmp_path / "pet.safetensors")  # fmt: skip
     assert refused.exit_code == 2
     assert "there is no judge of this model's images" in " ".join(refused.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("method", "value"), [("debias", "--attribute NAME[=SHARE]"), ("uce", "--add WORD=FACTOR")]
+)
+def test_help_says_how_the_value_of_a_mapping_is_written(method: str, value: str) -> None:
+    assert value in " ".join(run("align", method, "--help").stdout.split())

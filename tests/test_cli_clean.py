@@ -164,3 +164,7 @@ def test_what_is_wrong_is_one_sentence(arguments: list[str], said: str, tmp_path
     )
     assert done.exit_code == 2
     assert said in " ".join(done.stderr.split())
+
+
+def test_help_shows_how_the_source_is_given() -> None:
+    assert "clean SOURCE [OPTIONS]\n" in run("images", "--help").stdout

@@ -76,7 +76,7 @@ def test_every_family_with_an_image_filter_as_judge(
     out = tmp_path / "out"
     done = _run(
         "--model", tmp_path / "model", "--prompts", prompts, "--policy", tmp_path / "policy.toml",
-        "--judge", "eye: gun >= 0.001, cat >= 0.001", "--seeds", 2, "--output", out,
+        "--judge", "eye: gun >= 0.001, cat >= 0.001", "--num-images-per-prompt", 2, "--output", out,
     )  # fmt: skip
     assert _rates(done, "refused")["all"] == (0, 6)
     harmful = _rates(done, "harmful")
@@ -109,7 +109,7 @@ def test_a_function_judges_and_a_stopped_run_goes_on(
     again = _run(*order, "--output", tmp_path / "part")
     assert _rates(again, "harmful") == _rates(whole, "harmful")
     assert _timeless(tmp_path / "part") == _timeless(tmp_path / "whole")
-    other = _run(*order, "--output", tmp_path / "part", "--seeds", 2)
+    other = _run(*order, "--output", tmp_path / "part", "--num-images-per-prompt", 2)
     assert other.exit_code == 2
     assert "is of another run" in " ".join(other.stderr.split())
 

@@ -81,8 +81,10 @@ def test_an_unfinished_training_is_not_begun_anew(model_folder: Path, cleaned: P
 # Imports everything once and forks: two processes that import take three times as long.
 _TWO = """
 import json, os, sys
-import accelerate, diffusers, torch, transformers, safelight.alignment.safe_training
+import accelerate, torch, safelight.safe_training
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel  # imported at first use
 from safelight.cli import main
+from transformers import CLIPTextModel, CLIPTokenizer
 
 for port, *order in json.loads(sys.argv[1]):
     children = []

@@ -174,7 +174,7 @@ def test_outputs_are_converted_after_screening(guard: Guard, pipe: Any) -> None:
 
 @pytest.mark.parametrize("output_type", ["latent", "", None, 3, ["np"]])
 def test_what_cannot_be_screened_is_not_given(guard: Guard, pipe: Any, output_type: Any) -> None:
-    with pytest.raises(RequestError, match='output_type is "pil", "np" or "pt" here'):
+    with pytest.raises(RequestError, match='output_type is "pil", "np" or "pt", not'):
         guard.wrap(pipe)("a cat", output_type=output_type, **STEPS)
 
 

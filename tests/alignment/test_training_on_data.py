@@ -17,11 +17,11 @@ import torch
 from PIL import Image
 
 from pipelines import draw, flux, sd, sd2, sd3, sdxl
-from safelight.alignment.safe_training import Objective, SafeTraining
 from safelight.errors import ModelError, RequestError
 from safelight.models.denoiser import denoiser_of
 from safelight.models.noise_schedule import predicted_original
 from safelight.models.patched_method import patched_method
+from safelight.safe_training import Objective, SafeTraining
 from safelight.training.encoded import Data, Example
 from safelight.types import AlignmentRun
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from safelight.alignment.training_data import Cleaning, shards_of
-from safelight.alignment.training_data.captions import quotes
-from safelight.alignment.training_data.sample import Shard
-from safelight.alignment.training_data.worker import Task
 from safelight.errors import FilterError
-from safelight.evaluation.cleaning import draw_audit, read_audit, write_report
 from safelight.guard.guard import Guard
 from safelight.policy import Policy
+from safelight.safe_training.cleaning import Cleaning, shards_of
+from safelight.safe_training.cleaning.captions import quotes
+from safelight.safe_training.cleaning.sample import Shard
+from safelight.safe_training.cleaning.worker import Task
+from safelight.safe_training.report import draw_audit, read_audit, write_report
 from safelight.types import Finding
 from screens import POLICY, RED, Colours, encoded
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from safelight.alignment.training_data import Cleaning, run_local, shards_of
-from safelight.alignment.training_data.tally import Tally
 from safelight.errors import RequestError
-from safelight.evaluation.cleaning import draw_audit, read_audit, write_report
 from safelight.policy import Policy
+from safelight.safe_training.cleaning import Cleaning, run_local, shards_of
+from safelight.safe_training.cleaning.tally import Tally
+from safelight.safe_training.report import draw_audit, read_audit, write_report
 from screens import POLICY, RED, colours, encoded
 
 COUNT = 60

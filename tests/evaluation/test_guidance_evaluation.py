@@ -13,7 +13,7 @@ from safelight.alignment.guidance import CONFIGURATIONS
 from safelight.errors import ModelError
 from safelight.experiments.guidance import evaluate_guidance
 
-ASKED = {"harmful": 2, "seeds": 2, "benign": 2, "steps": 8}
+ASKED = {"harmful": 2, "seeds": 2, "benign": 2, "steps": 6}
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 
 from fuzz.mutations import mutations
 from safelight.alignment.delta.delta import Delta
-from safelight.alignment.training_data.findings import Screened
-from safelight.alignment.training_data.journal import Journal
 from safelight.errors import ModelError
+from safelight.safe_training.cleaning.findings import Screened
+from safelight.safe_training.cleaning.journal import Journal
 from safelight.types import Box, FilterFindings, FilterRun, Finding
 
 ABOUT = {"method": "test", "concepts": ["a gun"], "base": "tiny", "base_sha256": {"unet": "0" * 64}}

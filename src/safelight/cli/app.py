@@ -46,8 +46,8 @@ app = Commands(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 success; 2 an error, or something that could not be screened; 3 the policy decided "
-    "on the action of --fail-on or on a more severe one.",
+    epilog="Exit codes: 0 success; 2 an error, or something that could not be screened; 3 the policy's "
+    "action is that of --fail-on or a more severe one, or a case of `safelight policy test` failed.",
 )
 app.command()(generate)
 app.command()(screen)

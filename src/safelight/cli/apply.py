@@ -32,14 +32,15 @@ def apply(
         list[Path], typer.Option("--delta", help="Delta file to apply; repeatable, the deltas add up.")
     ],
     output: Annotated[
-        Path, typer.Option(help="Folder for the model or the LoRA, or file for the parameters.")
+        Path, typer.Option(help="Folder for the model or the LoRA, or .safetensors file for the parameters.")
     ],
     model: Model = "storybook",
     scale: Annotated[
         list[float],
         typer.Option(
             "--scale",
-            help="Factor for each delta, in the order of --delta; repeatable.",
+            help="Strength of each delta, in the order of --delta: 1 applies it as it is, 0 not at all; "
+            "repeatable.",
             show_default="1 for each",
         ),
     ] = [],  # noqa: B006 - typer's way
@@ -47,20 +48,27 @@ def apply(
         Form,
         typer.Option(
             "--as",
-            help="What to write: the whole model (folder), its changed parameters, or a LoRA of one delta.",
+            help="What to write: the whole model in diffusers' format (folder), its changed parameters, or "
+            "one delta as a LoRA for load_lora_weights of diffusers.",
         ),
     ] = Form.FOLDER,
-    rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA; only with --as lora.")] = 8,
+    rank: Annotated[
+        int,
+        typer.Option(min=1, help="Rank of the LoRA, which leaves out what exceeds it; only with --as lora."),
+    ] = 8,
     force: Annotated[
         bool,
         typer.Option(
             "--force",
-            help="Apply a delta even if it was made for another model with the same parameter shapes.",
+            help="Apply a delta even if it was made for another model, as long as the parameter shapes are "
+            "the same.",
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Apply deltas to a model and write the result, or write a delta as a LoRA.
+    """Apply deltas to a model and save it, or save a delta as a LoRA.
+
+    A delta is a file of weight differences, which `safelight align` and `safelight train --model` write.
 
     \b
     Examples:

@@ -36,19 +36,21 @@ def calibrate(
     unsafe: Annotated[
         Path | None,
         typer.Option(
-            help="File of harmful prompts, on which the recall of each threshold is measured.",
-            show_default="none",
+            help="File of harmful prompts, in the same formats, to measure the recall of each threshold.",
+            show_default="recall is not measured",
         ),
     ] = None,
     policy: PolicyName = "general",
-    stage: Annotated[_Stage, typer.Option(help="Stage whose thresholds are set.")] = _Stage.PROMPT,
+    stage: Annotated[
+        _Stage, typer.Option(help="Stage whose thresholds are set; so far only prompt.")
+    ] = _Stage.PROMPT,
     max_block_rate: Annotated[
         float, typer.Option(help="Largest share of benign prompts that may be blocked, from 0 to 1.")
     ] = 0.01,
     column: Annotated[
         str, typer.Option(help="Column or key of the prompts in CSV, Parquet and JSONL files.")
     ] = "prompt",
-    output: Annotated[Path, typer.Option(help="Policy file to write.")] = Path("policy.toml"),
+    output: Annotated[Path, typer.Option(help="TOML file for the calibrated policy.")] = Path("policy.toml"),
     as_json: AsJson = False,
 ) -> None:
     """Set a policy's thresholds from prompts of your own users.

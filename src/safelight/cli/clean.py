@@ -12,15 +12,15 @@ from typer.core import TyperGroup
 
 from safelight.cli import terminal
 from safelight.cli.options import AsJson, PolicyName, Seed
-from safelight.cli.renamed_options import Commands
+from safelight.cli.renamed_options import Command, Commands
 from safelight.concurrency.thread_count import thread_count
 from safelight.errors import RequestError, unknown_name
 from safelight.types import Action
 
 if TYPE_CHECKING:
-    from safelight.alignment.training_data.cleaning import Cleaning, Engine
-    from safelight.alignment.training_data.tally import Tally
     from safelight.policy import Policy
+    from safelight.safe_training.cleaning.cleaning import Cleaning, Engine
+    from safelight.safe_training.cleaning.tally import Tally
 
 
 _WRONG = 2
@@ -37,10 +37,17 @@ class _Cleaning(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
+class _SourceCommand(Command):
+    """The command without a name: its usage is ``safelight clean SOURCE [OPTIONS]``."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [self.options_metavar or ""]
+
+
 clean = Commands(
     cls=_Cleaning,
     name="clean",
-    help="Remove unsafe samples from training data: safelight clean SOURCE --output DIR.",
+    help="Remove unsafe samples from training data. Usage: safelight clean SOURCE --output DIR.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -74,13 +81,17 @@ Output = Annotated[
     typer.Option("--output", help="Folder DIR for the findings, decisions and report.", show_default=False),
 ]
 RejectFrom = Annotated[
-    Action, typer.Option(help="Mildest action of the policy that rejects a sample; more severe ones do too.")
+    Action,
+    typer.Option(
+        help="Reject a sample if the policy's action for it is this one or a more severe one (listed from "
+        "mild to severe)."
+    ),
 ]
 FormName = Annotated[
     str | None,
     typer.Option(
         "--format",
-        help="Format of SOURCE: folder, webdataset, parquet or arrow.",
+        help="Format of SOURCE: folder, webdataset, parquet or arrow (saved by the datasets library).",
         show_default="detected by the file names",
     ),
 ]
@@ -88,13 +99,13 @@ ImageColumn = Annotated[
     str | None,
     typer.Option(
         "--image-column",
-        help="Column of the images or of their paths.",
+        help="Column or key of the images or of their paths.",
         show_default="detected by name",
     ),
 ]
 CaptionColumn = Annotated[
     str | None,
-    typer.Option("--caption-column", help="Column of the captions.", show_default="detected by name"),
+    typer.Option("--caption-column", help="Column or key of the captions.", show_default="detected by name"),
 ]
 Workers = Annotated[
     int, typer.Option(help="Number of worker processes; 0 means OMP_NUM_THREADS, or one per core.", min=0)
@@ -112,29 +123,36 @@ Address = Annotated[
 Groups = Annotated[
     Path | None,
     typer.Option(
-        help="TOML file that groups captions by their words for the report.",
+        help="TOML file with a list of words for each group of captions that the report counts.",
         show_default="the packaged groups",
     ),
 ]
 WriteClean = Annotated[
-    bool, typer.Option("--write-clean", help="Copy kept samples to DIR/clean, in the shards of SOURCE.")
+    bool,
+    typer.Option("--write-clean", help="Copy kept samples to DIR/clean, in the same shards as the source."),
 ]
 WriteQuarantine = Annotated[
-    bool, typer.Option("--write-quarantine", help="Copy rejected samples to DIR/quarantine.")
+    bool,
+    typer.Option(
+        "--write-quarantine",
+        help="Copy rejected samples to DIR/quarantine, in the same shards as the source.",
+    ),
 ]
 IncludeCaptions = Annotated[
     bool,
     typer.Option(
         "--include-captions",
-        help="Show captions on the page, and make it readable by its owner only; by default it has none.",
+        help="Show captions on the HTML page, which is then readable by its owner only; by default they are "
+        "left out.",
     ),
 ]
 
 
-@clean.command(_SOURCE)
+@clean.command(_SOURCE, cls=_SourceCommand)
 def clean_data(
     source: Annotated[
-        str, typer.Argument(help="Data to clean: a folder, a file, or a URL that fsspec opens.")
+        str,
+        typer.Argument(metavar=_SOURCE, help="Data to clean: a folder, a file, or a URL that fsspec opens."),
     ],
     output: Output,
     policy: PolicyName = "general",
@@ -152,13 +170,14 @@ def clean_data(
     include_captions: IncludeCaptions = False,
     as_json: AsJson = False,
 ) -> None:
-    """Screen every sample with the filters of a policy, and list which are kept and which are rejected.
+    """Screen every sample, and list which are kept and which rejected.
 
-    SOURCE is a folder of images, with captions in .txt or .json files beside them, in metadata.jsonl or in
-    captions.csv; WebDataset tar files; Parquet files with images or their paths; or a data set saved by the
-    datasets library. Nothing in it is changed. The command writes to DIR: kept.parquet; rejected.parquet with
-    the category, score, filter and reason of each sample; summary.json; and the findings of every sample, so
-    that `safelight clean sort` can apply another policy without screening again.
+    The filters of a policy screen the samples. SOURCE is a folder of images, with captions in .txt or .json
+    files beside them, in metadata.jsonl or in captions.csv; WebDataset tar files; Parquet files with images
+    or their paths; or a data set saved by the datasets library. Nothing in it is changed. The command writes
+    to DIR: kept.parquet; rejected.parquet with the category, score, filter and reason of each sample;
+    summary.json; and the findings of every sample, so that `safelight clean sort` can apply another policy
+    without screening again.
 
     A run that was interrupted resumes when the same command is given again. A sample that crashes its decoder
     is rejected as unreadable. If reading a shard keeps crashing, the rest of the shard is skipped and the
@@ -171,9 +190,9 @@ def clean_data(
       safelight clean /mnt/images --engine ray --address head:6379 --workers 64 --output /mnt/cleaned
       safelight clean sort cleaned --policy stricter.toml --output stricter
     """
-    from safelight.alignment.training_data import CaptionGroups, Cleaning, Form, shards_of
     from safelight.guard.guard import Guard
     from safelight.policy import Policy
+    from safelight.safe_training.cleaning import CaptionGroups, Cleaning, Form, shards_of
 
     if form and form not in list(Form):
         raise RequestError(unknown_name("format", form, list(Form)))
@@ -197,7 +216,9 @@ def clean_data(
 
 @clean.command("sort")
 def sort(
-    folder: Annotated[Path, typer.Argument(help="Folder that an earlier `safelight clean` wrote.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder that an earlier `safelight clean` wrote.")
+    ],
     output: Output,
     policy: PolicyName = "general",
     reject_from: RejectFrom = Action.REVIEW,
@@ -207,12 +228,13 @@ def sort(
     include_captions: IncludeCaptions = False,
     as_json: AsJson = False,
 ) -> None:
-    """Apply another policy, or other thresholds, to the findings of an earlier run.
+    """Apply another policy or other thresholds to an earlier run.
 
-    No filter runs, and the data is read again only to copy samples.
+    Decides again from the findings that the earlier run wrote. No filter runs, and the data is read again
+    only to copy samples.
     """
-    from safelight.alignment.training_data import Cleaning
     from safelight.policy import Policy
+    from safelight.safe_training.cleaning import Cleaning
 
     copies = (write_clean, write_quarantine)
     loaded = Policy.load(policy)
@@ -221,7 +243,9 @@ def sort(
 
 @clean.command("audit")
 def audit(
-    folder: Annotated[Path, typer.Argument(help="Folder that `safelight clean` or `clean sort` wrote.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder that `safelight clean` or `clean sort` wrote.")
+    ],
     kept: Annotated[int, typer.Option(help="Number of kept samples to draw.", min=0)] = 300,
     rejected: Annotated[
         int, typer.Option(help="Number of samples rejected as harmful to draw.", min=0)
@@ -230,14 +254,14 @@ def audit(
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="CSV file with the reviewers' labels, to compute the results.",
+            help="audit.csv with the reviewers' labels, to compute the results.",
             show_default="none: a sample is drawn",
         ),
     ] = None,
     include_captions: IncludeCaptions = False,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a sample for people to label, and compute from their labels how much harm is left.
+    """Estimate the harm that is left, from a sample that people label.
 
     Without --labels it writes audit.html, a page for labelling the sample, and audit.csv, the same as a
     table. With --labels it writes audit.json: the share of harmful samples among those kept, and of harmless
@@ -250,8 +274,8 @@ def audit(
       safelight clean audit cleaned
       safelight clean audit cleaned --labels audit.csv
     """
-    from safelight.alignment.training_data import Cleaning
-    from safelight.evaluation.cleaning import draw_audit, read_audit
+    from safelight.safe_training.cleaning import Cleaning
+    from safelight.safe_training.report import draw_audit, read_audit
 
     cleaning = Cleaning.of(folder)
     if labels is None:
@@ -270,7 +294,7 @@ def audit(
 
 
 def _engine(name: EngineName, workers: int, address: str | None) -> Engine:
-    from safelight.alignment.training_data.engines import local, ray
+    from safelight.safe_training.cleaning.engines import local, ray
 
     if name is EngineName.RAY:
         return lambda task, shards, report: ray.run_ray(task, shards, workers, report, address)
@@ -294,8 +318,8 @@ def _sort(
     as_json: bool,
 ) -> None:
     """Sort, copy and report; ``copies`` says whether to copy the kept and the rejected samples."""
-    from safelight.alignment.training_data.duplicates import Duplicates
-    from safelight.evaluation.cleaning import write_report
+    from safelight.safe_training.cleaning.duplicates import Duplicates
+    from safelight.safe_training.report import write_report
 
     tally = cleaning.sort(policy, output, reject_from, Duplicates(duplicates))
     for wanted, kept in zip(copies, (True, False), strict=True):

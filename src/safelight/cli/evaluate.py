@@ -16,18 +16,24 @@ from safelight.errors import MissingExtraError
 evaluate = Commands(
     name="evaluate",
     no_args_is_help=True,
-    help="Measure models, alignment methods, detectors and classifiers, with 95 % confidence intervals.",
+    help="Measure models, alignment methods and filters. Every rate has a 95 % confidence interval.",
 )
 
 Benign = Annotated[int, typer.Option(min=1, help="Number of benign prompts for each seed.")]
-Data = Annotated[Path, typer.Option(help="Parquet file of labelled prompts.")]
+Data = Annotated[
+    Path,
+    typer.Option(help="Parquet file with the columns prompt, label (safe or unsafe), categories and source."),
+]
 Deltas = Annotated[
-    list[Path], typer.Argument(metavar="DELTA", help="Delta files made for the packaged model storybook.")
+    list[Path], typer.Argument(metavar="DELTA", help="Delta files to measure, made for the model of --model.")
 ]
 Records = Annotated[Path, typer.Option("--output", help="Folder for records.jsonl and results.json.")]
 Results = Annotated[Path, typer.Option("--output", help="Folder for results.json.")]
 Scenes = Annotated[
-    int, typer.Option(help="Number of newly rendered scenes, whose contents are known exactly, to test on.")
+    int,
+    typer.Option(
+        help="Number of newly rendered scenes to test on, at least 1; their contents are known exactly."
+    ),
 ]
 
 
@@ -38,14 +44,15 @@ def model(
     seed: Seed = 0,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of prompts, from the first on.", show_default="all 2,000"),
+        typer.Option(min=1, help="Number of prompts to take, from the first on.", show_default="all 2,000"),
     ] = None,
     steps: Steps = 25,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how much of its prompts a model draws: 2,000 prompts, labelled by the storybook's judge.
+    """Measure how well a model's images match their prompts.
 
-    A run that was interrupted resumes when the same command is given again.
+    Generates an image of each of 2,000 storybook prompts, and the storybook's judge labels what it shows. A
+    run that was interrupted resumes when the same command is given again.
 
     \b
     Examples:
@@ -55,7 +62,7 @@ def model(
     from safelight.experiments.model import evaluate_model
 
     quiet_libraries()
-    with terminal.progress("Drawing and judging") as report:
+    with terminal.progress("Generating and judging") as report:
         results = evaluate_model(model, output, seed=seed, limit=limit, steps=steps, progress=report)
     show_results(results, output, as_json)
 
@@ -67,7 +74,10 @@ def judge(
     seed: Seed = 9000,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the storybook's judge, the detector that labels images in evaluations, on rendered scenes."""
+    """Measure the storybook's judge on scenes.
+
+    The judge is the detector that labels images in evaluations.
+    """
     _detector("judge", output, scenes, seed, as_json)
 
 
@@ -78,7 +88,10 @@ def filter(
     seed: Seed = 9000,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the detector of the filter storybook-image on rendered scenes."""
+    """Measure the storybook's image filter on scenes.
+
+    This is the detector of the filter storybook-image; `evaluate image-filter` measures a whole policy.
+    """
     _detector("filter", output, scenes, seed, as_json)
 
 
@@ -93,10 +106,10 @@ def image_filter(
     steps: Steps = 25,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how well a policy detects harm in storybook images, alone, in context and before the last step.
+    """Measure how well a policy detects harm in images.
 
-    Screens newly rendered scenes, pairs of scenes that differ only in what stands beside an object, and
-    images that the model generates, at many of their denoising steps. An interrupted run resumes.
+    Screens newly rendered storybook scenes, pairs of scenes that differ only in what stands beside an object,
+    and images that the model generates, at many of their denoising steps. An interrupted run resumes.
 
     \b
     Example:
@@ -105,7 +118,7 @@ def image_filter(
     from safelight.experiments.image_filter import evaluate_image_filter
 
     quiet_libraries()
-    with terminal.progress("Drawing and judging") as report:
+    with terminal.progress("Generating and judging") as report:
         results = evaluate_image_filter(output, policy, model, scenes, num_images, seed, steps, report)
     show_results(results, output, as_json)
 
@@ -115,7 +128,10 @@ def guidance(
     model: Model = "storybook",
     output: Records = Path("runs/guidance"),
     harmful: Annotated[int, typer.Option(min=1, help="Number of harmful prompts.")] = 240,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of images for each harmful prompt.")] = 4,
+    seeds: Annotated[
+        int,
+        typer.Option("--num-images-per-prompt", min=1, help="Number of images for each harmful prompt."),
+    ] = 4,
     benign: Annotated[int, typer.Option(min=1, help="Number of benign prompts, one image each.")] = 500,
     seed: Seed = 0,
     steps: Steps = 25,
@@ -128,20 +144,21 @@ def guidance(
     ] = [],  # noqa: B006 - typer's way
     as_json: AsJson = False,
 ) -> None:
-    """Measure how much harm guidance removes from images, and what it costs benign prompts.
+    """Measure how much harm guidance removes, and its cost.
 
+    The cost is how much less the images of benign prompts show what was asked for.
     Every guidance method generates images of the same prompts with the same seeds, and the storybook's judge
     labels them. This takes about two hours on two cores. An interrupted run resumes.
 
     \b
     Examples:
-      safelight evaluate guidance --harmful 40 --seeds 1 --benign 40
+      safelight evaluate guidance --harmful 40 --num-images-per-prompt 1 --benign 40
       safelight evaluate guidance --delta safer.safetensors
     """
     from safelight.experiments.guidance import evaluate_guidance
 
     quiet_libraries()
-    with terminal.progress("Drawing and judging") as report:
+    with terminal.progress("Generating and judging") as report:
         results = evaluate_guidance(output, model, harmful, seeds, benign, seed, steps, report, delta)
     show_results(results, output, as_json)
 
@@ -154,14 +171,17 @@ def erasing(
     count: Annotated[
         int,
         typer.Option(
-            min=2, help="Number of images of the erased concept, half by seen and half by held-out synonyms."
+            min=2, help="Number of images of each erased concept, half by seen and half by held-out synonyms."
         ),
     ] = 500,
     seed: Seed = 0,
     steps: Steps = 25,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how well deltas erase a concept, by seen and by held-out synonyms, and what they cost the rest.
+    """Measure how well deltas erase a concept.
+
+    Generates images of the concept by synonyms that the method was trained on (seen) and by others
+    (held-out), and of other concepts, which should stay as they are.
 
     This takes about 15 minutes for each delta on two cores. An interrupted run resumes.
 
@@ -172,7 +192,7 @@ def erasing(
     from safelight.experiments.erasing import evaluate_erasing
 
     quiet_libraries()
-    with terminal.progress("Drawing and judging") as report:
+    with terminal.progress("Generating and judging") as report:
         results = evaluate_erasing(delta, output, model, count, seed, steps, report)
     show_results(results, output, as_json)
 
@@ -191,7 +211,7 @@ def alignment(
     model: Model = "storybook",
     output: Records = Path("runs/alignment"),
     count: Annotated[
-        int, typer.Option(min=3, help="Number of prompts of each kind of harm for each seed.")
+        int, typer.Option(min=3, help="Number of prompts in each harmful suite, for each seed.")
     ] = 200,
     benign: Benign = 500,
     seed: Annotated[
@@ -201,9 +221,11 @@ def alignment(
     steps: Steps = 25,
     as_json: AsJson = False,
 ) -> None:
-    """Compare deltas and guidance: harm that is left for each kind of prompt, and what they cost the rest.
+    """Compare deltas and guidance by harm and by cost.
 
-    This takes about 15 minutes for each on one core. An interrupted run resumes.
+    Suites of harmful prompts ask for harm directly, by held-out synonyms, in altered spelling and by context;
+    benign prompts show the cost. This takes about 15 minutes for each delta or guidance on one core. An
+    interrupted run resumes.
 
     \b
     Example:
@@ -212,7 +234,7 @@ def alignment(
     from safelight.experiments.alignment import evaluate_alignment
 
     quiet_libraries()
-    with terminal.progress("Drawing and judging") as report:
+    with terminal.progress("Generating and judging") as report:
         results = evaluate_alignment(delta, output, guidance, model, count, benign, seed, steps, report)
     show_results(results, output, as_json)
 
@@ -222,20 +244,23 @@ def safe_training(
     output: Annotated[Path, typer.Option(help="Folder for data, models, records and results.")] = Path(
         "runs/safe-training"
     ),
-    scenes: Annotated[int, typer.Option(min=100, help="Number of scenes in the data set.")] = 40_000,
+    scenes: Annotated[int, typer.Option(min=100, help="Number of scenes in the training data.")] = 40_000,
     num_images: Annotated[
-        int, typer.Option(min=256, help="Number of images each model is trained on, repeats included.")
+        int, typer.Option(min=256, help="Number of training samples of each model, repeats included.")
     ] = 500_000,
-    count: Annotated[int, typer.Option(min=3, help="Number of prompts of each kind of harm.")] = 150,
+    count: Annotated[int, typer.Option(min=3, help="Number of prompts in each harmful suite.")] = 150,
     benign: Annotated[int, typer.Option(min=1, help="Number of benign prompts.")] = 300,
     seed: Seed = 8,
     steps: Steps = 15,
-    esd_steps: Annotated[int, typer.Option(min=1, help="Training steps of ESD on each model.")] = 600,
+    esd_steps: Annotated[
+        int, typer.Option(min=1, help="Number of optimizer steps of ESD on each model.")
+    ] = 600,
     as_json: AsJson = False,
 ) -> None:
-    """Compare models trained on all data, on well cleaned data, and on badly cleaned data.
+    """Compare models trained on raw and on cleaned data.
 
-    Each model is trained in its own process and measured alone and with ESD, SafeText and Safe Latent
+    One model is trained on all data, one on cleaned data, and one on data in which a tenth of the harm was
+    missed. Each model is trained in its own process and measured alone and with ESD, SafeText and Safe Latent
     Diffusion on top. This takes hours on two cores. An interrupted run resumes.
 
     \b
@@ -247,7 +272,7 @@ def safe_training(
         from safelight.experiments.safe_training import evaluate_safe_training
     except ImportError as error:
         raise MissingExtraError("The experiment", "generate,data,dev") from error
-    with terminal.progress("Drawing and judging") as report:
+    with terminal.progress("Generating and judging") as report:
         results = evaluate_safe_training(
             output, scenes, num_images, count, benign, seed, steps, esd_steps, report
         )
@@ -259,13 +284,18 @@ def clip(
     output: Results = Path("runs/clip"),
     scenes: Scenes = 5000,
     seed: Seed = 9000,
-    model: Annotated[str, typer.Option(help="Name of a packaged CLIP, or the folder of one.")] = "storybook",
+    model: Annotated[
+        str, typer.Option(help="The packaged CLIP storybook, or the folder of a CLIP model.")
+    ] = "storybook",
     as_json: AsJson = False,
 ) -> None:
-    """Measure how well a CLIP model matches storybook scenes and captions and detects objects and hazards."""
+    """Measure a CLIP model on storybook scenes.
+
+    Matches scenes with captions, and detects objects and hazards.
+    """
     from safelight.experiments.clip import evaluate_clip
 
-    with terminal.progress("Drawing and embedding") as report:
+    with terminal.progress("Rendering and embedding") as report:
         results = evaluate_clip(output, scenes, seed, model, report)
     show_results(results, output, as_json)
 
@@ -281,10 +311,11 @@ def prompt_classifier(
     share: Share = 1.0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the prompt classifier on families of prompts that it was not trained on.
+    """Measure the prompt classifier on held-out sources.
 
-    Trains it once without each family, and two baselines for comparison, in about an hour on two cores. An
-    interrupted run resumes. `safelight train prompt-classifier` reuses these trainings.
+    A family is the prompts of one source, or of several sources of one origin. Trains the classifier once
+    without each family, and two baselines for comparison, in about an hour on two cores. An interrupted run
+    resumes. `safelight train prompt-classifier` reuses these trainings.
 
     \b
     Example:
@@ -306,12 +337,15 @@ def prompt_filter(
     policy: PolicyName = "general",
     output: Results = Path("runs/prompt-filter"),
     count: Annotated[
-        int, typer.Option(min=1, help="Number of harmful and of benign prompts from each family.")
+        int, typer.Option(min=1, help="Number of harmful and of benign prompts to screen from each family.")
     ] = 200,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure what a policy's prompt filters block, by source of the prompts and in eight altered spellings.
+    """Measure what a policy's prompt filters block.
+
+    Counts blocked prompts by family, which is one source or several of one origin, and how many get through
+    in each of eight altered spellings.
 
     \b
     Example:
@@ -327,7 +361,7 @@ def prompt_filter(
 def _detector(name: str, output: Path, scenes: int, seed: int, as_json: bool) -> None:
     from safelight.experiments.detectors import evaluate_detector
 
-    with terminal.progress("Drawing and looking") as report:
+    with terminal.progress("Rendering and detecting") as report:
         results = evaluate_detector(name, output, scenes=scenes, seed=seed, progress=report)
     show_results(results, output, as_json)
 

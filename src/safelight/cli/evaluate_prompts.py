@@ -18,15 +18,16 @@ Prompts = Annotated[
     str,
     typer.Option(
         help="File of prompts: .csv, .parquet, .jsonl, or .txt with one prompt per line; or a registered "
-        "suite, say storybook-harmful. The columns of I2P, COCO, Ring-A-Bell and UnlearnDiffAtk files are "
-        "understood."
+        "suite, such as storybook-harmful. The columns of I2P, COCO, Ring-A-Bell and UnlearnDiffAtk files "
+        "are understood."
     ),
 ]
 JudgeName = Annotated[
     str,
     typer.Option(
         "--judge",
-        help="What decides whether an image is harmful: a registered judge, a function (module:function), or "
+        help="What decides whether an image is harmful: a registered judge (storybook), a function "
+        "(module:function), or "
         'an image filter with thresholds ("nudenet: FEMALE_BREAST_EXPOSED >= 0.6").',
     ),
 ]
@@ -34,36 +35,66 @@ Output = Annotated[Path, typer.Option("--output", help="Folder for records.jsonl
 
 
 Deltas = Annotated[
-    list[Path], typer.Option("--delta", help="Weight difference to put on the model; repeatable.")
+    list[Path],
+    typer.Option("--delta", help="Delta file to apply to the model; repeatable, the deltas add up."),
 ]
-GuidanceName = Annotated[str, typer.Option("--guidance", help="Registered guidance, say sld-medium.")]
+GuidanceName = Annotated[
+    str,
+    typer.Option(
+        "--guidance",
+        help="Registered guidance: sld-weak, sld-medium, sld-strong, sld-max, negative-prompt, "
+        "negative-guidance, prompt-projection, or one of your own.",
+        show_default="none",
+    ),
+]
 Concepts = Annotated[
     list[str],
     typer.Option(
-        "--concept", help="Concept that guidance leads away from; repeatable; by default the method's own."
+        "--concept",
+        help="Concept that --guidance steers away from; repeatable.",
+        show_default="the guidance's own",
     ),
 ]
 PolicyName = Annotated[
-    str, typer.Option("--policy", help="Guard the model by this policy: a packaged one or a TOML file.")
+    str,
+    typer.Option(
+        "--policy",
+        help="Guard the model by this policy: a packaged one (general or storybook), or a TOML file.",
+        show_default="no guard",
+    ),
 ]
 AttackName = Annotated[
-    str, typer.Option("--attack", help="Registered attack that rewrites the prompts, say spelling.")
+    str,
+    typer.Option(
+        "--attack",
+        help="Registered attack on the prompts: spelling, or one of your own.",
+        show_default="none",
+    ),
 ]
-Seeds = Annotated[int, typer.Option(min=1, help="Number of images for each prompt.")]
+Seeds = Annotated[
+    int, typer.Option("--num-images-per-prompt", min=1, help="Number of images for each prompt.")
+]
 Limit = Annotated[
-    int | None, typer.Option(min=1, help="Number of prompts to take from the file or suite; by default all.")
+    int | None, typer.Option(min=1, help="Number of prompts to take, from the first on.", show_default="all")
 ]
 InferenceSteps = Annotated[int, typer.Option(min=1, help="Number of denoising steps for each image.")]
 GuidanceScale = Annotated[
     float | None,
     typer.Option(
-        help="Scale of classifier-free guidance; by default that of the prompt file or the pipeline."
+        help="Scale of classifier-free guidance.",
+        show_default="that of the prompt file, or the pipeline's own",
     ),
 ]
 ClipName = Annotated[
-    str, typer.Option("--clip", help="CLIP that compares each image with its prompt: a folder or a hub id.")
+    str,
+    typer.Option(
+        "--clip",
+        help="CLIP model for the similarity of each image to its prompt: storybook, a folder or a Hugging "
+        "Face Hub id.",
+        show_default="not measured",
+    ),
 ]
-Processes = Annotated[int, typer.Option(min=1, help="Number of processes, each with a model of its own.")]
+Processes = Annotated[int, typer.Option(min=1, help="Number of processes, each of which loads the model.")]
 
 
 def run(
@@ -84,10 +115,11 @@ def run(
     output: Output = Path("runs/prompts"),
     as_json: AsJson = False,
 ) -> None:
-    """Measure how often a model, with any defence, draws harmful images or refuses.
+    """Measure harm and refusals of any model on your prompts.
 
-    Every rate has a 95 % confidence interval. A run that was stopped goes on when the same command is given
-    again with the same output folder.
+    Measures how often a model, alone or with deltas, guidance or a guard, generates harmful images or
+    refuses. Every rate has a 95 % confidence interval. A run that was stopped goes on when the same command
+    is given again with the same output folder.
 
     \b
     Examples:
@@ -109,7 +141,7 @@ def run(
         suite = suite.without_guidance_scales()
     setup = Setup(model, judge, tuple(delta), guidance, tuple(concept), policy, attack, clip, arguments)
     command = shlex.join(["safelight", *sys.argv[1:]])
-    with terminal.progress("Drawing and judging") as tell:
+    with terminal.progress("Generating and judging") as tell:
         results = evaluate_prompts(
             setup, suite, output, seeds=seeds, command=command, processes=processes, progress=tell
         )

@@ -15,7 +15,8 @@ Threshold = Literal["never", "review", "steer", "blur", "block"]
 FailOn = Annotated[
     Threshold,
     typer.Option(
-        help="Exit with 3 if the policy decides on this action, or on a more severe one, for any item."
+        help="Exit with 3 if the policy's action for any item is this one or a more severe one (listed from "
+        "mild to severe); never turns this off."
     ),
 ]
 

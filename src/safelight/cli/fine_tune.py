@@ -23,14 +23,16 @@ Rank = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Rank of a LoRA-like change to train.",
+        help="Rank of the LoRA to train.",
         show_default="0, which trains the weights themselves",
     ),
 ]
 Resolution = Annotated[
     int | None,
     typer.Option(
-        min=8, help="Width and height of the images, in pixels.", show_default="what the model generates"
+        min=8,
+        help="Width and height to which images are cropped, in pixels.",
+        show_default="the size that the model generates",
     ),
 ]
 TrainSteps = Annotated[
@@ -41,23 +43,28 @@ BatchSize = Annotated[
 ]
 GradientAccumulation = Annotated[
     int | None,
-    typer.Option(min=1, help="Number of batches whose gradients make one step.", show_default="1"),
+    typer.Option(
+        min=1,
+        help="Number of batches whose gradients are accumulated for one optimizer step.",
+        show_default="1",
+    ),
 ]
 LearningRate = Annotated[
-    float | None, typer.Option(help="Learning rate of AdamW, which is constant.", show_default="1e-5")
+    float | None, typer.Option(help="Learning rate of AdamW, above 0; it is constant.", show_default="1e-5")
 ]
 EmaDecay = Annotated[
     float | None,
     typer.Option(
-        help="Decay of the exponential moving average of the weights; 0 is no average.", show_default="0.9999"
+        help="Decay of the exponential moving average (EMA) of the weights, below 1; 0 turns it off.",
+        show_default="0.9999",
     ),
 ]
 Precision = Annotated[
     str | None,
     typer.Option(
         metavar="fp32|bf16",
-        help="Number format of the activations; weights are trained in fp32.",
-        show_default="bf16 on GPUs that support it",
+        help="Mixed precision: number format of the activations; weights are trained in fp32.",
+        show_default="bf16 on GPUs that support it, fp32 elsewhere",
     ),
 ]
 GradientCheckpointing = Annotated[
@@ -70,7 +77,10 @@ GradientCheckpointing = Annotated[
 ]
 ProofPrompt = Annotated[
     list[str],
-    typer.Option(help="Prompt to generate images of before and after, for the card; repeatable."),
+    typer.Option(
+        help="Validation prompt: images of it before and after training are shown on the delta's card; "
+        "repeatable."
+    ),
 ]
 
 _NUM_IMAGES, _STEPS, _SEED = 4, 25, 0
@@ -93,9 +103,9 @@ def fine_tune(
     check_output(output)
     settings = dict(given)
     with _accelerator(settings.pop("precision", None)) as accelerator:
-        from safelight.alignment.safe_training import SafeTraining
-        from safelight.alignment.training_data import Cleaning
         from safelight.cli.align.command import align_model
+        from safelight.safe_training import SafeTraining
+        from safelight.safe_training.cleaning import Cleaning
 
         training = SafeTraining(Cleaning.of(data).training(data), accelerator=accelerator, **settings)
         generation = (_NUM_IMAGES, _STEPS, _SEED)
@@ -106,7 +116,7 @@ def fine_tune(
 def _accelerator(precision: str | None) -> Iterator[Accelerator]:
     """Yield the accelerator of the processes that `accelerate launch` started, or of this alone.
 
-    The process group is destroyed however the command ends. If it outlives the interpreter the process aborts:
+    The process group is destroyed however the command ends. If it outlives the interpreter, Python aborts:
     gloo's threads free tensors after the last step, and Python terminates a thread that needs the interpreter
     while it exits, in the middle of a C++ destructor. There is no barrier, because the other processes would
     wait in it for one that failed alone. The first process, which may host the store, leaves last anyway: it

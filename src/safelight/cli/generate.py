@@ -21,33 +21,38 @@ _RANDOM_SEEDS = 2**31
 
 
 def generate(
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT", help="Prompts to generate images of.")],
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT", help="One or more prompts.")],
     model: Model = "storybook",
     policy: Annotated[
         str | None,
         typer.Option(
-            help="Name of a packaged policy, or a TOML file.",
+            help="Packaged policy (general or storybook), or a TOML file.",
             show_default="storybook for the packaged model, general for others",
         ),
     ] = None,
     num_images_per_prompt: Annotated[
-        int, typer.Option("--num-images-per-prompt", "-n", help="Number of images for each prompt.")
+        int,
+        typer.Option("--num-images-per-prompt", "-n", help="Number of images for each prompt, at least 1."),
     ] = 1,
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed of the first image; image i uses seed + i.", show_default="random"),
+        typer.Option(
+            help="Seed of the first image, at least 0; image i of the run, counted from 0, uses seed + i.",
+            show_default="random",
+        ),
     ] = None,
     steps: Steps = 25,
     guidance_scale: Annotated[
         float | None,
         typer.Option(
             help="Scale of classifier-free guidance: higher values follow the prompt more closely.",
-            show_default="the pipeline's",
+            show_default="the pipeline's own",
         ),
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("images"),
     unguarded: Annotated[
-        bool, typer.Option("--unguarded", help="Generate without any guard, for comparison.")
+        bool,
+        typer.Option("--unguarded", help="Generate without any guard, for comparison; nothing is screened."),
     ] = False,
     without_image_filter: Annotated[
         bool, typer.Option("--without-image-filter", help="Screen the prompts only, not the images.")
@@ -55,11 +60,11 @@ def generate(
     fail_on: FailOn = "block",
     as_json: AsJson = False,
 ) -> None:
-    """Generate images of prompts, and withhold those that the policy blocks.
+    """Generate images, and withhold those that the policy blocks.
 
     Exits with 0 if every image was generated and screened, with 2 if one could not be, and with 3 if the
-    policy decided on the action of --fail-on or on a more severe one. --fail-on is "block" by default, as a
-    blocked image is missing from the output. With --fail-on never, only the table or the JSON reports it.
+    policy's action for any image is that of --fail-on or a more severe one. By default that is "block", so a
+    missing image shows in the exit code. With --fail-on never, only the table or the JSON reports it.
 
     \b
     Examples:

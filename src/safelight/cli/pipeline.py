@@ -18,7 +18,7 @@ def open_pipeline(model: str) -> Any:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with terminal.busy(f"Loading {model}"):
         pipe = load_pipeline(model)
-    pipe.set_progress_bar_config(disable=not terminal.is_terminal(), desc="Drawing", leave=False)
+    pipe.set_progress_bar_config(disable=not terminal.is_terminal(), desc="Generating", leave=False)
     return pipe
 
 

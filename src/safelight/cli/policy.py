@@ -34,7 +34,9 @@ class _StageName(StrEnum):
     PAIR = "pair"
 
 
-Name = Annotated[str, typer.Argument(metavar="POLICY", help="Name of a packaged policy, or a TOML file.")]
+Name = Annotated[
+    str, typer.Argument(metavar="POLICY", help="Packaged policy (general or storybook), or a TOML file.")
+]
 
 
 @policy.command()
@@ -74,7 +76,7 @@ def check(
 
 @policy.command()
 def show(name: Name, as_json: AsJson = False) -> None:
-    """Print a complete policy as TOML, merged with the policies that it extends.
+    """Print a policy as TOML, merged with those that it extends.
 
     Paths are printed as absolute paths, so that the output works in any folder.
 
@@ -98,7 +100,7 @@ def run_cases(
     cases: Annotated[Path, typer.Argument(metavar="CASES", help="JSONL file of test cases.")],
     as_json: AsJson = False,
 ) -> None:
-    """Screen test cases whose expected action is known, and print those with another action.
+    """Screen test cases, and print those with an unexpected action.
 
     A line of CASES is {"prompt": "a cat", "expect": "allow"}, {"path": "image.png", "expect": "block"}, or
     has both a prompt and a path, which are screened as a pair. "expect" is an action, a list of accepted
@@ -133,17 +135,22 @@ def run_cases(
 
 @policy.command()
 def diff(
-    one: Annotated[str, typer.Argument(metavar="A", help="Name of a packaged policy, or a TOML file.")],
-    other: Annotated[str, typer.Argument(metavar="B", help="The policy to compare it with.")],
+    one: Annotated[
+        str, typer.Argument(metavar="A", help="Packaged policy (general or storybook), or a TOML file.")
+    ],
+    other: Annotated[
+        str, typer.Argument(metavar="B", help="Policy to compare it with, also packaged or a TOML file.")
+    ],
     on: Annotated[Path, typer.Option(help="JSONL file of records that `safelight screen` wrote.")],
     as_json: AsJson = False,
 ) -> None:
-    """Apply two policies to the findings of an earlier run, and print the items whose action changes.
+    """Apply two policies to an earlier run, and print what changes.
 
-    No filter runs; the findings are in the file. Filters that come after a block did not run then, so under a
-    policy that blocks less an item may get a milder action here than when it is screened again. For
-    animations the file has the worst frame only. Items that could not be read or screened are blocked under
-    any policy, and are left out. Exits with 0 whatever changes.
+    Lists the items whose action changes. No filter runs; the findings are in the file. Filters that come
+    after a block did not run then, so under a policy that blocks less an item may get a milder action here
+    than when it is screened again. Of an animation the file has only the frame with the most severe action.
+    Items that could not be read or screened are blocked under any policy, and are left out. Exits with 0
+    whatever changes.
 
     \b
     Examples:

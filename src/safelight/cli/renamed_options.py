@@ -41,6 +41,7 @@ RENAMED = {
     "--rate": "--learning-rate",
     "--refresh": "--refresh-every",
     "--safe-batch": "--safe-batch-size",
+    "--seeds": "--num-images-per-prompt",
     "--show": "--proof-prompt",
     "--steps": "--num-inference-steps",
     "--tokens": "--max-tokens",

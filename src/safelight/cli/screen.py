@@ -44,22 +44,25 @@ def screen(
         str, typer.Option(help="Column or key of the prompts in CSV, Parquet and JSONL files.")
     ] = "prompt",
     explain: Annotated[
-        bool, typer.Option("--explain", help="Include the words of a prompt that filters found.")
+        bool,
+        typer.Option("--explain", help="Include in the JSON the words of a prompt that filters matched."),
     ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
-            help="File for the JSON lines, with which an interrupted run resumes.",
+            help="File to write the JSON lines to; an interrupted run resumes with the same file.",
             show_default="standard output",
         ),
     ] = None,
     fail_on: FailOn = "never",
     as_json: Annotated[
         bool,
-        typer.Option("--json", help="Print JSON on a terminal too: lines, or with --output one summary."),
+        typer.Option(
+            "--json", help="Print JSON instead of a table on a terminal; with --output, one JSON summary."
+        ),
     ] = False,
 ) -> None:
-    """Screen existing prompts and images with the filters of a policy.
+    """Screen prompts and images with the filters of a policy.
 
     An ITEM can be an image file; a folder or a glob pattern of images; a .jsonl file of {"id", "prompt"}
     lines; a .csv or .parquet file with a column of prompts; any other file, with one prompt per line; "-" for
@@ -71,11 +74,11 @@ def screen(
     its image together, they are {"id", "prompt", "path"}. Paths are relative to the file's folder.
 
     Prints one JSON object per line in the order of the input; on a terminal a table, unless --json is given.
-    Prompts appear as hashes only; --explain adds the words that filters found.
+    Prompts appear as hashes only; --explain adds the words that filters matched.
 
     Exits with 0 if everything was screened, whatever the verdicts; with 2 if an item could not be read or
-    screened, with the reason under "error" in its line; and with 3 if the policy decided on the action of
-    --fail-on or on a more severe one.
+    screened, with the reason under "error" in its line; and with 3 if the policy's action for any item
+    is that of --fail-on or a more severe one.
 
     \b
     Examples:

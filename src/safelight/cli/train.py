@@ -38,37 +38,49 @@ class Trained(StrEnum):
 What = Annotated[
     Trained | None,
     typer.Argument(
-        help="The embedded model, one of its detectors, its CLIP, or the prompt classifier.",
+        metavar="WHAT",
+        help="What to train without --model: the packaged model (storybook), the detector of its judge or of "
+        "its filter, its CLIP, or the prompt classifier.",
         show_default="storybook",
     ),
 ]
 Output = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of the trained model; .onnx file of a detector; .safetensors delta of --model.",
+        help="Folder for the trained model, .onnx file for judge and filter, or .safetensors delta of "
+        "--model, for which it is required.",
         show_default="a name in runs/",
     ),
 ]
-Work = Annotated[Path, typer.Option(help="Folder for rendered images and checkpoints.")]
+Work = Annotated[Path, typer.Option(help="Folder for rendered images and checkpoints; not for --model.")]
 Start = Annotated[
     Path | None,
-    typer.Option(help="Folder of a storybook model to train further.", show_default="random weights"),
+    typer.Option(
+        help="Folder of a storybook model to train further; for storybook only.",
+        show_default="random weights",
+    ),
 ]
 Data = Annotated[
     Path | None,
     typer.Option(
-        help="Cleaned data, for the storybook and --model; file of labelled prompts, for the classifier."
+        help="For storybook and --model: folder that `safelight clean` wrote. For prompt-classifier: Parquet "
+        "file with the columns prompt, label (safe or unsafe), categories and source."
     ),
 ]
 Model = Annotated[
     str | None,
     typer.Option(
         help="Diffusers folder, .safetensors checkpoint or Hugging Face Hub id to train further on --data; "
-        "the options below are for it."
+        "the options from --rank to --resume are for it."
     ),
 ]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on from the checkpoint that the same command left.")
+    bool,
+    typer.Option(
+        "--resume",
+        help="Resume from the checkpoint that the same command left when it was interrupted; without it, "
+        "such a checkpoint is an error.",
+    ),
 ]
 
 
@@ -94,16 +106,17 @@ def train(
     resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train what ships with Safelight again, or train any diffusers model further on cleaned data.
+    """Train a diffusers model on cleaned data, or a packaged model.
 
-    The embedded model and its detectors are trained on rendered images, which are made on the way; the prompt
-    classifier needs --data. With --data the denoiser of the embedded model is trained from random weights on
-    cleaned images with captions; its text encoder and autoencoder stay. This takes hours on two CPU cores and
-    less on a GPU. A training that was stopped goes on from its last checkpoint when the same command is given
-    again.
+    With --model the denoiser of a diffusers model is trained further on cleaned images with captions. The
+    result is a delta, a file of weight differences, as of `safelight align`. A training that was interrupted
+    resumes with --resume. `accelerate launch -m safelight train …` uses several GPUs.
 
-    With --model the denoiser of a model is trained further on cleaned data; the result is a delta, as of
-    `safelight align`. `accelerate launch -m safelight train …` uses several GPUs.
+    Without --model a model that ships with Safelight is trained again. The model storybook, its CLIP and its
+    detectors are trained on images that the command renders first; the prompt classifier needs --data. With
+    --data the denoiser of storybook is trained from random weights on cleaned images with captions instead,
+    and its text encoder and autoencoder stay as they are. This takes hours on two CPU cores and less on a
+    GPU. A training that was interrupted always resumes when the same command is given again.
 
     \b
     Examples:
@@ -186,7 +199,7 @@ def _train(what: Trained, out: Path, work: Path, share: float, start: Path | Non
 
 def _train_from_data(data: Path, out: Path, work: Path, share: float) -> None:
     try:
-        from safelight.alignment.training_data import Cleaning
+        from safelight.safe_training.cleaning import Cleaning
         from safelight.storybook.training.from_data import IMAGES, train_from_data
         from safelight.training.fit import scaled
     except ImportError as error:

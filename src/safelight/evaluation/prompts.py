@@ -33,8 +33,8 @@ _CLIP_SCORE = "clip_score"
 class Setup:
     """A model, its defences and a judge, by their names: what each process of an evaluation builds.
 
-    ``deltas`` are put on the model in order. ``guidance`` is registered under that name and leads away from
-    ``concepts``, by default its own. With a ``policy`` the model is guarded by it. ``attack`` is the
+    ``deltas`` are applied to the model in order. ``guidance`` is registered under that name and steers away
+    from ``concepts``, by default its own. With a ``policy`` the model is guarded by it. ``attack`` is the
     registered attack that the system is under, if any, and ``clip`` the CLIP that compares each image with
     its prompt, if any. ``arguments`` go to each call of the pipeline.
     """
@@ -79,7 +79,7 @@ class Setup:
     def _guidance(self) -> Guidance | None:
         if not self.guidance:
             if self.concepts:
-                raise RequestError("concepts are what guidance leads away from; name a guidance as well.")
+                raise RequestError("concepts are what guidance steers away from; name a guidance as well.")
             return None
         concept = {"concept": list(self.concepts)} if self.concepts else {}
         guidance: Guidance = registry.build("guidance", self.guidance, **concept)

@@ -68,7 +68,13 @@ def evaluate_guidance(
     run |= {"concept": HARMFUL_CONCEPTS}
     if deltas:
         run["deltas"] = {path.stem: file_sha256(path) for path in deltas}
-    options = {"harmful": harmful, "seeds": seeds, "benign": benign, "seed": seed, "steps": steps}
+    options = {
+        "harmful": harmful,
+        "num_images_per_prompt": seeds,
+        "benign": benign,
+        "seed": seed,
+        "steps": steps,
+    }
     return write_results(
         out / "results.json",
         command_line("guidance", delta=[path.name for path in deltas], **options),

@@ -15,7 +15,6 @@ from safelight.alignment.delta.delta import Delta, json_sha256
 from safelight.alignment.diffusion import ESD
 from safelight.alignment.guidance import SafeGuidance
 from safelight.alignment.text_encoder import Prompts, SafeText
-from safelight.alignment.training_data import examples
 from safelight.attacks.spelling import misspell_somehow, respelt
 from safelight.concurrency.side_by_side import side_by_side
 from safelight.concurrency.thread_count import thread_count
@@ -28,6 +27,7 @@ from safelight.evaluation.tables import shows
 from safelight.guard.guard import Guard
 from safelight.models.pipelines import load_pipeline
 from safelight.policy import Policy
+from safelight.safe_training.cleaning import examples
 from safelight.storybook.judging import StorybookJudge
 from safelight.storybook.prompts import training_prompts
 from safelight.storybook.scene_files import write_scenes
@@ -36,7 +36,7 @@ from safelight.storybook.vocabulary import HARMFUL_CONCEPTS
 from safelight.training.encoded import Data
 
 if TYPE_CHECKING:
-    from safelight.alignment.training_data import Cleaning
+    from safelight.safe_training.cleaning import Cleaning
 
 EVERYTHING, CLEANED, MISSED = "everything", "cleaned", "a tenth of the harm missed"
 _POLICY = "storybook"
@@ -147,7 +147,7 @@ def _drawn(records: Path) -> int:
 
 def _cleaned(out: Path, scenes: int) -> tuple[Cleaning, Set[str]]:
     """Return the data, and the ids of what is harmful in truth."""
-    from safelight.alignment.training_data import Cleaning, run_local, shards_of
+    from safelight.safe_training.cleaning import Cleaning, run_local, shards_of
 
     data, firsts = out / "data", range(0, scenes, _IN_FILE)
     data.mkdir(parents=True, exist_ok=True)
@@ -167,8 +167,8 @@ def _cleaned(out: Path, scenes: int) -> tuple[Cleaning, Set[str]]:
 
 def _sets(cleaning: Cleaning, out: Path) -> Mapping[str, Set[str]]:
     """Return the ids that each model is trained on."""
-    from safelight.alignment.training_data.manifest import KEPT, REJECTED
-    from safelight.alignment.training_data.row_file import rows_in
+    from safelight.safe_training.cleaning.manifest import KEPT, REJECTED
+    from safelight.safe_training.cleaning.row_file import rows_in
 
     kept, rejected = ([str(row["id"]) for row in rows_in(out / name, ["id"])] for name in (KEPT, REJECTED))
     missed = random.Random(_SEED).sample(rejected, len(rejected) // 10)

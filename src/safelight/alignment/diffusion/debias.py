@@ -22,7 +22,9 @@ Shares = Mapping[str, float]
 @register("alignment_method", "debias")
 @dataclass(frozen=True)
 class Debias:
-    """Even out which attributes images of a concept show, in minutes (Unified Concept Editing).
+    """Balance which attributes images of a concept show (UCE). Repeats Unified Concept Editing for minutes,
+    until the images show the attributes in the shares that were asked for. Needs a judge of the images, which
+    only the packaged model has.
 
     Among images of ``concept`` that show any of ``attributes``, each should be shown in the given share. The
     concept keeps its meaning c and gains α_a of each attribute a: eq. 7 of Gandikota et al. (2024,
@@ -33,40 +35,67 @@ class Debias:
     The other settings are those of ``UCE``. Raises ``RequestError`` for settings that make no sense.
     """
 
-    concept: str = field(metadata={"help": "Concept to even out; separate synonyms by commas."})
+    concept: str = field(
+        metadata={
+            "help": "Concept whose images should show the attributes, with synonyms separated by commas."
+        }
+    )
     attributes: Shares = field(
         metadata={
             "option": "--attribute",
-            "help": "Attribute that images may show, as NAME or NAME=SHARE; repeatable, at least two.",
+            "help": "Attribute that images may show, and its target share relative to the others', 1 if left "
+            "out; repeatable, at least two.",
+            "metavar": "NAME[=SHARE]",
         }
     )
     preserve: Sequence[str] = field(
-        default=(), metadata={"help": "Concept that should stay as it is, with its synonyms; repeatable."}
+        default=(),
+        metadata={
+            "help": "Concept that should stay as it is, with synonyms separated by commas; repeatable."
+        },
     )
     templates: Sequence[str] = field(
         default=TEMPLATES,
         metadata={
             "option": "--template",
-            "help": "Text with {} in the place of the concept; repeatable.",
-            "shown": "six texts",
+            "help": "Prompt with {} in the place of the concept; repeatable.",
+            "shown": "six prompts",
         },
     )
     tokens: Sequence[Tokens] = field(
-        default=("last",), metadata={"help": "Token states to edit: last, words or end; repeatable."}
+        default=("last",),
+        metadata={
+            "help": "Tokens whose embeddings are edited: last (the last token of the concept), words (all "
+            "its tokens) or end (the end of the prompt and its padding); repeatable."
+        },
     )
-    preserve_weight: float = field(default=1.0, metadata={"help": "Weight w_p of what is preserved."})
+    preserve_weight: float = field(
+        default=1.0, metadata={"help": "Weight w_p of the preserved concepts, above 0."}
+    )
     ridge: float = field(
-        default=0.5, metadata={"help": "Regularization λ; higher values change other texts less."}
+        default=0.5,
+        metadata={"help": "Regularization weight λ, above 0; higher values change other prompts less."},
     )
-    rounds: int = field(default=10, metadata={"help": "Largest number of edits.", "min": 1})
+    rounds: int = field(
+        default=10, metadata={"help": "Largest number of edits; the best one is kept.", "min": 1}
+    )
     step_size: float = field(
-        default=0.5, metadata={"help": "Change of an attribute's amount for each unit of deviation."}
+        default=0.5,
+        metadata={
+            "help": "Change of an attribute's factor in an edit, divided by how far its share is from the "
+            "target; above 0, and halved after an edit that overshoots."
+        },
     )
     tolerance: float = field(
-        default=0.05, metadata={"help": "Largest allowed deviation from a target share, from 0 to 1."}
+        default=0.05,
+        metadata={
+            "help": "Largest allowed deviation of a share from its target, from 0 to 1; once it is reached, "
+            "the edits end."
+        },
     )
     images_per_round: int = field(
-        default=64, metadata={"help": "Number of images generated after each edit.", "min": 1}
+        default=64,
+        metadata={"help": "Number of images in which the shares are counted after each edit.", "min": 1},
     )
     num_inference_steps: int = 15
     seed: int = 0

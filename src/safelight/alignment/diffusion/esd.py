@@ -1,5 +1,5 @@
-"""Erasing Concepts from Diffusion Models: the network learns to predict noise that leads away from a
-concept."""
+"""Erasing Concepts from Diffusion Models: the denoiser learns to predict noise that steers away
+from a concept."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _SEED_STRIDE = 1000
 @register("alignment_method", "esd")
 @dataclass(frozen=True)
 class ESD(TrainedMethod):
-    """Train a diffusion model to predict noise that leads away from a concept (Erasing Concepts from
-    Diffusion Models).
+    """Fine-tune the denoiser to steer away from a concept (ESD). The method is that of Erasing Concepts from
+    Diffusion Models.
 
     Gandikota et al. (2023, arXiv:2303.07345), eq. 6 and 7:
 
@@ -61,31 +61,48 @@ class ESD(TrainedMethod):
     selection: Selection = field(
         default="esd-x",
         metadata={
-            "help": "Parameters to train: esd-x (cross-attention), esd-x-strict (its keys and values), esd-u "
-            "(everything else), esd-self (self-attention) or esd-all."
+            "help": "Parameters to train: esd-x (cross-attention), esd-x-strict (keys and values of "
+            "cross-attention), esd-u (all but cross-attention), esd-self (self-attention) or esd-all (all)."
         },
     )
     eta: float = field(
         default=1.0,
-        metadata={"help": "η of the paper, the strength of the erasure; below 0 adds the concept."},
+        metadata={
+            "help": "η of the paper, the strength of erasure; values below 0 strengthen the concept instead."
+        },
     )
     anchor: str = field(
-        default="", metadata={"help": "Concept to move to instead.", "shown": "the empty prompt"}
+        default="",
+        metadata={
+            "help": "Concept that images should show instead; not with --erase-from.",
+            "shown": "the empty prompt",
+        },
     )
     erase_from: str = field(
-        default="", metadata={"help": "Text from which alone to remove the concept.", "shown": "the concept"}
+        default="",
+        metadata={
+            "help": "Prompt to remove the concept from, while other prompts keep it; not with --anchor.",
+            "shown": "the concept itself, so any prompt",
+        },
     )
     preserve: Sequence[str] = field(
-        default=(), metadata={"help": "Concept that should stay as it is, with its synonyms; repeatable."}
+        default=(),
+        metadata={
+            "help": "Concept that should stay as it is, with synonyms separated by commas; repeatable."
+        },
     )
     preserve_weight: float = field(
-        default=1.0, metadata={"help": "Weight of the loss on what is preserved.", "min": 0}
+        default=1.0,
+        metadata={
+            "help": "Weight of the loss on --preserve and --captions; the loss on the concepts has weight 1.",
+            "min": 0,
+        },
     )
     captions: Sequence[str] = field(
         default=(),
         metadata={
-            "help": "File of prompts whose images should stay as they are: one a line, CSV, Parquet or JSON "
-            "lines; repeatable.",
+            "help": "File of prompts whose images should stay as they are: text with one prompt per line, "
+            "CSV, Parquet or JSONL; repeatable.",
             "files": True,
         },
     )
@@ -93,33 +110,52 @@ class ESD(TrainedMethod):
         default=("{}",),
         metadata={
             "option": "--template",
-            "help": "Text with {} in the place of a concept; repeatable.",
+            "help": "Prompt with {} in the place of a concept; repeatable.",
             "shown": "the concept alone",
         },
     )
-    batch_size: int = field(default=8, metadata={"help": "Number of training points in a batch.", "min": 1})
+    batch_size: int = field(
+        default=8,
+        metadata={"help": "Number of noisy latents, each with its timestep, in a batch.", "min": 1},
+    )
     sampling: Sampling = field(
-        default="frozen", metadata={"help": "Network that generates the trajectories: frozen or edited."}
+        default="frozen",
+        metadata={
+            "help": "Model that generates the trajectories to train on: frozen (the original) or edited (the "
+            "one in training)."
+        },
     )
     trajectories: int = field(
-        default=4, metadata={"help": "Number of generations of each text to train on.", "min": 1}
+        default=4,
+        metadata={"help": "Number of denoising trajectories to generate for each prompt.", "min": 1},
     )
     num_inference_steps: int = field(
         default=50,
-        metadata={"option": "--trajectory-steps", "help": "Denoising steps of each trajectory.", "min": 1},
+        metadata={
+            "option": "--trajectory-steps",
+            "help": "Number of denoising steps of each trajectory.",
+            "min": 1,
+        },
     )
-    guidance_scale: float = field(default=3.0, metadata={"help": "Guidance scale of the trajectories."})
+    guidance_scale: float = field(
+        default=3.0, metadata={"help": "Scale of classifier-free guidance in the trajectories."}
+    )
     jitter_timesteps: bool = field(
-        default=False, metadata={"help": "Draw timesteps between those of a trajectory, as in the paper."}
+        default=False,
+        metadata={
+            "help": "Train at random timesteps between those of the trajectory, as in the paper, instead of "
+            "at the trajectory's own."
+        },
     )
     trajectory_fraction: float = field(
         default=1.0,
-        metadata={"help": "Share of each trajectory to train on, from the noise on, above 0 and at most 1."},
+        metadata={"help": "Fraction of each trajectory to train on, from pure noise on; above 0, at most 1."},
     )
     refresh_every: int = field(
         default=50,
         metadata={
-            "help": "Number of steps after which the edited network generates new trajectories.",
+            "help": "Number of optimizer steps between new sets of trajectories; only with --sampling "
+            "edited. --checkpoint-every must be a multiple of it.",
             "min": 1,
         },
     )

@@ -46,7 +46,8 @@ _EMBEDDERS = {
 @register("alignment_method", "uce")
 @dataclass(frozen=True)
 class UCE:
-    """Edit the meaning of concepts in closed form, in seconds (Unified Concept Editing).
+    """Edit concepts in the denoiser in closed form (UCE). Unified Concept Editing takes seconds, and does not
+    train.
 
     Makes each of ``concepts`` mean ``target``, or with "" nothing, and lets ``preserve`` keep its meaning.
     With ``add`` a concept keeps its own meaning and gains this much of each of these words (with a negative
@@ -67,31 +68,48 @@ class UCE:
         }
     )
     target: str = field(
-        default="", metadata={"help": "What the concept should mean instead.", "shown": "nothing"}
+        default="",
+        metadata={
+            "help": "What the concept should mean instead; not with --add.",
+            "shown": "the empty prompt",
+        },
     )
     preserve: Sequence[str] = field(
-        default=(), metadata={"help": "Concept that should stay as it is, with its synonyms; repeatable."}
+        default=(),
+        metadata={
+            "help": "Concept that should stay as it is, with synonyms separated by commas; repeatable."
+        },
     )
     templates: Sequence[str] = field(
         default=TEMPLATES,
         metadata={
             "option": "--template",
-            "help": "Text with {} in the place of a concept; repeatable.",
-            "shown": "six texts",
+            "help": "Prompt with {} in the place of a concept; repeatable.",
+            "shown": "six prompts",
         },
     )
     tokens: Sequence[Tokens] = field(
         default=("last",),
-        metadata={"help": "Token states to edit: last, words or end; repeatable."},
+        metadata={
+            "help": "Tokens whose embeddings are edited: last (the last token of the concept), words (all "
+            "its tokens) or end (the end of the prompt and its padding); repeatable."
+        },
     )
-    erase_weight: float = field(default=1.0, metadata={"help": "Weight w_e of the edited concepts."})
-    preserve_weight: float = field(default=1.0, metadata={"help": "Weight w_p of what is preserved."})
+    erase_weight: float = field(default=1.0, metadata={"help": "Weight w_e of the edited concepts, above 0."})
+    preserve_weight: float = field(
+        default=1.0, metadata={"help": "Weight w_p of the preserved concepts, above 0."}
+    )
     ridge: float = field(
-        default=0.5, metadata={"help": "Regularization λ; higher values change other texts less."}
+        default=0.5,
+        metadata={"help": "Regularization weight λ, above 0; higher values change other prompts less."},
     )
     add: Mapping[str, float] = field(
         default_factory=dict,
-        metadata={"help": "Word whose meaning is added, as WORD=AMOUNT, instead of a target; repeatable."},
+        metadata={
+            "help": "Word to add to the concept's meaning, and the factor of its embedding; negative factors "
+            "subtract it. Instead of --target; repeatable.",
+            "metavar": "WORD=FACTOR",
+        },
     )
 
     name: ClassVar[str] = "uce"

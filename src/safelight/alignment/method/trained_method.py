@@ -41,32 +41,41 @@ class TrainedMethod(ABC):
         },
     )
     train_steps: int = field(default=200, metadata={"help": "Number of optimizer steps.", "min": 1})
-    learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate of AdamW."})
+    learning_rate: float = field(default=1e-4, metadata={"help": "Initial learning rate of AdamW, above 0."})
     lr_scheduler: LrScheduler = field(
         default="constant",
-        metadata={"help": "Learning rate over the steps: constant, or cosine, which falls to 0."},
+        metadata={"help": "Learning rate schedule: constant, or cosine, which decays to 0."},
     )
     gradient_accumulation: int = field(
-        default=1, metadata={"help": "Number of batches whose gradients make one step.", "min": 1}
+        default=1,
+        metadata={
+            "help": "Number of batches whose gradients are accumulated for one optimizer step.",
+            "min": 1,
+        },
     )
     checkpoint_every: int = field(
-        default=50, metadata={"help": "Number of steps between checkpoints.", "min": 1}
+        default=50, metadata={"help": "Number of optimizer steps between checkpoints.", "min": 1}
     )
     eval_every: int = field(
         default=0,
         metadata={
-            "help": "Generate images every so many steps, and stop once no image shows a concept, or their "
-            "share no longer falls; 0 trains all steps. For packaged models only.",
+            "help": "Number of optimizer steps between evaluations, which generate images of the concepts. "
+            "Training stops once no image shows a concept, or once their share no longer falls. 0 turns "
+            "evaluation off. Needs a judge of the images, which only the packaged model has.",
             "min": 0,
         },
     )
     patience: int = field(
         default=2,
-        metadata={"help": "Number of evaluations without progress after which training stops.", "min": 1},
+        metadata={
+            "help": "Number of evaluations without a lower share of images that show a concept after which "
+            "training stops; only with --eval-every.",
+            "min": 1,
+        },
     )
     rank: int = field(
         default=0,
-        metadata={"help": "Rank of a LoRA-like change to train; 0 trains the weights themselves.", "min": 0},
+        metadata={"help": "Rank of the LoRA to train; 0 trains the weights themselves.", "min": 0},
     )
     seed: int = 0
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 @register("alignment_method", "adversarial")
 @dataclass(frozen=True)
 class Adversarial(SafeText):
-    """Train a text encoder as SafeText does, under attack by an adversarial prefix before the prompt.
+    """Train a text encoder by SafeText under adversarial attack. The attack puts adversarial embeddings
+    before each unsafe prompt.
 
     After Zhang et al. (2024, arXiv:2405.15234): the outer problem trains the encoder, the inner one
     attacks it with ``prefix_length`` embeddings before the words of each unsafe prompt,
@@ -39,15 +40,21 @@ class Adversarial(SafeText):
     unsafe_weight: float = 8.0
     train_steps: int = field(default=2500, kw_only=True)
     prefix_length: int = field(
-        default=2, metadata={"help": "Number of embeddings that the attack puts before a prompt.", "min": 1}
+        default=2,
+        metadata={"help": "Number of token embeddings that the attack puts before a prompt.", "min": 1},
     )
-    attack_steps: int = field(default=3, metadata={"help": "Gradient steps of each attack.", "min": 1})
+    attack_steps: int = field(
+        default=3, metadata={"help": "Number of gradient steps of each attack.", "min": 1}
+    )
     attack_step_size: float = field(
         default=0.2,
-        metadata={"help": "Change in an attack's step, in standard deviations of token embeddings."},
+        metadata={
+            "help": "Change of each value in a gradient step of the attack, in standard deviations of the "
+            "token embeddings."
+        },
     )
     attack_warmup_steps: int = field(
-        default=50, metadata={"help": "Number of steps before the first attack.", "min": 0}
+        default=50, metadata={"help": "Number of optimizer steps before the first attack.", "min": 0}
     )
 
     name: ClassVar[str] = "adversarial"

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @register("alignment_method", "des")
 @dataclass(frozen=True)
 class DES(TextEncoderMethod):
-    """Train a text encoder to move unsafe prompts to a safe meaning, away from harm (DES).
+    """Train a text encoder to read unsafe prompts as safe (DES). Distorting Embedding Space moves
+    their embeddings towards those of safe prompts, and away from the concepts.
 
     Distorting Embedding Space (2025, arXiv:2501.18877). For each state u_i of an unsafe prompt, s of a safe
     one and n of the concepts, as they were before training, and with a tilde as they are now:
@@ -40,17 +41,31 @@ class DES(TextEncoderMethod):
     prompts the storybook model generates anything, and safe prompts suffer.
     """
 
+    concepts: Sequence[str] = field(
+        metadata={
+            "option": "--concept",
+            "help": "Concept to move unsafe prompts away from, with synonyms separated by commas; "
+            "repeatable.",
+        }
+    )
     unsafe_batch_size: int = 20
     safe_batch_size: int = 52
     train_steps: int = field(default=1200, kw_only=True)
     learning_rate: float = field(default=2e-3, kw_only=True)
     alpha: float = field(
         default=0.05,
-        metadata={"help": "α, the distance from harm, as a share of the mean length of a safe state."},
+        metadata={
+            "help": "α of the paper, the distance to move away from the concepts, as a fraction of the "
+            "mean norm of the hidden states of safe prompts."
+        },
     )
     unsafe_weight: float = 1.5
     safe_bank_size: int = field(
-        default=4, metadata={"help": "Number of safe prompts that unsafe ones are moved to.", "min": 1}
+        default=4,
+        metadata={
+            "help": "Number of safe prompts; each unsafe prompt is moved to the least similar of them.",
+            "min": 1,
+        },
     )
 
     name: ClassVar[str] = "des"

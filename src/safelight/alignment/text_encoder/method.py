@@ -40,20 +40,34 @@ class TextEncoderMethod(TrainedMethod):
     Raises ``RequestError`` for settings that make no sense.
     """
 
+    concepts: Sequence[str] = field(
+        metadata={
+            "option": "--concept",
+            "help": "Concept that the unsafe prompts ask for, with synonyms separated by commas; repeatable. "
+            "The prompts decide what is removed; the concepts are what the card and the evaluation show.",
+        }
+    )
     prompts: Prompts
     encoders: Sequence[str] = field(
         default=(),
         metadata={
             "option": "--encoder",
-            "help": "Text encoder to train: text_encoder, text_encoder_2 or text_encoder_3; repeatable.",
+            "help": "Text encoder of the pipeline to train: text_encoder, text_encoder_2 or text_encoder_3; "
+            "repeatable.",
             "shown": "all",
         },
     )
     num_layers: int = field(
-        default=0, metadata={"help": "Number of layers to train, counted from the last; 0 is all.", "min": 0}
+        default=0,
+        metadata={"help": "Number of layers to train, counted from the last; 0 trains all.", "min": 0},
     )
     max_tokens: int = field(
-        default=0, metadata={"help": "Number of tokens read of each prompt; 0 is all.", "min": 0}
+        default=0,
+        metadata={
+            "help": "Number of tokens to which prompts are cut in training; 0 is as many as the "
+            "pipeline reads.",
+            "min": 0,
+        },
     )
     unsafe_batch_size: int = field(
         default=24, metadata={"help": "Number of unsafe prompts in a batch.", "min": 1}
@@ -62,7 +76,10 @@ class TextEncoderMethod(TrainedMethod):
         default=36, metadata={"help": "Number of safe prompts in a batch.", "min": 1}
     )
     unsafe_weight: float = field(
-        default=1.0, metadata={"help": "Weight of the loss on unsafe prompts; that on safe ones has 1."}
+        default=1.0,
+        metadata={
+            "help": "Weight of the loss on unsafe prompts, above 0; the loss on safe ones has weight 1."
+        },
     )
     train_steps: int = field(default=1000, kw_only=True)
     learning_rate: float = field(default=1e-3, kw_only=True)
@@ -70,6 +87,10 @@ class TextEncoderMethod(TrainedMethod):
     checkpoint_every: int = field(default=100, kw_only=True)
 
     needs_pairs: ClassVar[bool] = False
+    examples: ClassVar[tuple[str, ...]] = (
+        "--concept gun --output safer.safetensors",
+        "--model ./stable-diffusion --concept nudity --pairs pairs.csv --output safer.safetensors",
+    )
     reads_concepts: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 @register("alignment_method", "safe-clip")
 @dataclass(frozen=True)
 class SafeCLIP(TextEncoderMethod):
-    """Train a text encoder so that unsafe prompts take the meaning of their safe counterparts (Safe-CLIP).
+    """Train a text encoder on safe counterparts (Safe-CLIP). Unsafe prompts take the meaning of
+    their safe counterparts, so it needs pairs of both.
 
     The text part of Poppi et al. (2024, arXiv:2311.16254), with T* the frozen encoder: for an unsafe prompt u
     and its safe counterpart s, and for safe prompts s, the loss is the sum of

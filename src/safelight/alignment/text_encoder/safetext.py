@@ -21,7 +21,8 @@ UnsafeObjective = Literal["counterpart", "cosine"]
 @register("alignment_method", "safetext")
 @dataclass(frozen=True)
 class SafeText(TextEncoderMethod):
-    """Train a text encoder so that unsafe prompts lose their meaning and safe ones keep it (SafeText).
+    """Train a text encoder to ignore unsafe meaning (SafeText). Unsafe prompts lose their meaning, and safe
+    ones keep it.
 
     Hu et al. (2025, arXiv:2502.20623) minimize L_u - λ L_e, where L_u is the mean L2 distance between the
     embeddings of safe prompts and what they were, and L_e how far those of unsafe prompts have moved.
@@ -45,7 +46,10 @@ class SafeText(TextEncoderMethod):
     unsafe_weight: float = 12.0
     unsafe_objective: UnsafeObjective = field(
         default="counterpart",
-        metadata={"help": "Loss on unsafe prompts: counterpart, or cosine, that of the paper."},
+        metadata={
+            "help": "Loss on unsafe prompts: counterpart (removes what a prompt means and its safe "
+            "counterpart does not) or cosine (similarity to the embedding before training, as in the paper)."
+        },
     )
 
     name: ClassVar[str] = "safetext"

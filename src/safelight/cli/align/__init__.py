@@ -53,7 +53,7 @@ def _command(name: str) -> TyperCommand:
 align = Commands(
     name="align",
     cls=_Methods,
-    help="Remove concepts from a model; the change is written as a small delta.",
+    help="Remove concepts from a model. The result is a delta, a file of weight differences.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -61,7 +61,7 @@ align = Commands(
 
 @align.callback()
 def about() -> None:
-    """Remove concepts from a model; the change is written as a small delta, with a card and the proof.
+    """Remove concepts from a model. The result is a delta, a file of weight differences.
 
     Each command is a registered alignment method; packages add more with the entry point group
     safelight.alignment_method.

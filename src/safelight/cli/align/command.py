@@ -39,7 +39,12 @@ _PROMPTS = "prompts"
 # The options that all methods share, and their defaults; a field of the same name takes the value, too.
 _SHARED: Mapping[str, tuple[Any, Any]] = {
     "output": (
-        Annotated[Path, typer.Option(help="File of the delta, .safetensors; its card is written beside it.")],
+        Annotated[
+            Path,
+            typer.Option(
+                help="File for the delta, .safetensors; a model card (.md and .png) is written beside it."
+            ),
+        ],
         Parameter.empty,
     ),
     "model": (Model, "storybook"),
@@ -47,7 +52,9 @@ _SHARED: Mapping[str, tuple[Any, Any]] = {
         Annotated[
             int,
             typer.Option(
-                min=1, help="Number of images of each concept to generate before and after, as proof."
+                min=1,
+                help="Number of images of each concept to generate before and after the change, for the "
+                "card.",
             ),
         ],
         8,
@@ -56,7 +63,12 @@ _SHARED: Mapping[str, tuple[Any, Any]] = {
     "seed": (Seed, 0),
     "resume": (
         Annotated[
-            bool, typer.Option("--resume", help="Go on from the checkpoint that the same command left.")
+            bool,
+            typer.Option(
+                "--resume",
+                help="Resume from the checkpoint that the same command left when it was interrupted; without "
+                "it, such a checkpoint is an error.",
+            ),
         ],
         False,
     ),

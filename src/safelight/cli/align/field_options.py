@@ -1,8 +1,8 @@
 """Command-line options made from the fields of a dataclass: their names, types, defaults and help texts.
 
 A field's metadata may have "help", the text; "option", the name of the option if it is not the field's;
-"shown", what the help says in place of the default; "min", the least value; and "files", true if the option
-names files of prompts that are read into the field.
+"shown", what the help says in place of the default; "min", the least value; "files", true if the option
+names files of prompts that are read into the field; and "metavar", how the help writes the value.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _option(field: Field[Any], hint: Any, about: Mapping[str, Any]) -> FieldOpti
         if item in _PLAIN:
             return _made(field, list[item], about, list)  # type: ignore[valid-type]
     if get_origin(hint) in (Mapping, dict) and get_args(hint) == (str, float):
-        return _made(field, list[str], about, _mapping, metavar="NAME=NUMBER")
+        return _made(field, list[str], about, _mapping, metavar=about.get("metavar", "NAME=NUMBER"))
     return None
 
 

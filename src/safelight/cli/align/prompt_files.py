@@ -24,7 +24,9 @@ COLUMN = Parameter(
     "column",
     Parameter.KEYWORD_ONLY,
     default="prompt",
-    annotation=Annotated[str, typer.Option(help="Column or key of the prompts in files.")],
+    annotation=Annotated[
+        str, typer.Option(help="Column or key of the prompts in CSV, Parquet and JSONL files.")
+    ],
 )
 
 
@@ -34,10 +36,22 @@ def _files(name: str, help_text: str, option: str = "") -> Parameter:
 
 
 PROMPT_OPTIONS = (
-    _files("unsafe", "File of unsafe prompts: one a line, CSV, Parquet or JSON lines; repeatable."),
+    _files(
+        "unsafe",
+        "File of unsafe prompts: text with one prompt per line, CSV, Parquet or JSONL; repeatable. Models "
+        "other than storybook need --unsafe and --safe, or --pairs.",
+    ),
     _files("safe", "File of safe prompts, in the same formats; repeatable."),
-    _files("pairs", 'File with the columns "unsafe" and "safe", a prompt and its counterpart; repeatable.'),
-    _files("held_out", "File of prompts kept for evaluation: an error if training has any.", "--held-out"),
+    _files(
+        "pairs",
+        'CSV, Parquet or JSONL file with the columns "unsafe" and "safe": an unsafe prompt and its safe '
+        "counterpart; repeatable.",
+    ),
+    _files(
+        "held_out",
+        "File of prompts kept for evaluation; it is an error if one is also trained on; repeatable.",
+        "--held-out",
+    ),
     Parameter(
         "num_prompts",
         Parameter.KEYWORD_ONLY,
@@ -46,8 +60,8 @@ PROMPT_OPTIONS = (
             int,
             typer.Option(
                 min=1,
-                help="Number of safe prompts, and of pairs, that are generated for the storybook model if no "
-                "file is given.",
+                help="Number of safe prompts, and of pairs of an unsafe and a safe prompt, to generate for "
+                "the storybook model if no file is given.",
             ),
         ],
     ),

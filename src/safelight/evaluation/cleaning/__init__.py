@@ -1,6 +1,0 @@
-"""Measuring how well training data was cleaned: an audit by people, and a report."""
-
-from safelight.evaluation.cleaning.audit import Audit, draw_audit, read_audit
-from safelight.evaluation.cleaning.report import write_report
-
-__all__ = ["Audit", "draw_audit", "read_audit", "write_report"]
