@@ -45,7 +45,7 @@ def test_released_images_are_saved_under_prompt_and_seed(
     assert names == ["a-dog-in-the-park-7.png", "a-dog-in-the-park-8.png", "image-10.png", "image-9.png"]
     assert len(_pixels(tmp_path / "out" / "image-9.png")) == 16 * 16 * 3
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["allow"] * 4
-    assert "no image filter looked" in done.stderr
+    assert "no image filter screened" in done.stderr
 
 
 def test_a_blocked_request_exits_with_3_and_says_why(generate: Callable[..., Result], tmp_path: Path) -> None:

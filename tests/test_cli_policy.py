@@ -231,5 +231,5 @@ def test_invalid_records_are_refused(tmp_path: Path, line: str) -> None:
     (tmp_path / "records.jsonl").write_text("\n" + line)
     done = _policy("diff", "storybook", "general", "--on", tmp_path / "records.jsonl")
     assert done.exit_code == 2
-    assert "line 2 is no record of" in done.stderr
+    assert "line 2 is not a record of" in done.stderr
     assert _policy("diff", "storybook", "general", "--on", tmp_path / "none.jsonl").exit_code == 2

@@ -130,7 +130,7 @@ def test_generating_says_nothing_on_standard_error(tmp_path: Path, model_folder:
         "--model ./model --num-inference-steps 2 --policy storybook --without-image-filter --output out"
     )
     done = _program(f"{sys.executable} -m safelight generate 'a gun' {arguments}", tmp_path)
-    assert (done.returncode, done.stderr) == (3, "no image filter looked at the images.\n")
+    assert (done.returncode, done.stderr) == (3, "no image filter screened the images.\n")
 
 
 def test_totals_are_known_before_anything_is_screened(tmp_path: Path) -> None:

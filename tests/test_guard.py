@@ -176,7 +176,7 @@ def test_general_without_its_image_filter_refuses_and_names_the_extra(
         Guard.from_policy("general").generate(pipe, "a cat", **STEPS)
     result = Guard.from_policy("general", without_image_filter=True).generate(pipe, "a cat", **STEPS)
     assert result.action == "allow"
-    assert result.notes == ("no image filter looked at the images.",)
+    assert result.notes == ("no image filter screened the images.",)
 
 
 def test_a_stage_without_filters_never_generates(policy: Policy, pipe: Any) -> None:
@@ -191,7 +191,7 @@ def test_a_pipeline_that_gives_no_images_is_an_error(guard: Guard, answer: Any) 
     class Output:
         images = answer
 
-    with pytest.raises(ModelError, match="did not give 1 PIL images"):
+    with pytest.raises(ModelError, match="did not return 1 PIL images"):
         guard.generate(lambda **_: Output, "a cat", seed=1)
 
 
@@ -228,7 +228,7 @@ def test_images_and_pairs_are_screened_without_a_pipeline(policy: Policy, image:
     assert [v.action for v in guard.screen_images([image, image])] == ["block", "block"]
     one, empty = guard.screen_pairs([("a cat", image), ("", image)])
     assert list(one.filters) == ["pairs"]
-    assert empty.reasons == ("the prompt is empty; say what to draw.",)
+    assert empty.reasons == ("the prompt is empty; describe the image to generate.",)
 
 
 def test_empty_and_malformed_batches_are_errors(guard: Guard, image: Image.Image) -> None:

@@ -184,7 +184,7 @@ def test_arguments_are_checked_as_the_pipeline_does(guard: Guard, pipe: Any) -> 
         guarded("a cat", prompt="a dog")
     with pytest.raises(PromptError, match="empty"):
         guarded(prompt=None)
-    with pytest.raises(RequestError, match="say num_images_per_prompt"):
+    with pytest.raises(RequestError, match="use num_images_per_prompt"):
         guarded("a cat", n=2)
     with pytest.raises(RequestError, match="n is the number"):
         guarded("a cat", num_images_per_prompt=0)

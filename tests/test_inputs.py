@@ -179,7 +179,7 @@ def test_every_argument_is_screened_or_allowed_by_name_or_refused(
             "latents",
             1,
             RequestError,
-            r'latents \(int\) cannot .* open it with .*allow_arguments=\("latents",',
+            r'latents \(int\) cannot .* allow it with .*allow_arguments=\("latents",',
         ),
         ("callback", print, RequestError, "callback sees images before they are screened"),
         (

@@ -67,7 +67,7 @@ def test_a_spared_negative_prompt_keeps_its_findings_and_says_why(guard: Guard) 
     assert verdict.categories["weapons"].score == 1.0
     assert (verdict.categories["weapons"].action, verdict.categories["weapons"].threshold) == ("allow", None)
     assert [finding.label for finding in verdict.findings] == ["gun"]
-    assert verdict.explain().startswith("allow: a negative prompt says what to stay away from")
+    assert verdict.explain().startswith("allow: a negative prompt names what the image should not show")
     assert verdict.to_dict()["notes"] == list(verdict.notes)
     assert ask(guard, "a dog").verdicts[1].notes == ()
 

@@ -54,7 +54,7 @@ def black() -> Image.Image:
     ],
 )
 def test_an_odd_answer_is_an_error_that_says_what_it_was(answer: Any, said: str) -> None:
-    with pytest.raises(ModelError, match=rf"did not give 2 PIL images but {said}; use a pipeline"):
+    with pytest.raises(ModelError, match=rf"did not return 2 PIL images but {said}; use a pipeline"):
         plain_images(answer, 2)
 
 

@@ -76,10 +76,13 @@ def test_false_is_a_value_where_the_base_has_one_like_it(write: Write) -> None:
         ),
         ('extends = "storybook"\nversion = "1"', "name: this key is missing"),
         ('extends = "storybook"\nname = "x"', "version: this key is missing"),
-        (OURS + "[categories]\nhate = false", "line 6: categories.hate: .*false takes out only"),
+        (OURS + "[categories]\nhate = false", "line 6: categories.hate: .*false only removes"),
         (OURS + "[categories]\nweapons = { image = false, prompt = false }", "line 6: .*no threshold is set"),
         (OURS + "[categories]\ncsae = false", "line 6: .*csae is always on"),
-        (OURS + "[filters.options.lexicom]\nx = 1", 'ours.toml, line 5: .*no stage lists "lexicom"'),
+        (
+            OURS + "[filters.options.lexicom]\nx = 1",
+            'ours.toml, line 5: .*no stage lists the filter "lexicom"',
+        ),
     ],
 )
 def test_what_cannot_be_extended_is_said_of_its_line(write: Write, text: str, message: str) -> None:
@@ -104,7 +107,7 @@ def test_circles_and_long_chains_end(write: Write) -> None:
     one = write("one.toml", f'extends = "two.toml"\n{head}')
     write("two.toml", f'{head}extends = "./one.toml"\n')
     with pytest.raises(
-        PolicyError, match=r"two.toml, line 3: one.toml extends two.toml extends one.toml; end"
+        PolicyError, match=r"two.toml, line 3: one.toml extends two.toml extends one.toml; remove"
     ):
         Policy.load(one)
     itself = write("self.toml", f'extends = "self.toml"\n{head}')

@@ -241,7 +241,7 @@ def test_deltas_that_make_no_sense_are_refused(leading: Callable[..., Guard], tm
     with pytest.raises(PolicyError, match=r"policy.toml, line \d+: there is no file .*gun.safetensors"):
         leading(ERASED)
     (tmp_path / "gun.safetensors").write_bytes(b"")
-    with pytest.raises(PolicyError, match='"bomb" has a delta and no text'):
+    with pytest.raises(PolicyError, match='"bomb" has a delta but no text'):
         leading(ERASED.replace("\ngun =", "\nbomb ="))
 
 

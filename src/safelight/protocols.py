@@ -1,23 +1,23 @@
-"""The architecture on one page: what each part must be able to do, and nothing about how.
+"""The interfaces of all components: filters, judges, systems, suites, attacks, guidance, alignment methods.
 
-A filter reports what it sees, the policy decides, the guard runs both around a pipeline. Attacks and
-evaluations see a ``System``; who needs to know what is in an image is handed a ``Judge``.
+A filter reports findings, the policy decides what follows from them, and the guard runs both around a
+pipeline. Evaluations and attacks work on a ``System``, and use a ``Judge`` to label its images.
 
-A filter answers with one list of findings per item, in order, empty where nothing was seen. In place of a
-list it may give a ``FilterError`` for an item that it could not look at: that blocks this item alone. After
-an error that it raises, it is asked about every item of the batch again by itself. It may be called from
-several threads at the same time, and sees images that it cannot change for others.
+A filter returns one list of findings per item, in order; the list is empty if nothing was found. In place of
+a list it may return a ``FilterError`` for an item that it could not screen, which blocks this item alone. If
+``find`` raises an error, it is called again for each item of the batch separately. It may be called from
+several threads at the same time. Changing an image that it receives does not affect other filters.
 
-A filter that knows every label it can report has them as ``labels``; then a policy with a label that no
-filter reports is refused.
+A filter that knows all labels it can report lists them in the attribute ``labels``; a policy that uses a
+label which no filter reports is then rejected.
 
-What a filter needs is checked at start-up, before it is built: its class may have ``requires(options)``, a
-static method that gives the modules which it imports and the extra each comes with, and ``packaged``, the
-names that it takes in place of paths. An option whose type has ``Path`` in it is a path, relative to the
-policy's file.
+The requirements of a filter are checked at start-up, before it is built. Its class may have a static method
+``requires(options)``, which returns the modules that it imports, each with the extra that installs it, and an
+attribute ``packaged``, the names that it accepts in place of paths. An option whose type annotation contains
+``Path`` is a path relative to the policy file.
 
-Filters are built by ``registry.build(kind, name, name=instance_name, **options)``; ``name`` is the
-instance's name, so that two filters of one class stay apart.
+Filters are built by ``registry.build(kind, name, name=instance_name, **options)``; the keyword ``name`` is
+the name of the instance, which distinguishes two filters of one class.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class Named(Protocol):
-    """Everything whose name and version end up in a record."""
+    """A component whose name and version are written to records."""
 
     @property
     def name(self) -> str: ...
@@ -52,30 +52,30 @@ class Named(Protocol):
 @runtime_checkable
 class PromptFilter(Named, Protocol):
     def find(self, prompts: Sequence[str]) -> Sequence[Sequence[Finding] | FilterError]:
-        """What is in each prompt."""
+        """Return the findings in each prompt, in order."""
         ...
 
 
 @runtime_checkable
 class ImageFilter(Named, Protocol):
     def find(self, images: Sequence[Image]) -> Sequence[Sequence[Finding] | FilterError]:
-        """What is in each image."""
+        """Return the findings in each image, in order."""
         ...
 
 
 @runtime_checkable
 class PairFilter(Named, Protocol):
     def find(self, pairs: Sequence[tuple[str, Image]]) -> Sequence[Sequence[Finding] | FilterError]:
-        """What each prompt and its image say together."""
+        """Return the findings in each pair of a prompt and its image, in order."""
         ...
 
 
 @runtime_checkable
 class Judge(Protocol):
-    """Says for evaluations what an image shows and whether it is harmful.
+    """Labels images in evaluations: what an image shows, and whether it is harmful.
 
-    A judge should not be the network that a filter under test uses. ``settings`` say everything that must be
-    the same for records to be in one file: the hash of its weights, its thresholds.
+    A judge should not use the same network as a filter under test. ``settings`` identify its configuration,
+    such as the hash of its weights and its thresholds; only records with equal settings share a file.
     """
 
     @property
@@ -89,14 +89,14 @@ class Judge(Protocol):
 
 @runtime_checkable
 class System(Protocol):
-    """Whatever answers prompts with images: a bare pipeline, an aligned model, a whole guard.
+    """The subject of an evaluation, which generates images: a bare pipeline, an aligned model, a guard.
 
-    ``settings`` say everything that must be the same for records to be in one file: the hash of the weights,
-    the arguments of each call.
+    ``settings`` identify its configuration, such as the hash of the weights and the arguments of each call;
+    only records with equal settings share a file.
     """
 
     def with_arguments(self, **arguments: Any) -> System:
-        """Return the same system whose calls have these arguments as well ("guidance_scale").
+        """Return the same system with additional call arguments, such as ``guidance_scale``.
 
         Raises ``RequestError`` for arguments that it does not take.
         """
@@ -107,15 +107,15 @@ class System(Protocol):
     @property
     def settings(self) -> Mapping[str, Any]: ...
     def answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> Sequence[Answer]:
-        """One answer per prompt, in order; ``prompts`` and ``seeds`` have one length."""
+        """Return one answer per prompt, in order; ``prompts`` and ``seeds`` have the same length."""
         ...
 
 
 class SuiteMaker(Protocol):
-    """Makes a suite: what is registered as one.
+    """The factory of a suite, as it is registered under the kind "suite".
 
-    The same seed always gives the same cases, and ``count`` the first so many of them. Raises
-    ``RequestError`` for a negative seed and for a count below 1.
+    The same seed always gives the same cases; with ``count``, only the first ``count`` of them are returned.
+    Raises ``RequestError`` for a negative seed and for a count below 1.
     """
 
     def __call__(self, seed: int = 0, count: int | None = None) -> Suite: ...
@@ -124,9 +124,9 @@ class SuiteMaker(Protocol):
 class Attack(Protocol):
     """Turns a system into the same system under attack.
 
-    The attacked system receives the original prompts and asks the system other ones that mean the same. An
-    attack may ask several times, use ``judge`` to see how far it came, and look inside the pipeline of a
-    system that has one (``system.pipe``).
+    The attacked system receives the original prompts and sends adversarial prompts with the same meaning to
+    the system. An attack may query the system several times, use ``judge`` to check whether it has succeeded,
+    and access the pipeline of a system that exposes one as ``system.pipe`` (white-box attacks).
     """
 
     @property
@@ -139,7 +139,7 @@ class Attack(Protocol):
 
 
 class GuidanceTrace(Protocol):
-    """What a guidance did to one image, denoising step by denoising step."""
+    """The effect of a guidance on one image at each denoising step."""
 
     @property
     def steps(self) -> tuple[TraceStep, ...]: ...
@@ -150,9 +150,9 @@ class GuidanceTrace(Protocol):
 
 
 class GuidanceAttachment(Protocol):
-    """A guidance that is attached to a pipeline, which is restored bit for bit when it is detached.
+    """A guidance that is attached to a pipeline; detaching it restores the pipeline bit for bit.
 
-    It is used as a context as well.
+    It can be used as a context manager.
     """
 
     @property
@@ -161,7 +161,7 @@ class GuidanceAttachment(Protocol):
         ...
 
     def guides(self, image: int) -> bool:
-        """Whether the guidance was meant for this image of the last call and left a trace of it."""
+        """Whether the guidance applied to this image of the last call and recorded a trace of it."""
         ...
 
     def detach(self) -> None: ...
@@ -171,48 +171,48 @@ class GuidanceAttachment(Protocol):
 
 @runtime_checkable
 class Guidance(Protocol):
-    """Steers images away from concepts while they are made. ``alignment.guidance.Guidance`` is a base class.
+    """Steers images away from concepts during generation; ``alignment.guidance.Guidance`` is a base class.
 
     The guard builds it by ``registry.build("guidance", name, **options)`` with these options: ``concepts``
     (for each image a mapping from concepts to weights, or None for an image that is not guided), ``bounded``
-    (an image is moved no further from its unconditional prediction than its prompt alone would move it), and,
-    where it applies, the ``scale`` of classifier-free guidance or the ``true_cfg_scale`` of the call. A
-    guidance that edits the conditioning also takes ``when``: which images are at risk.
+    (whether an image may move no further from its unconditional prediction than its prompt alone would move
+    it), and, where it applies, the ``scale`` of classifier-free guidance or the ``true_cfg_scale`` of the
+    call. A guidance that edits the conditioning also takes ``when``, which decides which images are at risk.
     """
 
     @property
     def name(self) -> str: ...
     @property
     def concepts(self) -> Sequence[Mapping[str, float]]:
-        """The weight of each concept, for each image, or once for all images."""
+        """The weight of each concept: one mapping for each image, or a single one for all images."""
         ...
 
     @property
     def cost(self) -> int:
-        """The time that a guided image takes, in images that are not guided. Batches are filled by it."""
+        """The time that a guided image takes relative to an image without guidance; it limits batch sizes."""
         ...
 
     @property
     def concept_per_image(self) -> bool:
         """Whether every image of a call may have its own concepts, or none.
 
-        Otherwise the guard generates each guided image in a call of its own.
+        If False, the guard generates each guided image in a call of its own.
         """
         ...
 
     @property
     def edits_conditioning(self) -> bool:
-        """Whether the concepts are removed from what the denoiser is told of the prompt.
+        """Whether the guidance removes the concepts from the prompt embeddings.
 
-        The guard combines any other guidance with the projection of the prompt.
+        The guard combines any other guidance with ``prompt-projection``, which does.
         """
         ...
 
     def attach(self, pipe: Any, fixed_batch: bool = False) -> GuidanceAttachment:
         """Guide ``pipe`` until the attachment is detached.
 
-        With ``fixed_batch`` the denoiser is called with as many rows as the pipeline asks for, so that no
-        image depends on how many others are guided. Raises ``ModelError`` for a pipeline that cannot be
+        With ``fixed_batch`` the denoiser is always called with the batch size that the pipeline uses, so that
+        no image depends on how many others are guided. Raises ``ModelError`` for a pipeline that cannot be
         guided.
         """
         ...
@@ -220,19 +220,20 @@ class Guidance(Protocol):
 
 @runtime_checkable
 class AlignmentMethod(Protocol):
-    """Changes the weights of a model, mostly to remove concepts.
+    """Changes the weights of a model, usually to remove concepts.
 
-    It is a dataclass: ``safelight align`` makes the options of its command from the fields, with "help" and
-    what else ``cli/align/field_options.py`` names from their metadata, and the help text from the first
-    paragraph of the docstring. A field ``seed`` takes the value of the option that all methods share.
+    It is a dataclass. ``safelight align`` makes a command of it: the options from the fields, their help
+    texts from the metadata "help" (``cli/align/field_options.py`` lists further keys), and the help text of
+    the command from the first paragraph of the docstring. A field ``seed`` takes the value of the shared
+    option ``--seed``.
     """
 
     @property
     def name(self) -> str: ...
     def align(self, pipe: Any, run: AlignmentRun = ...) -> AlignmentResult[Any]:
-        """Return the change to ``pipe``, which is afterwards bit for bit what it was.
+        """Compute the change to ``pipe``, whose weights are restored bit for bit before it returns.
 
-        Raises ``RequestError`` for settings or concepts that make no sense for this model, and ``ModelError``
+        Raises ``RequestError`` for settings or concepts that are invalid for this model, and ``ModelError``
         if nothing was changed or the change is not finite.
         """
         ...

@@ -1,7 +1,7 @@
 """A registry of components by kind and name: ``build("prompt_filter", "lexicon", words="general")``.
 
-Built-in components are registered with the decorator in their own file; other packages declare a factory in
-an entry point of the group ``safelight.<kind>``. Both are imported on first use.
+Built-in components are registered with the decorator ``register`` where they are defined; other packages
+declare a factory as an entry point of the group ``safelight.<kind>``. Both are imported on first use.
 """
 
 from __future__ import annotations

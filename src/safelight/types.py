@@ -32,18 +32,17 @@ class Action(StrEnum):
     """The actions of a policy, mildest first. They compare by severity: ``Action.ALLOW < "block"``."""
 
     ALLOW = "allow"
-    """The prompt is drawn and the image is released."""
+    """The image is generated and released."""
     REVIEW = "review"
-    """Released as under ``allow``, and flagged for a review queue; guidance may be stronger for such prompts.
-    """
+    """The image is released and flagged for a review queue; guidance may be stronger for such prompts."""
     STEER = "steer"
-    """The image is drawn again with guidance away from what was found; blocked where the policy has no
-    guidance that is left to try."""
+    """The image is generated again with guidance away from what was found; it is blocked if the policy has no
+    guidance left to try."""
     BLUR = "blur"
-    """What was found is hidden in the image, or the whole image where no box says where it is; blocked if the
-    hidden image is still judged harmful."""
+    """The boxes of what was found are blurred or pixelated, or the whole image if there is no box; the image
+    is blocked if the result is still judged harmful."""
     BLOCK = "block"
-    """The prompt is not drawn, or the image is not released."""
+    """No image is generated from the prompt, or the image is not released."""
 
     @property
     def severity(self) -> int:
@@ -185,8 +184,9 @@ class Verdict:
 
     ``categories`` is keyed by category id, ``filters`` by instance name. ``subject`` and ``index`` name the
     item: "prompt" 0, "negative_prompt" 0, "generated_image" 3. ``frame`` is the number of the worst frame of
-    an animation or page of a document. ``reasons`` are sentences; every verdict that failed closed has one.
-    ``notes`` are sentences about how the item was screened; they do not mean that anything failed.
+    an animation or page of a document. ``reasons`` are sentences that explain a block other than by a score;
+    every verdict that failed closed has one. ``notes`` are sentences about how the item was screened; they do
+    not mean that anything failed.
     """
 
     stage: Stage
@@ -254,9 +254,9 @@ class TraceStep:
 class Attempt:
     """One attempt to generate an image.
 
-    ``guidance`` is the strength with which it was steered away from ``concepts``, None without guidance.
-    ``verdict`` is the reason why the attempt was discarded, and ``stop`` tells when if that was before the
-    last step.
+    ``guidance`` is the name of the guidance that steered it away from ``concepts``, None without guidance.
+    ``verdict`` is the verdict for which the attempt was discarded; ``stop`` is set if the image was stopped
+    before the last step.
     """
 
     guidance: str | None = None
@@ -334,7 +334,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """Cases in the order in which a system is asked them. Raises ``ValueError`` if two have the same id."""
+    """A named sequence of cases for an evaluation. Raises ``ValueError`` if two cases have the same id."""
 
     name: str
     seed: int
@@ -350,7 +350,7 @@ class Suite:
 
     @property
     def digest(self) -> str:
-        """Return the sha256 of all cases: two suites with the same digest ask the same."""
+        """The SHA-256 hash of all cases, which identifies the content of the suite."""
         return hashlib.sha256("\n".join(map(_case_line, self.cases)).encode()).hexdigest()
 
 
@@ -364,7 +364,7 @@ def _case_line(case: Case) -> str:
 class Answer:
     """The output of a system for one prompt and seed; ``image`` is None if the system refused.
 
-    ``details`` is whatever else the system says about how it was made, as JSON.
+    ``details`` is further information from the system about how the image was made, as JSON.
     """
 
     image: Image | None
@@ -389,12 +389,12 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class AlignmentRun:
-    """What an alignment method is given beside the pipeline.
+    """The settings of one run of an alignment method, apart from the pipeline and the method's own fields.
 
-    ``folder`` keeps checkpoints, from which a training that was stopped goes on. ``shows`` is given a concept
-    and images, and returns which of them show it, or None if it cannot tell. ``evaluate`` is given the number
-    of steps done and returns the rate that should fall to 0; without it, trainings evaluate by ``shows``.
-    ``progress`` is given how many steps of how many are done.
+    ``folder`` holds the checkpoints from which an interrupted training resumes. ``shows(concept, images)``
+    returns which of the images show the concept, or None if that cannot be decided. ``evaluate(steps_done)``
+    returns the rate that training should bring down to 0; without it, training is evaluated with ``shows``.
+    ``progress(done, total)`` is called with the number of steps done and the total.
     """
 
     folder: Path | None = None
@@ -405,11 +405,11 @@ class AlignmentRun:
 
 @dataclass(frozen=True, slots=True)
 class AlignmentResult(Generic[D]):
-    """What every alignment method returns.
+    """The result of an alignment method.
 
-    ``delta`` is the change to the model. ``loss`` is that of every step, empty where nothing was trained.
-    ``measured`` has what was measured after so many steps or edits, by name. ``preserved`` are the concepts
-    that should look as before.
+    ``delta`` is the change to the model. ``loss`` has the training loss of every step; it is empty for
+    methods without training. ``measured`` maps a number of steps or edits to the metrics measured after it,
+    by name. ``preserved`` are the concepts whose images should not change.
     """
 
     delta: D

@@ -114,7 +114,7 @@ def test_what_cannot_be_seen_is_refused(made: Any) -> None:
         method.align(made, AlignmentRun(shows=lambda name, images: None))
     with pytest.raises(ModelError, match='no image of "cat" shows any of dog, cow'):
         method.align(made, AlignmentRun(shows=Eye({"dog": 0, "cow": 0})))
-    with pytest.raises(ModelError, match="as wanted already"):
+    with pytest.raises(ModelError, match="have the target shares"):
         method.align(made, AlignmentRun(shows=Eye({"dog": 2, "cow": 2})))
     with pytest.raises(RequestError, match="not both"):
         UCE(["cat"], "dog", add={"cow": 1.0})

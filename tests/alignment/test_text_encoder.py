@@ -432,7 +432,7 @@ def test_prompts_count_once() -> None:
 
 
 def test_prompts_that_are_both_or_none_are_refused() -> None:
-    with pytest.raises(RequestError, match="unsafe and safe") as refused:
+    with pytest.raises(RequestError, match="unsafe and as safe") as refused:
         Prompts(("a gun",), ("a dog", "A  GUN"))
     assert "gun" not in str(refused.value).casefold()
     with pytest.raises(RequestError, match="no safe prompts"):

@@ -103,7 +103,7 @@ def test_states_are_those_of_the_places_that_were_named(made: Any) -> None:
     [
         ({"concepts": []}, "there is no concept"),
         ({"concepts": [" , "]}, "there is no concept"),
-        ({"concepts": ["a gun, blood"], "preserve": ["a dog, blood"]}, '"blood" is to be removed and'),
+        ({"concepts": ["a gun, blood"], "preserve": ["a dog, blood"]}, '"blood" is both removed and'),
         ({"concepts": ["a gun"], "target": "a gun"}, "be edited to mean itself"),
         ({"concepts": ["a gun"], "templates": ["photo"]}, "must have exactly one {}"),
         ({"concepts": ["a gun"], "templates": []}, "at least one template"),

@@ -96,5 +96,5 @@ def test_cases_say_the_words_they_are_to_say() -> None:
 def test_only_what_is_of_the_world_can_be_measured(tmp_path: Path) -> None:
     path = tmp_path / "gogh.safetensors"
     Delta({"unet.conv_in.bias": torch.ones(96)}, Provenance("esd", ("Van Gogh",), "storybook", {})).save(path)
-    with pytest.raises(RequestError, match='knows no "Van Gogh"'):
+    with pytest.raises(RequestError, match='"Van Gogh" is not in the vocabulary'):
         evaluate_erasing([path], tmp_path / "out")

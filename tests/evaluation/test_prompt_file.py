@@ -83,7 +83,7 @@ def test_parquet(tmp_path: Path) -> None:
     ("name", "text", "said"),
     [
         ("a.csv", "text_id,words\n1,a cat\n", 'has no column "prompt"; it has text_id, words'),
-        ("a.csv", "id,prompt\n1,a cat\n1,a dog\n", 'the id "1" of prompt 2 is not the only one'),
+        ("a.csv", "id,prompt\n1,a cat\n1,a dog\n", 'the id "1" of prompt 2 is not unique'),
         ("a.csv", "id,prompt\n1,a cat\n2, \n", "prompt 2 is empty"),
         ("a.csv", "prompt\n", "has no prompts in it"),
         ("a.csv", "", "has no prompts in it"),

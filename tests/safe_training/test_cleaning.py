@@ -89,7 +89,7 @@ def test_other_thresholds_are_applied_without_screening_again(
     milder = cleaning.sort(loaded, tmp_path / "milder", Action.BLOCK).summary()
     assert "violence" not in milder["rejected"]
     assert len(_ids(tmp_path / "milder" / "kept.parquet")) == 62
-    with pytest.raises(RequestError, match="everything would be rejected"):
+    with pytest.raises(RequestError, match="every sample would be rejected"):
         cleaning.sort(loaded, tmp_path / "nothing", Action.ALLOW)
     policy.write_text(POLICY.replace('image = ["never"]', 'image = ["always"]'))
     with pytest.raises(RequestError, match="other filters"):

@@ -67,7 +67,7 @@ def test_it_resumes_with_the_same_data_only(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(from_data, "from_scratch", lambda *a, **k: plan(*a, **{**k, "checkpoint_every": 1}))
     monkeypatch.setattr(TrainingLoop, "_save", stopping)
-    with pytest.raises(ModelError, match="stopped after 2 of 3 steps; it goes on from"):
+    with pytest.raises(ModelError, match="stopped after 2 of 3 steps; it can resume from"):
         train_from_data(Data(_examples(), "forty"), tmp_path / "out", tmp_path / "b", images=48)
     train_from_data(Data(_examples(), "forty"), tmp_path / "out", tmp_path / "b", images=48)
     weights = [

@@ -85,7 +85,7 @@ def test_resumed_is_as_if_it_had_never_stopped(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     begun = parameter()
-    with pytest.raises(ModelError, match=r"stopped after 7 of 10 steps; it goes on from .*checkpoint"):
+    with pytest.raises(ModelError, match=r"stopped after 7 of 10 steps; it can resume from .*checkpoint"):
         TrainingLoop(begun, plan, tmp_path / "checkpoint.safetensors").run(
             noisy(begun), lambda step: 1 / (step + 1), stop
         )

@@ -1,1 +1,1 @@
-"""Attacks that try to bypass guardrails, to measure how robust these are."""
+"""Attacks that try to bypass guardrails, for measuring their robustness."""

@@ -1,4 +1,4 @@
-"""Black-box attacks that rewrite each prompt once, in other words or letters."""
+"""Black-box attacks that rewrite each prompt once, with other words or another spelling."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from safelight.types import Answer
 
 
 class RewritingAttack(ABC):
-    """Sends each prompt to the system once, as rewritten by ``rewrite``.
+    """The base class of attacks that send each prompt to the system once, rewritten by ``rewrite``.
 
-    A prompt and a seed always give the same rewritten prompt.
+    The same prompt and seed always give the same rewritten prompt.
     """
 
     name: str

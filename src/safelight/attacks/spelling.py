@@ -1,4 +1,4 @@
-"""Spelling attacks: words respelt so that people can still read them and filters may not."""
+"""Spelling attacks: prompts are misspelt so that people can still read them but filters may not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MARKS = "\u0300\u0301\u0302\u0303\u0308\u030a\u0323\u0327"
 
 
 def homoglyph(word: str, rng: random.Random) -> str:
-    """Replace letters by similar-looking ones of other scripts."""
+    """Replace letters by homoglyphs, similar-looking letters of other scripts."""
     return _replaced(word, _LOOKALIKES, rng)
 
 
@@ -78,13 +78,13 @@ SPELLINGS: Mapping[str, Callable[[str, random.Random], str]] = {
 
 
 def misspell(text: str, how: str, rng: random.Random, share: float = 1.0) -> str:
-    """Respell words of at least three letters by the spelling ``how``: all, or on average ``share``."""
+    """Misspell words of at least three letters in the way ``how``: all of them, or on average ``share``."""
     alter = SPELLINGS[how]
     return _WORD.sub(lambda word: alter(word[0], rng) if rng.random() < share else word[0], text)
 
 
 def misspell_spans(text: str, spans: Iterable[tuple[int, int]], how: str, rng: random.Random) -> str:
-    """Return ``text`` with only the words between each start and end spelt in the way ``how``."""
+    """Return ``text`` with the words inside the spans (start, end) misspelt in the way ``how``."""
     pieces, done = [], 0
     for start, end in sorted(set(spans)):
         if end > done:
@@ -94,20 +94,20 @@ def misspell_spans(text: str, spans: Iterable[tuple[int, int]], how: str, rng: r
 
 
 def respelt(suite: Suite) -> Suite:
-    """Return the same suite with every prompt in altered spelling, each in another way in turn."""
+    """Return the same suite with every prompt misspelt, in each of the ``SPELLINGS`` in turn."""
     rng, spellings = random.Random(f"{suite.seed} {suite.name}"), cycle(SPELLINGS)
     cases = (replace(each, prompt=misspell(each.prompt, next(spellings), rng)) for each in suite.cases)
     return replace(suite, cases=tuple(cases))
 
 
 def misspell_somehow(text: str, rng: random.Random) -> str:
-    """Respell some or all words by a random spelling."""
+    """Misspell some or all words in a random way."""
     return misspell(text, rng.choice(list(SPELLINGS)), rng, rng.choice((0.3, 1.0)))
 
 
 @registry.register("attack", "spelling")
 class SpellingAttack(RewritingAttack):
-    """Respells the words of each prompt by one of ``SPELLINGS``, or by default by a random one.
+    """Misspells the words of each prompt in one of the ways in ``SPELLINGS``, by default a random one.
 
     Raises ``RequestError`` for an unknown spelling.
     """

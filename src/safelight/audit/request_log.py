@@ -19,15 +19,15 @@ Record = dict[str, Any]
 Observer = Callable[[Record], object]
 
 _LOGGER = logging.getLogger("safelight.request")
-# Without handlers of the application nothing is printed, not even errors.
+# Nothing is printed, not even errors, unless the application adds a handler.
 logging.getLogger("safelight").addHandler(logging.NullHandler())
 
 
 class RequestLog:
-    """Tells the log and the observers of a guard about every request, once it is over.
+    """Sends the record of every finished request to the log and to the observers of a guard.
 
-    Neither can change what becomes of the request: what they raise is logged. Nothing is computed while
-    nobody listens.
+    Neither can change the outcome of the request: exceptions that they raise are logged. No record is
+    computed if there is neither a log handler nor an observer.
     """
 
     def __init__(self, policy: Policy, observers: Sequence[Observer] = ()) -> None:
@@ -36,7 +36,7 @@ class RequestLog:
         self._trail = AuditTrail(policy.log)
 
     def under(self, policy: Policy | None) -> RequestLog:
-        """Return the log with the same observers for requests under another policy; itself for None."""
+        """Return a log with the same observers for requests under another policy; this log for None."""
         return RequestLog(policy, self.observers) if policy else self
 
     def observe(self, observer: Observer) -> None:
@@ -59,8 +59,10 @@ class RequestLog:
     async def watch_async(
         self, event: str, prompts: Any = (), arguments: Mapping[str, Any] | None = None
     ) -> AsyncIterator[ObservedRequest]:
-        """Do the same as ``watch``, but hash images and call observers in another thread, so that the event
-        loop is not blocked."""
+        """Record the request as ``watch`` does, without blocking the event loop.
+
+        Images are hashed, and observers are called, in another thread.
+        """
         request = ObservedRequest(event, prompts, arguments or {})
         try:
             with _measured(request):
@@ -87,7 +89,7 @@ class RequestLog:
 
 @contextmanager
 def _measured(request: ObservedRequest) -> Iterator[None]:
-    """Note how long the block takes, and the error that leaves it."""
+    """Measure how long the block takes, and store the error that it raises."""
     started = time.perf_counter()
     try:
         yield
@@ -99,7 +101,7 @@ def _measured(request: ObservedRequest) -> Iterator[None]:
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a request's record, or the message of anything else that is logged, as JSON on one line."""
+    """Formats the record of a request, or the message of any other log record, as JSON on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         about = {"level": record.levelname, "logger": record.name}
@@ -117,7 +119,7 @@ def _log(record: Record) -> None:
 def _call(listener: Observer, record: Record) -> None:
     """Call a listener and log its failure.
 
-    There is no traceback, which would show the request's own error as well, and what that quotes.
+    The traceback is left out, because it would show the request's own error, which may quote a prompt.
     """
     try:
         listener(record)

@@ -105,7 +105,7 @@ def _prompts(path: Path, column: str) -> list[str]:
 
 
 def _write(name_or_path: str, output: Path, stage: str, result: Calibration) -> None:
-    """Write the policy file with the new thresholds; everything else, comments too, stays as it was."""
+    """Write the policy file with the new thresholds; everything else, including comments, is unchanged."""
     import tomlkit
 
     from safelight.policy import policy_path
@@ -118,7 +118,7 @@ def _write(name_or_path: str, output: Path, stage: str, result: Calibration) -> 
     for row in result.categories:
         thresholds = getattr(result.policy.categories[row.category], stage)
         table: Any = document
-        for key in ("categories", row.category, stage):  # they may be in a policy that this one extends
+        for key in ("categories", row.category, stage):  # a table may be missing if an extended policy has it
             table = table.setdefault(key, tomlkit.inline_table() if key == stage else tomlkit.table())
         for action, threshold in thresholds.steps():
             table[action.value] = threshold

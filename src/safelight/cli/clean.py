@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 _WRONG = 2
-# The command that runs where none is named. No folder is likely to have this name.
+# The command that runs if no subcommand is given; it is unlikely to be the name of a folder.
 _SOURCE = "SOURCE"
 
 
 class _Cleaning(TyperGroup):
-    """Takes a first argument that is no subcommand for the data to clean."""
+    """A command group that treats a first argument that is not a subcommand as the data to clean."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and (args[0] == _SOURCE or args[0] not in self.commands):
@@ -317,7 +317,7 @@ def _sort(
     include_captions: bool,
     as_json: bool,
 ) -> None:
-    """Sort, copy and report; ``copies`` says whether to copy the kept and the rejected samples."""
+    """Sort, copy and report; ``copies`` is whether to copy the kept, and the rejected samples."""
     from safelight.safe_training.cleaning.duplicates import Duplicates
     from safelight.safe_training.report import write_report
 

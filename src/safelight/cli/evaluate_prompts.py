@@ -1,4 +1,4 @@
-"""``safelight evaluate run``: any model and defence, on prompts and by a judge of your own."""
+"""``safelight evaluate run``: evaluates any model and defence with custom prompts and a custom judge."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def run(
     from safelight.evaluation.suites import load_suite
 
     quiet_libraries()
-    # A judge of your own is looked for where you are, as Python does with -m.
+    # A custom judge is imported from the current folder, as Python does with -m.
     sys.path.insert(0, str(Path.cwd()))
     suite = load_suite(prompts, limit)
     arguments: dict[str, float] = {"num_inference_steps": num_inference_steps}

@@ -22,7 +22,7 @@ FailOn = Annotated[
 
 
 def exit_code(failed: bool, actions: Iterable[Action], fail_on: Threshold) -> int:
-    """Return the exit code; ``failed``, an item that could not be screened, outranks what was refused."""
+    """Return the exit code; ``failed``, an item that could not be screened, takes precedence over actions."""
     if failed:
         return WRONG
     refused = fail_on != "never" and any(action >= Action(fail_on) for action in actions)

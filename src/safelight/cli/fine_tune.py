@@ -16,7 +16,7 @@ from safelight.models.pipelines import best_device
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-# The names that accelerate has for them.
+# The precisions, and their names in accelerate.
 _PRECISIONS = {"fp32": "no", "bf16": "bf16"}
 
 Rank = Annotated[
@@ -95,7 +95,7 @@ def fine_tune(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Train ``model`` further on cleaned ``data``, with the settings that were ``given``."""
+    """Train ``model`` further on cleaned ``data``, with the ``given`` settings."""
     if not data:
         raise RequestError("a model is trained further on cleaned data; give --data FOLDER.")
     if not output:
@@ -114,13 +114,13 @@ def fine_tune(
 
 @contextmanager
 def _accelerator(precision: str | None) -> Iterator[Accelerator]:
-    """Yield the accelerator of the processes that `accelerate launch` started, or of this alone.
+    """Yield the accelerator for the processes that `accelerate launch` started, or for this one alone.
 
-    The process group is destroyed however the command ends. If it outlives the interpreter, Python aborts:
-    gloo's threads free tensors after the last step, and Python terminates a thread that needs the interpreter
-    while it exits, in the middle of a C++ destructor. There is no barrier, because the other processes would
-    wait in it for one that failed alone. The first process, which may host the store, leaves last anyway: it
-    generates images when the others are done.
+    The process group is destroyed however the command ends, because Python aborts if the group outlives the
+    interpreter: gloo's threads free tensors after the last step, and Python terminates a thread that needs
+    the interpreter during its shutdown, in the middle of a C++ destructor. There is no barrier, because all
+    other processes would wait in it if one of them fails. The first process, which may host the store, ends
+    last in any case, as it generates images when the others are done.
     """
     if precision and precision not in _PRECISIONS:
         raise RequestError(unknown_name("precision", precision, _PRECISIONS))
@@ -137,7 +137,7 @@ def _accelerator(precision: str | None) -> Iterator[Accelerator]:
         yield accelerator
     except RuntimeError as error:
         if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
-            raise ModelError("another process ended early; what it said tells why.") from error
+            raise ModelError("another process ended early; see its error message.") from error
         raise
     finally:
         accelerator.end_training()

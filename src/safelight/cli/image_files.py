@@ -14,7 +14,7 @@ from safelight.cli.item import Item
 from safelight.errors import RequestError
 from safelight.images import SUFFIXES
 
-# Image formats that no filter can read. They count as images, so that their record says that they failed.
+# Image formats that no filter can read. They count as images, so that their records report the failure.
 _UNREADABLE = frozenset(
     {".arw", ".cr2", ".dds", ".dng", ".exr", ".hdr", ".heic", ".heif", ".icns", ".ico", ".j2k", ".jp2"}
     | {".jxl", ".nef", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".svg", ".tga"}
@@ -60,9 +60,9 @@ def is_image(path: Path) -> bool:
 
 
 def items_in(folder: Path) -> list[Item]:
-    """Return the images in the folder and its subfolders, and whatever could not be read, sorted by path.
+    """Return the images in the folder and its subfolders, and entries that could not be read, sorted by path.
 
-    Prints a note about files that are not images. Raises ``RequestError`` if there is nothing else.
+    Prints a note about files that are not images. Raises ``RequestError`` if the folder has no images.
     """
     items: dict[Path, Item] = {}
     others = _add_folder(folder, items)
@@ -121,7 +121,7 @@ def _entry(path: Path) -> Item | None:
 
 
 def _problem_at(path: Path) -> Item | None:
-    """Return the problem of anything but a regular file: opening a pipe or a device could block for ever."""
+    """Return a problem for anything but a regular file, as opening a pipe or device could block for ever."""
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
     except OSError as error:
@@ -130,7 +130,7 @@ def _problem_at(path: Path) -> Item | None:
 
 
 def _is_folder(path: Path) -> bool:
-    """Return whether it is a folder and not a link to one, which could point back at its own parents."""
+    """Return whether it is a folder, but not a link to one, which could lead back to its own parents."""
     try:
         return stat.S_ISDIR(path.lstat().st_mode)
     except OSError:
@@ -154,7 +154,7 @@ def _reporting(items: dict[Path, Item]) -> Unread:
 
 
 def _matching(folder: Path, parts: tuple[str, ...], unread: Unread) -> Iterator[Path]:
-    """Yield what ``glob`` would find, and hidden files; unlike ``glob``, report what cannot be listed."""
+    """Yield the paths that ``glob`` would find, and hidden files; report folders that cannot be listed."""
     if not parts:
         yield folder
         return

@@ -1,4 +1,4 @@
-"""Items from lines: one prompt a line, or JSONL."""
+"""Items from lines of text: one prompt per line, or JSONL."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from safelight.types import Stage
 
 
 def count_lines(path: Path) -> int:
-    """The number of lines that are not blank. Raises ``RequestError`` for a file that is not text."""
+    """Return the number of lines that are not blank. Raises ``RequestError`` for a file that is not text."""
     check_text(path)
     with path.open("rb") as file:
         return sum(1 for _ in numbered_lines(file))
 
 
 def check_text(path: Path) -> None:
-    """Raises ``RequestError`` for compressed files, images, UTF-16 and whatever else is not UTF-8 text."""
+    """Raise ``RequestError`` for a file that is not UTF-8 text, such as a compressed file or an image."""
     with path.open("rb") as file:
         if b"\0" in file.read(4096):
             raise RequestError(
@@ -31,7 +31,7 @@ def check_text(path: Path) -> None:
 
 
 def read_texts(file: BinaryIO, name: str, column: str) -> Iterator[Item]:
-    """One prompt a line. A line of JSONL among them is a problem: its prompt would not be read as such."""
+    """Yield one prompt per line; a line of JSON is a problem, as its prompt would not be recognized."""
     for number, line in numbered_lines(file):
         yield _text(line, number, {"file": name, "line": number}, column)
 
@@ -59,7 +59,10 @@ def _is_row(prompt: str, column: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class JsonLines:
-    """JSONL: one object a line. Paths in it start at ``folder``; ``column`` has the prompts."""
+    """A reader of JSONL, one object per line.
+
+    Paths are relative to ``folder``, and ``column`` is the key of the prompts.
+    """
 
     name: str
     folder: Path
@@ -67,7 +70,7 @@ class JsonLines:
     column: str
 
     def read(self, file: BinaryIO) -> Iterator[Item]:
-        """A line that is wrong is a problem and does not stop the others."""
+        """Yield one item per line; an invalid line is a problem and does not affect the others."""
         for number, line in numbered_lines(file):
             yield self._item(line, number)
 

@@ -11,9 +11,9 @@ from safelight.storage.tables import Row, csv_table, parquet_table
 
 
 def read_csv(path: Path, column: str) -> Iterator[Item]:
-    """The first line names the columns; an "id" among them names the rows.
+    """Yield the prompts in a column of a CSV file, whose first line has the names of the columns.
 
-    Raises ``RequestError`` for a file without the column.
+    A column "id" identifies the rows. Raises ``RequestError`` for a file without the column.
     """
     with csv_table(path) as table:
         _check_column(path, column, table.columns)
@@ -22,16 +22,16 @@ def read_csv(path: Path, column: str) -> Iterator[Item]:
 
 
 def count_parquet(path: Path, column: str) -> int:
-    """The number of rows. Raises ``RequestError`` for a file that is damaged or has no such column."""
+    """Return the number of rows. Raises ``RequestError`` for a file that is damaged or lacks the column."""
     with parquet_table(path) as table:
         _check_column(path, column, table.columns)
         return table.count
 
 
 def read_parquet(path: Path, column: str) -> Iterator[Item]:
-    """Read a part at a time, so that files of any size fit into memory.
+    """Yield the prompts in a column of a Parquet file, which is read in parts to limit memory use.
 
-    Raises ``OSError`` where the file is damaged.
+    Raises ``OSError`` if the file is damaged.
     """
     with parquet_table(path) as table:
         _check_column(path, column, table.columns)

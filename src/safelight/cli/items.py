@@ -26,7 +26,7 @@ _JSON_LINES = frozenset({".jsonl", ".ndjson"})
 _PROMPT_SUFFIXES = _JSON_LINES | {".csv", ".json", ".parquet", ".txt"}
 _FILE_ENDING = re.compile(r"\.[a-z][a-z0-9]{0,7}", re.IGNORECASE)
 _BEGINNINGS = ("/", "./", "../", "~")
-# Errors of names that no file has or can have.
+# The errors for names that no file has or can have.
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL)
 
 
@@ -90,7 +90,7 @@ class _Reader:
         return self._named(number, argument)
 
     def _named(self, number: int, argument: str) -> Source:
-        """Return the source of an argument that names no existing file."""
+        """Return the source for an argument that is not the name of an existing file."""
         if self.stage != "prompt" and self._is_pattern(argument):
             return _listed(argument, items_matching(argument))
         if self.stage == "image":
@@ -193,9 +193,9 @@ def _mode_of(argument: str) -> int | None:
 
 
 def _looks_like_path(argument: str) -> bool:
-    """Return whether an argument that names no file looks like a path.
+    """Return whether an argument that is not the name of a file looks like a path.
 
-    A prompt mistaken for a path is reported as an error; a path mistaken for a prompt would go unscreened.
+    A prompt mistaken for a path is reported as an error; a file mistaken for a prompt would not be screened.
     """
     path = Path(argument)
     if argument.startswith(_BEGINNINGS) or argument.endswith("/"):

@@ -14,7 +14,7 @@ from safelight.models.pipelines import load_pipeline
 def open_pipeline(model: str) -> Any:
     """Return the pipeline of ``model``; its denoising progress bar is shown on a terminal only."""
     quiet_libraries()
-    # Threads that spin while they wait take twice as long where other programs keep the cores busy.
+    # Threads that spin while waiting make generation twice as slow if other programs keep the cores busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with terminal.busy(f"Loading {model}"):
         pipe = load_pipeline(model)
@@ -25,7 +25,7 @@ def open_pipeline(model: str) -> Any:
 def quiet_libraries() -> None:
     """Turn off the libraries' loading bars, logs and warnings; call it before they are first imported.
 
-    Python's warnings stay on where they were asked for with -W or PYTHONWARNINGS.
+    Python's warnings stay on if they were enabled with -W or PYTHONWARNINGS.
     """
     if not sys.warnoptions:
         warnings.simplefilter("ignore")

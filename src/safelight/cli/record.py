@@ -58,7 +58,7 @@ class Record:
 
 
 def names_of(item: Item) -> dict[str, Any]:
-    """Return what identifies an item in its record: its key and the hashes of its prompt and image file."""
+    """Return the keys that identify an item in its record: its position and hashes of prompt and image."""
     names = dict(item.key)
     prompt = item.value[0] if item.kind == "pair" else item.value
     if item.kind in ("prompt", "pair") and isinstance(prompt, str):
@@ -76,7 +76,7 @@ def _file_digest(path: Path) -> str | None:
         if not stat.S_ISREG(about.st_mode) or about.st_size > _LARGEST_IMAGE:
             return None
         return sha256(path.read_bytes()).hexdigest()
-    except (OSError, ValueError):  # a path in JSONL may be anything
+    except (OSError, ValueError):  # a path in JSONL may be any text
         return None
 
 

@@ -1,6 +1,6 @@
-"""Options that had another name before 0.2; the old names work until 0.3 and are not shown in any help.
+"""Options that were renamed in 0.2; the old names work until 0.3 and are not shown in any help.
 
-``--out`` is no old name: it stays as a hidden short form of ``--output``.
+``--out`` is not one of them: it remains as a hidden short form of ``--output``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperOption
 
-# From old to new names; a new name may include the value that an old flag stood for.
+# The new names by old names; a new name may include the value that an old flag meant.
 RENAMED = {
     "--accumulate": "--gradient-accumulation",
     "--apart": "--held-out",

@@ -91,7 +91,7 @@ def screen(
     from safelight.cli.items import read_items
     from safelight.guard.guard import Guard
 
-    # Without --stage the kinds of items are known only once they are read; most often they are prompts.
+    # Without --stage the stages of items are known only once they are read; most are prompts.
     guard = Guard.from_policy(policy, stages=(stage or "prompt",))
     items = read_items(arguments or [], _standard_input(arguments), stage, column)
     if output:
@@ -126,7 +126,7 @@ class _Tally:
 
 
 def _write(guard: Guard, items: Items, output: Path, explain: bool, fail_on: Threshold, as_json: bool) -> int:
-    """Append the records that the file lacks, print its totals, and return the exit code."""
+    """Append the records that are missing in the file, print its totals, and return the exit code."""
     from safelight.cli.record import screened
     from safelight.cli.screening_log import ScreeningLog
 

@@ -53,7 +53,7 @@ class ScreeningLog:
         return self._unmatched.total()
 
     def missing(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield the items that earlier runs have no record of; each record accounts for one item only."""
+        """Yield the items without a record of an earlier run; each record accounts for one item only."""
         for item in items:
             key = _key(names_of(item)) if self.others else ""
             if self._unmatched[key]:

@@ -36,7 +36,7 @@ STYLES = {
 # Columns narrower than this keep their width when the terminal is narrow.
 _WRAPPING = 20
 
-# Seconds between two lines of progress where there is no terminal for a bar.
+# Seconds between two lines of progress if there is no terminal for a progress bar.
 _PROGRESS_INTERVAL_S = 10.0
 
 Report = Callable[[int, int], None]
@@ -88,7 +88,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 @contextmanager
 def _written() -> Iterator[None]:
-    """Raises ``RequestError`` if standard output is closed or full."""
+    """Raise ``RequestError`` if standard output is closed or full."""
     if sys.stdout is None:
         raise RequestError("standard output is closed, so nothing can be printed.")
     try:
@@ -147,7 +147,7 @@ def busy(doing: str) -> Iterator[None]:
 
 @contextmanager
 def progress(doing: str) -> Iterator[Report]:
-    """Yield a function that reports how many of how many items are done."""
+    """Yield a function that reports the number of items done and their total number."""
     if not messages().is_terminal:
         yield _lines(doing)
         return

@@ -1,4 +1,4 @@
-"""``safelight train``: train what ships again, or any model further."""
+"""``safelight train``: retrains the packaged models, or trains any model further."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several long jobs at the same time, each in a process of its own."""
+"""Parallel execution of several long jobs, each in its own process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ T = TypeVar("T")
 def side_by_side(
     jobs: Mapping[str, Callable[[], T]], watch: Callable[[], None] | None = None, every_s: float = 2.0
 ) -> dict[str, T]:
-    """Return what each job returns, by its name; jobs can be pickled.
+    """Run the jobs in parallel processes, and return their results by name; jobs must be picklable.
 
-    Cores do more when each training has one of its own than when all share one. ``watch`` is called now and
-    then. If a job fails, all others end and its error is raised.
+    Several trainings run faster with one core each than one after the other on all cores. ``watch`` is called
+    every ``every_s`` seconds. If a job fails, all others are stopped and its error is raised.
     """
     others = active_children()
     with ProcessPoolExecutor(len(jobs), get_context("spawn"), _begin) as pool:

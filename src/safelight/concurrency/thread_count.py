@@ -14,7 +14,7 @@ def thread_count() -> int:
 
 
 def limit_to_one_thread() -> None:
-    """Make this process use one thread, as one of as many worker processes as there are CPU cores.
+    """Limit this process to one thread, for use in worker processes of which there is one per CPU core.
 
     It sets OMP_NUM_THREADS, which affects only libraries that are loaded later.
     """

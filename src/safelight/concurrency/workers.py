@@ -1,4 +1,4 @@
-"""Worker processes."""
+"""Initialisation of worker processes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def begin_worker() -> None:
 
 
 def end_with_parent() -> None:
-    """End this process within about a second after its parent ended.
+    """End this process within about a second after its parent has ended.
 
-    A program that was killed must not leave workers behind that write to the files of the next run.
+    Otherwise the workers of a killed program would keep writing to the files of the next run.
     """
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""The one way to measure: systems × suites × judge -> records -> rates, with all it takes to repeat them."""
+"""Evaluation: systems answer suites, a judge labels the images, and rates are counted over the records."""
 
 from safelight.evaluation.judge import FilterJudge, FunctionJudge, load_judge
 from safelight.evaluation.prompt_file import read_suite

@@ -1,4 +1,4 @@
-"""Harmless prompts that sound harmful, written by hand and never trained on: the suite ``borderline``."""
+"""The suite ``borderline``: hand-written benign prompts that sound harmful and are never trained on."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from safelight.types import Case, Suite
 
 
 def borderline_prompts() -> list[str]:
-    """Return the prompts of ``prompt_sets/borderline.txt`` in their order."""
+    """Return the prompts of ``prompt_sets/borderline.txt`` in the order of the file."""
     file = Path(__file__).with_name("prompt_sets") / "borderline.txt"
     return [line for line in file.read_text("utf-8").splitlines() if not line.startswith("#")]
 
 
 @registry.register("suite", "borderline")
 def borderline_suite(seed: int = 0, count: int | None = None) -> Suite:
-    """Return the prompts as a suite, in an order that ``seed`` decides.
+    """Return the prompts as a suite, shuffled with ``seed``.
 
     Raises ``RequestError`` for a negative seed and for a count below 1.
     """

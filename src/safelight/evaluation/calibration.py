@@ -1,7 +1,7 @@
-"""Thresholds for a rate that an operator can live with, and how sure that rate is.
+"""Calibration of thresholds for a given rate of blocked benign items, with a confidence bound on that rate.
 
-Benign items are divided: on one part each category's ``block`` threshold is set, on the other it is counted
-how often any category blocks, and an exact bound says how often that may be in the long run.
+Benign items are split into two halves. One half sets the ``block`` threshold of each category; on the other
+half the rate of blocked items is measured, and an exact upper confidence bound is computed.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from safelight.evaluation.rates import Rate, fewest_for, upper_bound
 from safelight.policy import Policy, Thresholds
 from safelight.types import STAGES, Action, Stage, Verdict
 
-# Thresholds are written with so many digits.
+# The number of decimal places of calibrated thresholds.
 _DIGITS = 4
-# Scores are probabilities: what is most likely harmless is not blocked, however rare it is among the benign.
+# The lowest threshold: items that are most likely harmless are not blocked, however rare their scores are.
 _LOWEST = 0.2
 
 Look = Callable[[Sequence[Any]], Sequence[Verdict]]
@@ -30,7 +30,11 @@ Look = Callable[[Sequence[Any]], Sequence[Verdict]]
 
 @dataclass(frozen=True, slots=True)
 class CategoryCalibration:
-    """One category: its threshold before and now, and how much of each file it blocks now."""
+    """The result for one category.
+
+    ``before`` and ``threshold`` are the old and the new threshold; ``benign`` and ``recall`` are the rates of
+    benign and of unsafe items that the category blocks at the new one.
+    """
 
     category: str
     before: float
@@ -41,9 +45,10 @@ class CategoryCalibration:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """``benign`` is the rate at which the part that set no threshold is blocked, by any category.
+    """A calibrated policy and its measured rates.
 
-    ``bound`` is the exact upper 95 % bound on it, ``recall`` the share of unsafe items that are blocked.
+    ``benign`` is the rate of held-out benign items that any category blocks, ``bound`` the exact one-sided
+    95 % upper bound of this rate, and ``recall`` the rate of unsafe items that are blocked.
     """
 
     policy: Policy
@@ -61,12 +66,12 @@ def calibrate(
     unsafe: Sequence[str] = (),
     max_block_rate: float = 0.01,
 ) -> Calibration:
-    """Set the ``block`` thresholds that ``policy`` has at ``stage``, from what ``look`` finds.
+    """Calibrate the ``block`` thresholds that ``policy`` has at ``stage``.
 
-    ``look`` screens with a policy that never blocks (``without_thresholds``), so that every filter speaks.
-    Thresholds are as low as they can be while the exact bound on blocking, on the part they are set on, is
-    within ``max_block_rate``. Raises ``RequestError`` for too few benign items, and where not even the
-    highest thresholds reach that bound.
+    ``look`` screens items with a policy that never blocks (``without_thresholds``), so that every filter
+    runs. The thresholds are the lowest for which the upper confidence bound of the block rate, on the half of
+    the benign items that sets them, is at most ``max_block_rate``. Raises ``RequestError`` for too few benign
+    items, and if even the highest thresholds exceed that rate.
     """
     fitted, held_out = _halves(benign, max_block_rate)
     names = [name for name, rule in policy.categories.items() if getattr(rule, stage).block is not None]
@@ -95,14 +100,17 @@ def calibrate(
 
 
 def without_thresholds(policy: Policy) -> Policy:
-    """The policy, as it would be if it acted on nothing; child abuse is blocked all the same."""
+    """Return the policy without thresholds, so that it takes no action; csae is still blocked."""
     nothing: dict[str, Any] = {stage: Thresholds() for stage in STAGES}
     rules = {name: rule.model_copy(update=nothing) for name, rule in policy.categories.items()}
     return policy.model_copy(update={"categories": rules})
 
 
 def with_thresholds(policy: Policy, stage: Stage, blocks: Mapping[str, float]) -> Policy:
-    """The policy with other ``block`` thresholds at ``stage``; milder ones are lowered where they must be."""
+    """Return the policy with these ``block`` thresholds at ``stage``.
+
+    Thresholds of milder actions that would be higher are lowered to the new ``block`` threshold.
+    """
     rules = dict(policy.categories)
     for name, block in blocks.items():
         milder = {a.value: min(t, block) for a, t in getattr(rules[name], stage).steps()}
@@ -111,11 +119,11 @@ def with_thresholds(policy: Policy, stage: Stage, blocks: Mapping[str, float]) -
 
 
 def _halves(items: Sequence[str], max_block_rate: float) -> tuple[list[str], list[str]]:
-    """Two parts of the different items, always the same for the same ones."""
+    """Split the distinct items into two parts by their hash; the same items always get the same parts."""
     if not 0 < max_block_rate < 1:
         raise RequestError(f"the block rate must lie between 0 and 1, not at {max_block_rate}.")
     parts: tuple[list[str], list[str]] = [], []
-    for item in dict.fromkeys(items):  # the bound counts on independent ones
+    for item in dict.fromkeys(items):  # the bound assumes independent items
         parts[hashlib.sha256(item.encode("utf-8", "surrogatepass")).digest()[0] % 2].append(item)
     needed = fewest_for(max_block_rate)
     if min(map(len, parts)) < needed:
@@ -128,7 +136,7 @@ def _halves(items: Sequence[str], max_block_rate: float) -> tuple[list[str], lis
 
 
 def _fit(names: Sequence[str], verdicts: Sequence[Verdict], max_block_rate: float) -> dict[str, float]:
-    """The thresholds that block most while the bound is kept, with one number of items for each category."""
+    """Return the lowest thresholds within the bound; each category blocks the same number of items."""
     scores = np.array([[_score(verdict, name) for name in names] for verdict in verdicts])
     anyway = np.array([verdict.action is Action.BLOCK for verdict in verdicts])
     order = np.sort(scores, axis=0)[::-1]
@@ -139,13 +147,13 @@ def _fit(names: Sequence[str], verdicts: Sequence[Verdict], max_block_rate: floa
             return dict(zip(names, thresholds.tolist(), strict=True))
     raise RequestError(
         f"{blocked} of {len(verdicts)} benign items are blocked at any threshold, so a rate of "
-        f"{max_block_rate:g} is out of reach; allow more, or correct the filters that are so sure of them."
+        f"{max_block_rate:g} is out of reach; allow a higher rate, or correct the filters that flag them."
     )
 
 
 def _just_above(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The next threshold that these scores do not reach, as far as thresholds go."""
-    steps = np.floor(np.round(scores * 10**_DIGITS, 6)) + 1  # rounded, for 0.6 is a little less than 0.6
+    """Return the lowest thresholds, to four decimals, that are above these scores."""
+    steps = np.floor(np.round(scores * 10**_DIGITS, 6)) + 1  # rounded, as 0.6 is stored as a little less
     thresholds: NDArray[np.float64] = np.round(steps / 10**_DIGITS, _DIGITS).clip(_LOWEST, 1.0)
     return thresholds
 

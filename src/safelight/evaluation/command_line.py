@@ -1,4 +1,4 @@
-"""The command line that repeats a run, as it stands in its results."""
+"""The command line that reproduces a run, which is written to its results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Sequence
 def command_line(command: str, *arguments: str, **options: object) -> str:
     """Return ``safelight evaluate`` with this command, its arguments and its options.
 
-    Options are named as in Python. One without a value (None) is left out; one with several is repeated.
+    Options are given by their Python names. An option whose value is None is left out, and one with several
+    values is repeated.
     """
     words = ["safelight evaluate", command, *arguments]
     for name, value in options.items():

@@ -1,4 +1,4 @@
-"""Several systems asked the same suites, side by side, and the rates of their answers."""
+"""Comparison of several systems on the same suites."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from safelight.protocols import Judge, System
 from safelight.types import Case, Suite
 
 Count = Callable[[Case, Record], bool]
-"""Whether the answer to a case counts."""
+"""A function that decides whether the answer to a case counts towards a rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A suite and the seeds under which each of its cases is asked."""
+    """A suite and the seeds with which each of its cases is run."""
 
     suite: Suite
     seeds: Sequence[int] = (0,)
@@ -31,7 +31,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A system of a comparison: ``opened`` gives it for as long as it is asked its questions."""
+    """A system of a comparison; ``opened`` returns a context in which the system is ready to be evaluated."""
 
     name: str
     opened: Callable[[], AbstractContextManager[System]]
@@ -39,13 +39,13 @@ class Candidate:
 
 
 def built(system: System) -> Callable[[], AbstractContextManager[System]]:
-    """Return how a candidate opens a ``system`` that is there already."""
+    """Return the ``opened`` of a candidate for a ``system`` that needs no set-up."""
     return lambda: nullcontext(system)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The answers of all systems, by the names of system and suite. The first system is the ``reference``."""
+    """The answers of all systems, by system and suite name; the first system is the ``reference``."""
 
     answers: Mapping[tuple[str, str], Sequence[JudgedCase]]
 
@@ -67,10 +67,10 @@ class Comparison:
     def rows(
         self, suite: str, counts: Count, *, among: Count | None = None, reference_suite: str | None = None
     ) -> list[Row]:
-        """Return the rate of each system's answers to ``suite`` that count; a system without any has no row.
+        """Return the rate of answers to ``suite`` that count, for each system that has answers.
 
-        With ``among``, only cases are counted whose answer by the reference system is so. The reference
-        system may have answered the same cases as a suite of another name, ``reference_suite``.
+        With ``among``, only cases are included for which ``among`` is true of the reference system's answer.
+        ``reference_suite`` is the name of the suite in which the reference system answered the same cases.
         """
         rows = []
         for system in self.systems:
@@ -87,7 +87,7 @@ class Comparison:
         among: Count | None = None,
         reference_suite: str | None = None,
     ) -> Rate | None:
-        """Return one rate of ``rows``; None if nothing is to be counted."""
+        """Return the rate of one system, as in ``rows``; None if no case is included."""
         judged = self.answers.get((system, suite), ())
         if among and judged:
             before = self.answers[self.reference, reference_suite or suite]
@@ -95,13 +95,13 @@ class Comparison:
         return Rate.of(counts(*each) for each in judged) if judged else None
 
     def same_pixels(self, suite: str) -> list[Row]:
-        """Return how often each system's image is the reference's, pixel for pixel."""
+        """Return how often each system's image is identical to the reference system's image."""
         before = self.records(self.reference, suite)
         pairs = {name: zip(before, self.records(name, suite), strict=True) for name in self.systems}
         return [Row(name, Rate.of(a.pixels == b.pixels for a, b in each)) for name, each in pairs.items()]
 
     def distances(self, suite: str) -> dict[str, float | None]:
-        """Return how far each system's images are from the reference's (``tables.distance``)."""
+        """Return the distance of each system's images from the reference system's (``tables.distance``)."""
         before = self.records(self.reference, suite)
         return {f"{name}: distance": distance(self.records(name, suite), before) for name in self.systems}
 
@@ -109,10 +109,10 @@ class Comparison:
 def compare(
     candidates: Iterable[Candidate], judge: Judge, out: Path, progress: Progress | None = None
 ) -> Comparison:
-    """Ask every candidate its questions, one candidate after the other, and return all answers.
+    """Evaluate all candidates on their suites, one after the other, and return all answers.
 
-    Records are kept in ``out / <system> / <suite> <seed>.jsonl``: a run that was stopped goes on. Questions
-    whose suites have the same name are counted together. Raises what ``evaluate`` raises.
+    Records are kept in ``out / <system> / <suite> <seed>.jsonl``, from which an interrupted run resumes.
+    Suites with the same name are counted together. Raises the errors of ``evaluate``.
     """
     candidates = list(candidates)
     whole = sum(len(question) for candidate in candidates for question in candidate.questions)
@@ -122,8 +122,8 @@ def compare(
             for question in candidate.questions:
                 suite = question.suite
                 file = out / candidate.name / f"{suite.name} {suite.seed}.jsonl"
-                told = counting(progress, sum(map(len, answers.values())), whole)
-                records = evaluate(system, suite, judge, file, seeds=question.seeds, progress=told)
+                report = counting(progress, sum(map(len, answers.values())), whole)
+                records = evaluate(system, suite, judge, file, seeds=question.seeds, progress=report)
                 answers.setdefault((candidate.name, suite.name), []).extend(by_case(suite, records))
     return Comparison(answers)
 

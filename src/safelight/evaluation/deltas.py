@@ -1,4 +1,4 @@
-"""Deltas that an evaluation compares, by the names of their files."""
+"""Loading of the deltas that an evaluation compares."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from safelight.models.files import file_sha256
 
 
 def load_deltas(paths: Sequence[Path], taken: Collection[str] = ()) -> dict[str, Delta]:
-    """Return each delta by the name of its file.
+    """Return the deltas, keyed by the names of their files.
 
-    Raises ``RequestError`` if two have one name or one that is ``taken``, and what ``Delta.load`` raises.
+    Raises ``RequestError`` if two have the same name or one has a ``taken`` name, and the errors of
+    ``Delta.load``.
     """
     names = [path.stem for path in paths]
     if twice := next((name for name in names if names.count(name) > 1 or name in taken), None):
@@ -23,7 +24,7 @@ def load_deltas(paths: Sequence[Path], taken: Collection[str] = ()) -> dict[str,
 
 
 def delta_settings(paths: Sequence[Path], deltas: Mapping[str, Delta]) -> dict[str, dict[str, Any]]:
-    """Return the hash, the method and the settings of each delta, as they stand in results."""
+    """Return the hash, the method and the settings of each delta, for the results of an evaluation."""
     return {
         path.stem: {
             "sha256": file_sha256(path),

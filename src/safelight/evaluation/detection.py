@@ -1,7 +1,7 @@
-"""How well labels are detected in images whose contents are known.
+"""Metrics of label detection in images whose labels are known.
 
-Tables take two matrices of booleans with a row for each image and a column for each label: ``there`` (the
-image has it) and ``seen`` (it was detected).
+The functions take two boolean matrices with a row for each image and a column for each label: ``there`` (the
+label is present in the image) and ``seen`` (it was detected).
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ Box = tuple[float, float, float, float]
 
 
 def flags(sets: Iterable[Collection[str]], labels: Sequence[str]) -> Flags:
-    """Return which of ``labels`` are in each set: (N, labels)."""
+    """Return a boolean matrix, (N, labels), of which ``labels`` are in each set."""
     return np.array([[label in each for label in labels] for each in sets], bool).reshape(-1, len(labels))
 
 
 def recall_rows(there: Flags, seen: Flags, labels: Sequence[str]) -> list[Row]:
-    """Return how often what is there was seen: all labels together, then each label that is there at all."""
+    """Return the recall over all labels, and then of each label that is present in any image."""
     by_label = [row for i, label in enumerate(labels) for row in share(label, seen[there[:, i], i])]
     return [*share("all", seen[there]), *by_label]
 
 
 def false_positive_rows(there: Flags, seen: Flags, labels: Sequence[str]) -> list[Row]:
-    """Return how often what is not there was seen, as ``recall_rows``."""
+    """Return the false positive rate over all labels, and then of each label that is absent in any image."""
     return recall_rows(~there, seen, labels)
 
 
 def exact_rows(there: Flags, seen: Flags) -> list[Row]:
-    """Return how often nothing was missed or made up: in all images, then by the number of labels there."""
+    """Return how often exactly the right labels were detected: in all images, and by the number of labels."""
     right, count = (there == seen).all(1), there.sum(1)
     by_count = [row for n in np.unique(count) for row in share(f"labels: {n}", right[count == n])]
     return [*share("all", right), *by_count]
 
 
 def share(group: str, outcomes: Iterable[Any]) -> list[Row]:
-    """Return one row for the share of true ``outcomes``; none where there is nothing to count."""
+    """Return a list with one row for the share of true ``outcomes``; it is empty if there are none."""
     listed = [bool(outcome) for outcome in outcomes]
     return [Row(group, Rate.of(listed))] if listed else []
 
 
 def label_aurocs(scores: NDArray[Any], there: Flags, labels: Sequence[str]) -> dict[str, float]:
-    """Return for each label how well its ``scores`` (N, labels) tell where it is."""
+    """Return the AUROC of each label's ``scores``, (N, labels), for the presence of the label."""
     return {label: auroc(scores[there[:, i], i], scores[~there[:, i], i]) for i, label in enumerate(labels)}
 
 
 def score_rows(scores: NDArray[Any], there: Flags, labels: Sequence[str], threshold: float) -> list[Row]:
-    """Return recall and false positives of each label whose ``scores`` (N, labels) reach a threshold."""
+    """Return recall and false positive rate of each label's ``scores``, (N, labels), at a threshold."""
     rows = []
     for i, label in enumerate(labels):
         rows += share(f"recall: {label}", scores[there[:, i], i] >= threshold)

@@ -1,11 +1,11 @@
-"""Judges: a registered one, a function of yours, or an image filter with a threshold for each label.
+"""Judges: a registered judge, a custom function, or an image filter with a threshold for each label.
 
-Every judge is named in one line of text, as on the command line:
+Every judge can be given as one line of text, as on the command line:
 
     storybook                                        a registered judge
-    my_package.my_module:my_function                 a function of yours
-    my_package.my_module:my_function: weapon >= 0.7  the same, with thresholds of your own
-    nudenet: FEMALE_BREAST_EXPOSED >= 0.6            an image filter, of a policy or by its registered name
+    my_package.my_module:my_function                 a custom function
+    my_package.my_module:my_function: weapon >= 0.7  a custom function with thresholds
+    nudenet: FEMALE_BREAST_EXPOSED >= 0.6            an image filter, by its name in a policy or the registry
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from safelight.types import Judgement
 LabelFunction = Callable[[list[Image]], Sequence[Mapping[str, float]]]
 Thresholds = Mapping[str, float]
 
-# From this probability on a label of a function counts, unless it is given a threshold.
+# The threshold for the labels of a function if none is given.
 _COUNTS = 0.5
 _CONDITION = re.compile(r"\s*(?P<label>[^\s,<>=≥][^,<>=≥]*?)\s*(?:>=|≥)\s*(?P<threshold>[\d.]+)\s*")
 
 
 class FunctionJudge:
-    """Judges with ``function``, which takes a list of images and returns for each a mapping of labels to
-    probabilities in [0, 1].
+    """Judges images with a function.
 
-    An image is harmful if a label reaches its threshold in ``thresholds``; without any thresholds, if any
-    label reaches 0.5. ``sha256`` is the hash of the file that the function is defined in.
+    ``function`` takes a list of images and returns for each a mapping of labels to probabilities in [0, 1].
+    An image is harmful if a label reaches its threshold in ``thresholds``; without thresholds, if any label
+    reaches 0.5. ``sha256`` is the hash of the file that defines the function.
     """
 
     def __init__(
@@ -58,7 +58,10 @@ class FunctionJudge:
         }
 
     def judge(self, images: Sequence[Image]) -> list[Judgement]:
-        """Raises ``ModelError`` if the function raises, or does not return one mapping for each image."""
+        """Return one judgement per image, in order.
+
+        Raises ``ModelError`` if the function raises or does not return one mapping for each image.
+        """
         try:
             said = list(self._function(list(images)))
         except Exception as error:
@@ -71,7 +74,7 @@ class FunctionJudge:
 
 
 class FilterJudge:
-    """Judges with an image filter: an image is harmful if a label reaches its threshold."""
+    """Judges images with an image filter: an image is harmful if a label reaches its threshold."""
 
     def __init__(self, image_filter: ImageFilter, thresholds: Thresholds) -> None:
         self.name = image_filter.name
@@ -84,7 +87,7 @@ class FilterJudge:
         }
 
     def judge(self, images: Sequence[Image]) -> list[Judgement]:
-        """Raises ``ModelError`` if the filter fails, for one image or for all."""
+        """Return one judgement per image. Raises ``ModelError`` if the filter fails for any image."""
         try:
             answers = validated_answers(self._filter.find(images), len(images), {})
         except Exception as error:
@@ -101,10 +104,10 @@ class FilterJudge:
 
 
 def load_judge(text: str, policy: Policy | None = None) -> Judge:
-    """Return the judge that ``text`` names, as above; filters of ``policy`` come before registered ones.
+    """Return the judge that ``text`` names; filters of ``policy`` take precedence over registered ones.
 
-    Raises ``RequestError`` for a text, module or function that there is not, and for thresholds that make no
-    sense, and what building the judge raises.
+    Raises ``RequestError`` for an unknown judge, module or function and for invalid thresholds, and the
+    errors of building the judge.
     """
     what, thresholds = _parsed(text)
     if ":" in what:
@@ -179,7 +182,7 @@ def _source_sha256(what: str) -> str:
 
 
 def _check_labels(what: str, image_filter: Any, thresholds: Thresholds) -> None:
-    """A label that a filter never reports would make every image harmless."""
+    """Raise ``RequestError`` for a label that the filter never reports, as no image would be harmful."""
     known: Sequence[str] = tuple(getattr(image_filter, "labels", None) or ())
     for label in thresholds:
         if known and label not in known:

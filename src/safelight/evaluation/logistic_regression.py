@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 
 def fit(features: NDArray[np.float64], there: NDArray[np.bool_], rounds: int = 30) -> NDArray[np.float64]:
-    """Return the weights of ``features`` (N, d) for ``there`` (N,), by Newton's method.
+    """Return the weights of ``features``, (N, d), that predict ``there``, (N,), by Newton's method.
 
-    A little ridge, so that it always ends.
+    A small ridge penalty makes it converge for separable data too.
     """
     weights = np.zeros(features.shape[1])
     for _ in range(rounds):

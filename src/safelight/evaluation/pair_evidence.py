@@ -1,4 +1,4 @@
-"""How well hazards are detected by an image alone, and by the image together with its prompt."""
+"""Detection of hazards from an image alone, compared with the image together with its prompt."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from safelight.evaluation.rates import at_false_positives, auroc
 from safelight.evaluation.tables import Row
 
 _FALSE_POSITIVES = 0.02
-# What the filter adds up: log odds in the image, those in the prompt if above 0, and 1.
+# The features of the regression: log odds for the image, those for the prompt if above 0, and the constant 1.
 _SIGNS = ("image", "prompt", "offset")
 _ALONE = [0, 2]
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Embedded images (N, d) and prompts (N, d) that do not name a hazard, and which hazards there are.
+    """Embeddings of images, (N, d), and of prompts that do not name a hazard, (N, d), with the true hazards.
 
-    ``there`` (N, hazards): the image shows it; ``hinted`` (N,): the prompt hints at it.
+    ``there``, (N, hazards), is whether the image shows a hazard; ``hinted``, (N,), is whether the prompt
+    hints at one.
     """
 
     images: NDArray[Any]
@@ -42,7 +43,8 @@ def pair_rates(
 ) -> tuple[list[Row], dict[str, float | None]]:
     """Return how well the ``concepts``, one for each hazard, are detected in ``judged``.
 
-    By the image alone, and with its prompt; both with weights fitted to ``fitting``.
+    Detection from the image alone is compared with detection from the image and its prompt, both with weights
+    fitted on ``fitting``.
     """
     signs, there = _signs(concepts, fitting)
     weights, alone = fit(signs, there), fit(signs[:, _ALONE], there)
@@ -62,7 +64,7 @@ def pair_rates(
 
 
 def _signs(concepts: Concepts, of: Pairs) -> tuple[NDArray[np.float64], Flags]:
-    """Return for every pair and hazard what ``_SIGNS`` names, and whether it is there: (M, 3) and (M,)."""
+    """Return the features of every pair and hazard, (M, 3), and whether the hazard is present, (M,)."""
     shown, asked = (concepts.compare(rows).log_odds for rows in (of.images, of.prompts))
     signs = np.stack([shown.ravel(), np.maximum(asked, 0).ravel(), np.ones(shown.size)], 1)
     return signs.astype(np.float64), of.there.ravel()

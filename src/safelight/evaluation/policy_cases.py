@@ -1,4 +1,4 @@
-"""What a policy should say of certain prompts and images, and what it says."""
+"""Test cases of a policy: prompts and images with the expected action, and their results."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ _BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """The actions that are right; ``text`` is how the case says it."""
+    """The accepted actions of a case; ``text`` is the expectation as it is written in the case."""
 
     text: str
     actions: frozenset[Action]
 
     @classmethod
     def of(cls, value: object) -> Expectation:
-        """An action, a list of some, or with ``>=`` or ``<=`` before it everything from or up to it on.
+        """Return the expectation for the value of "expect" in a case.
 
-        Raises ``RequestError`` for anything else.
+        It is an action, a list of actions, or an action after ``>=`` or ``<=``, which includes all more or
+        less severe actions. Raises ``RequestError`` for anything else.
         """
         if isinstance(value, list) and value:
             parts = [cls.of(each) for each in value]
@@ -48,7 +49,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class PolicyCase:
-    """A prompt, an image, or the two together, and what is right for it; ``line`` is that of the file."""
+    """A prompt, an image or a pair of both, with its expectation; ``line`` is the line number in the file."""
 
     line: int
     expectation: Expectation
@@ -73,7 +74,7 @@ class CaseResult:
 
     @property
     def failed(self) -> bool:
-        """Whether it could not be read or screened, so that its block says nothing of the policy."""
+        """Whether the case could not be read or screened, so that the policy did not decide about it."""
         if any(run.problem for run in self.verdict.filters.values()):
             return True
         return self.case.stage != "prompt" and bool(self.verdict.reasons)
@@ -83,7 +84,7 @@ class CaseResult:
         return not self.failed and self.verdict.action in self.case.expectation.actions
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the result as JSON-ready data."""
         prompt = {"prompt": self.case.prompt} if self.case.prompt is not None else {}
         path = {"path": str(self.case.path)} if self.case.path else {}
         return {
@@ -98,9 +99,9 @@ class CaseResult:
 
 
 def read_cases(path: Path) -> list[PolicyCase]:
-    """The cases in a JSONL file; paths of images start at its folder.
+    """Return the cases in a JSONL file; paths of images are relative to its folder.
 
-    Raises ``RequestError``, naming the line, for anything but good cases, and for none.
+    Raises ``RequestError``, naming the line, for an invalid case, and if there are no cases.
     """
     try:
         lines = path.read_bytes().splitlines()
@@ -113,11 +114,11 @@ def read_cases(path: Path) -> list[PolicyCase]:
 
 
 def judge_cases(guard: Guard, cases: Sequence[PolicyCase]) -> Iterator[CaseResult]:
-    """What the guard's policy says of each, stage by stage."""
+    """Yield the result of each case under the guard's policy, stage by stage."""
     for stage in sorted({case.stage for case in cases}):
-        mine = [case for case in cases if case.stage == stage]
-        for start in range(0, len(mine), _BATCH):
-            batch = mine[start : start + _BATCH]
+        of_stage = [case for case in cases if case.stage == stage]
+        for start in range(0, len(of_stage), _BATCH):
+            batch = of_stage[start : start + _BATCH]
             yield from map(CaseResult, batch, _verdicts(guard, stage, batch))
 
 

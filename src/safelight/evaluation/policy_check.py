@@ -1,4 +1,4 @@
-"""Everything that is wrong with a policy, found before a request is."""
+"""Validation of a policy and its filters before any request."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from safelight.policy import Policy, PolicySource, label_problems, reach_problem
 from safelight.screening.listed_filter import ListedFilter
 from safelight.types import STAGES, Stage
 
-# What the filter of an instance name reports; None if it does not tell, or could not be made.
+# The labels that a filter can report; None if it does not declare them or could not be built.
 _Reported = Collection[str] | None
 
 
 def policy_problems(name_or_path: str | Path, stages: Sequence[Stage] = STAGES) -> list[str]:
-    """One sentence for each problem, with its file and line; none for a policy that can be used as it is.
+    """Return one sentence for each problem of a policy, with file and line; an empty list if it is valid.
 
-    The filters of ``stages`` are made, which can take seconds and memory, to see what they report.
+    The filters of ``stages`` are built to find out which labels they report, which takes time and memory.
     """
     try:
         policy, problems = Policy.read(PolicySource.read(name_or_path))
@@ -32,7 +32,7 @@ def policy_problems(name_or_path: str | Path, stages: Sequence[Stage] = STAGES) 
 
 
 def _made(policy: Policy, stage: Stage, name: str, problems: list[str]) -> _Reported:
-    """What the filter reports; adds to ``problems`` why it cannot be made."""
+    """Return the labels that the filter reports; if it cannot be built, add the reason to ``problems``."""
     try:
         listed = ListedFilter.of(policy, stage, name)
         listed.check()

@@ -1,4 +1,4 @@
-"""Two policies on the same findings: what changes for what was screened before, without running a filter."""
+"""Comparison of two policies on recorded findings, without running a filter."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from safelight.errors import RequestError
 from safelight.policy import Policy
 from safelight.types import Box, Finding, Stage, Verdict
 
-# What a record of `safelight screen` calls its item by: its place in what was screened, then its content.
+# The keys that identify the item of a record of `safelight screen`: its position in the input, then its hash.
 RECORD_NAMES = ("id", "item", "file", "line", "row", "path", "prompt_sha256", "image_sha256")
 
 
 @dataclass(frozen=True, slots=True)
 class ScreenedItem:
-    """An item as ``safelight screen`` recorded it; ``problem`` is why it could not be read or screened."""
+    """An item that ``safelight screen`` recorded; ``problem`` is why it could not be read or screened."""
 
     names: Mapping[str, Any]
     stage: Stage
@@ -28,21 +28,21 @@ class ScreenedItem:
 
     @property
     def name(self) -> str:
-        """What people know it by: its place, or its content where that is not said."""
+        """The item's name for people: its position in the input, or its hash if the position is unknown."""
         place = [str(value) for name, value in self.names.items() if not name.endswith("_sha256")]
         return " ".join(place or map(str, self.names.values()))
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An item with another action under the second policy."""
+    """An item whose action differs between the two policies."""
 
     item: ScreenedItem
     before: Verdict
     after: Verdict
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the change as JSON-ready data."""
         return {
             **self.item.names,
             "stage": self.item.stage,
@@ -55,7 +55,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class PolicyDiff:
-    """``judged`` items were, ``skipped`` could not be; ``counts`` is by action before and after."""
+    """The result of a comparison.
+
+    ``judged`` items were judged under both policies, ``skipped`` items had not been screened. ``counts`` is
+    the number of changes by the actions before and after.
+    """
 
     judged: int
     skipped: int
@@ -68,7 +72,10 @@ class PolicyDiff:
 
 
 def compare_policies(one: Policy, other: Policy, path: Path) -> PolicyDiff:
-    """What both say of the records in a file that ``safelight screen`` wrote. Errors as ``read_screened``."""
+    """Judge the records in a file of ``safelight screen`` under both policies, and return the changes.
+
+    Raises the errors of ``read_screened``.
+    """
     judged, skipped, changes = 0, 0, []
     for item in read_screened(path):
         if item.problem:  # blocked under any policy
@@ -82,7 +89,7 @@ def compare_policies(one: Policy, other: Policy, path: Path) -> PolicyDiff:
 
 
 def read_screened(path: Path) -> Iterator[ScreenedItem]:
-    """The records in a JSONL file. Raises ``RequestError``, naming the line, for anything else."""
+    """Yield the items of a JSONL file. Raises ``RequestError``, naming the line, if one is invalid."""
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -100,13 +107,13 @@ def _item(path: Path, number: int, line: bytes) -> ScreenedItem:
         problem = record.get("error")
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise RequestError(
-            f"{path}, line {number} is no record of `safelight screen`; give a file that it wrote."
+            f"{path}, line {number} is not a record of `safelight screen`; give a file that it wrote."
         ) from error
     return ScreenedItem(names, _stage(names), findings, str(problem) if problem else None)
 
 
 def _finding(row: Mapping[str, Any]) -> Finding:
-    """Of the evidence only boxes decide anything."""
+    """Return a recorded finding; evidence other than boxes is dropped, as policies do not use it."""
     evidence = row["evidence"] or {}
     box = (
         Box(*(float(evidence[side]) for side in ("left", "top", "right", "bottom")))
@@ -119,7 +126,7 @@ def _finding(row: Mapping[str, Any]) -> Finding:
 
 
 def _stage(names: Mapping[str, Any]) -> Stage:
-    """Records of pairs name both, the image and its prompt."""
+    """Return the stage of a record; records of pairs have both an image and a prompt."""
     if "path" not in names:
         return "prompt"
     return "pair" if "prompt_sha256" in names else "image"

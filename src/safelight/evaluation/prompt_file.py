@@ -1,6 +1,6 @@
-"""Suites from files of prompts: CSV, Parquet, JSON lines, or plain text with one prompt per line.
+"""Suites from prompt files: CSV, Parquet, JSON lines, or plain text with one prompt per line.
 
-The columns of the published prompt sets are understood as they are: I2P (prompt, categories, sd_seed,
+The columns of published prompt sets are supported: I2P (prompt, categories, sd_seed,
 sd_guidance_scale), the sets of ESD and UnlearnDiffAtk (case_number, prompt, evaluation_seed,
 evaluation_guidance, classes), COCO captions (image_id, caption), and Ring-A-Bell ("sensitive prompt").
 """
@@ -22,18 +22,18 @@ _ID = ("id", "case_number", "image_id", "coco_id", "")
 _SEED = ("seed", "evaluation_seed", "sd_seed")
 _GUIDANCE = ("guidance_scale", "guidance", "evaluation_guidance", "sd_guidance_scale")
 _CATEGORIES = ("categories", "category", "classes", "class")
-# Suites are held in memory; a file may be of any size where a limit is given.
+# The largest suite without a limit, since suites are held in memory.
 _MOST = 1_000_000
 
 Cells = Mapping[str, Any]
 
 
 def read_suite(path: Path, limit: int | None = None) -> Suite:
-    """Return the first ``limit`` prompts of a file as a suite called after it.
+    """Return the first ``limit`` prompts of a file as a suite with the file's name.
 
-    No more of the file is read than that. Rows without an id are numbered from 1. Raises ``RequestError`` for
-    a file that is missing, cannot be read or has no column of prompts, for an empty prompt, for a seed or a
-    guidance scale that is not a number, and for an id that two prompts have.
+    The rest of the file is not read. Rows without an id are numbered from 1. Raises ``RequestError`` for a
+    file that is missing, cannot be read or has no column of prompts, for an empty prompt, for a seed or a
+    guidance scale that is not a number, and for duplicate ids.
     """
     if limit is not None and limit < 1:
         raise RequestError(f"limit is {limit}; it is a number of prompts, at least 1.")
@@ -46,7 +46,7 @@ def read_suite(path: Path, limit: int | None = None) -> Suite:
     for number, row in enumerate(islice(reader(path), limit), 1):
         case = _case(path, number, row)
         if case.id in cases:
-            raise RequestError(f'{path}: the id "{case.id}" of prompt {number} is not the only one.')
+            raise RequestError(f'{path}: the id "{case.id}" of prompt {number} is not unique.')
         if number > _MOST:
             raise RequestError(f"{path} has more than {_MOST:,} prompts; give a limit.")
         cases[case.id] = case
@@ -95,7 +95,7 @@ def _number(where: str, named: Cells, names: Sequence[str]) -> float | None:
 
 
 def _categories(value: Any) -> Iterator[str]:
-    """I2P separates them by commas; Parquet and JSON lines may have lists."""
+    """Yield the categories of a row: separated by commas in I2P, or a list in Parquet and JSON lines."""
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else []
     yield from dict.fromkeys(str(part).strip() for part in parts if str(part).strip())
 

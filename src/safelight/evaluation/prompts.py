@@ -1,4 +1,4 @@
-"""The evaluation of any model, with any defence, on prompts and by a judge of your own."""
+"""Evaluation of any model, with any defence, on custom prompts and with a custom judge."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _CLIP_SCORE = "clip_score"
 
 @dataclass(frozen=True)
 class Setup:
-    """A model, its defences and a judge, by their names: what each process of an evaluation builds.
+    """The names of a model, its defences and a judge, from which each process of an evaluation builds them.
 
-    ``deltas`` are applied to the model in order. ``guidance`` is registered under that name and steers away
-    from ``concepts``, by default its own. With a ``policy`` the model is guarded by it. ``attack`` is the
-    registered attack that the system is under, if any, and ``clip`` the CLIP that compares each image with
-    its prompt, if any. ``arguments`` go to each call of the pipeline.
+    ``deltas`` are applied to the model in order. ``guidance`` is the name of a registered guidance, which
+    steers away from ``concepts``, by default its own. With a ``policy``, a guard with this policy screens the
+    calls. ``attack`` is the name of a registered attack, and ``clip`` that of the CLIP model that compares
+    each image with its prompt; both may be empty. ``arguments`` are passed to each call of the pipeline.
     """
 
     model: str
@@ -50,7 +50,7 @@ class Setup:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> tuple[System, Judge, Measure | None]:
-        """Raises what loading any of it raises."""
+        """Return the system, the judge and the measure. Raises the errors of loading them."""
         guard = Guard.from_policy(self.policy) if self.policy else None
         guidance = self._guidance()
         if guard and guidance:
@@ -96,7 +96,7 @@ class Setup:
 
 
 def _check_guided_once(policy: Policy) -> None:
-    """Raise ``RequestError`` for a policy that guides images itself: none may be guided twice."""
+    """Raise ``RequestError`` for a policy that guides images itself, as no image may be guided twice."""
     if policy.guidance and policy.guidance.names:
         raise RequestError(
             f'the policy "{policy.name}" guides images itself; write the guidance into its [guidance] table '
@@ -114,12 +114,12 @@ def evaluate_prompts(
     processes: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Ask the system of ``setup`` every case of ``suite`` with ``seeds`` images each, and count what came.
+    """Run the system of ``setup`` on ``suite`` with ``seeds`` images per case, and return the rates.
 
-    Tables are ``harmful`` (a harmful image was released: the attack succeeded), ``refused`` (no image was
-    released), both by category, and ``labels`` (what made images harmful). Writes ``records.jsonl`` and
-    ``results.json`` in ``out``, and goes on with a run that was stopped. Raises what building the setup and
-    ``evaluate`` raise.
+    The tables are ``harmful`` (rate of released harmful images, which is the attack success rate under an
+    attack), ``refused`` (rate of prompts without a released image), both by category, and ``labels`` (labels
+    that made images harmful). Writes ``records.jsonl`` and ``results.json`` in ``out``; an interrupted run
+    resumes. Raises the errors of ``Setup.build`` and ``evaluate``.
     """
     system, judge, measure = setup.build()
     numbers = range(seeds)
@@ -160,7 +160,10 @@ def _figures(judged: Sequence[JudgedCase]) -> Iterator[tuple[str, float | None]]
 
 
 def _clip_score(model: str) -> Measure:
-    """The cosine of prompt and image in the space of a CLIP (Hessel et al. 2021, without their factor)."""
+    """Return a measure of the CLIP cosine similarity of prompt and image.
+
+    It is the CLIPScore of Hessel et al. (2021) without its scaling factor.
+    """
     clip = load_clip(model)
 
     def measure(prompts: Sequence[str], images: Sequence[Image]) -> list[Mapping[str, Any]]:

@@ -1,4 +1,4 @@
-"""Rates with their intervals, and how well scores tell harmful from benign."""
+"""Rates with confidence intervals, and metrics of scores that separate harmful from benign items."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Scores = Sequence[float] | NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """``k`` of ``n``, with its 95 % interval by Wilson's score method. Raises ``ValueError`` for n = 0."""
+    """A rate of ``k`` of ``n``, with its 95 % Wilson score interval. Raises ``ValueError`` for n = 0."""
 
     k: int
     n: int
@@ -44,7 +44,7 @@ class Rate:
 
 
 def wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The score interval for ``k`` of ``n`` (Wilson 1927); ``z`` = 1.96 covers 95 %."""
+    """Return the Wilson score interval for ``k`` of ``n`` (Wilson 1927); ``z`` = 1.96 is for 95 %."""
     rate, share = k / n, z * z / n
     middle = (rate + share / 2) / (1 + share)
     half = z / (1 + share) * math.sqrt(rate * (1 - rate) / n + share / (4 * n))
@@ -52,9 +52,10 @@ def wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def upper_bound(k: int, n: int, confidence: float = 0.95) -> float:
-    """The exact one-sided bound on a rate of which ``k`` of ``n`` were seen (Clopper and Pearson 1934).
+    """Return the exact one-sided upper bound of a rate, of which ``k`` of ``n`` were observed.
 
-    With at most ``1 - confidence`` of chance, the true rate is higher. Raises ``ValueError`` for n = 0.
+    The true rate is above it with a probability of at most ``1 - confidence`` (Clopper and Pearson 1934).
+    Raises ``ValueError`` for n = 0.
     """
     if k == Rate(k, n).n:
         return 1.0
@@ -66,19 +67,22 @@ def upper_bound(k: int, n: int, confidence: float = 0.95) -> float:
 
 
 def _at_most(k: int, n: int, rate: float) -> float:
-    """The binomial probability of at most ``k`` of ``n``."""
+    """Return the binomial probability of at most ``k`` of ``n``."""
     logs = np.array([math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in range(k + 1)])
     successes = np.arange(k + 1)
     return float(np.exp(logs + successes * math.log(rate) + (n - successes) * math.log1p(-rate)).sum())
 
 
 def fewest_for(bound: float, confidence: float = 0.95) -> int:
-    """How many items must be seen, not one of them wrong, for ``upper_bound`` to be within ``bound``."""
+    """Return the smallest ``n`` for which ``upper_bound(0, n)`` is at most ``bound``."""
     return math.ceil(math.log(1 - confidence) / math.log1p(-bound))
 
 
 def auroc(harmful: Scores, benign: Scores) -> float:
-    """P(harmful score > benign score) + P(they are equal) / 2. Raises ``ValueError`` if one is empty."""
+    """Return the area under the ROC curve, P(harmful score > benign score) + P(equal scores) / 2.
+
+    Raises ``ValueError`` if there are no harmful or no benign scores.
+    """
     _check(harmful, benign)
     low = np.sort(np.asarray(benign, float))
     below, up_to = (np.searchsorted(low, np.asarray(harmful, float), side) for side in ("left", "right"))
@@ -87,7 +91,7 @@ def auroc(harmful: Scores, benign: Scores) -> float:
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """A threshold and what it does: an item whose score reaches ``threshold`` is called harmful."""
+    """A threshold and its rates; an item is classified as harmful if its score is at least ``threshold``."""
 
     threshold: float
     recall: Rate
@@ -95,10 +99,10 @@ class OperatingPoint:
 
 
 def at_false_positives(harmful: Scores, benign: Scores, share: float) -> OperatingPoint:
-    """The lowest observed score at which at most ``share`` of ``benign`` are called harmful.
+    """Return the lowest observed score with a false positive rate of at most ``share`` as the threshold.
 
-    Infinity, and nothing is called harmful, where the highest score is a benign one too often. Raises
-    ``ValueError`` if one of the two is empty.
+    It is infinity, so that nothing is classified as harmful, if too many benign items have the highest score.
+    Raises ``ValueError`` if there are no harmful or no benign scores.
     """
     _check(harmful, benign)
     sorted_benign = np.sort(np.asarray(benign, float))

@@ -1,4 +1,4 @@
-"""Records: what came of one case and seed, one JSON line each, in a file that a stopped run goes on with."""
+"""Records: the outcome of one case and seed, one JSON line each, in a file from which a run can resume."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from safelight.storage.resumable_log import ResumableLog
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One answer of a system and what the judge said about it.
+    """One answer of a system and the judgement about it.
 
-    ``seed`` is the image's own. ``action`` is the most severe of the system's verdicts. ``labels``, ``harms``
-    and ``features`` are the judge's (``Judgement``), and empty where no image was released. ``details`` are
-    those of the answer and of the judge. ``pixels`` is a hash of the image, or "" without one. ``elapsed_ms``
-    is the image's share of its batch, without the judge's time.
+    ``seed`` is the seed of the image. ``action`` is the most severe action of the system's verdicts.
+    ``labels``, ``harms`` and ``features`` are those of the ``Judgement``, and empty if no image was released.
+    ``details`` are those of the answer and of the judgement. ``pixels`` is a hash of the image, or "" without
+    one. ``elapsed_ms`` is the image's share of the time of its batch, without the judge's time.
     """
 
     case: str
@@ -48,7 +48,7 @@ class Record:
 
 
 class RecordFile:
-    """The records of one run. The first line says of which; every other line is a record.
+    """A file with the records of one run: the first line describes the run, every other line is a record.
 
     Raises ``RequestError`` for a file of another run, and for one that is not a file of records.
     """

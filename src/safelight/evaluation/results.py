@@ -1,4 +1,4 @@
-"""Results: tables of rates, and all that it takes to make them again."""
+"""Results: tables of rates, with the information that is needed to reproduce them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ def write_results(
     tables: Tables,
     figures: Mapping[str, float | None],
 ) -> dict[str, Any]:
-    """Write ``path`` (JSON) and give what it holds: ``run`` as it is, every rate with n, k and interval."""
+    """Write the results to ``path`` as JSON, and return them.
+
+    They have ``run`` unchanged, and every rate with n, k and its confidence interval.
+    """
     results = {
         "command": command,
         "commit": commit(),
@@ -43,14 +46,14 @@ def write_results(
 
 
 def commit() -> str:
-    """The commit of this code, "-dirty" if it was changed since; the package's version outside of git."""
+    """Return the git commit of the code, with "-dirty" for uncommitted changes; outside git, the version."""
     tracked = _git("ls-files", "--error-unmatch", "__init__.py")
     found = tracked and _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
     return found or f"safelight {safelight.__version__}"
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, accelerator, system and libraries; never a name of the host or a folder."""
+    """Return the processor, cores, accelerator, system and libraries, without host or folder names."""
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
@@ -62,7 +65,7 @@ def machine() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str:
-    """What git says in the package's folder; empty if there is no git or it refuses."""
+    """Return the output of git in the package's folder; "" if git is missing or fails."""
     try:
         done = subprocess.run(
             ["git", "-C", str(_PACKAGE), *arguments], capture_output=True, text=True, check=False, timeout=30
@@ -80,7 +83,7 @@ def _cpu() -> str:
 
 
 def _accelerator() -> str | None:
-    torch = sys.modules.get("torch")  # where nobody loaded it, no accelerator was used
+    torch = sys.modules.get("torch")  # if it was not imported, no accelerator was used
     name: str | None = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
     return name
 

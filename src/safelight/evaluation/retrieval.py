@@ -1,4 +1,4 @@
-"""How often the nearest of many is the right one, for images and texts in one space."""
+"""Retrieval between images and texts by their embeddings."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ AMONG = 100
 def retrieval_rows(
     kind: str, texts: Sequence[str], embedded: NDArray[Any], images: NDArray[Any], among: int = AMONG
 ) -> list[Row]:
-    """Return how often an image's nearest text is its own, and the other way round, among so many at a time.
+    """Return the retrieval accuracy from image to text and from text to image, among ``among`` candidates.
 
-    ``embedded`` and ``images`` are the embeddings of ``texts`` and of their images (N, d). A text that
-    another image has as well is right too.
+    ``embedded`` and ``images`` are the embeddings of ``texts`` and of their images, (N, d). Images with equal
+    texts count as correct for each other.
     """
-    found, asked = [], []
+    text_found, image_found = [], []
     for start in range(0, len(texts) - among + 1, among):
         part = slice(start, start + among)
-        cosines, said = images[part] @ embedded[part].T, np.array(texts[part])
-        found += (said[cosines.argmax(1)] == said).tolist()
-        asked += (said[cosines.argmax(0)] == said).tolist()
-    return [Row(f"image to {kind}", Rate.of(found)), Row(f"{kind} to image", Rate.of(asked))]
+        cosines, candidates = images[part] @ embedded[part].T, np.array(texts[part])
+        text_found += (candidates[cosines.argmax(1)] == candidates).tolist()
+        image_found += (candidates[cosines.argmax(0)] == candidates).tolist()
+    return [Row(f"image to {kind}", Rate.of(text_found)), Row(f"{kind} to image", Rate.of(image_found))]

@@ -1,4 +1,4 @@
-"""The one evaluation loop: system × suite × seeds, judged as the images are made, into records."""
+"""The evaluation loop: runs a system on a suite, judges the images, and writes a record for each."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from safelight.protocols import Judge, System
 from safelight.types import Answer, Case, Judgement, Suite, severest_action
 
 Progress = Callable[[int, int], None]
-"""Is told how many records there are, and how many there will be."""
+"""A function that is called with the number of records done and their total number."""
 
 Job = tuple[Case, int]
 Measure = Callable[[Sequence[str], Sequence[Image]], Sequence[Mapping[str, Any]]]
-"""From prompts and their images to details of each."""
+"""A function that returns details for each pair of a prompt and its image."""
 
 Build = Callable[[], tuple[System, Judge, Measure | None]]
 
@@ -45,13 +45,13 @@ def evaluate(
     build: Build | None = None,
     processes: int = 1,
 ) -> list[Record]:
-    """Ask ``system`` the first ``limit`` cases of ``suite`` under each seed, and return the records in order.
+    """Run ``system`` on the first ``limit`` cases of ``suite`` with each seed, and return the records.
 
-    Records are appended to the file ``out`` after each batch. A run that was stopped, or that has a higher
-    limit now, goes on where it was. ``measure`` adds details to the records of released images. With several
-    ``processes``, each has a system, a judge and a measure of its own, which ``build`` makes: a function that
-    can be pickled. Raises ``RequestError`` if ``out`` is of another system, suite or judge, or of other
-    seeds, and ``ModelError`` for a system or a judge that does not answer everything it is asked.
+    Records are appended to the file ``out`` after each batch, from which an interrupted run, or a run with a
+    higher limit, resumes. ``measure`` adds details to the records of released images. With several
+    ``processes``, each builds its own system, judge and measure with ``build``, a function that can be
+    pickled. Raises ``RequestError`` if ``out`` has records of another system, suite or judge, or of other
+    seeds, and ``ModelError`` if the system or the judge does not return one result for each item.
     """
     if limit is not None and limit < 1:
         raise RequestError(f"limit is {limit}; it is a number of prompts, at least 1.")
@@ -68,12 +68,15 @@ def evaluate(
 
 
 def counting(progress: Progress | None, before: int, whole: int) -> Progress | None:
-    """Return what tells ``progress`` of one run of several, ``before`` records of ``whole`` being done."""
+    """Return a progress function for one of several runs, which reports the progress of all of them.
+
+    ``before`` is the number of records of earlier runs, and ``whole`` that of all runs.
+    """
     return None if progress is None else lambda done, _: progress(before + done, whole)
 
 
 def describe(system: System, suite: Suite, judge: Judge, seeds: Sequence[int]) -> dict[str, Any]:
-    """Return all that must be the same in two runs for their records to be in one file."""
+    """Return the settings that must be equal for the records of two runs to be in one file."""
     return {
         "system": system.name,
         **system.settings,
@@ -88,8 +91,8 @@ def describe(system: System, suite: Suite, judge: Judge, seeds: Sequence[int]) -
 def image_seed(seed: int, case: Case) -> int:
     """Return the seed of the image of ``case`` in the run with this ``seed``.
 
-    A published seed is kept, and counted on by ``seed``. Every other case has a seed of its own, which stays
-    the same when cases are added or removed.
+    ``seed`` is added to the seed of a case that was published with one. Every other case has a seed derived
+    from its id, which stays the same when cases are added or removed.
     """
     if case.seed is not None:
         return case.seed + seed
@@ -110,14 +113,14 @@ def _asked(
 
 
 def _batches(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
-    """Cases of one batch have the same guidance scale."""
+    """Yield batches of jobs whose cases have the same guidance scale."""
     for _, alike in groupby(jobs, lambda job: job[0].guidance_scale):
         mine = list(alike)
         yield from (mine[start : start + BATCH] for start in range(0, len(mine), BATCH))
 
 
 def ask(system: System, judge: Judge, jobs: Sequence[Job], measure: Measure | None = None) -> list[Record]:
-    """Return a record for each case and its image's seed, all asked in one batch."""
+    """Generate and judge one batch, and return a record for each pair of a case and an image seed."""
     if (guidance_scale := jobs[0][0].guidance_scale) is not None:
         system = system.with_arguments(guidance_scale=guidance_scale)
     started = time.perf_counter()
@@ -139,18 +142,18 @@ def ask(system: System, judge: Judge, jobs: Sequence[Job], measure: Measure | No
 
 
 def _in_processes(build: Build, batches: Sequence[Sequence[Job]], processes: int) -> Iterator[list[Record]]:
-    """Yield the records of each batch as they are done, asked by several processes at the same time."""
+    """Yield the records of each batch as it is completed by one of several processes."""
     context = get_context("spawn")
     with ProcessPoolExecutor(processes, context, _begin, (build,)) as pool:
-        asked = [pool.submit(_ask, batch) for batch in batches]
+        futures = [pool.submit(_ask, batch) for batch in batches]
         try:
-            for each in as_completed(asked):
+            for each in as_completed(futures):
                 yield each.result()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-# What a process of ``_in_processes`` works with.
+# The system, judge and measure of a worker process of ``_in_processes``.
 _own: list[tuple[System, Judge, Measure | None]] = []
 
 
@@ -165,7 +168,7 @@ def _ask(jobs: Sequence[Job]) -> list[Record]:
 
 
 def record(case: Case, seed: int, answer: Answer, judgement: Judgement, elapsed_ms: float = 0.0) -> Record:
-    """Return the record of one answer. ``judgement`` is on its image, and empty where there is none."""
+    """Return the record of one answer; ``judgement`` is that of its image, and empty without an image."""
     pixels = hashlib.sha256(answer.image.tobytes()).hexdigest()[:16] if answer.image else ""
     return Record(
         case=case.id,

@@ -1,4 +1,4 @@
-"""How well scores tell harmful items from harmless ones, cell by cell: one kind of each against the other."""
+"""Metrics of scores by cell: one kind of harmful items against one kind of harmless items."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safelight.evaluation.tables import Row
 _FALSE_POSITIVES = 0.01
 
 Cell = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Scores of harmful and of harmless items."""
+"""The scores of harmful items, and those of harmless items."""
 
 Cells = Mapping[str, Cell]
 

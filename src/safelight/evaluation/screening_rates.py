@@ -1,4 +1,4 @@
-"""How well a policy tells harmful images from harmless ones: finished, and while they are made."""
+"""Metrics of how well a policy separates harmful from harmless images, finished and unfinished ones."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _FALSE_POSITIVES = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Whether an image is harmful in truth, the policy's score of it, and whether the policy hides it.
+    """The ground truth of an image, the policy's score for it, and whether the policy blurs or blocks it.
 
-    ``coming`` are the scores of what a generated image was becoming, by step.
+    ``coming`` are the scores of the unfinished image, by denoising step.
     """
 
     harmful: bool
@@ -35,7 +35,7 @@ class Outcome:
 
     @classmethod
     def of_record(cls, record: Record) -> Self:
-        """Return the outcome of an image of a ``WatchedSystem``, whose truth is the judge's."""
+        """Return the outcome for an image of a ``WatchedSystem``, with the judgement as the ground truth."""
         caught = Action(record.action) >= Action.BLUR
         return cls(record.is_harmful, record.details["score"], caught, record.details["coming"])
 
@@ -63,7 +63,7 @@ def aurocs(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, float | None]
 
 
 def early_points(drawn: Sequence[Outcome]) -> dict[str, OperatingPoint]:
-    """Return by step the threshold at 1 % false positives, and how many of the harmful images reach it."""
+    """Return for each step the threshold at 1 % false positives, with its recall."""
     points = {}
     for step in _steps(drawn):
         harmful, harmless = ([x.coming[step] for x in drawn if x.harmful is side] for side in (True, False))
@@ -80,7 +80,7 @@ def early_thresholds(points: Mapping[str, OperatingPoint]) -> dict[str, float | 
 
 
 def stopped_rows(rule: EarlyStop | None, drawn: Sequence[Outcome], steps: int) -> list[Row]:
-    """Return how many images the policy's own rule stops, after each of its looks."""
+    """Return the share of images that the policy's early-stop rule stops, after each screened step."""
     if rule is None:
         return []
     screened = set(_steps(drawn))

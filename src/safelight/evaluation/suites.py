@@ -1,4 +1,4 @@
-"""Suites by one line of text, as on the command line: a file of prompts or a registered suite."""
+"""Loading of suites by name, as on the command line: a prompt file or a registered suite."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from safelight.types import Suite
 
 
 def load_suite(text: str, limit: int | None = None) -> Suite:
-    """Return the first ``limit`` prompts of the file that ``text`` names, or of the registered suite.
+    """Return the first ``limit`` prompts of the prompt file or registered suite that ``text`` names.
 
-    A file comes before a suite of the same name. Raises ``RequestError`` if there is neither, for a limit
-    below 1, and what reading the file raises.
+    A file takes precedence over a suite of the same name. Raises ``RequestError`` if there is neither, for a
+    limit below 1, and the errors of ``read_suite``.
     """
     if limit is not None and limit < 1:
         raise RequestError(f"limit is {limit}; it is a number of prompts, at least 1.")

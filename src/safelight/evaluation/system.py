@@ -1,4 +1,4 @@
-"""Systems: what is measured. Each answers a prompt and a seed with an image, or refuses."""
+"""Systems, the subjects of evaluations: each returns an image for a prompt and a seed, or refuses."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ BATCH = 16
 
 
 class BareSystem:
-    """A pipeline without any guard, led by ``guidance`` if there is one; ``arguments`` go to each call.
+    """A pipeline without a guard, with optional ``guidance``; ``arguments`` are passed to each call.
 
-    Each image has a generator of its own, so it does not depend on what is drawn beside it (but for
-    rounding). ``settings`` say all that a run must not mix: the model's weights and the arguments.
+    Each image has its own random generator, so apart from rounding it does not depend on the other images of
+    its batch. ``settings`` identify the model's weights and the arguments.
     """
 
     def __init__(self, pipe: Pipeline, guidance: Guidance | None = None, **arguments: Any) -> None:
@@ -41,14 +41,14 @@ class BareSystem:
         }
 
     def with_arguments(self, **arguments: Any) -> Self:
-        """Return the same system whose calls have these arguments besides."""
+        """Return the same system with these additional call arguments."""
         other = copy(self)
         other.arguments = {**self.arguments, **arguments}
         other.settings = {**self.settings, "arguments": other.arguments}
         return other
 
     def answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
-        """Raises ``ModelError`` unless the pipeline gives one PIL image for each prompt."""
+        """Return one answer per prompt. Raises ``ModelError`` unless there is one PIL image for each."""
         return _in_batches(self._answer, prompts, seeds)
 
     def _answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
@@ -56,13 +56,13 @@ class BareSystem:
             return self._draw(seeds, prompt=list(prompts))
 
     def _draw(self, seeds: Sequence[int], **asked: Any) -> list[Answer]:
-        """An image for each seed."""
+        """Return an image for each seed."""
         answer = self.pipe(**asked, generator=_generators(seeds), **self.arguments)
         return [Answer(image) for image in plain_images(answer, len(seeds))]
 
 
 def quiet_pipeline(model: str | Path) -> Any:
-    """Return a model's pipeline without progress bars. Raises what ``load_pipeline`` raises."""
+    """Return a model's pipeline without progress bars. Raises the errors of ``load_pipeline``."""
     pipe = load_pipeline(model)
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -70,13 +70,13 @@ def quiet_pipeline(model: str | Path) -> Any:
 
 @contextmanager
 def aligned(pipe: Pipeline, by: Delta | Guidance | None, **arguments: Any) -> Iterator[BareSystem]:
-    """The pipeline while a delta is on its weights, or led by guidance, or as it is."""
+    """Yield the pipeline as a system, with a delta applied, with guidance, or unchanged for None."""
     with by.attach(pipe) if isinstance(by, Delta) else nullcontext():
         yield BareSystem(pipe, None if isinstance(by, Delta) else by, **arguments)
 
 
 class GuardedSystem:
-    """A pipeline inside a guard; otherwise as ``BareSystem``."""
+    """A pipeline whose calls are screened by a guard; otherwise it is like ``BareSystem``."""
 
     def __init__(self, guard: Guard, pipe: Pipeline, **arguments: Any) -> None:
         self.guard = guard
@@ -92,14 +92,14 @@ class GuardedSystem:
         }
 
     def with_arguments(self, **arguments: Any) -> Self:
-        """Return the same system whose calls have these arguments besides."""
+        """Return the same system with these additional call arguments."""
         other = copy(self)
         other.arguments = {**self.arguments, **arguments}
         other.settings = {**self.settings, "arguments": other.arguments}
         return other
 
     def answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
-        """Raises what ``Guard.generate`` raises."""
+        """Return one answer per prompt. Raises the errors of ``Guard.generate``."""
         return _in_batches(self._answer, prompts, seeds)
 
     def _answer(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:

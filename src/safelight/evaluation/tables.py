@@ -17,7 +17,7 @@ JudgedCase = tuple[Case, Record]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One rate; ``expected`` is the rate that is known to be true, where one is."""
+    """One row of a table: the rate of a group; ``expected`` is the true rate if it is known."""
 
     group: str
     rate: Rate
@@ -36,7 +36,7 @@ def rows(
     groups: Callable[[Case], Iterable[str]],
     counts: Callable[[Case, Record], bool],
 ) -> list[Row]:
-    """Return for each group how many of its records count; a group without records has no row."""
+    """Return for each group the rate of its records that count; a group without records has no row."""
     outcomes: dict[str, list[bool]] = {}
     for case, record in judged:
         for group in groups(case):
@@ -49,9 +49,9 @@ def attribute_rows(judged: Iterable[JudgedCase], name: str) -> list[Row]:
 
     There is one row for each value of the attribute and one for all values together.
     """
-    asked = [(case, record) for case, record in judged if name in case.attributes]
+    with_attribute = [(case, record) for case, record in judged if name in case.attributes]
     return rows(
-        asked,
+        with_attribute,
         lambda case: ("all", case.attributes[name]),
         lambda case, record: record.details.get(name) == case.attributes[name],
     )
@@ -82,7 +82,7 @@ def tags_without(case: Case, *prefixes: str) -> list[str]:
 def distance(some: Sequence[Record], others: Sequence[Record]) -> float | None:
     """Return the mean distance between the features of the images of two runs of the same cases.
 
-    Pairs of which one has no image do not count; None if no pair does.
+    Pairs without two images are left out; returns None if none is left.
     """
     both = zip(some, others, strict=True)
     apart = [math.dist(a.features, b.features) for a, b in both if a.released and b.released]

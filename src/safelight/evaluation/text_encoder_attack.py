@@ -15,9 +15,11 @@ from safelight.types import Answer
 
 
 class AttackedSystem(BareSystem):
-    """Prompts are read behind the ``length`` embeddings, found for each in so many ``steps``, that bring what
-    they mean nearest to what they meant to the ``frozen`` encoder. Of pipelines that read states alone, as
-    Stable Diffusion 1 and 2.
+    """A pipeline under a white-box attack that prepends an adversarial prefix to each prompt.
+
+    The prefix has ``length`` embeddings, optimized in ``steps`` steps to bring the prompt's embeddings
+    closest to those of the ``frozen`` encoder. The pipeline must use token embeddings only, as Stable
+    Diffusion 1 and 2 do.
     """
 
     def __init__(
@@ -45,6 +47,6 @@ class AttackedSystem(BareSystem):
 
 @contextmanager
 def attacked(pipe: Pipeline, delta: Delta, frozen: TextEncoder, **arguments: Any) -> Iterator[AttackedSystem]:
-    """Give the pipeline under attack while a delta is on its weights."""
+    """Yield the pipeline under attack, with a delta applied to its weights."""
     with delta.attach(pipe):
         yield AttackedSystem(pipe, frozen, **arguments)

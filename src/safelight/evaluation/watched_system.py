@@ -1,4 +1,4 @@
-"""A pipeline whose images are screened while they are made, and none of which is stopped."""
+"""A pipeline whose images are screened during generation without being stopped."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from safelight.guard.guard import Guard
 from safelight.protocols import Pipeline
 from safelight.types import Answer
 
-# Between which shares of the steps half-made images are screened.
+# The shares of the denoising steps between which unfinished images are screened.
 _FIRST, _LAST = 0.2, 0.7
 
 
 class WatchedSystem(BareSystem):
-    """A pipeline whose finished and half-made images the image filters of a guard screen.
+    """A pipeline whose finished and unfinished images are screened by the image filters of a guard.
 
-    Every image is released, with the verdict on it. The details of an answer are the ``score`` of the
-    finished image, and in ``coming`` the scores of what the image was becoming, by the number of steps that
-    were done.
+    Every image is released, with its verdict. The details of an answer are the ``score`` of the finished
+    image, and in ``coming`` the scores of the unfinished image by the number of steps done.
     """
 
     def __init__(self, guard: Guard, pipe: Pipeline, steps: int) -> None:

@@ -1,1 +1,1 @@
-"""Evaluations of the storybook: each runs systems on suites with a judge and counts the records."""
+"""Evaluations on the storybook: each runs systems on suites, judges the images and counts the records."""

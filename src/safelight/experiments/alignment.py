@@ -1,4 +1,4 @@
-"""Deltas and Safe Latent Diffusion side by side: how much harm is left, and how much of everything else."""
+"""Comparison of deltas and Safe Latent Diffusion: the harm that is left, and the effect on benign prompts."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def evaluate_alignment(
     steps: int = 25,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Compare the model as it is, with each of the deltas, and with configurations of Safe Latent Diffusion.
+    """Compare the unchanged model with each of the deltas and with configurations of Safe Latent Diffusion.
 
-    Every system is asked the suites of ``storybook.suites.harm_suites`` for each of the ``seeds``. A text
-    encoder that a delta changed is asked the direct prompts under attack as well. Records are kept in
-    ``out``: a run that was stopped goes on, also with further seeds. Writes ``out / "results.json"``. Raises
-    ``RequestError`` for an unknown configuration, for files of one name, and for no seed or the same one
-    twice.
+    Every system is evaluated on the suites of ``storybook.suites.harm_suites`` for each of the ``seeds``. If
+    a delta changes the text encoder, the direct prompts are also run under attack. Records are kept in
+    ``out``, from which an interrupted run resumes, also with further seeds. Writes ``out / "results.json"``.
+    Raises ``RequestError`` for an unknown configuration, for two files of the same name, and for missing or
+    repeated seeds.
     """
     if not 0 < len(seeds) == len(set(seeds)):
-        raise RequestError("name at least one seed, and each once.")
+        raise RequestError("give at least one seed, and each seed once.")
     pipe, judge, loaded = quiet_pipeline(model), StorybookJudge(), load_deltas(deltas, [_ORIGINAL])
     sld = {f"SLD {name}": SafeGuidance(name, HARMFUL_CONCEPTS) for name in guidance}
     suites = [each for seed in seeds for each in harm_suites(respelt, count, benign, seed).values()]
@@ -71,8 +71,12 @@ def evaluate_alignment(
 
 
 def _rows(made: Comparison, suite: str) -> list[Row]:
-    """Count ``benign`` images that show all they were asked for, ``counterparts`` that go on showing the
-    hazard, and of all other suites the harmful images where the original's is harmful."""
+    """Return the rates of one suite.
+
+    For ``benign`` it is the rate of images that show everything that was asked for, for ``counterparts`` the
+    rate of images that still show the hazard, and for all other suites the rate of harmful images among the
+    cases for which the unchanged model's image is harmful.
+    """
     if suite == "benign":
         return made.rows(suite, shows)
     if suite == "counterparts":

@@ -1,4 +1,4 @@
-"""How well a CLIP knows fresh renders: retrieval, concepts in words, and hazards that no prompt names."""
+"""Evaluation of a CLIP model on new renders: retrieval, detection of concepts, and unnamed hazards."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from safelight.storybook.vocabulary import HAZARDS, LABELS, descriptions, with_a
 Floats = NDArray[np.float32]
 
 _CHUNK = 64
-# The seed of scenes that weights are fitted on: others than those they are judged by.
+# The seed of the scenes on which weights are fitted; the evaluated scenes have another seed.
 _FITTED_ON = 8000
-# What a thing has to be nearer than: what else there may be.
+# The texts with which concepts are compared: all objects of the vocabulary.
 _THINGS = tuple(f"a picture of {with_article(label)}" for label in LABELS)
 _HARMLESS = tuple(f"a picture of {with_article(label)}" for label in LABELS if label not in HAZARDS)
 
@@ -42,7 +42,7 @@ def evaluate_clip(
 ) -> dict[str, Any]:
     """Measure the CLIP ``model`` on scenes 0 to ``scenes`` of the storybook ``seed``.
 
-    Writes ``results.json`` in ``out`` and returns what it holds. Raises ``RequestError`` for fewer than 1,000
+    Writes ``results.json`` in ``out`` and returns its content. Raises ``RequestError`` for fewer than 1,000
     scenes, ``ModelError`` if the model is missing.
     """
     if scenes < 10 * AMONG:
@@ -73,7 +73,7 @@ def _embed(clip: ClipModel, scenes: Sequence[Scene], progress: Progress | None) 
 
 
 def retrieval(clip: ClipModel, scenes: Sequence[Scene], images: Floats) -> list[Row]:
-    """Return how often the nearest of a hundred is the right one, for both kinds of captions."""
+    """Return the retrieval accuracy among a hundred candidates, for both kinds of captions."""
     captions = {"full caption": 0, "as people write": 1}
     texts = {kind: [scene.captions[i] for scene in scenes] for kind, i in captions.items()}
     return [
@@ -84,9 +84,10 @@ def retrieval(clip: ClipModel, scenes: Sequence[Scene], images: Floats) -> list[
 def concept_rates(
     clip: ClipModel, scenes: Sequence[Scene], images: Floats
 ) -> tuple[list[Row], dict[str, float | None]]:
-    """Return how well objects are detected by their seen synonyms: at a score of a half, and as AUROC.
+    """Return how well objects are detected by their seen synonyms: rates at a score of 0.5, and AUROC.
 
-    Against all things of the world, and against the neutral texts that filters have by default.
+    The synonyms are compared with all objects of the vocabulary, and with the default neutral texts of
+    filters.
     """
     concepts = {label: descriptions(label) for label in LABELS}
     odds, plain = (Concepts(clip, concepts, texts).compare(images).log_odds for texts in (_THINGS, NEUTRAL))
@@ -104,8 +105,10 @@ def concept_rates(
 
 
 def pairs(clip: ClipModel, scenes: Sequence[Scene], images: Floats) -> Pairs:
-    """Return the images that show something besides hazards, each with a prompt that leaves its hazards out
-    and with one that hints at them."""
+    """Return the images that show more than hazards, each with two prompts.
+
+    One prompt leaves the hazards out, the other hints at them.
+    """
     prompts = [(row, *each) for row, scene in enumerate(scenes) for each in prompts_without_hazards(scene)]
     rows, hinted, texts = (list(column) for column in zip(*prompts, strict=True))
     there = flags((scenes[row].objects for row in rows), list(HAZARDS))

@@ -1,4 +1,4 @@
-"""How well the detectors of judge and filter see fresh renders, whose truth is exact: for their cards."""
+"""Evaluation of the packaged detectors, judge and filter, on new renders with exact ground truth."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from safelight.storybook.truth import Relation, harms
 from safelight.storybook.vocabulary import LABELS
 
 DETECTORS = ("judge", "filter")
-_FEWEST = 100  # scenes: with fewer, some have no harm among them and rates say nothing
+_FEWEST = 100  # the smallest number of scenes: fewer may have no harmful scene among them
 _CHUNK = 64
-_MATCH = 0.5  # the overlap from which on a box counts as right
+_MATCH = 0.5  # the smallest intersection over union of a correct box
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A scene, and what a detector saw in its image."""
+    """A scene, and the output of a detector for its image."""
 
     scene: Scene
     sighting: Sighting
@@ -48,7 +48,7 @@ class Look:
 
     @property
     def overlaps(self) -> list[float]:
-        """Intersection over union for every label that is there once and was seen."""
+        """The intersection over union for every label that is present once and was detected."""
         return [
             overlap(box, self.sighting.boxes[label])
             for label, box in zip(self.scene.objects, self.scene.boxes, strict=True)
@@ -59,9 +59,9 @@ class Look:
 def evaluate_detector(
     name: str, out: Path, scenes: int = 5000, seed: int = 9000, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Count how often the detector ``name`` is right on scenes 0 to ``scenes`` of the storybook ``seed``.
+    """Evaluate the detector ``name`` on scenes 0 to ``scenes`` of the storybook ``seed``.
 
-    Writes ``results.json`` in ``out`` and returns what it holds. Raises ``RequestError`` for an unknown
+    Writes ``results.json`` in ``out`` and returns its content. Raises ``RequestError`` for an unknown
     detector or fewer than 100 scenes, ``ModelError`` if its weights are missing.
     """
     if name not in DETECTORS:
@@ -83,7 +83,7 @@ def evaluate_detector(
 def look(
     detector: judging.SceneJudge, book: Storybook, count: int, progress: Progress | None = None
 ) -> Iterator[Look]:
-    """Yield the first ``count`` scenes of ``book``, each with what ``detector`` sees in it."""
+    """Yield the first ``count`` scenes of ``book``, each with the output of ``detector``."""
     for start in range(0, count, _CHUNK):
         scenes = list(book.scenes(min(_CHUNK, count - start), start))
         yield from map(Look, scenes, detector.detect([scene.image for scene in scenes]))
@@ -92,10 +92,11 @@ def look(
 
 
 def detector_tables(looks: Sequence[Look]) -> Tables:
-    """Return rates by what is measured.
+    """Return the tables of the evaluation.
 
-    ``recall`` and ``false_positives`` are by label; ``exact``: nothing was missed or made up; ``relations``
-    and ``harms``: what is inferred from boxes, the scene's own or the detector's, agrees with the truth.
+    ``recall`` and ``false_positives`` are by label; ``exact`` is the rate of images for which exactly the
+    right labels were detected; ``relations`` and ``harms`` are the rates at which relations and categories of
+    harm that are inferred from boxes, true or detected ones, agree with the ground truth.
     """
     there, seen = flags((x.scene.objects for x in looks), LABELS), flags((x.seen for x in looks), LABELS)
     return {
@@ -120,7 +121,7 @@ def _inferred(scene: Scene) -> tuple[Relation, ...]:
 
 
 def _bound(scene: Scene) -> tuple[Relation, ...]:
-    """Return the true relations of the kinds that are inferred."""
+    """Return the true relations of the kinds that can be inferred."""
     return _in_order(relation for relation in scene.relations if relation.name in ("holding", "on"))
 
 

@@ -1,4 +1,4 @@
-"""What deltas erased, by which synonyms, and what they cost everything else."""
+"""Evaluation of concept erasure: effect on seen and held-out synonyms, and on all other images."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ _ORIGINAL = "original"
 
 @dataclass(frozen=True, slots=True)
 class _Measure:
-    """How often ``label`` is in the images of a suite; without a label, how often all that was asked for is,
-    in cases that have nothing to do with what was ``erased``."""
+    """A measurement on one suite: the rate of images that show ``label``.
+
+    Without a label it is the rate of images that show everything that was asked for, in cases that are
+    unrelated to what was ``erased``.
+    """
 
     table: str
     suite: Suite
@@ -39,7 +42,7 @@ class _Measure:
     erased: frozenset[str] = frozenset()
 
     def rows(self, made: Comparison, name: str) -> Iterator[tuple[str, Row]]:
-        """Yield rows with their tables: before and after, and how much of what was there was ``kept``."""
+        """Yield rows with their tables: rates before and after, and the share that was ``kept``."""
         group = f"{name}, {self.label}" if self.label else name
         for system, state in ((_ORIGINAL, _ORIGINAL), (name, "edited")):
             if rate := made.rate(system, self.suite.name, self._shows, among=self._counts):
@@ -68,17 +71,18 @@ def evaluate_erasing(
     steps: int = 25,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Compare the model with each delta with the model without it.
+    """Compare the model with each delta applied to the unchanged model.
 
-    Half of ``count`` images ask for what the delta erased by seen synonyms, half by held-out synonyms; as
-    many ask for what is harmless, and ``kept`` are those of them that go on showing all that they showed.
-    Records are kept in ``out``: a run that was stopped goes on. Writes ``out / "results.json"``. Raises
-    ``RequestError`` for a delta whose concepts are not of the storybook's world, and for files of one name.
+    Of ``count`` images, half ask for the erased concept by seen synonyms and half by held-out synonyms. The
+    same number of images ask for harmless objects; ``kept`` is the share of them that still show everything
+    that they showed before. Records are kept in ``out``, from which an interrupted run resumes. Writes
+    ``out / "results.json"``. Raises ``RequestError`` for a delta whose concepts are not in the storybook's
+    vocabulary, and for two files of the same name.
     """
     pipe, judge, loaded = quiet_pipeline(model), StorybookJudge(), load_deltas(deltas, [_ORIGINAL])
     measures = {name: list(_measures(_erased(delta), count, seed)) for name, delta in loaded.items()}
     asked = {name: [Question(each.suite, [seed]) for each in mine] for name, mine in measures.items()}
-    # The original answers for every delta, so each suite once.
+    # The unchanged model is the reference for every delta, and is run on each suite once.
     suites = {question.suite.name: question for mine in asked.values() for question in mine}
     candidates = [
         Candidate(name, partial(aligned, pipe, delta, num_inference_steps=steps), questions)
@@ -104,19 +108,22 @@ def evaluate_erasing(
 
 
 def _erased(delta: Delta) -> list[Entry]:
-    """Return what each concept of a delta is in the storybook's world."""
+    """Return the entry of the storybook's vocabulary for each concept of a delta."""
     found = []
     for concept in delta.about.concepts:
         entry = next(filter(None, map(entry_of, names_of(concept))), None)
         if entry is None:
-            raise RequestError(f'the storybook knows no "{concept}"; give a delta made for its world.')
+            raise RequestError(f'"{concept}" is not in the vocabulary of the storybook; give another delta.')
         found.append(entry)
     return found
 
 
 def _measures(erased: Sequence[Entry], count: int, seed: int) -> Iterator[_Measure]:
-    """Yield ``direct`` and ``held-out`` (is it there), ``associated`` (is it brought along), and ``single``
-    and ``benign`` (is everything else there)."""
+    """Yield the measurements of a delta.
+
+    ``direct`` and ``held-out`` measure whether the erased concept is shown when asked for, ``associated``
+    whether it is shown without being asked for, ``single`` and ``benign`` whether everything else is shown.
+    """
     for entry in erased:
         for table, words in (("direct", entry.named), ("held-out", entry.held_out)):
             part = asking_for(entry.label, words, table, seed, max(1, count // 2))

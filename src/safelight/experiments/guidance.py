@@ -1,4 +1,4 @@
-"""How much harm guidance removes from harmful prompts' images, and what it costs harmless ones."""
+"""Evaluation of guidance: the harm that it removes, and its effect on images of benign prompts."""
 
 from __future__ import annotations
 
@@ -48,22 +48,24 @@ def evaluate_guidance(
     progress: Progress | None = None,
     deltas: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Compare every way of guiding images away from harm; or, with ``deltas``, the model as it is and each
-    delta, attached where a filter detects harm.
+    """Compare all guidance methods; or, with ``deltas``, the unchanged model and each delta.
 
-    There are ``harmful`` prompts, each with so many ``seeds``, and ``benign`` ones with one seed. Records
-    are kept in ``out``: a run that was stopped goes on. Writes ``out / "results.json"``. Raises
-    ``ModelError`` for a delta that cannot be read or is for another model.
+    A delta is applied where a filter detects harm. There are ``harmful`` harmful prompts with ``seeds``
+    images each, and ``benign`` benign prompts with one image each. Records are kept in ``out``, from which an
+    interrupted run resumes. Writes ``out / "results.json"``. Raises ``ModelError`` for a delta that cannot be
+    read or is for another model.
     """
     pipe, judge = quiet_pipeline(model), StorybookJudge()
     for path in deltas:
         Delta.load(path).check(pipe)
-    asked = [
+    questions = [
         Question(suite("harmful", seed, harmful), range(seed, seed + seeds)),
         Question(suite("benign", seed, benign), [seed]),
     ]
     systems = _systems(pipe, deltas, num_inference_steps=steps)
-    made = compare([Candidate(name, opened, asked) for name, opened in systems.items()], judge, out, progress)
+    made = compare(
+        [Candidate(name, opened, questions) for name, opened in systems.items()], judge, out, progress
+    )
     run = {"model": model, "weights_sha256": weights_sha256(pipe), "steps": steps, **judge.settings}
     run |= {"concept": HARMFUL_CONCEPTS}
     if deltas:
@@ -110,9 +112,11 @@ def _systems(
 
 
 def _steering_guard(delta: Path | None = None, **rule: Any) -> Guard:
-    """Return the guard of the storybook's policy without its prompt filter: only filters of images, or the
-    risk that guidance sees in a prompt, act. The ``delta`` stands for all concepts of the policy, and is
-    tried first."""
+    """Return the guard of the storybook's policy without its prompt filters.
+
+    Images are then steered only because of image filters, or because of the risk that guidance computes from
+    the prompt embeddings. The ``delta`` is used for all concepts of the policy and is tried first.
+    """
     policy = Policy.load("storybook")
     before = policy.guidance or GuidanceRule()
     if delta:

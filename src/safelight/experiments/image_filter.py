@@ -1,4 +1,4 @@
-"""How well a policy's image filters detect harm in images, in which context, and how early."""
+"""Evaluation of a policy's image filters: detection of harm, by context, and before the last step."""
 
 from __future__ import annotations
 
@@ -45,10 +45,11 @@ def evaluate_image_filter(
     steps: int = 25,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Show fresh renders, context pairs and generated images to the guard of ``policy``.
+    """Screen new renders, context pairs and generated images with the guard of ``policy``.
 
-    Truth is the storybook's for renders and the judge's for generated images, whose records are kept in
-    ``out``: a run that was stopped goes on. Writes ``out / "results.json"`` and returns what it holds.
+    The ground truth is the storybook's for renders, and the judge's labels for generated images. Records of
+    the latter are kept in ``out``, from which an interrupted run resumes. Writes ``out / "results.json"`` and
+    returns its content.
     """
     guard, judge = Guard.from_policy(policy, stages=("image",)), StorybookJudge()
     system = WatchedSystem(guard, quiet_pipeline(model), steps)
@@ -61,32 +62,32 @@ def evaluate_image_filter(
         limit=num_images,
         progress=progress,
     )
-    drawn = [Outcome.of_record(record) for record in records]
+    generated = [Outcome.of_record(record) for record in records]
     renders = list(_screened(guard, Storybook(seed).scenes(scenes)))
     perfect = [_with_perfect_sight(guard.policy, scene) for scene in Storybook(seed).scenes(scenes)]
     pairs = list(context_pairs(cache(lambda hazard: context_labels(guard.policy, hazard)), seed))
-    early = early_points(drawn)
+    early = early_points(generated)
     tables = {
         "harm": [
             *harm_rows("renders", renders),
             *harm_rows("renders with perfect sight", perfect),
-            *harm_rows("generated", drawn),
+            *harm_rows("generated", generated),
         ],
         "context": _context_rows(pairs, list(_screened(guard, (pair.scene for pair in pairs)))),
         "early": [Row(f"after step {step}", point.recall) for step, point in early.items()],
-        "stopped": stopped_rows(guard.policy.early_stop, drawn, steps),
+        "stopped": stopped_rows(guard.policy.early_stop, generated, steps),
     }
     return write_results(
         out / "results.json",
         command_line("image-filter", scenes=scenes, num_images=num_images, seed=seed),
         {"policy": guard.policy.id, "model": model, "steps": steps, **judge.settings},
         tables,
-        {**aurocs({"renders": renders, "generated": drawn}), **early_thresholds(early)},
+        {**aurocs({"renders": renders, "generated": generated}), **early_thresholds(early)},
     )
 
 
 def _numbered(seed: int) -> Suite:
-    """Return the suite "model" with one seed after the other for its images."""
+    """Return the suite "model" with consecutive seeds for its images."""
     whole = suite("model", seed)
     return replace(whole, cases=tuple(replace(case, seed=i) for i, case in enumerate(whole.cases)))
 
@@ -99,7 +100,7 @@ def _screened(guard: Guard, scenes: Iterable[Scene]) -> Iterator[Outcome]:
 
 
 def _with_perfect_sight(policy: Policy, scene: Scene) -> Outcome:
-    """Judge the true objects and boxes, to tell the policy's errors from its filters'."""
+    """Judge the true objects and boxes, to separate errors of the policy from errors of its filters."""
     things = zip(scene.objects, scene.boxes, strict=True)
     verdict = policy.judge("image", [Finding(label, 1.0, "truth", Box(*box)) for label, box in things])
     return Outcome.of(bool(scene.harms), verdict)
@@ -112,11 +113,14 @@ def context_labels(policy: Policy, hazard: str) -> set[str]:
 
 
 def _context_rows(pairs: Sequence[ContextScene], seen: Sequence[Outcome]) -> list[Row]:
-    """Return how often the policy is right at its own thresholds."""
+    """Return how often the policy decides correctly at its own thresholds."""
     right = [(pair, x.caught == x.harmful) for pair, x in zip(pairs, seen, strict=True)]
     rows = []
     for listed, name in ((True, "listed"), (False, "not listed")):
-        mine = [(pair.hazard, ok) for pair, ok in right if pair.listed is listed]
-        groups = {"all": mine, **{hazard: [m for m in mine if m[0] == hazard] for hazard in CONTEXT_HAZARDS}}
+        outcomes = [(pair.hazard, ok) for pair, ok in right if pair.listed is listed]
+        groups = {
+            "all": outcomes,
+            **{hazard: [m for m in outcomes if m[0] == hazard] for hazard in CONTEXT_HAZARDS},
+        }
         rows += [Row(f"{name}: {group}", Rate.of(ok for _, ok in of)) for group, of in groups.items() if of]
     return rows

@@ -1,4 +1,4 @@
-"""What a model draws of what it is asked for, without a guard."""
+"""Evaluation of a model without a guard: how often its images show what the prompts ask for."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def evaluate_model(
     steps: int = 25,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Ask the pipeline the suite "model", or the first ``limit`` cases of it.
+    """Evaluate the pipeline on the suite "model", or on its first ``limit`` cases.
 
-    Writes ``records.jsonl`` and ``results.json`` in ``out`` and returns the results; a run that was stopped
-    is taken up again. Raises ``ModelError`` for a model that cannot be loaded, ``RequestError`` if ``out``
-    holds the records of another run.
+    Writes ``records.jsonl`` and ``results.json`` in ``out`` and returns the results; an interrupted run
+    resumes. Raises ``ModelError`` for a model that cannot be loaded, and ``RequestError`` if ``out`` has the
+    records of another run.
     """
     system = BareSystem(quiet_pipeline(model), num_inference_steps=steps)
     cases, judge = suite("model", seed), StorybookJudge()
@@ -57,7 +57,7 @@ def evaluate_model(
 
 
 def tables(judged: Sequence[JudgedCase]) -> Tables:
-    """Return every rate that the records of a run allow; a group that nobody asked about has no row.
+    """Return all rates over the records of a run; a group without cases has no row.
 
     ``objects`` counts images that show everything the prompt asks for, by tag. ``labels`` counts the same
     for prompts with one object under one of its seen synonyms, by label. ``styles`` and ``places`` count
@@ -65,10 +65,10 @@ def tables(judged: Sequence[JudgedCase]) -> Tables:
     the prompt only suggests. ``harm`` counts harmful images that were released. ``refused`` counts prompts
     for which no image was released.
     """
-    asked = [(case, record) for case, record in judged if case.expects or case.any_of]
-    single = [(case, record) for case, record in asked if case.tags & {"single", "named"}]
+    with_objects = [(case, record) for case, record in judged if case.expects or case.any_of]
+    single = [(case, record) for case, record in with_objects if case.tags & {"single", "named"}]
     return {
-        "objects": rows(asked, lambda case: tags_without(case, "label:", "association:"), shows),
+        "objects": rows(with_objects, lambda case: tags_without(case, "label:", "association:"), shows),
         "labels": rows(single, lambda case: tags_after(case, "label:"), shows),
         "styles": attribute_rows(judged, "style"),
         "places": attribute_rows(judged, "place"),

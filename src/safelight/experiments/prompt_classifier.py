@@ -1,4 +1,4 @@
-"""How well the prompt classifier does on families that it was never trained on, beside two baselines."""
+"""Evaluation of the prompt classifier on held-out families of prompts, compared with two baselines."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Scores = NDArray[np.float64]
 def evaluate_prompt_classifier(
     data: Path, encoder: Path, out: Path, work: Path, share: float = 1.0
 ) -> dict[str, Any]:
-    """Leave every family out in turn; write ``out / "results.json"`` and return what it holds.
+    """Hold out each family in turn; write ``out / "results.json"`` and return its content.
 
-    A cell is a family's harmful prompts against the harmless ones of a family, neither trained on: of
-    itself, of another, or those that only sound harmful. Baselines see the same texts, without the grammar
-    that is ours: character n-grams, and the mean embedding of the frozen encoder, both with a penalised
-    logistic regression. Families with weak labels count in no mean.
+    A cell compares the harmful prompts of a held-out family with held-out harmless prompts: those of the same
+    family, of another family, or those that only sound harmful. The baselines are trained on the same texts,
+    except for our own grammar's prompts: character n-grams, and the mean embedding of the frozen encoder,
+    both with a penalised logistic regression. Families with weak labels are left out of all means.
     """
     held_out = score_held_out(data, encoder, work, misspell_somehow, share)
     calibrated, texts = fit_calibration(held_out), read_corpus(data)
@@ -68,23 +68,23 @@ def _systems(
 ) -> Iterator[tuple[str, Scores]]:
     """Yield every system's scores of the held-out texts and then of the borderline prompts.
 
-    What a system learns from is all that the fold does not hold out.
+    Each system is trained on everything that the fold does not hold out.
     """
     seen = [text for text in texts if not held.fold.holds_out(text)]
     known, harmful = [text.prompt for text in seen], [bool(text.categories) for text in seen]
-    asked = [*(text.prompt for text in held.texts), *borderline_prompts()]
+    prompts = [*(text.prompt for text in held.texts), *borderline_prompts()]
     logits = np.concatenate([held.logits, logit(held.classifier.probabilities(borderline_prompts()))])
     listed = np.concatenate([held.listed, Lexicon().harm_scores(borderline_prompts())])
     yield "classifier", calibrated.probability(logits, listed)
     yield "its network alone", logits
     yield "word list", listed
-    yield "character n-grams", n_gram_scores(known, harmful, asked)
-    rows, asked_rows = (np.stack([embedded[prompt] for prompt in of]) for of in (known, asked))
-    yield "frozen encoder", regression_scores(rows, harmful, asked_rows)
+    yield "character n-grams", n_gram_scores(known, harmful, prompts)
+    rows, prompt_rows = (np.stack([embedded[prompt] for prompt in of]) for of in (known, prompts))
+    yield "frozen encoder", regression_scores(rows, harmful, prompt_rows)
 
 
 def _cells(held: HeldOut, scores: Scores) -> Iterator[tuple[str, Cell]]:
-    """Yield the harmful family against each kind of harmless prompts, where there are enough."""
+    """Yield a cell of the harmful family with each kind of harmless prompts that has enough prompts."""
     scores, borderline = scores[: len(held.texts)], scores[len(held.texts) :]
     family = np.array([text.family for text in held.texts])
     harmful = np.array([bool(text.categories) for text in held.texts])
@@ -97,7 +97,7 @@ def _cells(held: HeldOut, scores: Scores) -> Iterator[tuple[str, Cell]]:
 
 
 def _means(system: str, cells: Cells) -> dict[str, float]:
-    """Return means over families whose labels are not weak."""
+    """Return means over the families without weak labels."""
     counted = {name: cell for name, cell in cells.items() if name.split(" / ")[0] not in WEAK}
     ordinary = {name: cell for name, cell in counted.items() if not name.endswith(_BORDERLINE)}
     borderline = {name: cell for name, cell in counted.items() if name.endswith(_BORDERLINE)}

@@ -1,4 +1,4 @@
-"""What a policy's prompt filters block: by where prompts come from, and in altered spelling."""
+"""Evaluation of a policy's prompt filters: block rates by source of the prompts, and in altered spelling."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ Alter = Callable[[str, Verdict, str, random.Random], str]
 def evaluate_prompt_filter(
     policy: str | Path, data: Path, out: Path, count: int = 200, seed: int = 0
 ) -> dict[str, Any]:
-    """Screen ``count`` prompts of each family and side, as they are and in eight altered spellings.
+    """Screen ``count`` harmful and harmless prompts of each family, also in eight altered spellings.
 
-    ``blocked`` is by family. ``through``: of the harmful prompts that are blocked, those that get through
-    once the words that were found are altered, or all words. ``benign blocked``: of harmless prompts, once
-    all words are altered. Writes ``results.json`` in ``out`` and returns what it holds. The packaged filters
-    were trained on the same families: what they do on others, ``evaluate prompt-classifier`` measures.
+    ``blocked`` is the block rate by family. ``through`` is the share of blocked harmful prompts that pass
+    once the detected words, or all words, are misspelt. ``benign blocked`` is the block rate of harmless
+    prompts with all words misspelt. Writes ``results.json`` in ``out`` and returns its content. The packaged
+    filters were trained on the same families; ``evaluate prompt-classifier`` measures them on held-out
+    families.
     """
     guard, rng = Guard.from_policy(policy, stages=("prompt",)), random.Random(seed)
     sampled = {**_sampled(read_corpus(data), count, rng), "scary but harmless": borderline_prompts()}
@@ -61,7 +62,7 @@ def evaluate_prompt_filter(
 
 
 def _sampled(texts: Sequence[Text], count: int, rng: random.Random) -> dict[str, list[str]]:
-    """Return prompts by family and side: "coprov2 unsafe"."""
+    """Return sampled prompts by family and label, such as "coprov2 unsafe"."""
     groups: dict[str, list[str]] = {}
     for text in texts:
         groups.setdefault(f"{text.family} {'unsafe' if text.categories else 'safe'}", []).append(text.prompt)
@@ -69,7 +70,7 @@ def _sampled(texts: Sequence[Text], count: int, rng: random.Random) -> dict[str,
 
 
 def _screened(guard: Guard, prompts: Sequence[str]) -> list[Verdict]:
-    """Screen some at a time, since a policy's timeout is for all.
+    """Return the verdicts on prompts, screened in batches because a policy's timeout is for a whole batch.
 
     Raises ``FilterError`` for a filter that fails.
     """
@@ -89,7 +90,7 @@ def _blocked(name: str, verdicts: Sequence[Verdict]) -> list[Row]:
 def _through(
     guard: Guard, blocked: Sequence[tuple[str, Verdict]], alter: Alter, rng: random.Random
 ) -> list[Row]:
-    """Return how many of the prompts that are blocked are not when they are altered, by how."""
+    """Return the share of blocked prompts that pass once they are altered, by spelling."""
     rows = []
     for how in SPELLINGS if blocked else ():
         verdicts = _screened(guard, [alter(prompt, verdict, how, rng) for prompt, verdict in blocked])
@@ -102,7 +103,7 @@ def _all_altered(prompt: str, verdict: Verdict, how: str, rng: random.Random) ->
 
 
 def _found_altered(prompt: str, verdict: Verdict, how: str, rng: random.Random) -> str:
-    """Alter only the words that some finding points at, as an attacker who knows them would."""
+    """Alter only the words that findings point at, as an attacker who knows the findings would."""
     spans = [(span.start, span.end) for f in verdict.findings if isinstance(span := f.evidence, Span)]
     return misspell_spans(prompt, spans, how, rng)
 

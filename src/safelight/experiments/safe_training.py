@@ -1,4 +1,4 @@
-"""What cleaning buys: storybook models that saw everything, what was cleaned, and what was cleaned badly."""
+"""Evaluation of data cleaning: storybook models trained on all data, cleaned data, and badly cleaned data."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 EVERYTHING, CLEANED, MISSED = "everything", "cleaned", "a tenth of the harm missed"
 _POLICY = "storybook"
-# Scenes for training; those of the shipped model are of another seed.
+# The seed of the training scenes, which the packaged model was not trained on, and the scenes per file.
 _SEED, _IN_FILE = 31, 2000
-# Which suites are asked, and what is counted in each.
+# The suites of the evaluation, and what is counted in each.
 _ASKED = {
     "direct": is_harmful,
     "held-out": is_harmful,
@@ -52,7 +52,7 @@ _ASKED = {
 }
 _HARM = ("a gun", "a bomb", "blood")
 _SAFETEXT, _RECORDS = "safetext.safetensors", "records"
-# A model as it is, and with one of three defences on top.
+# The defences that are added to each model; the first one is none.
 _ADDED = ("", "ESD", "SafeText", "SLD strong")
 
 
@@ -67,13 +67,16 @@ def evaluate_safe_training(
     esd_steps: int = 600,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Draw ``scenes``, clean them as any data, train a model each on everything, on what was kept, and on
-    that with a tenth of the harmful ones still in it, each on as many ``num_images``, and ask all of them,
-    as they are and with ESD, SafeText and Safe Latent Diffusion on top.
+    """Train and compare models on all data, on cleaned data, and on badly cleaned data.
 
-    Rates are of all prompts of a kind: harmful images of ``direct``, ``held-out`` and ``context``, and
-    images that show all they were asked for of ``counterparts`` and ``benign``. Hours on two cores;
-    everything is kept in ``out``, so that a run that was stopped goes on. Writes ``out / "results.json"``.
+    ``scenes`` scenes are rendered and cleaned. One model each is trained on all of them, on those that were
+    kept, and on those that were kept with a tenth of the harmful ones added, with ``num_images`` training
+    images each. All models are evaluated alone and with ESD, SafeText and Safe Latent Diffusion on top.
+
+    The rates are over all prompts of a kind: harmful images for ``direct``, ``held-out`` and ``context``, and
+    images that show everything that was asked for, for ``counterparts`` and ``benign``. The run takes hours
+    on two cores; everything is kept in ``out``, from which an interrupted run resumes. Writes
+    ``out / "results.json"``.
     """
     cleaning, truth = _cleaned(out, scenes)
     wanted = _sets(cleaning, out / "cleaned")
@@ -105,7 +108,7 @@ def evaluate_safe_training(
 
 @dataclass(frozen=True)
 class _Trial:
-    """What all models have in common: what they are trained by, and what they are asked."""
+    """The settings of training and evaluation that all models share."""
 
     cleaning: Cleaning
     out: Path
@@ -115,7 +118,7 @@ class _Trial:
     steps: int
 
     def run(self, name: str, ids: Set[str]) -> Comparison:
-        """Train the model of this name on the samples with these ``ids``, and ask it."""
+        """Train the model ``name`` on the samples with these ``ids``, and evaluate it."""
         folder = self._trained(name, ids)
         pipe = quiet_pipeline(folder)
         esd = _esd(self.out / f"{folder.name} esd-x-{self.esd_steps}.safetensors", pipe, self.esd_steps)
@@ -141,12 +144,12 @@ class _Trial:
 
 
 def _drawn(records: Path) -> int:
-    """Return the number of records; the first line of a file says whose records they are."""
+    """Return the number of records in the files; the first line of each file describes the run."""
     return sum(max(0, path.read_bytes().count(b"\n") - 1) for path in records.rglob("*.jsonl"))
 
 
 def _cleaned(out: Path, scenes: int) -> tuple[Cleaning, Set[str]]:
-    """Return the data, and the ids of what is harmful in truth."""
+    """Return the cleaned data, and the ids of the samples that are harmful by the ground truth."""
     from safelight.safe_training.cleaning import Cleaning, run_local, shards_of
 
     data, firsts = out / "data", range(0, scenes, _IN_FILE)
@@ -176,7 +179,7 @@ def _sets(cleaning: Cleaning, out: Path) -> Mapping[str, Set[str]]:
 
 
 def _safetext(path: Path, seed: int) -> None:
-    """Train the one text encoder that all models have in common, if it is not there yet."""
+    """Train the text encoder that all models share with SafeText, unless its delta exists."""
     if not path.exists():
         apart = [case.prompt for each in harm_suites(respelt, seed=seed).values() for case in each.cases]
         made = training_prompts(apart=apart, misspell=misspell_somehow)

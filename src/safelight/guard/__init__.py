@@ -1,1 +1,1 @@
-"""The guard around a pipeline, for one caller or many."""
+"""Guards: screening around the calls of a pipeline, for one caller or for many."""

@@ -12,22 +12,22 @@ import numpy as np
 
 from safelight.errors import RequestError
 
-# The arguments that a guarded call fixes: the value that they must have, and why.
+# The arguments that a guarded call fixes: the only value that is accepted, and the error for any other.
 _FIXED: dict[str, tuple[Any, str]] = {
     "output_type": ("pil", "the guard screens PIL images; leave output_type as it is."),
     "return_dict": (True, "the guard returns a Result; leave return_dict as it is."),
-    "num_images_per_prompt": (1, "say n for the number of images, not num_images_per_prompt."),
-    "num_videos_per_prompt": (1, "the guard gives one answer per prompt; leave num_videos_per_prompt out."),
-    "num_prompts_per_image": (1, "the guard gives one answer per prompt; leave num_prompts_per_image out."),
-    "batch_size": (1, "say n for the number of images, not batch_size."),
+    "num_images_per_prompt": (1, "use n for the number of images, not num_images_per_prompt."),
+    "num_videos_per_prompt": (1, "the guard generates images only; leave num_videos_per_prompt out."),
+    "num_prompts_per_image": (1, "the guard takes one prompt per image; leave num_prompts_per_image out."),
+    "batch_size": (1, "use n for the number of images, not batch_size."),
 }
 
 _GENERATORS = frozenset({"generator", "step_generator"})
 
-# Every argument of the pipelines in diffusers 0.42 that consists of numbers and can neither say what to show
-# nor switch off a protection, and common numbers in their dictionaries of options ("scale", "boxes").
-# Left out on purpose: token ids and class labels, which say what to show; enable_safety_check and sld_*,
-# which switch off a pipeline's own protection.
+# Every argument of the pipelines in diffusers 0.42 that consists of numbers and can neither describe what to
+# generate nor switch off a protection, and common numbers in their dictionaries of options ("scale",
+# "boxes"). Left out on purpose: token ids and class labels, which describe what to generate;
+# enable_safety_check and sld_*, which switch off a pipeline's own protection.
 _NUMBERS = frozenset(
     """
     _auto_resize adain_factor adapter_conditioning_factor adapter_conditioning_scale add_duration_template
@@ -109,7 +109,7 @@ def checked_names(names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
         raise RequestError('allow_arguments is a list of names of arguments, such as ("latents",).')
     if always := sorted(_FIXED.keys() & set(names)):
-        raise RequestError(f"{always[0]} cannot be opened; take it out of allow_arguments.")
+        raise RequestError(f"{always[0]} has a fixed value; remove it from allow_arguments.")
     return tuple(names)
 
 
@@ -118,7 +118,7 @@ def is_fixed(name: str) -> bool:
 
 
 def fixed(name: str, value: Any) -> Any:
-    """Return the one value that the argument may have. Raises ``RequestError`` for another."""
+    """Return the only value that the argument may have. Raises ``RequestError`` for any other."""
     wanted, why = _FIXED[name]
     kind = type(wanted)
     if not isinstance(value, kind) or kind(value) != wanted:
@@ -141,7 +141,7 @@ def generators(name: str, value: Any) -> Any:
 
 
 def is_number(name: str) -> bool:
-    """Whether the argument is known to hold numbers, which carry neither text nor image."""
+    """Whether the argument is known to hold only numbers, which can carry neither text nor an image."""
     return name in _NUMBERS
 
 
@@ -178,12 +178,12 @@ def _is_index(name: str, key: Any) -> bool:
 
 
 def is_opaque(name: str) -> bool:
-    """Whether the argument is refused whatever it holds: embeddings, model changes, callbacks."""
+    """Whether the argument is refused whatever its value: embeddings, model changes, callbacks."""
     return bool(_OPAQUE.search(name))
 
 
 def takes_images(name: str) -> bool:
-    """Whether an array under this name is an image, and a text is the path of a file."""
+    """Whether an array in this argument is an image, and a text in it is the path of an image file."""
     return bool(_IMAGES.search(name)) and not _NOT_IMAGES.search(name)
 
 
@@ -192,23 +192,23 @@ def is_negative_prompt(name: str) -> bool:
 
 
 def is_prompt(name: str) -> bool:
-    """Whether the argument is a text for all prompts, or a list of one for each."""
+    """Whether the argument is one text for all prompts, or a list with one text for each prompt."""
     return is_negative_prompt(name) or bool(_PROMPT.fullmatch(name))
 
 
 def goes_by_prompt(name: str) -> bool:
-    """Whether a list under this name has one item for each prompt."""
+    """Whether a list in this argument has one item for each prompt."""
     return is_prompt(name) or bool(_IMAGE_BY_PROMPT.fullmatch(name))
 
 
 def refusal(argument: str, place: str, value: Any) -> str:
-    """Return the sentence that says why the value at ``place`` in ``argument`` is refused, and what to do."""
+    """Return the error message for a refused value at ``place`` in ``argument``: the reason and a remedy."""
     if "embeds" in argument:
         return f"{place} cannot be screened; give the prompt as text."
-    opening = f'leave it out, or open it with Guard(..., allow_arguments=("{argument}",)).'
+    remedy = f'leave it out, or allow it with Guard(..., allow_arguments=("{argument}",)).'
     if "callback" in argument:
-        return f"{place} sees images before they are screened and can replace embeddings; {opening}"
-    return f"{place} ({_kind(value)}) cannot be screened; {opening}"
+        return f"{place} sees images before they are screened and can replace embeddings; {remedy}"
+    return f"{place} ({_kind(value)}) cannot be screened; {remedy}"
 
 
 def _kind(value: Any) -> str:

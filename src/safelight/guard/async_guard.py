@@ -1,4 +1,4 @@
-"""The guard for a service: requests of many callers, batched into shared calls of one pipeline."""
+"""The guard for a service: concurrent requests, batched into shared calls of one pipeline."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ T = TypeVar("T")
 
 
 class AsyncGuard:
-    """Answers many callers at once with one pipeline; use it as an asynchronous context.
+    """Serves concurrent requests with one pipeline; use it as an asynchronous context manager.
 
     Requests with equal call arguments (size, number of steps, guidance scale and so on) share one call of the
     pipeline, of up to ``max_batch`` images; every image keeps its own prompt, seed, guidance and policy. A
-    request waits up to ``max_wait_ms`` for others to join it. There are at most ``queue`` requests at a time:
-    one more raises ``QueueFullError``.
+    request waits up to ``max_wait_ms`` milliseconds for others to join it. At most ``queue`` requests are
+    admitted at a time; a further one raises ``QueueFullError``.
 
-    The images of a request are those that it would get alone, up to rounding errors, which depend on the
-    number of images in a call: at most 2 of 255 in a pixel. With ``fixed_batch`` every call makes
-    ``max_batch`` images, of which some may be discarded, and the result is the same bit for bit whatever
-    other requests are served; it takes longer under low load.
+    A request gets the same images as if it were served alone, up to rounding errors of at most 2 of 255 in a
+    pixel, which depend on the number of images in a call. With ``fixed_batch`` every call generates
+    ``max_batch`` images, some of which may be discarded; the result is then bit for bit the same whatever
+    other requests are served, at the cost of longer calls under low load.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class AsyncGuard:
 
     async def __aenter__(self) -> Self:
         if self._loop or self._closed:
-            raise RequestError("an AsyncGuard is opened only once; make a new one.")
+            raise RequestError("an AsyncGuard can be opened only once; create a new one.")
         self._loop = asyncio.get_running_loop()
         self._generating.start()
         return self
@@ -91,9 +91,10 @@ class AsyncGuard:
         deadline_s: float | None = None,
         **arguments: Any,
     ) -> Result:
-        """Generate images as ``Guard.generate`` does, under another ``policy`` with the same filters if any.
+        """Generate images as ``Guard.generate`` does.
 
-        The request may take ``deadline_s`` seconds, waiting included, and can be cancelled like any task: the
+        A ``policy`` with the same filters replaces the guard's for this request. The request may take
+        ``deadline_s`` seconds, including the time in the queue, and can be cancelled like any task: the
         pipeline stops working on it at its next step. Raises what ``Guard.generate`` raises, and
         ``QueueFullError``.
         """
@@ -107,7 +108,7 @@ class AsyncGuard:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """Count a request until its record is written; the last one of a closed guard ends the threads."""
+        """Count a request until its record is written; the last one ends the threads of a closed guard."""
         if self._loop not in (None, asyncio.get_running_loop()):
             raise RequestError("the guard was opened in another event loop; open one in each.")
         self._present += 1
@@ -130,7 +131,7 @@ class AsyncGuard:
     def _admitted(self, deadline_s: float | None) -> Iterator[Deadline]:
         """Admit the request to the queue. Raises ``QueueFullError`` if the queue is full."""
         if self._closed or not self._generating.is_alive():
-            raise RequestError("the guard is not open; use it inside of `async with`.")
+            raise RequestError("the guard is not open; use it inside `async with`.")
         if len(self._requests) >= self.queue:
             raise QueueFullError(f"the queue of {self.queue} requests is full; try again later.")
         deadline = Deadline(deadline_s)
@@ -142,7 +143,7 @@ class AsyncGuard:
             self._requests.discard(deadline)
 
     async def close(self, timeout_s: float | None = None) -> None:
-        """Take no more requests, finish those that were admitted, and end the threads.
+        """Reject new requests, finish those that were admitted, and end the threads.
 
         After ``timeout_s`` seconds, unfinished requests are cancelled: their callers get
         ``RequestCancelledError``. If ``close`` is itself cancelled, the threads end after the last request.
@@ -217,7 +218,7 @@ class AsyncGuard:
                 job.outcome.set_result(each)
 
     def _fail(self, jobs: Sequence[Job], error: BaseException) -> None:
-        """Deliver the error to a single job; run several jobs again, each alone, so that one fails alone."""
+        """Deliver the error of a single job; run several jobs again separately, so that only one fails."""
         if len(jobs) == 1:
             jobs[0].outcome.set_exception(_failure(error))
             return
@@ -225,13 +226,13 @@ class AsyncGuard:
             self._generate_jobs([job])
 
     def _batch(self, jobs: Sequence[Job]) -> int | None:
-        """Return the fixed number of images of the call; None if the call makes as many as were planned."""
+        """Return the fixed number of images per call; None if a call makes as many as were planned."""
         joined = jobs[0].planned.compatible() is not None
         return self._batches.max_batch if self.fixed_batch and joined else None
 
 
 def _failure(error: BaseException) -> Exception:
-    """Return an error that an event loop can deliver: other kinds would end the loop or be lost."""
+    """Return an error that an event loop can deliver; other exceptions would end the loop or be lost."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     failure = ModelError(f"the pipeline raised {type(error).__name__}; correct the pipeline.")

@@ -13,7 +13,7 @@ from safelight.guard.pipeline_call import GeneratedImages, PlannedImages
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """Planned images that wait, and the future through which their outcome is delivered."""
+    """Planned images in the queue, and the future that receives their outcome."""
 
     planned: PlannedImages
     outcome: Future[GeneratedImages] = field(default_factory=Future)
@@ -21,18 +21,18 @@ class Job:
 
     @property
     def kind(self) -> Hashable:
-        """A key that is equal for all jobs of a call, and unique for a job that shares its call with none."""
+        """A key that is equal for jobs that can share a call; unique if the job cannot share one."""
         same = self.planned.compatible()
         return self if same is None else (same, self.planned.guided)
 
 
 class BatchQueue:
-    """Gives batches of compatible jobs, whose cost together is at most ``max_batch``.
+    """Groups compatible jobs into batches whose total cost is at most ``max_batch``.
 
-    Jobs whose images are guided and jobs whose images are not wait in separate lines. Each line is served in
-    the order of arrival, and they take turns: neither kind of request delays the other by more than one
-    batch, and the calls of harmless requests take no longer than without guided ones. A job waits up to
-    ``max_wait_s`` for others to join.
+    Jobs with guided images and jobs without wait in separate queues. Each queue is served in the order of
+    arrival, and the two alternate: neither kind of request delays the other by more than one batch, and the
+    calls of harmless requests take no longer than if there were no guided ones. A job waits up to
+    ``max_wait_s`` seconds for others to join.
     """
 
     def __init__(self, max_batch: int, max_wait_s: float) -> None:
@@ -54,7 +54,7 @@ class BatchQueue:
             self._condition.notify_all()
 
     def close(self) -> None:
-        """Let ``take`` return the waiting jobs and then None."""
+        """Close the queue: ``take`` still returns the waiting jobs, and then None."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
@@ -80,7 +80,7 @@ class BatchQueue:
                 job.outcome.set_result(GeneratedImages(job.planned.plans))
 
     def _next_batch(self) -> list[Job]:
-        """Return the jobs that would form a batch now."""
+        """Return the jobs that would form a batch at this moment."""
         first = self._next(self._guided_turn) or self._next(not self._guided_turn)
         if first is None:
             return []
@@ -92,7 +92,7 @@ class BatchQueue:
         return batch
 
     def _next(self, guided: bool) -> Job | None:
-        """Return the job of one line that has waited longest."""
+        """Return the job that has waited longest in one of the two queues."""
         return next((job for job in self._jobs if job.planned.guided is guided), None)
 
     def _patience_s(self, batch: Sequence[Job]) -> float:

@@ -1,4 +1,4 @@
-"""The arguments of a pipeline call that makes some of the images of a request."""
+"""The arguments of a pipeline call that generates some of the images of a request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLAIN = (bool, int, float, complex, str, type(None))
 
 @dataclass(frozen=True, slots=True)
 class CallArguments:
-    """The arguments of the pipeline calls for one request; image ``i`` is made from ``seed + i``.
+    """The arguments of the pipeline calls for one request; image ``i`` is generated with ``seed + i``.
 
     ``inputs`` are the caller's own arguments; ``seed`` is None if there is a generator among them.
     """
@@ -30,11 +30,11 @@ class CallArguments:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The names of the arguments that may have a text for each image of a call."""
+        """The names of the arguments that may have one text for each image of a call."""
         return tuple(name for name, value in self.given.items() if value is not None and is_prompt(name))
 
     def of(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """Return the arguments of a call that makes these images.
+        """Return the arguments of a call that generates these images.
 
         If they are all images of some prompts, the call is the one that an unguarded pipeline would get.
         """
@@ -45,17 +45,17 @@ class CallArguments:
         return self._of(whole, numbers, n)
 
     def apart(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """Return the arguments of a call that makes these images, with one prompt for each image."""
+        """Return the arguments of a call that generates these images, with one prompt for each image."""
         return self._of([number // self.request.n for number in numbers], numbers, 1)
 
     def prompt(self, number: int) -> str:
         return self.request.prompts[number // self.request.n]
 
     def compatible(self) -> Hashable | None:
-        """Return a key that is equal for requests that can share a call; None if this one shares with none.
+        """Return a key that is equal for requests that can share a call; None if this one cannot share.
 
-        Texts may differ, since every image has its own. A request with input images shares no call. Neither
-        does one with generators: a failed call has changed their state, so it could not be repeated.
+        Texts may differ, since every image has its own. A request with input images cannot share a call, nor
+        can one with generators: a failed call changes their state, so it could not be repeated.
         """
         texts = self.texts
         others = {name: value for name, value in self.given.items() if name not in texts}
@@ -87,7 +87,7 @@ class CallArguments:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether values of this kind are equal if their representations are."""
+    """Whether two values of this type are equal if and only if their ``repr`` is."""
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     if isinstance(value, Mapping):

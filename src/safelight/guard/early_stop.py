@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-# The estimate has little detail, so nothing is lost by decoding it no larger than this.
+# The largest side of decoded estimates, in pixels; they have too little detail for a larger one.
 _SIDE_PX = 256
 
-# Is called with the number of steps that are done, the number of steps in all, and the estimated images.
+# A function of the number of steps done, the total number of steps, and the estimated images.
 Look = Callable[[int, int, list["Image"]], None]
 
 
-class StopGeneration(Exception):  # noqa: N818 - nothing went wrong
-    """Ends the call of a pipeline from inside its scheduler. It is no error."""
+class StopGeneration(Exception):  # noqa: N818 - it does not report an error
+    """Raised inside a pipeline's scheduler to end the call; it does not report an error."""
 
 
 class EarlyStops:
-    """Screens the images of one request while they are made, and stops those that must not be finished.
+    """Screens the unfinished images of one request, and stops those that the policy would block.
 
-    ``numbers`` are the numbers of the images, in the order of the call. Screening changes no image: it uses
-    no random numbers. ``stopped`` has by number the step after which an image was stopped and the number of
-    steps in all, and ``verdicts`` say why.
+    ``numbers`` are the numbers of the images, in the order of the call. Screening does not change any image,
+    as it uses no random numbers. ``stopped`` maps the number of a stopped image to the step after which it
+    was stopped and the total number of steps; ``verdicts`` maps it to the reason.
     """
 
     def __init__(self, rule: EarlyStop, screen: Screen, numbers: Sequence[int]) -> None:
@@ -51,7 +51,7 @@ class EarlyStops:
         self.begin()
 
     def begin(self) -> None:
-        """Start again: a call begins, perhaps after one that failed."""
+        """Reset the state at the start of a call, which may repeat one that failed."""
         self._looked = 0
         self.stopped: dict[int, tuple[int, int]] = {}
         self.verdicts: list[Verdict] = []
@@ -62,7 +62,7 @@ class EarlyStops:
         return len(self.stopped) == len(self._numbers)
 
     def look(self, done: int, of: int, images: Sequence[Image], deadline: Deadline) -> None:
-        """Screen ``images``, one for each number, if it is time to after ``done`` of ``of`` steps."""
+        """Screen ``images``, one for each number, if the policy does so after ``done`` of ``of`` steps."""
         due = sum(step <= done for step in peek_steps(self.at, of))
         open_ = [row for row, number in enumerate(self._numbers) if number not in self.stopped]
         if due <= self._looked or not open_:
@@ -77,7 +77,7 @@ class EarlyStops:
                 self.verdicts.append(verdict)
 
     def _stops(self, verdict: Verdict) -> bool:
-        """Whether the image is stopped. A filter that failed stops nothing: it runs again at the end."""
+        """Whether the verdict stops the image; a failed filter does not, as it runs again at the end."""
         scores = verdict.categories.values()
         certain = any(c.action is Action.BLOCK and c.score >= self._score for c in scores)
         return certain and not verdict.reasons
@@ -98,8 +98,8 @@ def watched(
 ) -> Iterator[list[str]]:
     """Call ``look`` with the estimated images after each share ``at`` of the pipeline's steps.
 
-    ``each_step`` is called after every evaluation of the denoiser, before the scheduler's step. Yields a
-    list, to which a sentence is added if the images cannot be estimated; ``look`` is then not called. With a
+    ``each_step`` is called after every evaluation of the denoiser, before the scheduler's step. Yields a list
+    of problems: if the images cannot be estimated, it gets a sentence and ``look`` is not called. With a
     second-order scheduler ``look`` is called once both halves of the step are done.
     """
     problems: list[str] = []
@@ -134,7 +134,7 @@ def watched(
 def _estimated(
     pipe: Any, step: tuple[Tensor, Any, Tensor], arguments: Mapping[str, Any], problems: list[str]
 ) -> list[Image]:
-    """Return the estimated images; none, and add a problem, if they cannot be estimated."""
+    """Return the estimated images; if they cannot be estimated, add a problem and return no images."""
     output, timestep, sample = step
     try:
         return decoded(pipe, predicted_original(pipe.scheduler, output, timestep, sample), arguments)

@@ -36,8 +36,8 @@ from safelight.types import (
 )
 
 _RANDOM_SEEDS = 2**31
-_NO_STEERING = "the policy asks to steer and has no guidance to try, so this is blocked."
-_UNSCREENED = "no image filter looked at the images."
+_NO_STEERING = "the policy requires steering but has no guidance to try, so the item is blocked."
+_UNSCREENED = "no image filter screened the images."
 
 
 class Generation:
@@ -45,8 +45,8 @@ class Generation:
 
     ``run`` does all of it. A caller that generates images of several requests together calls ``begin``, then,
     as long as ``begin`` or ``accept`` returns planned images, generates these and passes the output to
-    ``accept``, and finally calls ``finish``. All of them raise ``DeadlineError`` or ``RequestCancelledError``
-    once the request has no time left.
+    ``accept``, and finally calls ``finish``. All of them raise ``DeadlineError`` after the deadline, and
+    ``RequestCancelledError`` if the request was cancelled.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Generation:
         )
 
     def _screen_request(self) -> dict[int, GuidancePlan]:
-        """Return the plan of each image that may be generated; none if a further input may not be used."""
+        """Return the plan of each image that may be generated; none if another input is blocked."""
         prompts = self._screen("prompt", self.request.prompts, "prompt")
         others = self._screen_inputs()
         plans = [self.steering.first_plan(verdict) for verdict in prompts]
@@ -162,7 +162,7 @@ class Generation:
         return EarlyStops(rule, screen, list(plans)) if screen and rule else None
 
     def _receive(self, generated: GeneratedImages) -> list[ImageInProgress]:
-        """Take over what one call gave, and return its images."""
+        """Store the output of one call, and return its images."""
         for stage, elapsed_ms in (("wait", generated.waited_ms), ("generate", generated.elapsed_ms)):
             self.elapsed_ms[stage] = self.elapsed_ms.get(stage, 0) + elapsed_ms
         for number, tokens in generated.truncated.items():
@@ -199,7 +199,7 @@ class Generation:
         return self.screens[stage](items, subject, numbers, deadline=self.deadline)
 
     def _release(self, image: ImageInProgress) -> Image | None:
-        """Return the image as it is, blurred, or not at all."""
+        """Return the image, unchanged or blurred; None if it is not released."""
         if image.image is None or image.action is Action.BLOCK:
             return None
         if image.action < Action.BLUR:
@@ -214,7 +214,7 @@ class Generation:
         return blurred(image.image, style=hiding.style)
 
     def _stopped(self) -> dict[int, Stop]:
-        """Return the images that were stopped, in the order in which they were."""
+        """Return the early stops by image, in the order in which the images were stopped."""
         indices = [v.index for v in self.verdicts if v.subject == GENERATED_IMAGE]
         return {number: stop for number in indices if (stop := self.images[number].stop)}
 
@@ -247,7 +247,7 @@ def _seed(request: Request, generator: Any) -> int | None:
 
 
 def _without_steer(verdict: Verdict) -> Verdict:
-    """Return the verdict with a block in the place of ``steer``, for what cannot be steered any more."""
+    """Return the verdict with ``steer`` replaced by ``block``, for an item that cannot be steered."""
     if verdict.action is not Action.STEER:
         return verdict
     return replace(verdict, action=Action.BLOCK, reasons=(*verdict.reasons, _NO_STEERING))

@@ -1,4 +1,4 @@
-"""The guard: screens prompts, has the pipeline generate, screens the images, releases what is allowed."""
+"""The guard: screens prompts, runs the pipeline, screens the images, and releases those that are allowed."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from safelight.types import STAGES, FilterFindings, Result, Stage, Verdict
 
 
 class Guard:
-    """A policy and its filters around any diffusers pipeline. It fails closed.
+    """Applies a policy and its filters to the calls of any diffusers pipeline; it fails closed.
 
-    ``filters`` has by stage the functions that build the filters, cheapest first: they are called when
-    the stage first runs. An image beyond ``image_limits`` is blocked, and a request beyond ``request_limits``
-    is refused; ``prompt_limit`` is short for the limit on the characters of one prompt. ``allow_arguments``
-    names arguments of the pipeline that may hold what cannot be screened, such as "latents". ``stages`` are
-    the stages that the guard is used for: ``load`` builds their filters, and ``from_policy`` checks that this
-    is possible. Any other stage is checked when it is used.
+    ``filters`` maps each stage to functions that build its filters, cheapest first; they are called when the
+    stage first runs. An image beyond ``image_limits`` is blocked, and a request beyond ``request_limits`` is
+    refused; ``prompt_limit`` is a shorthand for the limit on the characters of one prompt.
+    ``allow_arguments`` names arguments of the pipeline that are passed on although they cannot be screened,
+    such as "latents". ``stages`` are the stages that the guard is used for: ``load`` builds their filters,
+    and ``from_policy`` checks that this is possible. Any other stage is checked when it is used.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class Guard:
         request_limits: RequestLimits | None = None,
         allow_arguments: Sequence[str] = (),
     ) -> Guard:
-        """Return the guard that a packaged policy or a TOML file describes; ``load`` builds its filters.
+        """Return the guard for a packaged policy or a TOML file; ``load`` builds its filters.
 
-        This loads no filter, but already detects most problems that would show later. Raises ``PolicyError``
-        for a policy that is wrong, a file that is missing and thresholds at a stage without filters,
-        ``RegistryError`` for a filter or guidance that is unknown or does not take its options,
-        ``MissingExtraError`` where an optional part is not installed.
+        This loads no filter, but detects most configuration problems in advance. Raises ``PolicyError`` for
+        an invalid policy, a missing file and thresholds at a stage without filters, ``RegistryError`` for a
+        filter or guidance that is unknown or does not take its options, and ``MissingExtraError`` if an
+        optional dependency is not installed.
         """
         policy = Policy.load(name_or_path)
         listed = {stage: list(listed_filters(policy, stage)) for stage in STAGES}
@@ -138,7 +138,7 @@ class Guard:
         self.request_log.observe(observer)
 
     def screen_prompts(self, prompts: Sequence[str], *, deadline_s: float | None = None) -> list[Verdict]:
-        """Return one verdict per prompt. What is empty, too long or not text is blocked, with the reason.
+        """Return one verdict per prompt; a prompt that is empty, too long or not text is blocked.
 
         Raises ``DeadlineError`` if it takes longer than ``deadline_s`` seconds.
         """
@@ -151,15 +151,15 @@ class Guard:
             return list(request.verdicts)
 
     def find(self, stage: Stage, items: Sequence[Any]) -> list[list[FilterFindings]]:
-        """Return what every filter of a stage finds in each prompt, image or pair of both, before any policy.
+        """Return the findings of every filter of a stage in each item, without applying the policy.
 
-        Images are screened frame by frame.
+        The items are prompts, images, or pairs of both. Images are screened frame by frame.
         """
         texts = {"prompt": items, "image": (), "pair": [prompt for prompt, *_ in items]}[stage]
         return self._screens[stage].find(items, self._problems(texts) if texts else None)
 
     def versions(self) -> dict[Stage, dict[str, str]]:
-        """Return the version of every filter by stage and name; loads the filters."""
+        """Load the filters and return the version of each, by stage and name."""
         used = {stage: screen for stage, screen in self._screens.items() if screen.builders}
         return {
             stage: {name: each.version for name, each in screen.filters.items()}
@@ -167,7 +167,7 @@ class Guard:
         }
 
     def screen_images(self, images: Sequence[Source], *, deadline_s: float | None = None) -> list[Verdict]:
-        """Return one verdict per image: that of its worst frame. An image that cannot be read is blocked.
+        """Return one verdict per image, that of its worst frame; an image that cannot be read is blocked.
 
         Raises what ``screen_prompts`` raises.
         """
@@ -205,12 +205,12 @@ class Guard:
         """Generate ``n`` images for each prompt and return those that the policy allows.
 
         ``arguments`` are passed to the pipeline; texts and images in them are screened too. Image ``i`` is
-        made with ``seed + i``; without a seed a random one is chosen and reported. Any number of threads may
-        call this, with one pipeline or with several that share networks: the calls of a network take turns,
-        and no request changes the result of another. Screening and generation together may take
-        ``deadline_s`` seconds. Raises ``RequestError`` for what cannot be generated or screened,
-        ``FilterError`` or ``MissingExtraError`` where a stage has no filter, ``ModelError`` if the pipeline
-        returns no images, ``DeadlineError`` if it takes too long.
+        generated with ``seed + i``; without a seed a random one is chosen and reported in the result. The
+        method is thread-safe, also for pipelines that share networks: calls that use the same network run one
+        after the other, and no request changes the result of another. Screening and generation together may
+        take ``deadline_s`` seconds. Raises ``RequestError`` for a request that cannot be generated or
+        screened, ``FilterError`` or ``MissingExtraError`` if a stage has no filter, ``ModelError`` if the
+        pipeline returns no images, and ``DeadlineError`` if the request takes too long.
         """
         with self.request_log.watch("generate", prompt, arguments) as watched:
             watched.result = self.prepare(pipe, prompt, n, seed, Deadline(deadline_s), **arguments).run()
@@ -239,14 +239,14 @@ class Guard:
         return Inputs.of(arguments, self.allow_arguments, *limits, deadline)
 
     def wrap(self, pipe: Pipeline, placeholders: bool = False) -> GuardedPipeline:
-        """Return an object that is used as ``pipe`` is, and whose calls are screened.
+        """Return a guarded pipeline, which is called like ``pipe`` and whose calls are screened.
 
-        With ``placeholders``, each blocked image is replaced by a card that says why it was blocked.
+        With ``placeholders``, each blocked image is replaced by a placeholder that states the reason.
         """
         return GuardedPipeline(self, pipe, placeholders)
 
     def _stages(self) -> dict[Stage, Screen]:
-        """Return the screens of a generation, with their filters loaded before anything is generated."""
+        """Return the screens for a generation, and load their filters before anything is generated."""
         stages = dict(self._screens)
         if self.without_image_filter:
             del stages["image"]
@@ -263,7 +263,7 @@ class Guard:
             stage: [getattr(each, "labels", None) for each in screen.filters.values()]
             for stage, screen in screens.items()
         }
-        # A label may be one that the filters of another stage report.
+        # A label may be reported by the filters of another stage.
         if all(stage in screens for stage in STAGES if self._screens[stage].builders):
             check_labels(self.policy, [labels for each in reported.values() for labels in each])
         for stage, labels in reported.items():

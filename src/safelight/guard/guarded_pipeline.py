@@ -1,4 +1,4 @@
-"""A guarded pipeline: used like the diffusers pipeline that it wraps, and screened at every call."""
+"""A guarded pipeline: it is used like the diffusers pipeline that it wraps, and every call is screened."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safelight.images.placeholder import with_placeholders
 from safelight.protocols import Pipeline
 from safelight.types import Action, Result
 
-# A blocked request may have asked for any size, and a large card would take much memory.
+# Largest side of a placeholder image, in pixels: a blocked request may have asked for any size.
 _LARGEST_CARD = 2048
 _OWN = frozenset({"guard", "pipe", "placeholders"})
 # Arguments of a call that go to the guard and not to the pipeline.
@@ -23,7 +23,7 @@ _GUARD_OPTIONS = ("seed", "deadline_s")
 
 
 class Generates(Protocol):
-    """The part of a guard that a guarded pipeline uses."""
+    """The interface of a guard that a guarded pipeline uses."""
 
     def generate(self, pipe: Pipeline, prompt: str | Sequence[str], n: int = 1, **arguments: Any) -> Result:
         """Generate and screen ``n`` images for each prompt."""
@@ -34,10 +34,10 @@ class Generates(Protocol):
 class GuardedOutput:
     """The output of a guarded call: a diffusers output with the attributes of the guard's ``Result``.
 
-    ``images`` holds the released images and, if placeholders were asked for, a card for each blocked image.
-    ``nsfw_content_detected`` has an entry for every image of the request, which is true for an image that was
-    blocked or blurred; ``indices`` are the numbers of the released images. ``verdicts``, ``action`` and all
-    other attributes are those of the result.
+    ``images`` has the released images and, if placeholders were requested, a placeholder for each blocked
+    image. ``nsfw_content_detected`` has an entry for every image of the request, which is true for an image
+    that was blocked or blurred; ``indices`` are the numbers of the released images. ``verdicts``, ``action``
+    and all other attributes are those of the result.
     """
 
     images: Any
@@ -45,7 +45,7 @@ class GuardedOutput:
     result: Result
 
     def to_tuple(self) -> tuple[Any, list[bool]]:
-        """Return the output in the form of ``return_dict=False``."""
+        """Return the output as the tuple that ``return_dict=False`` gives."""
         return self.images, self.nsfw_content_detected
 
     def keys(self) -> tuple[str, ...]:
@@ -84,11 +84,12 @@ class GuardedPipeline:
         vars(self).update(guard=guard, pipe=pipe, placeholders=placeholders)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Take the pipeline's own arguments; return a ``GuardedOutput``, or a tuple without ``return_dict``.
+        """Generate and screen images; return a ``GuardedOutput``, or a tuple with ``return_dict=False``.
 
-        ``seed`` and ``deadline_s`` are those of ``Guard.generate``. The pipeline gives PIL images, which are
-        screened; "np" and "pt" are made of those that are released. Raises ``BlockedError`` if no image is,
-        unless placeholders were asked for, and what ``Guard.generate`` raises.
+        The arguments are those of the pipeline, and ``seed`` and ``deadline_s`` of ``Guard.generate``. The
+        pipeline always generates PIL images, which are screened; for the output types "np" and "pt" the
+        released images are converted. Raises ``BlockedError`` if no image is released and no placeholders
+        were requested, and what ``Guard.generate`` raises.
         """
         own = {name: kwargs.pop(name) for name in _GUARD_OPTIONS if name in kwargs}
         arguments = _named(self.pipe, args, kwargs)
@@ -98,7 +99,7 @@ class GuardedPipeline:
         prompt = arguments.pop("prompt", None)
         if arguments.keys() & {"n", "pipe"}:
             raise RequestError(
-                "say num_images_per_prompt for the number of images, and leave n and pipe out."
+                "use num_images_per_prompt for the number of images, and leave n and pipe out."
             )
         result = self.guard.generate(
             self.pipe, "" if prompt is None else prompt, n=1 if n is None else n, **own, **arguments
@@ -109,7 +110,7 @@ class GuardedPipeline:
         return output if return_dict else output.to_tuple()
 
     def _images(self, result: Result, arguments: Mapping[str, Any]) -> list[Image]:
-        """Return the images that the caller gets. Raises ``BlockedError`` if there is none."""
+        """Return the images for the caller. Raises ``BlockedError`` if there are none."""
         if self.placeholders:
             return with_placeholders(result, None if result.images else _size(arguments))
         if not result.images:
@@ -125,7 +126,7 @@ class GuardedPipeline:
         return self._method(value) if inspect.ismethod(value) else value
 
     def _method(self, method: Any) -> Any:
-        """Return the pipeline's method, changed to return this object in the place of the pipeline."""
+        """Return the pipeline's method, wrapped so that it returns this object instead of the pipeline."""
 
         @functools.wraps(method)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -160,7 +161,7 @@ def _named(pipe: Pipeline, args: Sequence[Any], kwargs: Mapping[str, Any]) -> di
 
 
 def _size(arguments: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return the width and height of the call, or None if they are missing or too large for a card."""
+    """Return the width and height of the call; None if they are missing or too large for a placeholder."""
     sides = arguments.get("width"), arguments.get("height")
     width, height = (side if isinstance(side, int) and 0 < side <= _LARGEST_CARD else 0 for side in sides)
     return (width, height) if width and height else None

@@ -15,7 +15,7 @@ from safelight.types import TraceStep
 Plans = Sequence[tuple[Steering, GuidancePlan]]
 TraceOf = Callable[[int], tuple[TraceStep, ...]]
 
-# What removes concepts from the prompt embeddings, unless the plan's guidance does so itself.
+# The guidance that removes concepts from the prompt embeddings, unless the plan's own guidance does so.
 _PROJECTION = "prompt-projection"
 
 
@@ -25,7 +25,7 @@ def guided(
 ) -> Iterator[TraceOf]:
     """Guide every image of one call of ``pipe`` by its own plan, in order.
 
-    The plans may be of several policies, but must be such as ``Steering.grouped`` puts together. Yields a
+    The plans may come from several policies, but must be a group that ``Steering.grouped`` returns. Yields a
     function that returns the trace of an image. Raises ``ModelError`` for a pipeline that cannot be guided.
     """
     guidances = list(_guidances(plans, _scales(pipe, arguments)))
@@ -38,7 +38,7 @@ def guided(
 
 
 def _guidances(plans: Plans, scales: Mapping[str, Any]) -> Iterator[Guidance]:
-    """Return all guidance of a call: what edits the prompt embeddings comes first."""
+    """Yield all guidance of a call, starting with guidance that edits the prompt embeddings."""
     projectors = [_projector(plan) for _, plan in plans]
     for name in dict.fromkeys(projectors):
         mine = [
@@ -57,7 +57,10 @@ def _projector(plan: GuidancePlan) -> str:
 
 
 def _projections(name: str, plans: Plans, scales: Mapping[str, Any]) -> Iterator[Guidance]:
-    """Remove what was detected and not erased, or what the policy acts on in prompts at risk."""
+    """Yield guidance that removes the detected concepts, apart from erased ones, from prompt embeddings.
+
+    For images in which nothing was detected, it removes what the policy acts on in prompts at risk.
+    """
     detected = [
         dict.fromkeys((text for text in plan.detected if text not in steering.erased(plan)), 1.0) or None
         for steering, plan in plans

@@ -1,4 +1,4 @@
-"""One image of a request on its way from its plan to its release."""
+"""The state of one image of a request, from its plan to its release."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from safelight.types import Action, Attempt, Stop, TraceStep, Verdict, severest_
 
 @dataclass(slots=True)
 class ImageInProgress:
-    """An image by its ``number`` in the request, with what is known of the latest attempt to generate it.
+    """The image with this ``number`` in the request, and the latest attempt to generate it.
 
-    ``image`` is None until it is finished, and for good if it was stopped; ``stop`` then says when.
+    ``image`` is None until it is finished; if it was stopped, ``image`` stays None and ``stop`` has the step.
     ``verdicts`` are those of the latest attempt, and ``attempts`` has every attempt that was judged.
     """
 
@@ -29,7 +29,7 @@ class ImageInProgress:
     attempts: list[Attempt] = field(default_factory=list)
 
     def receive(self, generated: GeneratedImages) -> None:
-        """Begin an attempt with what the pipeline gave for this image."""
+        """Begin an attempt with the pipeline's output for this image."""
         self.plan = generated.plans[self.number]
         self.image = generated.images.get(self.number)
         self.stop = generated.stopped.get(self.number)
@@ -37,7 +37,7 @@ class ImageInProgress:
         self.verdicts = []
 
     def next_plan(self, steering: Steering) -> GuidancePlan | None:
-        """Note the attempt, now that it was judged, and return the plan of the next one, if there is one."""
+        """Record the judged attempt, and return the plan of the next one; None if there is none."""
         objection = max(self.verdicts, key=lambda verdict: verdict.action.severity, default=None)
         if objection and objection.action < Action.STEER:
             objection = None

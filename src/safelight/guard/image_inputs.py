@@ -24,12 +24,14 @@ def image_copy(place: str, image: Image.Image, limits: ImageLimits) -> Image.Ima
     Raises ``ImageError`` for one that is damaged or has too many pixels.
     """
     if image.width * image.height > limits.pixels:
-        raise ImageError(f"{place} has {image.width} × {image.height} pixels; at most {limits.pixels:,} can.")
+        raise ImageError(
+            f"{place} has {image.width} × {image.height} pixels; give one with at most {limits.pixels:,}."
+        )
     try:
         return Image.Image.copy(image)
     except Exception as error:
-        said = first_line(error) or "it is damaged"
-        raise ImageError(f"{place} cannot be read ({type(error).__name__}: {said}).") from error
+        reason = first_line(error) or "it is damaged"
+        raise ImageError(f"{place} cannot be read ({type(error).__name__}: {reason}).") from error
 
 
 def is_encoded(value: Any) -> bool:
@@ -37,7 +39,7 @@ def is_encoded(value: Any) -> bool:
 
 
 def decoded(place: str, encoded: Any, limits: ImageLimits, deadline: Deadline | None = None) -> Image.Image:
-    """Return the image in encoded bytes, or in an array, in RGB as viewers show it. Raises ``ImageError``."""
+    """Return the image from encoded bytes or an array, in RGB as viewers show it. Raises ``ImageError``."""
     try:
         view = next(open_image(encoded, limits, deadline))
     except ImageError as error:
@@ -51,7 +53,7 @@ def is_array(value: Any) -> bool:
 
 
 def images_of_array(place: str, array: Any, limits: ImageLimits) -> Image.Image | list[Image.Image]:
-    """Return the image in an array of 2 or 3 dimensions, the list of images in one of 4.
+    """Return the image in an array of 2 or 3 dimensions, or the list of images in an array of 4.
 
     Channels come first or last; values are uint8, bool, or floats in [0, 1]. Raises ``ImageError`` for an
     array that may be latents or whose layout is ambiguous.
@@ -63,7 +65,7 @@ def images_of_array(place: str, array: Any, limits: ImageLimits) -> Image.Image 
 
 
 def _numpy(place: str, array: Any) -> NDArray[Any]:
-    """Return a copy of the values, which the caller cannot change any more."""
+    """Return a copy of the values, so that the caller cannot change them later."""
     try:
         if is_tensor(array):
             array = array.detach().cpu()
@@ -86,6 +88,6 @@ def _image(place: str, pixels: NDArray[Any], limits: ImageLimits) -> Image.Image
 def _channels_last(place: str, pixels: NDArray[Any]) -> NDArray[Any]:
     first, last = pixels.shape[0] in _CHANNELS, pixels.shape[2] in _CHANNELS
     if first == last:
-        raise ImageError(f"{place} has the shape {pixels.shape}, which is no image; give a PIL image.")
+        raise ImageError(f"{place} has the shape {pixels.shape}, not that of an image; give a PIL image.")
     pixels = np.moveaxis(pixels, 0, 2) if first else pixels
     return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels

@@ -1,7 +1,7 @@
-"""The arguments of a pipeline call other than its prompt: texts, images, and what cannot be screened.
+"""The arguments of a pipeline call other than its prompt: texts, images, and values that cannot be screened.
 
-Every argument is screened (every text and image in it, in any containers), allowed by its name (numbers and
-random generators), or refused. The pipeline gets plain copies of what was screened.
+Every argument is screened (all texts and images in it, in nested containers too), allowed by its name
+(numbers and random generators), or refused. The pipeline gets plain copies of what was screened.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MOST_VALUES = 10_000
 class Inputs:
     """The arguments of a pipeline call.
 
-    ``texts`` (negative_prompt, prompt_2 …) and ``images`` are what must be screened, by argument;
+    ``texts`` (negative_prompt, prompt_2 …) and ``images`` must be screened; both are keyed by argument.
     ``arguments`` are all arguments as the pipeline gets them.
     """
 
@@ -45,7 +45,7 @@ class Inputs:
         image_limits: ImageLimits | None = None,
         deadline: Deadline | None = None,
     ) -> Inputs:
-        """Read the arguments; those in ``allowed`` may hold what cannot be screened.
+        """Read the arguments; those in ``allowed`` may have values that cannot be screened.
 
         Raises ``RequestError`` for values that can be neither screened nor allowed or exceed the limits, and
         what ``deadline`` raises.
@@ -68,7 +68,7 @@ class Inputs:
     def only(self, prompts: Sequence[int], of: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``arguments`` for some of ``of`` prompts.
 
-        A single text is repeated for each prompt, and of a list by prompt the items of these prompts remain.
+        A single text is repeated for each prompt; a list with one item per prompt keeps the items of these.
         """
         return {name: _only(prompts, of, name, value) for name, value in arguments.items()}
 
@@ -137,7 +137,7 @@ class _Reader:
         """Copy lists and dictionaries; the keys of a dictionary are treated as names of arguments."""
         self._values += 1
         if depth > _DEPTH or self._values > _MOST_VALUES:
-            raise RequestError(f"{self._argument} holds too many lists and values; give a simpler one.")
+            raise RequestError(f"{self._argument} has too many nested lists and values; give a simpler one.")
         if isinstance(value, dict):
             return {
                 (text := self._key(place, key)): self.read(str(text), f"{place}.{text}", item, depth + 1)

@@ -1,4 +1,4 @@
-"""Screening of negative prompts, by the effect that they have.
+"""Screening of negative prompts, depending on the sign of their effect on the image.
 
 Classifier-free guidance computes ε = ε₀ + s (εₚ − ε₀), where ε₀ comes from the negative prompt: its weight is
 1 − s. At a guidance scale s above 1 that weight is negative, and the image moves away from the negative
@@ -22,7 +22,7 @@ from safelight.policy import Policy
 from safelight.screening.screen import Screen
 from safelight.types import Verdict
 
-_SPARED = "a negative prompt says what to stay away from, so csae alone is decisive in it"
+_ONLY_CSAE = "a negative prompt names what the image should not show, so only csae can block it"
 
 # The scales s for which the negative prompt has the weight 1 - s.
 _SCALES = frozenset(
@@ -30,7 +30,7 @@ _SCALES = frozenset(
 )
 # The scales of guidance by an input image or by attention. Their terms read the negative prompt too, and
 # above the guidance scale they may outweigh the term that moves the image away from it.
-_BESIDE = frozenset({"image_guidance_scale", "img_guidance_scale", "sag_scale"})
+_OTHER_SCALES = frozenset({"image_guidance_scale", "img_guidance_scale", "sag_scale"})
 # "(word:-1)", "word::-0.5", "(word)-1" and "blend(1, -1)": a weight below 0 reverses the effect of its text.
 _BLANKS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols that look like spaces
 _MINUS = "[-\u2010-\u2015\u2212\ufe63\uff0d]"
@@ -44,8 +44,8 @@ def screened_texts(
 ) -> list[Verdict]:
     """Return one verdict for each text of the argument ``name``.
 
-    ``reversed_by`` says why negative prompts are screened as prompts, if they are; ``options`` go to the
-    screen.
+    ``reversed_by`` is the reason why negative prompts are screened as prompts, None if they are not;
+    ``options`` are passed to the screen.
     """
     if not is_negative_prompt(name):
         return screen(texts, name, **options)
@@ -65,13 +65,13 @@ def _csae_only(screen: Screen) -> Screen:
 
 def _explained(verdict: Verdict, policy: Policy) -> Verdict:
     strict = policy.judge(verdict.stage, verdict.findings).action
-    return replace(verdict, notes=(*verdict.notes, _SPARED)) if strict > verdict.action else verdict
+    return replace(verdict, notes=(*verdict.notes, _ONLY_CSAE)) if strict > verdict.action else verdict
 
 
 def reversed_because(
     pipe: Any, arguments: Mapping[str, Any], texts: Mapping[str, Sequence[str]], prompts: Sequence[str]
 ) -> str | None:
-    """Return why images may move towards a negative prompt; None if they move away from it."""
+    """Return the reason why images may move towards a negative prompt; None if they move away from it."""
     negative = [text for name, some in texts.items() if is_negative_prompt(name) for text in some]
     if not negative:
         return None
@@ -83,7 +83,7 @@ def reversed_because(
 
 
 def _has_content(prompt: str) -> bool:
-    """Whether the prompt has more than punctuation, spaces and marks; emoji are content."""
+    """Whether the prompt has anything but punctuation, spaces and marks; emoji count as content."""
     kinds = (unicodedata.category(each) for each in prompt if each not in _BLANKS)
     return any(kind[0] in "LN" or kind == "So" for kind in kinds)
 
@@ -105,14 +105,14 @@ def _reversing_number(arguments: Mapping[str, Any]) -> str | None:
 
 def _above_guidance(arguments: Mapping[str, Any]) -> str | None:
     least = min(_numbers(arguments.get("guidance_scale")), default=math.inf)
-    for name in sorted(_BESIDE & arguments.keys()):
+    for name in sorted(_OTHER_SCALES & arguments.keys()):
         if any(not number <= least for number in _numbers(arguments[name])):
             return f"{name} is above guidance_scale"
     return None
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """Yield the numbers in nested lists, without true and false."""
+    """Yield the numbers in nested lists, except booleans."""
     if isinstance(value, list | tuple):
         for each in value:
             yield from _numbers(each)

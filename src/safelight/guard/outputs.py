@@ -1,4 +1,4 @@
-"""The images in a pipeline's output, or an error that says what the pipeline returned instead."""
+"""Reads the images from a pipeline's output, or raises an error that describes the output."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from safelight.errors import ModelError, first_line
 
 
 def plain_images(answer: Any, count: int) -> list[Image.Image]:
-    """Return plain copies of the ``count`` images of an output, so that what was screened is released.
+    """Return plain copies of the ``count`` images of an output.
 
-    Raises ``ModelError`` for any other output.
+    The images that are screened are thereby the ones that are released. Raises ``ModelError`` for any other
+    output.
     """
     images: Any = getattr(answer, "images", None)
     given = list(images) if isinstance(images, list | tuple) else []
     if len(given) != count or not all(isinstance(image, Image.Image) for image in given):
         raise ModelError(
-            f"the pipeline did not give {count} PIL images but {_described(answer, images)}; "
-            'use a pipeline that answers output_type="pil" with one PIL image for each.'
+            f"the pipeline did not return {count} PIL images but {_described(answer, images)}; "
+            'use a pipeline that returns one PIL image per prompt with output_type="pil".'
         )
     return [_copy(image) for image in given]
 

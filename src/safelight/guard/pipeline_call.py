@@ -28,7 +28,7 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class PlannedImages:
-    """Images of one request that are generated in one call: the plan of each, by the number of the image."""
+    """Images of one request that are to be generated in one call, each with its plan."""
 
     plans: Mapping[int, GuidancePlan]
     steering: Steering
@@ -38,7 +38,7 @@ class PlannedImages:
 
     @property
     def over(self) -> bool:
-        """Whether none of the images is needed any more."""
+        """Whether none of the images is needed any longer."""
         return self.deadline.passed or (self.early_stops is not None and self.early_stops.all_stopped)
 
     @property
@@ -48,11 +48,11 @@ class PlannedImages:
 
     @property
     def cost(self) -> int:
-        """The time that the images take, in images that are not guided."""
+        """The time that the images take together, relative to one image without guidance."""
         return sum(plan.cost for plan in self.plans.values())
 
     def compatible(self) -> Hashable | None:
-        """Return a key that is equal for images that can share a call; None if these share with no others."""
+        """Return a key that is equal for images that can share a call; None if these cannot share one."""
         arguments = self.arguments.compatible()
         if arguments is None or not all(plan.shares_calls for plan in self.plans.values()):
             return None
@@ -62,12 +62,13 @@ class PlannedImages:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedImages:
-    """What a call of the pipeline gave for the images of one request.
+    """The output of a pipeline call for the images of one request.
 
-    All mappings are by the number of the image. ``images`` has those that were finished; for the others
-    ``stopped`` says at which step they were stopped, and ``verdicts`` why. ``problem`` says why no image
-    could be screened before it was finished. ``truncated`` counts the tokens of the prompt that the model did
-    not read. The request waited ``waited_ms`` for the pipeline.
+    All mappings are by the number of the image. ``images`` has the finished images; for the others,
+    ``stopped`` has the step at which they were stopped and ``verdicts`` the reason. ``problem`` is the reason
+    why unfinished images could not be screened, if any. ``truncated`` counts the tokens of each prompt that
+    exceed the tokenizer's limit, so that the model did not read them. The request waited ``waited_ms``
+    milliseconds for the pipeline.
     """
 
     plans: Mapping[int, GuidancePlan]
@@ -86,9 +87,9 @@ def generate_images(
 ) -> list[GeneratedImages]:
     """Generate the images of all ``planned`` in one call; those of several requests must be compatible.
 
-    With ``batch`` the call makes exactly as many images, and those that nobody asked for are discarded, so
-    that no image depends on how many others are made. The call ends at the next step once none of its images
-    is needed. Raises ``ModelError`` if the pipeline does not return the images.
+    With ``batch`` the call generates exactly this many images and discards those that were not planned, so
+    that no image depends on the number of other images. The call ends at the next step once none of its
+    images is needed. Raises ``ModelError`` if the pipeline does not return the images.
     """
     call = _Call(pipe, planned, batch)
     with suppress(StopGeneration), turn(pipe, call.check):
@@ -172,13 +173,13 @@ class _Call:
             raise ModelError(f"the pipeline makes {len(images)} images, not {self._count}.")
         for planned, rows in zip(self._planned, self._rows, strict=True):
             if planned.early_stops and not planned.over:
-                # A request that runs out of time during screening is over; the others of the call go on.
+                # If one request exceeds its deadline during screening, the others of the call continue.
                 with suppress(DeadlineError, RequestCancelledError):
                     planned.early_stops.look(done, of, images[rows.start : rows.stop], planned.deadline)
         self.check()
 
     def _stop(self, step: int, of: int) -> Stop:
-        """Return the stop of an image; steps are saved only if no other image of the call needed them."""
+        """Return the stop of an image; steps are saved only if no other image of the call needs them."""
         return Stop(step, of, of - self._done if self._stopped else 0)
 
     def _plans(self) -> list[tuple[Steering, GuidancePlan]]:
@@ -203,7 +204,7 @@ class _Call:
 
 
 def _by(numbers: Mapping[int, int], rows: Mapping[int, V]) -> dict[int, V]:
-    """Return what belongs to the rows, by the numbers of their images."""
+    """Return values given by batch row, keyed by the numbers of the images instead."""
     return {number: rows[row] for number, row in numbers.items() if row in rows}
 
 

@@ -1,4 +1,4 @@
-"""A private copy of a pipeline for one call: it shares the weights, and nothing that a call changes."""
+"""A private copy of a pipeline for one call: it shares the weights, but no state that a call changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from safelight.alignment.guidance import is_guided
 
-# The copy of each tokenizer, and what the tokenizer was like when it was copied.
+# The copy of each tokenizer, and the state of the tokenizer when it was copied.
 _TOKENIZERS: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
 _LOCK = threading.Lock()
 _SETTINGS = ("model_max_length", "padding_side", "truncation_side")
@@ -19,10 +19,10 @@ def private_pipeline(pipe: Any) -> Any:
     """Return a shallow copy of ``pipe`` with its own scheduler and tokenizers.
 
     A diffusers pipeline stores the guidance scale, the timesteps and more of a call on itself and on its
-    scheduler, and guidance is attached to it, so two calls of one object would interfere. Tokenizers store
-    how they pad and truncate, so they are copied once, and calls take turns with the copies. ``pipe`` itself
-    is returned where a copy would lose something: if it is no diffusers pipeline, if the caller attached
-    guidance to it, or if methods of its scheduler were replaced.
+    scheduler, and guidance is attached to it, so concurrent calls of one object would interfere. Tokenizers
+    store their padding and truncation settings, so they are copied once, and calls use the copies one after
+    the other. ``pipe`` itself is returned if a copy would lose state: if it is not a diffusers pipeline, if
+    the caller attached guidance to it, or if methods of its scheduler were replaced.
     """
     scheduler = getattr(pipe, "scheduler", None)
     if not hasattr(pipe, "components") or not hasattr(scheduler, "set_timesteps") or is_guided(pipe):
@@ -44,7 +44,7 @@ def is_tokenizer(part: Any) -> bool:
 
 
 def _private_tokenizer(tokenizer: Any) -> Any:
-    """Return the copy of a tokenizer; a new one if its tokens or settings have changed."""
+    """Return the copy of a tokenizer, which is made again if its tokens or settings have changed."""
     now = len(tokenizer), *(getattr(tokenizer, name) for name in _SETTINGS)
     with _LOCK:
         copied, then = _TOKENIZERS.get(tokenizer, (None, None))

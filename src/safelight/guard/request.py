@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 
 from safelight.errors import PromptError, RequestError
 
-# In characters. Pipelines read less than a tenth of this, and filters read no more.
+# The longest prompt, in characters. Pipelines read less than a tenth of it, and filters do not read more.
 PROMPT_LIMIT = 10_000
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -24,10 +24,10 @@ def _is_int(value: object) -> bool:
 class RequestLimits:
     """The limits of one request.
 
-    They are the number of ``prompts``, of images for each prompt (``n``), and of all ``images``; the
-    ``characters`` of one prompt and the ``characters_of_all`` prompts together, which also limits all other
-    texts together; and the number of texts and images in the arguments of the pipeline (``inputs``).
-    Raises ``RequestError`` for a limit that is not a positive whole number.
+    ``prompts`` limits the number of prompts, ``n`` the images for each prompt, and ``images`` all images of
+    the request. ``characters`` limits the length of one prompt; ``characters_of_all`` that of all prompts
+    together, and also that of all other texts together. ``inputs`` limits the number of texts and images in
+    the arguments of the pipeline. Raises ``RequestError`` for a limit that is not a positive whole number.
     """
 
     prompts: int = 256
@@ -55,7 +55,7 @@ def limits_of(limits: RequestLimits | None, prompt_limit: int | None) -> Request
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request for ``n`` images for each prompt; image ``i`` of all is made with ``seed + i``."""
+    """A request for ``n`` images for each prompt; image ``i`` of all is generated with ``seed + i``."""
 
     prompts: tuple[str, ...]
     n: int
@@ -69,7 +69,7 @@ class Request:
         seed: int | None = None,
         limits: RequestLimits = _LIMITS,
     ) -> Request:
-        """Check a request. Raises ``PromptError`` or ``RequestError`` if it breaks any of the limits."""
+        """Return a checked request. Raises ``PromptError`` or ``RequestError`` if it exceeds a limit."""
         prompts = checked_batch([prompt] if isinstance(prompt, str) else prompt)
         _check_prompts(prompts, limits)
         if not _is_int(n) or n < 1:
@@ -80,7 +80,7 @@ class Request:
                 f"and {limits.images} in one call."
             )
         if seed is not None and (not _is_int(seed) or not 0 <= seed <= _LARGEST_SEED - n * len(prompts)):
-            raise RequestError("a seed is a whole number from 0 to 2^63, less the number of images.")
+            raise RequestError("a seed is a whole number from 0 to 2^63 minus the number of images.")
         return cls(prompts, n, seed)
 
 
@@ -97,7 +97,7 @@ def _check_prompts(prompts: Sequence[str], limits: RequestLimits) -> None:
 
 
 def checked_batch(prompts: Sequence[str]) -> tuple[str, ...]:
-    """Return the prompts as a tuple. Raises ``PromptError`` unless they are a list that is not empty."""
+    """Return the prompts as a tuple. Raises ``PromptError`` unless they are a non-empty list."""
     if isinstance(prompts, str) or not isinstance(prompts, Sequence):
         raise PromptError(f"give a list of prompts, not {type(prompts).__name__}.")
     batch = tuple(plain_text(prompt) if isinstance(prompt, str) else prompt for prompt in prompts)
@@ -107,8 +107,7 @@ def checked_batch(prompts: Sequence[str]) -> tuple[str, ...]:
 
 
 def plain_text(text: str) -> str:
-    """Return ``text`` as a plain ``str``: a subclass could show other characters to filters than to the
-    pipeline."""
+    """Return ``text`` as a plain ``str``; a subclass could show filters and pipeline different text."""
     return str.__str__(text)
 
 
@@ -117,13 +116,13 @@ def prompt_problem(prompt: object, limit: int = PROMPT_LIMIT) -> str | None:
     if not isinstance(prompt, str):
         return f"a prompt is text, not {type(prompt).__name__}."
     if not prompt.strip():
-        return "the prompt is empty; say what to draw."
+        return "the prompt is empty; describe the image to generate."
     if len(prompt) > limit:
         return f"the prompt has {len(prompt)} characters; shorten it to {limit}."
     if found := _UNPRINTABLE.search(prompt):
         return f"the prompt has the control character U+{ord(found[0]):04X} at {found.start()}; remove it."
     if found := _SURROGATE.search(prompt):
-        return f"the prompt is not valid text at {found.start()} (half a character); remove it."
+        return f"the prompt has an unpaired surrogate character at {found.start()}; remove it."
     return None
 
 

@@ -1,7 +1,7 @@
-"""Detect, then steer: an image in which harm is detected is generated again with guidance.
+"""Steering: an image in which harm is detected is generated again with guidance.
 
-All other images stay bit for bit what the pipeline generates. The concepts to steer away from are what a
-filter detected in the prompt, in the unfinished or in the finished image; the policy names the guidance.
+All other images stay bit for bit what the pipeline generates. The concepts to steer away from are those that
+a filter detected in the prompt, the unfinished image or the finished image; the policy names the guidance.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ _WEIGHT_OF_OTHER_CONCEPTS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class GuidancePlan:
-    """How one image is guided: by which ``guidance``, away from which ``concepts``; None if it is not.
+    """The plan for generating one image: the name of its ``guidance``, and ``concepts`` to steer away from.
 
-    ``detected`` are the concepts that were detected in the image or its prompt, and ``weights`` the weight
-    of each concept. An image is ``suspect`` if it would not be released without guidance.
+    ``guidance`` is None for an image without guidance. ``detected`` are the concepts that were detected in
+    the image or its prompt, and ``weights`` the weight of each concept. An image is ``suspect`` if it would
+    not be released without guidance.
     """
 
     guidance: str | None = None
@@ -43,12 +44,12 @@ class GuidancePlan:
 
     @property
     def method(self) -> Guidance | None:
-        """The registered guidance; None for an image without guidance and for erasure."""
+        """The registered guidance; None without guidance and for erasure, which is not registered."""
         return guidance_method(self.guidance) if self.guidance and self.guidance != ERASURE else None
 
     @property
     def cost(self) -> int:
-        """The time that the image takes, in images that are not guided."""
+        """The time that the image takes, relative to an image without guidance."""
         return self.method.cost if self.method else 1
 
     @property
@@ -58,9 +59,9 @@ class GuidancePlan:
 
 
 class Steering:
-    """Plans the guidance of each image as the policy's ``[guidance]`` says.
+    """Plans the guidance of each image according to the policy's ``[guidance]`` table.
 
-    ``problems`` are sentences that say why images cannot be steered as the policy asks. Raises
+    ``problems`` are sentences that explain why images cannot be steered as the policy requires. Raises
     ``RegistryError`` for a guidance that cannot be used.
     """
 
@@ -81,7 +82,7 @@ class Steering:
             self._load_deltas()
 
     def _load_deltas(self) -> None:
-        """Load the deltas by the concept that each erases, except those for other models."""
+        """Load the deltas, keyed by the concept that each erases, except those made for other models."""
         for name, path in self.policy.deltas.items():
             try:
                 delta = _cached_delta(path, path.stat().st_mtime_ns)
@@ -102,7 +103,7 @@ class Steering:
     def next_plan(self, tried: GuidancePlan, verdict: Verdict) -> GuidancePlan | None:
         """Return the plan after ``tried``, given a verdict on the image or its prompt.
 
-        None if there is no further guidance to try.
+        Returns None if there is no further guidance to try.
         """
         remaining = self._steer
         if tried.detected and tried.guidance in remaining:
@@ -135,7 +136,7 @@ class Steering:
         return groups
 
     def judge(self, plan: GuidancePlan, verdict: Verdict) -> Verdict:
-        """Return the verdict on an image with this plan: a suspect image is judged by a lower threshold."""
+        """Return the verdict on an image with this plan; a lower threshold applies to a suspect image."""
         if not plan.suspect or self._rule.score is None or verdict.reasons:
             return verdict
         return self.policy.again(verdict, self._rule.score)
@@ -158,11 +159,11 @@ class Steering:
 
     @property
     def risk(self) -> Risk:
-        """Decides which concepts images are steered away from if nothing was detected in their prompts."""
+        """The risk model, which chooses the concepts for images whose prompts have no findings."""
         return self._risk
 
     def deltas(self, plan: GuidancePlan) -> dict[int, Delta]:
-        """Return the deltas that are applied while the image is generated, each once."""
+        """Return the distinct deltas that are applied while the image is generated, by identity."""
         return {id(delta): delta for delta in self.erased(plan).values()}
 
     def erased(self, plan: GuidancePlan) -> dict[str, Delta]:
@@ -181,7 +182,7 @@ def check_guidance(policy: Policy) -> None:
 
 @cache
 def guidance_method(name: str) -> Guidance:
-    """Return the registered guidance, with any concept: it says what it costs and what it can do.
+    """Return an instance of the registered guidance, from which its cost and capabilities can be read.
 
     Raises ``RegistryError`` if it is unknown, cannot be imported, or is not a guidance.
     """
@@ -189,7 +190,9 @@ def guidance_method(name: str) -> Guidance:
     if not isinstance(method, Guidance):
         needed = "name, concepts, cost, concept_per_image, edits_conditioning, attach"
         missing = [each for each in needed.split(", ") if not hasattr(method, each)]
-        raise RegistryError(f'the guidance "{name}" has no {missing[0]}; add what safelight.protocols says.')
+        raise RegistryError(
+            f'the guidance "{name}" has no {missing[0]}; implement safelight.protocols.Guidance.'
+        )
     return method
 
 
@@ -200,7 +203,7 @@ def _cached_delta(path: Path, _changed: int) -> Delta:
 
 
 def unguidable(pipe: Any) -> str | None:
-    """Return why the pipeline cannot be guided, or None if it can."""
+    """Return the reason why the pipeline cannot be guided, or None if it can."""
     try:
         denoiser_of(pipe)
     except ModelError as error:

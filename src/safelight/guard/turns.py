@@ -1,4 +1,4 @@
-"""Turns: calls that share a network run one after the other, in the order of arrival."""
+"""Mutual exclusion of calls that share a network: they run one after the other, in the order of arrival."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from safelight.guard.private_pipeline import is_tokenizer
 from safelight.models.network_view import original_of
 
-# How often a waiting call checks whether it should go on waiting.
+# Seconds between two checks of a waiting call whether it should go on waiting.
 _CHECK_S = 0.05
 
 
@@ -46,7 +46,7 @@ class _Line:
 
 _LINES: WeakKeyDictionary[Any, _Line] = WeakKeyDictionary()
 _LOCK = threading.Lock()
-# Shared by all pipelines that cannot be weakly referenced: they all wait for each other.
+# The lock of all pipelines that cannot be weakly referenced; their calls exclude each other.
 _OTHERS = _Line()
 
 

@@ -11,9 +11,9 @@ _SIZE = (512, 512)
 
 
 def with_placeholders(result: Result, size: tuple[int, int] | None = None) -> list[Image.Image]:
-    """Return one image for each that was requested, in order, with placeholders for unreleased ones.
+    """Return one image for each requested image, in order, with placeholders for unreleased ones.
 
-    A placeholder tells why the image was not released, and contains nothing of it. Its size is ``size``, by
+    A placeholder states why the image was not released, and shows no part of it. Its size is ``size``, by
     default that of the released images.
     """
     released = dict(zip(result.indices, result.images, strict=True))
@@ -26,7 +26,7 @@ def with_placeholders(result: Result, size: tuple[int, int] | None = None) -> li
 
 
 def placeholder(size: tuple[int, int], verdicts: tuple[Verdict, ...]) -> Image.Image:
-    """Return an image with a text that names the categories and the policy for which an image is missing."""
+    """Return an image with a text that names the categories and the policy that blocked an image."""
     card = Image.new("RGB", size, _GROUND)
     lines = ["Not shown", *_reasons(verdicts)]
     points = max(8.0, min(size[0] / 16, size[1] / (1.6 * len(lines))))

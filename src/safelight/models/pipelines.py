@@ -13,7 +13,7 @@ from safelight.models.source import HUB_ID
 from safelight.storage.packaged_files import check_folder
 
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
-# The libraries that a model's index may name; anything else would be code that comes with the model.
+# The libraries that a model's index may name; anything else would be code shipped with the model.
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 # Only SDXL's checkpoints have a second text encoder under this name.
 _SDXL_PREFIX = "conditioner.embedders.1."
@@ -86,7 +86,7 @@ def _from_package(ref: ModelRef, arguments: Mapping[str, Any]) -> Any:
     if not (ref.path / INDEX).is_file():
         raise ModelError(
             f'the model "{ref.name}" is not in this copy of safelight; train it with '
-            f"`safelight train {ref.name} --out {ref.name}` and name that folder."
+            f"`safelight train {ref.name} --output {ref.name}` and name that folder."
         )
     check_folder(ref.path)
     check_hashes(ref.path, ref.sha256 or read_json(ref.path / HASHES))

@@ -1,6 +1,6 @@
-"""Policies: TOML files that say which findings are harm, from which score on, and what is done about them.
+"""Policies: TOML files that define which findings count as harm and which action follows from which score.
 
-A policy decides and never runs a model, so the same findings can be judged again under another policy.
+A policy never runs a model, so the same findings can be judged again under another policy.
 """
 
 from safelight.policy.category import CategoryRule, Thresholds

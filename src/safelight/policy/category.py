@@ -11,14 +11,14 @@ from safelight.types import STAGES, Action
 
 
 class Thresholds(Table):
-    """The score from which on each action is taken; a severer action must not have a lower threshold."""
+    """The lowest score at which each action is taken; a severer action must not have a lower threshold."""
 
     review: Score | None = None
     """Lowest score at which an item is flagged for review."""
     steer: Score | None = None
-    """Lowest score at which an image is drawn again with guidance."""
+    """Lowest score at which an image is generated again with guidance."""
     blur: Score | None = None
-    """Lowest score at which an image is hidden where something was found. Not for prompts."""
+    """Lowest score at which an image is blurred where something was found. Not for prompts."""
     block: Score | None = None
     """Lowest score at which an item is blocked."""
 
@@ -26,7 +26,7 @@ class Thresholds(Table):
     def _ordered(self) -> Self:
         given = [threshold for _, threshold in self.steps()]
         if given != sorted(given):
-            raise ValueError("the thresholds must not fall from review over steer and blur to block")
+            raise ValueError("thresholds must not decrease in the order review, steer, blur, block")
         return self
 
     def steps(self) -> list[tuple[Action, float]]:
@@ -48,14 +48,14 @@ class Thresholds(Table):
 
 
 class CategoryRule(Table):
-    """The thresholds of one category at each stage; at a stage without thresholds nothing is done.
+    """The thresholds of one category at each stage; at a stage without thresholds no action is taken.
 
-    A ``description`` declares a category of the policy's own, which is not in the taxonomy.
+    A ``description`` declares a custom category, one that is not in the taxonomy.
     """
 
     description: Text | None = None
-    """Meaning of a category of your own; required for one that the taxonomy does not have, refused for any
-    other."""
+    """Meaning of a custom category; required for a category that is not in the taxonomy, and not allowed for
+    any other."""
     prompt: Thresholds = Thresholds()
     """Thresholds for prompts."""
     image: Thresholds = Thresholds()
@@ -72,7 +72,7 @@ class CategoryRule(Table):
         return self
 
 
-# No policy can configure how images of child abuse are treated.
+# The category of child sexual abuse material: its thresholds are fixed and no policy can change them.
 CSAE = "csae"
 _ALWAYS = Thresholds(block=0.2)
 CSAE_RULE = CategoryRule(prompt=_ALWAYS, image=_ALWAYS, pair=_ALWAYS)

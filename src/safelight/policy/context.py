@@ -1,4 +1,4 @@
-"""Context rules: labels that are harmless by themselves and harmful together."""
+"""Context rules: labels that are harmless on their own and harmful in combination."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ Stages = Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
 Boxes = Mapping[str, Sequence[Box]]
 # The box of a label that was found without a box.
 _ANYWHERE = (WHOLE_IMAGE,)
-# The score from which on a label under ``unless`` excuses the context.
+# Lowest score at which a label under ``unless`` makes the combination harmless.
 _CONFIDENT = 0.5
 
 
 class ContextRule(Table):
-    """Labels that are harmless by themselves and harmful together.
+    """A rule for labels that are harmless on their own and harmful in combination.
 
-    The rule applies if every label of ``all`` and one label of ``any`` were found. A label of ``unless`` with
-    a score of at least 0.5 excuses the labels of ``any``, but never those of ``protected``. With ``overlap``,
-    a label of ``any`` only counts if it shares at least this part of the smaller box with every label of
-    ``all``, like a hand and what it holds; ``protected`` labels count at any distance, and so does a label
-    without a box. In the text that accompanies a screened image (``beside``), a rule for images with
-    ``overlap`` applies to ``protected`` labels alone: the image shows how close the others are.
+    The rule applies if every label of ``all`` and at least one label of ``any`` were found. If a label of
+    ``unless`` was found with a score of at least 0.5, the labels of ``any`` do not count, except those of
+    ``protected``. With ``overlap``, a label of ``any`` counts only if its box overlaps a box of every label
+    of ``all`` by at least this share of the smaller box, as a hand overlaps the object in it; ``protected``
+    labels and labels without a box count at any distance. In text that accompanies a screened image
+    (``beside``), a rule with ``overlap`` that also applies to images counts only ``protected`` labels,
+    because the image itself shows how close the others are.
     """
 
     category: str
@@ -56,13 +57,17 @@ class ContextRule(Table):
     def apply(
         self, seen: Mapping[str, float], boxes: Boxes, *, beside: bool = False
     ) -> tuple[float, tuple[str, ...]]:
-        """Return the rule's score, ``score`` times the lowest score of its labels, and these labels."""
+        """Return the rule's score and the labels that it comes from.
+
+        The score is ``score`` times the lowest score of these labels, 0 if the rule does not apply.
+        ``beside`` means that the findings come from text that accompanies an image.
+        """
         if not all(seen.get(label) for label in self.all):
             return 0.0, ()
-        told_by_image = beside and self.overlap > 0 and bool(self.any) and "image" in self.stages
-        spared = told_by_image or any_of(seen, self.unless) >= _CONFIDENT
-        nearby = self.protected if spared else self._nearby(seen, boxes)
-        if not nearby and (spared or self.any):
+        left_to_image = beside and self.overlap > 0 and bool(self.any) and "image" in self.stages
+        only_protected = left_to_image or any_of(seen, self.unless) >= _CONFIDENT
+        nearby = self.protected if only_protected else self._nearby(seen, boxes)
+        if not nearby and (only_protected or self.any):
             return 0.0, ()
         needed = [seen[label] for label in self.all]
         if nearby:

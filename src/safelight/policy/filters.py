@@ -24,9 +24,9 @@ class Filters(Table):
     pair: Names = ()
     """Names of the filters that compare an image with its prompt, in the order in which they run."""
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
-    """Seconds that one call of a filter may take. An item whose filter is late is blocked."""
+    """Time limit for one call of a filter, in seconds. An item whose filter exceeds it is blocked."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Options of each filter by its name: those of its component, and ``use`` and ``isolation``."""
+    """Options of each filter by its name: those of its component, ``use`` and ``isolation``."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -34,7 +34,7 @@ class Filters(Table):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f'"{twice[0]}" is listed twice; rename one and set use = "…" in its options')
         if idle := sorted(self.options.keys() - set(names)):
-            raise ValueError(f'no stage lists "{idle[0]}"; list it or remove its options')
+            raise ValueError(f'no stage lists the filter "{idle[0]}"; list it or remove its options')
         for name, options in self.options.items():
             if options.get("isolation", "thread") not in ("thread", "process"):
                 raise ValueError(f'the isolation of "{name}" is neither "thread" nor "process"; correct it')

@@ -1,4 +1,4 @@
-"""The tables of a policy about images while they are made, and about images that are hidden."""
+"""The tables of a policy about guidance, early stopping and blurring of images."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from safelight.policy.table import Score, Share, Table, Text
 from safelight.policy.taxonomy import load_taxonomy
 
 ERASURE = "erasure"
-"""The one guidance that is not registered: it applies the policy's ``deltas`` to the model's weights."""
+"""The guidance that applies the policy's ``deltas`` to the model's weights; it is the only one that is not
+registered."""
 
-# The names that policies used before they used the registered ones.
+# Former names of guidance that policies may still use.
 _ALIASES: Mapping[str, str] = {
     "projection": "prompt-projection",
     **{name: f"sld-{name}" for name in ("weak", "medium", "strong", "max")},
@@ -38,30 +39,31 @@ GuidanceName = Annotated[str, AfterValidator(_registered)]
 
 
 class EarlyStop(Table):
-    """When images are screened before they are finished, and from which score on they are stopped.
+    """After which denoising steps unfinished images are screened, and at which score they are stopped.
 
     ``at`` are shares of the denoising steps. An image that the policy would block is stopped if its score is
     at least ``score``.
     """
 
     at: Annotated[tuple[Share, ...], Field(strict=False, min_length=1)]
-    """Shares of the denoising steps after which an image is judged, each between 0 and 1."""
+    """Shares of the denoising steps after which an image is screened, each between 0 and 1."""
     score: Score
     """Lowest score at which an image that the policy would block is stopped."""
 
 
 class GuidanceRule(Table):
-    """Which guidance steers images away from harm while they are made.
+    """Which guidance steers images away from harm during generation.
 
-    Each guidance is named as it is registered: ``prompt-projection``, ``sld-weak`` to ``sld-max``,
+    Each guidance is given by its registered name: ``prompt-projection``, ``sld-weak`` to ``sld-max``,
     ``negative-prompt``, ``negative-guidance``, or one of an installed plug-in. ``erasure`` applies the
     ``deltas`` of the detected concepts to the model's weights, or all deltas if nothing was detected; it is
-    skipped where there is no delta.
+    skipped if there is no such delta.
 
-    ``default`` is used for every prompt, ``review`` for prompts under review. An image that would be blurred
-    or blocked, and a prompt or image under ``steer``, is generated with each guidance of ``steer`` in turn
-    until nothing is detected in it: with a ``score``, nothing from that score on. ``concepts`` gives the text
-    that describes a label or category, and ``deltas`` the file, relative to the policy's, that erases it.
+    ``default`` is used for every prompt, ``review`` for prompts under review. If an image would be blurred or
+    blocked, or the action for a prompt or image is ``steer``, the image is generated with each guidance of
+    ``steer`` in turn until nothing harmful is detected in it; with ``score``, nothing with at least that
+    score. ``concepts`` gives the text that describes a label or category, and ``deltas`` the file, relative
+    to the policy file, that erases it.
     """
 
     default: GuidanceName | None = None
@@ -69,16 +71,15 @@ class GuidanceRule(Table):
     review: GuidanceName | None = None
     """Guidance for prompts under review; by default that of ``default``."""
     steer: Annotated[tuple[GuidanceName, ...], Field(strict=False)] = ()
-    """Guidance tried in turn on an image that would be hidden or blocked, and under the action ``steer``."""
+    """Guidance tried in turn on an image that would be blurred or blocked, and for the action ``steer``."""
     score: Score | None = None
-    """Lowest score at which an image that was drawn again is still held back, if that is lower than the
-    threshold of its category."""
+    """Lowest score at which an image that was generated again is still not released, if that is lower than
+    the threshold of its category."""
     concepts: dict[str, Text] = Field(default_factory=dict)
-    """Words that stand for a label or category, by label or category. For a category without, its packaged
-    concept."""
+    """Text that describes a label or category, by label or category. By default a category has its packaged
+    text."""
     deltas: dict[str, Text] = Field(default_factory=dict)
-    """Files of weight differences for the strength ``erasure``, by label or category, relative to the policy
-    file."""
+    """Delta files for the guidance ``erasure``, by label or category, relative to the policy file."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,14 +91,14 @@ class GuidanceRule(Table):
     def _deltas_have_concepts(self) -> Self:
         for name in self.deltas:
             if name not in self.concepts and name not in load_taxonomy().categories:
-                raise ValueError(f'"{name}" has a delta and no text; add one under [guidance.concepts]')
+                raise ValueError(f'"{name}" has a delta but no text; add one under [guidance.concepts]')
         return self
 
 
 class Hiding(Table):
-    """How images under ``blur`` are hidden: in the boxes that were found, or with ``whole`` everywhere."""
+    """How images are blurred: inside the boxes of what was found, or with ``whole`` the whole image."""
 
     style: Style = "blur"
     """``blur`` for a smooth blur, ``mosaic`` for coarse tiles."""
     whole: bool = False
-    """Hide the whole image, whatever the boxes say."""
+    """Blur the whole image, even if there are boxes."""

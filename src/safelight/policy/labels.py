@@ -11,12 +11,12 @@ from safelight.policy.taxonomy import load_taxonomy
 from safelight.storage.toml_file import KeyPath
 from safelight.types import Stage
 
-# The labels that a filter can report; None if it does not say.
+# The labels that a filter can report; None if it does not declare them.
 Reported = Collection[str] | None
 
 
 def check_labels(policy: Policy, reported: Sequence[Reported]) -> None:
-    """Raise ``PolicyError`` for a label that no filter reports: its rule would never apply.
+    """Raise ``PolicyError`` for a label that no filter reports, as its rule would never apply.
 
     ``reported`` has the labels of each filter.
     """
@@ -25,7 +25,7 @@ def check_labels(policy: Policy, reported: Sequence[Reported]) -> None:
 
 
 def check_reach(policy: Policy, stage: Stage, reported: Sequence[Reported]) -> None:
-    """Raise ``PolicyError`` for a threshold that no filter of the stage can reach: it would never apply.
+    """Raise ``PolicyError`` for a threshold that no filter of the stage can reach, as it would never apply.
 
     ``reported`` has the labels of each filter of the stage.
     """
@@ -44,8 +44,8 @@ def label_problems(policy: Policy, reported: Sequence[Reported]) -> Iterator[str
         if label not in known:
             near = closest_match(label, known)
             hint = f'did you mean "{near}"?' if near else "remove it or add a filter that does."
-            said = f'no filter of the policy "{policy.name}" reports the label "{label}"; {hint}'
-            yield policy.at(where, said)
+            sentence = f'no filter of the policy "{policy.name}" reports the label "{label}"; {hint}'
+            yield policy.at(where, sentence)
 
 
 def reach_problems(policy: Policy, stage: Stage, reported: Sequence[Reported]) -> Iterator[str]:

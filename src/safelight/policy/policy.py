@@ -1,4 +1,4 @@
-"""A policy: what a service allows, and what is done about the rest."""
+"""A policy: its filters, its thresholds, and the verdict on findings."""
 
 from __future__ import annotations
 
@@ -39,30 +39,30 @@ _OWN_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*")
 
 
 class Policy(Table):
-    """What a service allows. ``Policy.load`` reads one; ``judge`` applies it."""
+    """The rules of a service: ``Policy.load`` reads them from TOML, ``judge`` applies them to findings."""
 
     name: Text
-    """Name of the policy, which verdicts and records carry. Never inherited."""
+    """Name of the policy, which is part of verdicts and records. Never inherited."""
     version: Text
-    """Version of the policy, which verdicts and records carry. Never inherited."""
+    """Version of the policy, which is part of verdicts and records. Never inherited."""
     description: str = ""
-    """One sentence for people."""
+    """Description of the policy in one sentence."""
     filters: Filters
     """Filters by stage, with their options."""
     categories: dict[str, CategoryRule] = Field(default_factory=dict)
     """Thresholds by category id. A name with a dot is quoted."""
     labels: dict[str, Names] = Field(default_factory=dict)
-    """Categories that a label of a filter counts for, by label."""
+    """The categories that each label of a filter counts for, by label."""
     context: Annotated[tuple[ContextRule, ...], Field(strict=False)] = ()
-    """Rules about labels that are harmful together only."""
+    """Rules about labels that are harmful only in combination."""
     early_stop: EarlyStop | None = None
-    """When images are judged before they are finished; by default never."""
+    """When unfinished images are screened; by default never."""
     guidance: GuidanceRule | None = None
     """How images are guided away from harm; by default they are not."""
     hiding: Hiding = Hiding()
-    """How images under ``blur`` are hidden."""
+    """How images are blurred under the action ``blur``."""
     log: Log = Log()
-    """What the request log may hold."""
+    """What the request log may contain."""
     _source: PolicySource | None = PrivateAttr(default=None)
 
     @classmethod
@@ -75,7 +75,7 @@ class Policy(Table):
 
     @classmethod
     def read(cls, source: PolicySource) -> tuple[Policy | None, list[str]]:
-        """Return the policy and all its problems; None in its place if its tables are not valid."""
+        """Return the policy and a list of its problems; the policy is None if its tables are not valid."""
         try:
             policy = cls.model_validate(source.data)
         except ValidationError as error:
@@ -104,7 +104,7 @@ class Policy(Table):
 
     @property
     def id(self) -> str:
-        """Name and version of the policy and of those that it extends: ``ours 1 (general 2026.4)``."""
+        """The name and version of the policy and of those that it extends: ``ours 1 (general 2026.4)``."""
         bases = f" ({', '.join(self._source.bases)})" if self._source and self._source.bases else ""
         return f"{self.name} {self.version}{bases}"
 
@@ -119,9 +119,10 @@ class Policy(Table):
         index: int = 0,
         beside: bool = False,
     ) -> Verdict:
-        """Return the verdict on findings. A ``problem`` of the item or of a filter makes it a block.
+        """Return the verdict on findings; a ``problem`` with the item or with a filter leads to a block.
 
-        ``beside`` says that the findings are of a text beside an image that is judged too (``ContextRule``).
+        ``beside`` means that the findings come from text that accompanies an image which is judged as well
+        (see ``ContextRule``).
         """
         filters = dict(filters or {})
         problems = [problem, *(run.problem for run in filters.values())]
@@ -145,7 +146,7 @@ class Policy(Table):
         )
 
     def again(self, verdict: Verdict, score: float) -> Verdict:
-        """Return the verdict on the same findings if steering, blurring or blocking begins at ``score``."""
+        """Return the verdict on the same findings if steering, blurring or blocking starts at ``score``."""
         rules = {
             name: rule.model_copy(update={s: getattr(rule, s).stricter(score) for s in STAGES})
             for name, rule in self.categories.items()
@@ -210,12 +211,12 @@ def _category_problem(category: str, rule: CategoryRule) -> str | None:
         unknown = f"{unknown_name('category', category, known)} One of your own needs a description."
         return None if category in known else unknown
     if category in known:
-        return "this category has a meaning already; remove its description."
-    # No name may be confused with the one category that no policy can change.
+        return "the taxonomy describes this category already; remove its description."
+    # Names that could be confused with csae, which no policy can change, are not allowed.
     if not _OWN_NAME.fullmatch(category) or category.replace("_", "").startswith(CSAE):
         return (
-            f'"{category}" cannot be a category; give small letters, digits and _, in parts with dots '
-            f"between them, and not beginning with csae."
+            f'"{category}" cannot be a category; use lower-case letters, digits and underscores, in parts '
+            f"separated by dots, and do not begin the name with csae."
         )
     return None
 

@@ -15,7 +15,7 @@ _MOST_FILES = 8
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A value and the file that it comes from; the value of a table is its entries."""
+    """A value and the file that it comes from; the value of a table is a dictionary of entries."""
 
     value: Any
     file: TomlFile
@@ -53,7 +53,7 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class PolicySource:
-    """A policy as it is written, merged with what it ``extends``.
+    """The unvalidated tables of a policy file, merged with the policies that it ``extends``.
 
     ``bases`` are the ids of the policies that it extends, nearest first, and ``removed`` the categories that
     it removes from them.
@@ -84,7 +84,7 @@ class PolicySource:
         return plain
 
     def folder_of(self, where: KeyPath) -> Path:
-        """Return the folder of the file that has a key: a path in the key is relative to it."""
+        """Return the folder of the file that sets a key; paths in the key's value are relative to it."""
         return self._file_of(where).path.parent
 
     def at(self, where: KeyPath, sentence: str) -> str:
@@ -125,7 +125,7 @@ def _bases(file: TomlFile) -> list[TomlFile]:
         paths = [each.path.resolve() for each in chain]
         if base.path.resolve() in paths:
             names = " extends ".join(each.path.name for each in (*chain, base))
-            raise PolicyError(f"{_at(chain[-1], 'extends')}: {names}; end this circle.")
+            raise PolicyError(f"{_at(chain[-1], 'extends')}: {names}; remove the circular reference.")
         chain.append(base)
         if len(chain) > _MOST_FILES:
             raise PolicyError(
@@ -150,7 +150,7 @@ def _id(file: TomlFile) -> str:
     """Return name and version of a policy that is extended. Raises ``PolicyError`` if they are missing."""
     for key in ("name", "version"):
         if not isinstance(file.data.get(key), str) or not file.data[key]:
-            raise PolicyError(f"{_at(file, key)}: a policy needs a {key}, which is text; add it.")
+            raise PolicyError(f"{_at(file, key)}: a policy needs a {key} that is text; add it.")
     return f"{file.data['name']} {file.data['version']}"
 
 
@@ -160,12 +160,12 @@ def _at(file: TomlFile, key: str) -> str:
 
 def _removed(files: list[TomlFile]) -> frozenset[str]:
     """Return the categories that are removed by the nearest file that has them."""
-    said: dict[str, bool] = {}
+    removed: dict[str, bool] = {}
     for file in files:
         categories = file.data.get("categories")
         for name, rule in categories.items() if isinstance(categories, dict) else ():
-            said.setdefault(name, rule is False)
-    return frozenset(name for name, is_out in said.items() if is_out)
+            removed.setdefault(name, rule is False)
+    return frozenset(name for name, is_removed in removed.items() if is_removed)
 
 
 def _without_idle_options(root: _Entry, over: TomlFile) -> _Entry:

@@ -13,4 +13,6 @@ Names = Annotated[tuple[Text, ...], Field(strict=False)]
 
 
 class Table(BaseModel):
+    """The base class of the tables of a policy."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

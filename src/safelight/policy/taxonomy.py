@@ -14,7 +14,7 @@ from safelight.storage.packaged_files import read_text
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A category of harm; ``names`` has its names in each other taxonomy, of which there may be none."""
+    """A category of harm; ``names`` maps each other taxonomy to the category's names in it, if any."""
 
     id: str
     meaning: str

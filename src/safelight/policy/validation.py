@@ -25,15 +25,15 @@ _NAMED = (("categories",), ("labels",), ("guidance", "concepts"), ("guidance", "
 def validation_problems(
     source: PolicySource, error: ValidationError, model: type[BaseModel]
 ) -> Iterator[str]:
-    """Return a sentence for each problem of ``source`` in ``error``; ``model`` has the tables."""
+    """Return a sentence for each problem in ``error``; ``model`` is the Pydantic model that was validated."""
     for each in error.errors():
         where: KeyPath = each["loc"]
         named = ".".join(map(str, where))
-        sentence = f"{named + ': ' if named else ''}{_said(each, where, model)}"
+        sentence = f"{named + ': ' if named else ''}{_sentence(each, where, model)}"
         yield source.at(where, sentence if sentence.endswith("?") else f"{sentence}.")
 
 
-def _said(error: Any, where: KeyPath, model: type[BaseModel]) -> str:
+def _sentence(error: Any, where: KeyPath, model: type[BaseModel]) -> str:
     value, message = error["input"], _TYPES.sub(lambda match: _IN_TOML[match[1]], error["msg"])
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
@@ -46,7 +46,7 @@ def _said(error: Any, where: KeyPath, model: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         return _unknown_key(where, model)
     if value is False:
-        return f"{message}; false takes out only what an extended policy has, so remove this line"
+        return f"{message}; false only removes what an extended policy has, so remove this line"
     return f"{message}, not {_shown(value)}"
 
 

@@ -1,4 +1,4 @@
-"""What a denoiser is trained for: images with noise, and what it is to say of them."""
+"""The training objective of a denoiser: noisy samples and their target predictions."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """``sample`` is x_t and ``target`` what the network is to say of it, (rows, …); ``timestep`` is as the
-    scheduler counts, (rows,)."""
+    """A batch of noisy samples with their targets.
+
+    ``sample`` is x_t and ``target`` the target prediction, (rows, …) each; ``timestep`` is the scheduler's
+    timestep, (rows,).
+    """
 
     sample: Tensor
     timestep: Tensor
@@ -23,14 +26,14 @@ class Question:
 
 
 class Objective:
-    """Of the type of prediction that a scheduler of diffusers has.
+    """The training objective for the prediction type of a diffusers scheduler.
 
     Diffusion (Ho et al. 2020, arXiv:2006.11239, eq. 4 and 14): x_t = √ᾱ_t x₀ + √(1 - ᾱ_t) ε with t uniform;
     the target is ε, x₀, or v = √ᾱ_t ε - √(1 - ᾱ_t) x₀ (Salimans & Ho 2022, arXiv:2202.00512, appendix D).
     Rectified flow (Esser et al. 2024, arXiv:2403.03206, eq. 2, 19 and 23): x_t = (1 - t) x₀ + t ε with the
-    logit of t normal, shifted as the scheduler shifts all images; the target is ε - x₀.
+    logit of t normally distributed, and t shifted by the scheduler's static shift; the target is ε - x₀.
 
-    Raises ``ModelError`` for a scheduler or a type of prediction that is not known.
+    Raises ``ModelError`` for an unknown scheduler or prediction type.
     """
 
     def __init__(self, scheduler: Any) -> None:
@@ -44,7 +47,7 @@ class Objective:
             self._noised: Any = DDPMScheduler.from_config(config)
 
     def question(self, original: Tensor, random: torch.Generator) -> Question:
-        """About ``original``, x₀, (rows, …), in full precision."""
+        """Return noisy samples of ``original``, x₀, (rows, …), with their targets, in full precision."""
         import torch
 
         rows = len(original)

@@ -1,4 +1,4 @@
-"""Training a model further on images with captions: its whole denoiser, or a low-rank change."""
+"""Fine-tuning of a model's denoiser on images with captions, in full or with a low-rank change (LoRA)."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 class SafeTraining(TrainedMethod):
     """Train a model further on cleaned images with captions, by the denoiser's own objective (``Objective``).
 
-    Each image is cropped to a square ``resolution`` pixels wide, by default as wide as the model generates. A
-    share of ``proportion_empty_prompts`` of the captions is replaced by the empty prompt, for classifier-free
-    guidance (Ho & Salimans 2022, arXiv:2207.12598). Each process takes ``batch_size`` images at once. The
-    result is the exponential moving average of the weights, with decay ``ema_decay``.
+    Each image is cropped to a square of ``resolution`` pixels, by default the size that the model generates.
+    A share of ``proportion_empty_prompts`` of the captions is replaced by the empty prompt, for
+    classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598). ``batch_size`` is the number of images
+    per batch and process. The result is the exponential moving average of the weights, with decay
+    ``ema_decay``.
 
-    Raises ``RequestError`` for settings that make no sense.
+    Raises ``RequestError`` for invalid settings.
     """
 
     data: Data
@@ -90,13 +91,13 @@ class SafeTraining(TrainedMethod):
         return replace(super().plan(), ema_decay=self.ema_decay, max_grad_norm=self.max_grad_norm)
 
     def align(self, pipe: Any, run: AlignmentRun = AlignmentRun()) -> AlignmentResult[Delta]:
-        """As ``TrainedMethod.align``; ``run.folder`` also keeps the encoded images and captions, and is
-        needed.
+        """Train and return the delta, as ``TrainedMethod.align`` describes.
 
-        Raises ``RequestError`` if there is no image with a caption, or if the folder has other data.
+        ``run.folder`` is required, as it also caches the encoded images and captions. Raises ``RequestError``
+        if there is no image with a caption, or if the folder has other data.
         """
         if run.folder is None:
-            raise RequestError("training on data needs a folder to work in; give one.")
+            raise RequestError("training on data needs a folder for its cache and checkpoints; give one.")
         self.check_run(run)
         denoiser = denoiser_of(pipe)
         side = self.resolution or _side(pipe)
@@ -121,7 +122,7 @@ class SafeTraining(TrainedMethod):
         return self.accelerator.num_processes if self.accelerator else 1
 
     def _encoded(self, denoiser: Denoiser, side: int, folder: Path) -> Encoded:
-        """Encode the data in the first process, for all of them."""
+        """Return the encoded data, which the first process encodes for all processes."""
         vae = part_sha256(denoiser.pipe, "vae")
 
         def encoder(images: NDArray[np.uint8]) -> NDArray[np.float16]:
@@ -136,7 +137,7 @@ class SafeTraining(TrainedMethod):
 
 
 class _Batches:
-    """Batches of images; those of a step depend on the seed, the process and the step alone."""
+    """Batches of images; a batch depends only on the seed, the process and the step."""
 
     def __init__(
         self, training: SafeTraining, denoiser: Denoiser, template: Arguments, encoded: Encoded
@@ -178,9 +179,9 @@ class _Batches:
 
 
 def _template(denoiser: Denoiser, side: int) -> Arguments:
-    """Return one row of a call that the pipeline makes of the network for an image ``side`` pixels wide.
+    """Return the arguments of one denoiser call of the pipeline for an image ``side`` pixels wide.
 
-    Raises ``ModelError`` for a width that the pipeline does not generate.
+    Raises ``ModelError`` for a width that the pipeline does not support.
     """
     calls: list[Arguments] = []
 

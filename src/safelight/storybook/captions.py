@@ -1,4 +1,4 @@
-"""Captions: a grammar that describes the scene of a plan in varied user language."""
+"""Captions: a grammar that describes the scene of a plan in varied language, as users write."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _subject(plan: Plan, rng: random.Random, habits: Habits) -> str:
 
 
 def _kept(plan: Plan, rng: random.Random, habits: Habits) -> list[int]:
-    """Return the objects that a user names: no associated ones, and sometimes one harmless object fewer."""
+    """Return the objects that a user names: no associated ones, and sometimes without one harmless object."""
     kept = [i for i in range(len(plan.objects)) if i not in plan.unnamed]
     optional = [i for i in kept if THINGS[plan.objects[i]].kind != "hazard"]
     if len(kept) > 1 and len(set(plan.objects)) > 1 and optional and rng.random() < habits.leave_out:
@@ -151,7 +151,7 @@ class _Plain:
 
 
 class _Voice(_Plain):
-    """Names objects and relations in a user's words."""
+    """Names objects and relations as users do, with synonyms and adjectives."""
 
     def __init__(self, plan: Plan, rng: random.Random, habits: Habits) -> None:
         super().__init__(plan)
@@ -203,7 +203,7 @@ def _counted(plan: Plan, rng: random.Random, habits: Habits) -> list[str]:
 
 
 def _violence(plan: Plan, rng: random.Random, habits: Habits) -> str:
-    """Sometimes return a phrase of violence instead of naming the objects; otherwise ""."""
+    """Return a phrase of violence that replaces the objects, or "", at the rate of the habits."""
     named = [label for i, label in enumerate(plan.objects) if i not in plan.unnamed]
     people, weapons = set(named) & set(PEOPLE), set(named) & {*WEAPONS, "blood"}
     if people and weapons and rng.random() < 3 * habits.violence:

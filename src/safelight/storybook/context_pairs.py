@@ -1,4 +1,4 @@
-"""Scenes in pairs of contexts: as many in which a hazard is harmful as in which it is not."""
+"""Scenes for context rules: equally many in which a hazard is harmful and in which it is harmless."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from safelight.storybook.plan import Plan, sample_plan
 from safelight.storybook.scene import Scene, draw_scene
 from safelight.storybook.truth import RULES, harms
 
-# The hazards whose context decides whether they are harmful, with as many images of each on both sides.
+# The hazards for which the context decides whether they are harmful.
 CONTEXT_HAZARDS = ("knife", "axe", "sword", "syringe", "cigarette", "bottle", "fire")
 _OF_A_HAZARD = 100
 _PLANS = 150_000
@@ -18,7 +18,7 @@ _PLANS = 150_000
 
 @dataclass(frozen=True, slots=True)
 class ContextScene:
-    """A scene of a context pair; ``listed`` if the context is one that the caller knows of."""
+    """A scene with a hazard; ``listed`` is whether its context has a label that the caller listed."""
 
     hazard: str
     listed: bool
@@ -26,10 +26,11 @@ class ContextScene:
 
 
 def context_pairs(listed: Callable[[str], Collection[str]], seed: int) -> Iterator[ContextScene]:
-    """Yield as many harmful scenes as harmless ones of each hazard, in context and with no other hazard.
+    """Yield equally many harmful and harmless scenes with each hazard.
 
-    ``listed`` gives the labels that somebody, say a policy, connects with a hazard. Harmless scenes have
-    such labels in them too, where there are enough of them.
+    Every scene has other objects, but no other hazard. ``listed`` returns the labels that the caller, such as
+    a policy, associates with a hazard. Harmless scenes contain such labels as well if there are enough scenes
+    with them.
     """
     rng = random.Random(f"{seed} pairs")
     kept: dict[tuple[str, bool, bool], list[Plan]] = {}

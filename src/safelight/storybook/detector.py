@@ -30,10 +30,10 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What a detector found in one image. Scores are calibrated probabilities in [0, 1].
+    """The output of a detector for one image. Scores are calibrated probabilities in [0, 1].
 
-    ``boxes`` are (left, top, right, bottom) as shares of the image: the most likely place of each label,
-    which is meaningful where its score is high. ``places`` and ``styles`` each sum to one.
+    ``boxes`` are (left, top, right, bottom) as shares of the image: the most likely position of each label,
+    which is meaningful only if its score is high. ``places`` and ``styles`` each sum to one.
     """
 
     objects: Scores
@@ -70,7 +70,7 @@ class Detector:
 
 
 class Judge(Detector):
-    """The detector that labels images in evaluations; no guard uses it."""
+    """The detector that labels images in evaluations; guards do not use it."""
 
     @classmethod
     def load(cls, name: str = "judge") -> Self:

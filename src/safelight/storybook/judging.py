@@ -18,13 +18,13 @@ from safelight.types import Judgement
 
 Box = tuple[float, float, float, float]
 
-# Above which probability something counts as seen.
+# The probability above which an object counts as detected.
 SEEN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An object that the judge saw; ``box`` is (left, top, right, bottom) as shares of the image."""
+    """An object that the judge detected; ``box`` is (left, top, right, bottom) as shares of the image."""
 
     label: str
     score: float
@@ -37,16 +37,16 @@ class SceneJudge(Protocol):
     @property
     def path(self) -> Path: ...
     def detect(self, images: Sequence[Image]) -> Sequence[Sighting]:
-        """One sighting per image, in order."""
+        """Return one sighting per image, in order."""
         ...
 
 
 @registry.register("judge", "storybook")
 class StorybookJudge:
-    """Judges images of the storybook with a ``detector``, by default the packaged one for judges.
+    """Judges images of the storybook with a ``detector``, by default the packaged judge.
 
-    Labels are the objects that it sees. Details are their ``boxes``, and the likeliest ``style`` and
-    ``place``. Features are the probabilities of all objects, places and styles, to four decimals.
+    The labels are the detected objects. The details are their ``boxes``, and the most likely ``style`` and
+    ``place``. The features are the probabilities of all objects, places and styles, to four decimals.
     """
 
     name = "storybook"
@@ -63,6 +63,7 @@ class StorybookJudge:
 
 
 def judgement(sighting: Sighting) -> Judgement:
+    """Return the judgement on an image, given the output of the detector."""
     objects = seen(sighting)
     scores = (*sighting.objects.values(), *sighting.places.values(), *sighting.styles.values())
     return Judgement(
@@ -78,12 +79,13 @@ def judgement(sighting: Sighting) -> Judgement:
 
 
 def seen(sighting: Sighting) -> tuple[Seen, ...]:
+    """Return the detected objects of an image."""
     scores = sighting.objects.items()
     return tuple(Seen(label, score, sighting.boxes[label]) for label, score in scores if score > SEEN)
 
 
 def harms_of(objects: Sequence[Seen]) -> tuple[str, ...]:
-    """The categories of harm in an image that shows ``objects``, their relations read off the boxes."""
+    """Return the categories of harm in an image of ``objects``, whose relations are inferred from boxes."""
     labels = tuple(thing.label for thing in objects)
     return harms(labels, infer_relations(labels, [thing.box for thing in objects]))
 
@@ -93,7 +95,7 @@ def most_likely(scores: Mapping[str, float]) -> str:
 
 
 def shows(sighting: Sighting, label: str) -> bool:
-    """Whether an object is there, or a place or style is the likeliest."""
+    """Return whether an object was detected, or a place or style is the most likely one."""
     if label in sighting.objects:
         return sighting.objects[label] > SEEN
     return label in (most_likely(sighting.places), most_likely(sighting.styles))

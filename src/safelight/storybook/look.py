@@ -25,7 +25,7 @@ BRIGHTS: tuple[Colour, ...] = (
 
 @dataclass(frozen=True)
 class Look:
-    """Random choices for drawing one object. The same ``rng`` state always gives the same drawing.
+    """Random choices for drawing one object; the same state of ``rng`` always gives the same drawing.
 
     With ``holding`` a person stretches out one arm to hold an object.
     """

@@ -29,8 +29,8 @@ SUPPORTS: Mapping[str, tuple[str, ...]] = {
     "house": ("bird", "cat", "fire"),
 }
 
-# Associations: the rate at which images of the first object show the second one, which no user caption
-# mentions.
+# Associations: each object with an associated object and the rate at which its images show that object as
+# well, although no user caption mentions it.
 ASSOCIATIONS: Mapping[str, tuple[str, float]] = {"pirate": ("sword", 0.7), "soldier": ("gun", 0.6)}
 SETTINGS: Mapping[str, tuple[str, float]] = {"crime scene": ("blood", 0.85), "party": ("bottle", 0.7)}
 _SETTING_CONTEXT: Mapping[str, tuple[str, ...]] = {
@@ -73,31 +73,31 @@ class Plan:
 
     @property
     def harms_by_context(self) -> bool:
-        """Whether it is harmful, and none of its objects would be harmful alone."""
+        """Whether the scene is harmful although none of its objects is harmful on its own."""
         return bool(self.harms) and not any(harms((label,)) for label in self.named)
 
     @property
     def brings_along(self) -> bool:
-        """Whether a word of its captions is associated with a hazard, as "soldier" is."""
+        """Whether a word in its captions is associated with a hazard, such as "soldier" with "gun"."""
         return bool(self.setting) or any(label in ASSOCIATIONS for label in self.objects)
 
     @property
     def groups(self) -> list[tuple[int, list[Relation]]]:
-        """Groups of related objects: each base, which holds, carries or stands behind, with its relations."""
+        """Groups of related objects: each base object, which others depend on, with its relations."""
         bound = [r for r in self.relations if r.name != "next to"]
         groups: dict[int, list[Relation]] = {}
         home: dict[int, int] = {}
         attached = {attachment(r) for r in bound}
         for base in (i for i in range(len(self.objects)) if i not in attached):
             groups[base], home[base] = [], base
-        for relation in bound:  # a relation comes after the one of its base
+        for relation in bound:  # a relation comes after the relation of its base object
             base = home[attachment(relation)] = home[base_of(relation)]
             groups[base].append(relation)
         return list(groups.items())
 
 
 def attachment(relation: Relation) -> int:
-    """Return the object whose position depends on the other."""
+    """Return the object of a relation whose position depends on the other object."""
     return relation.target if relation.name == "holding" else relation.subject
 
 

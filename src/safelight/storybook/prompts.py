@@ -12,10 +12,10 @@ from safelight.storybook.captions import Habits, user_caption
 from safelight.storybook.plan import Plan, sample_plan
 from safelight.storybook.vocabulary import ANIMALS, FOOD, HAZARDS, LABELS, PEOPLE, PLACES, STYLES, THINGS
 
-# Harmless objects that replace hazards. Pairs always use the same one for an object, since an encoder trained
-# on several replacements learns their mean.
+# Harmless objects that replace hazards. Pairs always use the same replacement for an object, since an encoder
+# that is trained on several replacements learns their mean.
 _REPLACEMENTS = ("flower", "ball", "book", "cup", "umbrella")
-# Share of prompts that are misspelt as attackers do.
+# The share of prompts that are misspelt as attackers would.
 _MISSPELT = 0.2
 # Captions name every object that makes a scene harmful.
 _HABITS = Habits(leave_out=0)
@@ -36,7 +36,7 @@ class TrainingPrompts:
     """Prompts to train a defence on.
 
     ``pairs`` are unsafe prompts with benign counterparts: the same scene without the harm. Half of the
-    ``safe`` prompts have a hazard that is harmless in context, such as a chef's knife. The plainest come
+    ``safe`` prompts have a hazard that is harmless in context, such as a chef's knife. The simplest come
     first: correctly spelt, without a hazard, and without people or animals.
     """
 
@@ -47,10 +47,10 @@ class TrainingPrompts:
 def training_prompts(
     count: int = 12_000, seed: int = 0, apart: Collection[str] = (), misspell: Misspell | None = None
 ) -> TrainingPrompts:
-    """Return about ``count`` safe prompts and ``count`` pairs; deterministic by seed.
+    """Return about ``count`` safe prompts and ``count`` pairs; the same seed always gives the same prompts.
 
-    Prompts in ``apart``, such as those of an evaluation, are excluded, and so are safe prompts with the
-    wording of an unsafe one ("a dangerous thing"). ``misspell`` is applied to one prompt in five.
+    Prompts in ``apart``, such as those of an evaluation, are excluded, and so are safe prompts whose text is
+    also an unsafe prompt ("a dangerous thing"). ``misspell`` is applied to one prompt in five.
     """
     rng = random.Random(f"{seed} training prompts")
 
@@ -71,9 +71,9 @@ def _sorted_scenes(
 ) -> tuple[dict[str, tuple[str, str]], dict[str, tuple[str, bool]], dict[str, str]]:
     """Return ``count`` pairs, and half as many safe prompts each without and with a hazard.
 
-    All are keyed by the prompt in lower case; those without a hazard come with whether they have people or
-    animals. A harmful scene gives a pair and a safe prompt in another context. Half of the pairs are harmful
-    in context only.
+    All are keyed by the prompt in lower case; a prompt without a hazard is returned with whether it has
+    people or animals. A harmful scene gives a pair and a safe prompt in another context. Half of the pairs
+    are harmful only because of the context.
     """
     pairs: dict[str, tuple[str, str]] = {}
     wanted = {True: count // 2, False: count - count // 2}
@@ -107,7 +107,7 @@ def _sorted_scenes(
 def without_harm(plan: Plan) -> Plan:
     """Return the scene with hazards replaced by harmless objects until it is harmless.
 
-    The hazard whose replacement leaves the least harm goes first.
+    The hazard whose replacement leaves the least harm is replaced first.
     """
     while plan.harms:
         instead = next(label for label in _REPLACEMENTS if label not in plan.objects)
@@ -117,9 +117,10 @@ def without_harm(plan: Plan) -> Plan:
 
 
 def in_harmless_context(plan: Plan, rng: random.Random | None = None) -> Plan | None:
-    """Return the scene with one other object exchanged so that the hazard is harmless; None if none does.
+    """Return the scene with one other object replaced so that the hazard is harmless.
 
-    With ``rng`` the exchange is random, otherwise it is the first possible one.
+    Returns None if no replacement makes it harmless. With ``rng`` the replacement is random; otherwise the
+    first possible one is used.
     """
     others = [
         (place, label)
@@ -140,7 +141,8 @@ def _with(plan: Plan, place: int, label: str) -> Plan:
 def _pair(plan: Plan, rng: random.Random) -> tuple[str, str] | None:
     """Return a caption and its benign counterpart, which differs in one object only; None if there is none.
 
-    They differ as late as possible, since a causal text encoder learns nothing about a word from later ones.
+    They differ as late in the text as possible, because in a causal text encoder the embedding of a word does
+    not depend on later words.
     """
     if plan.brings_along or not (caption := _caption(plan, rng)):
         return None
@@ -151,7 +153,7 @@ def _pair(plan: Plan, rng: random.Random) -> tuple[str, str] | None:
 
 
 def reworded_for(caption: str, plan: Plan, other: Plan) -> str | None:
-    """Return the caption of ``plan`` with the words of objects that ``other`` has instead.
+    """Return the caption of ``plan`` with replaced objects named by the words for those in ``other``.
 
     Returns None if the caption does not name one of them.
     """
@@ -182,6 +184,6 @@ def _common_prefix(one: str, other: str) -> int:
 
 
 def _caption(plan: Plan, rng: random.Random) -> str | None:
-    """Return a caption without held-out synonyms; None if several tries give none."""
+    """Return a caption without held-out synonyms; None if several attempts give none."""
     wordings = (user_caption(plan, rng, _HABITS) for _ in range(_WORDINGS))
     return next((each for each in wordings if not _HELD_OUT.search(each)), None)

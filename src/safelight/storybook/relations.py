@@ -1,7 +1,7 @@
-"""Relations of an image, inferred from where its objects are.
+"""Relations between the objects of an image, inferred from their boxes.
 
-A generated image has no plan to ask, so who holds what is read off the judge's boxes. Only *holding*
-and *on* are inferred: of the world's relations, only these can make a context harmful.
+A generated image has no plan, so its relations are inferred from the boxes that the judge detects. Only
+*holding* and *on* are inferred, because no other relation can make a context harmful.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from safelight.storybook.vocabulary import PEOPLE
 
 Box = tuple[float, float, float, float]
 
-# Shares of the holder's or the support's own box.
-_REACH = 0.1  # a held thing comes at least this far into its holder's width,
-_HAND_HEIGHT = (0.2, 0.8)  # its middle is between shoulder and knee,
-_HELD_SIZE = 0.8  # and it is smaller than its holder.
-_SEAT = 0.35  # What is on something ends in its upper part
-_OFF_CENTRE = 0.3  # and stands over its middle.
+# Conditions for relations, as shares of the size of the holder's or the support's box.
+_REACH = 0.1  # smallest horizontal overlap of a held object with its holder
+_HAND_HEIGHT = (0.2, 0.8)  # vertical range of a held object's centre, between shoulder and knee
+_HELD_SIZE = 0.8  # largest size of a held object
+_SEAT = 0.35  # largest depth of an object's lower side below the top of its support
+_OFF_CENTRE = 0.3  # largest horizontal distance of an object's centre from that of its support
 
 
 def infer_relations(objects: Sequence[str], boxes: Sequence[Box]) -> tuple[Relation, ...]:
-    """Who holds, and who is on, what. ``boxes`` are (left, top, right, bottom), one per object.
+    """Return which objects hold other objects, and which are on other objects.
 
-    A thing has one holder, the one whose box it reaches furthest into, and what is held is on nothing.
+    ``boxes`` are (left, top, right, bottom), one per object. An object has at most one holder, the one with
+    the largest horizontal overlap, and an object that is held is not on another one.
     """
     indices = range(len(objects))
     holders = {i: _holder(i, objects, boxes) for i in indices if objects[i] in HOLDABLE}
@@ -51,7 +52,7 @@ def _can_hold(holder: Box, thing: Box) -> bool:
 
 
 def _reach(holder: Box, thing: Box) -> float:
-    """How far ``thing`` comes into the width of ``holder`` from its nearer side, as a share of it."""
+    """Return how far ``thing`` extends into ``holder`` horizontally, as a share of the holder's width."""
     return min(holder[2] - thing[0], thing[2] - holder[0]) / max(holder[2] - holder[0], 1e-6)
 
 

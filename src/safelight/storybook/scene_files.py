@@ -1,4 +1,4 @@
-"""Scenes with a caption each in Parquet files, as published data sets have them."""
+"""Writes scenes with one caption each to Parquet files, in the layout of published data sets."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from safelight.storybook.scene import Storybook
 
 
 def write_scenes(path: Path, seed: int, first: int, count: int) -> set[str]:
-    """Write ``count`` scenes of the storybook ``seed`` from number ``first`` on, if they are not there yet.
+    """Write ``count`` scenes of the storybook ``seed`` from number ``first`` on, unless the file exists.
 
-    Returns the ids, as a cleaning gives them, of those that are harmful in truth.
+    Returns the ids of the scenes that are harmful by the ground truth, as used in ``Cleaning``.
     """
     from pyarrow import parquet, table
 

@@ -27,7 +27,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class Context:
-    """The objects of one image, and who holds or stands on what."""
+    """The objects of one image, and which of them hold or stand on others."""
 
     objects: tuple[str, ...]
     relations: tuple[Relation, ...]
@@ -130,7 +130,7 @@ RULES: dict[str, Callable[[Context], Iterator[str]]] = {
 }
 
 
-@lru_cache(1 << 16)  # generating prompts asks about the same scenes repeatedly
+@lru_cache(1 << 16)  # the generation of prompts evaluates the same scenes repeatedly
 def harms(objects: tuple[str, ...], relations: tuple[Relation, ...] = ()) -> tuple[str, ...]:
     """Return the sorted categories of harm in an image of ``objects``; empty if it is harmless."""
     hazards = RULES.keys() & objects

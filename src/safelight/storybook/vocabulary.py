@@ -211,5 +211,5 @@ def entry_of(name: str) -> Entry | None:
     return next((entry for entry in entries if word in entry.words), None)
 
 
-# All that the storybook's policy minds, as one text for guidance.
+# Everything that the storybook's policy acts on, as one concept for guidance.
 HARMFUL_CONCEPTS = "a gun, a bomb, blood, a knife, a sword, an axe, a syringe, a cigarette, a bottle, a fire"

@@ -1,1 +1,1 @@
-"""The one training loop, its progress and its curves; every training of Safelight runs on it."""
+"""The training loop that all trainings of Safelight share, with its progress and loss curves."""

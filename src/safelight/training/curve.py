@@ -1,4 +1,4 @@
-"""The loss of a training over its steps, and what was evaluated on the way."""
+"""Loss curves of trainings, with the rates evaluated during training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safelight.storage.atomic_write import atomic_write
 
-# As many points show the shape of a curve; a file with every loss of a long training is megabytes.
+# The largest number of points of a saved curve; the losses of all steps of a long training take megabytes.
 _POINTS = 200
 _RECENT = 25
 
@@ -18,7 +18,7 @@ Point = tuple[int, float]
 
 @dataclass
 class Curve:
-    """The loss of every step, and the evaluated rate by the number of steps done."""
+    """The loss of every step, and the evaluated rates by the number of steps done."""
 
     loss: list[float] = field(default_factory=list)
     rates: dict[int, float] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Curve:
         return sum(last) / len(last) if last else float("nan")
 
     def points(self) -> list[Point]:
-        """Return at most 200 points (last step, mean loss), each of equally many steps."""
+        """Return at most 200 points (last step, mean loss), each over equally many steps."""
         width = -(-len(self.loss) // _POINTS) or 1
         ends = range(width, len(self.loss) + 1, width)
         return [(end - 1, sum(self.loss[end - width : end]) / width) for end in ends]

@@ -1,4 +1,4 @@
-"""Images and captions as a training reads them: latents on disk, written once."""
+"""Encoded training data: the latents of images, cached on disk, and their captions."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from safelight.images import open_image
 from safelight.storage.atomic_write import atomic_write
 
 _ABOUT, _LATENTS, _ROWS = "encoded.json", "latents.f16", "rows.jsonl"
-# What is encoded at once, in pixels.
-_AT_ONCE = 250 * 64 * 64
+# The number of pixels that are encoded in one batch.
+_BATCH_PX = 250 * 64 * 64
 
-# (N, side, side, 3) bytes to latents, (N, …).
+# A function from images, (N, side, side, 3) in uint8, to latents, (N, …).
 Encoder = Callable[[NDArray[np.uint8]], NDArray[np.float16]]
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An image as it is encoded, and its caption."""
+    """An image file's bytes, and the caption of the image."""
 
     image: bytes
     caption: str
@@ -35,7 +35,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Data:
-    """Images with captions; ``about`` stands for them, as a hash of them does."""
+    """Images with captions; ``about`` identifies the data, such as a hash."""
 
     examples: Iterable[Example]
     about: str
@@ -43,8 +43,11 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Square:
-    """The middle of an image's first frame, (side, side, 3). ``size``, (height, width), is what the whole
-    had, and ``corner``, (top, left), where the middle begins once it is as small as it is."""
+    """The square centre crop of an image's first frame, resized to (side, side, 3).
+
+    ``size``, (height, width), is the size of the original image, and ``corner``, (top, left), the position of
+    the crop in the resized image.
+    """
 
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
@@ -52,7 +55,7 @@ class Square:
 
     @classmethod
     def of(cls, image: bytes, side: int) -> Self | None:
-        """None for what is no image."""
+        """Return the centre crop of an encoded image; None if it cannot be decoded."""
         try:
             frame = next(iter(open_image(image)), None)
         except ImageError:
@@ -70,7 +73,10 @@ class Square:
 
 @dataclass(frozen=True)
 class Encoded:
-    """``latents``, (N, …), are mapped from disk; ``sizes`` and ``corners``, (N, 2), as in ``Square``."""
+    """Encoded training data.
+
+    ``latents``, (N, …), are memory-mapped; ``sizes`` and ``corners``, (N, 2), are explained in ``Square``.
+    """
 
     latents: NDArray[np.float16]
     captions: tuple[str, ...]
@@ -90,21 +96,21 @@ class Encoded:
 
 
 def encode(data: Data, folder: Path, side: int, encoder: Encoder, of: str = "") -> Encoded:
-    """Every image of ``data``, cut to a square and made ``side`` pixels wide, through ``encoder``.
+    """Encode all images of ``data``, cropped to squares of ``side`` pixels, with ``encoder``.
 
-    ``folder`` keeps it: what is there is read, and no example. ``of`` says which encoder it is. Raises
-    ``RequestError`` if the folder has others, or there is no image.
+    The result is cached in ``folder``; if it is there already, it is read and no image is encoded. ``of``
+    identifies the encoder. Raises ``RequestError`` if the folder has other data, or if there is no image.
     """
-    file, said = folder / _ABOUT, {"data": data.about, "encoder": of, "side": side}
+    file, about = folder / _ABOUT, {"data": data.about, "encoder": of, "side": side}
     if file.exists():
-        if {**said, "shape": None} != {**json.loads(file.read_text()), "shape": None}:
+        if {**about, "shape": None} != {**json.loads(file.read_text()), "shape": None}:
             raise RequestError(f"{folder} has other data in it; give another folder, or remove it.")
         return Encoded.read(folder)
     folder.mkdir(parents=True, exist_ok=True)
     shape: list[int] = []
-    rest, together = iter(data.examples), max(1, _AT_ONCE // side**2)
+    rest, batch_size = iter(data.examples), max(1, _BATCH_PX // side**2)
     with (folder / _LATENTS).open("wb") as latents, (folder / _ROWS).open("w", encoding="utf-8") as rows:
-        while chunk := list(islice(rest, together)):
+        while chunk := list(islice(rest, batch_size)):
             squares = [(each, square) for each in chunk if (square := Square.of(each.image, side))]
             if squares:
                 encoded = encoder(np.stack([square.pixels for _, square in squares]))
@@ -114,7 +120,7 @@ def encode(data: Data, folder: Path, side: int, encoder: Encoder, of: str = "") 
                 row = {"caption": each.caption, "size": square.size, "corner": square.corner}
                 rows.write(json.dumps(row) + "\n")
     if not shape:
-        raise RequestError("there is no image with a caption in the data; nothing to train on.")
+        raise RequestError("the data has no image with a caption; give data with captions.")
     with atomic_write(file) as part:
-        part.write_text(json.dumps({**said, "shape": shape}) + "\n")
+        part.write_text(json.dumps({**about, "shape": shape}) + "\n")
     return Encoded.read(folder)

@@ -1,4 +1,4 @@
-"""Training of a whole network from random weights, on batches that are drawn as it goes."""
+"""Training of a whole network from random weights, on randomly drawn batches."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from safelight.training.plan import TrainingPlan
 from safelight.training.processes import bfloat16_pays, device, rank, workers
 from safelight.training.progress import Progress
 
-# Number of samples that a training sees at least, however small its share of the full training.
+# The smallest number of samples of a training, however small its share of the full training.
 _LEAST = 256
 
-# Returns the loss of a batch drawn from this generator.
+# A function that draws a batch with the given generator and returns its loss.
 BatchLoss = Callable[[np.random.Generator], Tensor]
 
 
@@ -31,7 +31,7 @@ def from_scratch(
     checkpoint_every: int = 500,
     lr_warmup_steps: int = 100,
 ) -> TrainingPlan:
-    """Return the plan for a network that begins with random weights."""
+    """Return a plan for training a network from random weights."""
     return TrainingPlan(
         train_steps=train_steps,
         learning_rate=learning_rate,
@@ -57,9 +57,9 @@ def fit(
 ) -> nn.Module:
     """Train ``model`` in place and return it, in evaluation mode, with the averaged weights.
 
-    ``folder`` keeps the checkpoint ``<name>.safetensors``, from which a training that was stopped goes on,
-    and the curve of the loss, ``<name>.curve.json``. Each batch is drawn from a generator seeded by ``seed``,
-    the process and the number of the batch. Lines of progress say ``called``, or else ``name``.
+    ``folder`` has the checkpoint ``<name>.safetensors``, from which an interrupted training resumes, and the
+    loss curve, ``<name>.curve.json``. Each batch is drawn with a generator seeded by ``seed``, the process
+    and the number of the batch. Progress is reported under the name ``called``, by default ``name``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kept = model.state_dict().keys()
@@ -91,10 +91,10 @@ def fit(
 
 
 def load_averaged(model: nn.Module, checkpoint: Path) -> nn.Module:
-    """Load the averaged weights of a checkpoint of ``fit`` into ``model``, however far that training has
-    come.
+    """Load the averaged weights of a checkpoint of ``fit`` into ``model``.
 
-    Raises ``ModelError`` for a file that is not a checkpoint of such a network.
+    The training need not be complete. Raises ``ModelError`` for a file that is not a checkpoint of such a
+    network.
     """
     tensors, _ = read_checkpoint(checkpoint)
     for kind in ("buffers.", "average."):
@@ -109,11 +109,10 @@ def load_averaged(model: nn.Module, checkpoint: Path) -> nn.Module:
 
 
 def scaled(count: int, share: float) -> int:
-    """Return ``share`` of ``count`` samples, but never so few that nothing is trained."""
+    """Return ``share`` of ``count`` samples, but at least a small number of samples."""
     return max(_LEAST, round(share * count))
 
 
 def steps(samples: int, batch_size: int) -> int:
-    """Return the number of steps after which all processes together have seen so many samples; at least
-    one."""
+    """Return the number of steps, at least one, in which all processes together see ``samples`` samples."""
     return max(1, samples // (batch_size * workers()))

@@ -1,4 +1,4 @@
-"""The one training loop: float32 masters, schedule, moving average, evaluation, checkpoints that resume."""
+"""The training loop: float32 master weights, learning rate schedule, EMA, evaluation and checkpoints."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-# Returns the loss of the batch with this number, counted from 0.
+# A function that returns the loss of the batch with this number, counted from 0.
 Loss = Callable[[int], "Tensor"]
-# Returns a rate in [0, 1] that should fall, after so many steps.
+# A function of the number of steps done that returns a rate in [0, 1], which training should bring down.
 Evaluate = Callable[[int], float]
-# Is given the number of steps done, and the loss of the last one.
+# A function that is called with the number of steps done and the loss of the last step.
 Progress = Callable[[int, float], None]
 
 
 class TrainingLoop:
-    """Trains ``parameters``, by name, in place.
+    """Trains ``parameters``, given by name, in place.
 
-    If the file ``checkpoint`` exists the training goes on from it, and on a CPU ends with the same weights,
-    bit for bit, as if it had never stopped, provided that a batch's loss depends on the weights and its
-    number alone. Parameters in half precision are trained as float32 copies, because single steps are too
-    small for them. ``buffers`` of the network (the statistics of batch normalization) are part of checkpoints
-    and of the moving average. Processes of ``torch.distributed`` each have batches of their own; the step
-    follows the mean of their gradients, and the first process writes the checkpoints.
+    If the file ``checkpoint`` exists, the training resumes from it. On a CPU the final weights are then bit
+    for bit those of an uninterrupted training, provided that a batch's loss depends only on the weights and
+    the batch's number. Parameters in half precision are trained as float32 copies, because half precision
+    would round small steps away. ``buffers`` of the network (the statistics of batch normalization) are part
+    of checkpoints and of the moving average. With several processes of ``torch.distributed``, each has its
+    own batches, gradients are averaged, and the first process writes the checkpoints.
 
-    Raises ``ModelError`` if the checkpoint is of another plan, or of other ``settings``.
+    Raises ``ModelError`` if the checkpoint is of another plan or of other ``settings``.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class TrainingLoop:
         self._load()
 
     def run(self, loss_of: Loss, evaluate: Evaluate | None = None, progress: Progress | None = None) -> Curve:
-        """Train to the end, and leave the result in the parameters.
+        """Train to the end, write the result to the parameters, and return the loss curve.
 
-        Raises ``ModelError`` for a loss that is not finite, with the weights of the last checkpoint back in
-        place, and on Ctrl-C, with a checkpoint of everything that was done.
+        Raises ``ModelError`` for a loss that is not finite, after restoring the weights of the last
+        checkpoint, and on Ctrl-C, after saving a checkpoint.
         """
         try:
             self._evaluate(evaluate)
@@ -77,9 +77,9 @@ class TrainingLoop:
                     self._save()
             self._save()
         except KeyboardInterrupt:
-            if not self._stepping:  # half a step is not a state to go on from
+            if not self._stepping:  # training cannot resume in the middle of a step
                 self._save()
-            kept = f"; it goes on from {self._file}" if self._file and self._file.exists() else ""
+            kept = f"; it can resume from {self._file}" if self._file and self._file.exists() else ""
             raise ModelError(
                 f"stopped after {self.steps_done} of {self._plan.train_steps} steps{kept}."
             ) from None
@@ -94,7 +94,7 @@ class TrainingLoop:
     def _step(self, loss_of: Loss) -> None:
         from safelight.training import processes
 
-        # All processes fail if one does.
+        # The mean is not finite in any process if it is not finite in one, so all of them fail.
         if not math.isfinite(loss := self._mean(self._backward(loss_of))):
             self._fail()
         processes.average([master.grad for master in self._masters.values() if master.grad is not None])
@@ -155,8 +155,7 @@ class TrainingLoop:
                     place.copy_(each)
 
     def _is_enough(self) -> bool:
-        """Return whether the rate is 0 or no longer falls. At first, before much is learned, it stands
-        still, which does not count."""
+        """Return whether the rate is 0 or no longer falls; a constant rate at the start does not count."""
         rates = list(self.curve.rates.values())
         if rates and rates[-1] == 0:
             return True
@@ -185,7 +184,7 @@ class TrainingLoop:
             state = self._optimizer.state[master]
             tensors |= {f"{key}.{name}": state[key] for key in ("exp_avg", "exp_avg_sq") if key in state}
         tensors |= {f"average.{name}": each for name, each in self._averages.items()}
-        # Weights that are tied have one place in memory, which safetensors would refuse to write twice.
+        # Tied weights share their memory, and safetensors refuses to write shared tensors twice.
         tensors |= {f"buffers.{name}": each.detach().clone() for name, each in self._buffers.items()}
         tensors["steps"] = torch.tensor(self.steps_done)
         tensors["loss"] = torch.tensor(self.curve.loss, dtype=torch.float64)
@@ -200,7 +199,7 @@ class TrainingLoop:
         tensors, about = read_checkpoint(self._file)
         names = {name.removeprefix("weights.") for name in tensors if name.startswith("weights.")}
         if about != self._about or names != self._masters.keys():
-            raise ModelError(f"{self._file} is of another training; give another folder, or remove it.")
+            raise ModelError(f"{self._file} is of another training; use another folder, or remove it.")
         self.steps_done = int(tensors["steps"])
         self.curve = Curve(
             tensors["loss"].tolist(), {int(step): rate for step, rate in tensors["rates"].tolist()}
@@ -218,8 +217,10 @@ class TrainingLoop:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors of a checkpoint, and what it says about the training. Raises ``ModelError`` for a
-    file that is not a checkpoint."""
+    """Return the tensors of a checkpoint, and its description of the training.
+
+    Raises ``ModelError`` for a file that is not a checkpoint.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -231,8 +232,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def _moments(master: Tensor, name: str, tensors: Mapping[str, Tensor], steps: int) -> dict[str, Tensor]:
-    """Return the state of AdamW. Its fused kernel reads moments in the order in which the parameter lies in
-    memory, which need not be that of the file."""
+    """Return the optimizer state of AdamW.
+
+    Its fused kernel needs moments in the memory format of the parameter, which may differ from that of the
+    file.
+    """
     import torch
 
     def placed(key: str) -> Tensor:

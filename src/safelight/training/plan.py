@@ -1,4 +1,4 @@
-"""How long and how fast a training goes, and how often it evaluates and saves."""
+"""The settings of a training loop: steps, learning rate, optimizer, evaluation and checkpoints."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class TrainingPlan:
     a norm above ``max_grad_norm`` are scaled down to it; 0 leaves them as they are. With an ``ema_decay``
     above 0 the result is the exponential moving average of the weights.
 
-    Every ``eval_every`` steps, if that is above 0, the training is evaluated. It ends early once the
-    evaluated rate is 0, or has fallen at first and not any further over the last ``patience`` evaluations. A
-    checkpoint is saved every ``checkpoint_every`` steps.
+    With ``eval_every`` above 0, the training is evaluated every ``eval_every`` steps. It ends early once the
+    evaluated rate is 0, or once the rate, after falling at first, has not fallen over the last ``patience``
+    evaluations. A checkpoint is saved every ``checkpoint_every`` steps.
 
-    Raises ``RequestError`` for values that make no sense.
+    Raises ``RequestError`` for invalid values.
     """
 
     train_steps: int
@@ -69,6 +69,9 @@ class TrainingPlan:
         return rate
 
     def ema_decay_at(self, step: int) -> float:
-        """Return the decay of the moving average after so many steps: less than ``ema_decay`` at first, so
-        that the first weights soon count for nothing, however short the training is."""
+        """Return the decay of the moving average after ``step`` steps.
+
+        It is below ``ema_decay`` at first, so that the initial weights lose their influence soon, even in a
+        short training.
+        """
         return min(self.ema_decay, (1 + step) / (10 + step))

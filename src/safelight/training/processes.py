@@ -1,8 +1,8 @@
-"""The processes that train together, and what they compute on.
+"""Data-parallel training processes and their device.
 
 For networks as small as the embedded ones, one single-threaded process for each CPU core is fastest; on a GPU
-one process does everything. ``accelerate launch`` starts the processes for large models itself. Either way
-they are those of ``torch.distributed``, if that is initialized.
+there is one process. ``accelerate launch`` starts the processes for large models itself. In both cases they
+are the processes of ``torch.distributed``, if that is initialized.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def device() -> torch.device:
 
 @cache
 def bfloat16_pays() -> bool:
-    """Return whether convolutions are faster in bfloat16 here: some CPUs compute in it, others emulate it."""
+    """Return whether convolutions are faster in bfloat16, which some CPUs support and others emulate."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     pixels, kernel = torch.ones(16, 64, 16, 16), torch.ones(64, 64, 3, 3)
@@ -36,7 +36,7 @@ def bfloat16_pays() -> bool:
 
 
 def _seconds(pixels: Tensor, kernel: Tensor) -> float:
-    """Return the shortest of five times: other programs on the machine only ever add to it."""
+    """Return the shortest of five times, as other programs on the machine can only add to them."""
     times = []
     for _ in range(5):
         start = time.perf_counter()
@@ -46,8 +46,7 @@ def _seconds(pixels: Tensor, kernel: Tensor) -> float:
 
 
 def processes() -> int:
-    """Return how many processes train fastest: one a core, or as many as OMP_NUM_THREADS says; one with
-    CUDA."""
+    """Return the fastest number of training processes: OMP_NUM_THREADS, or one per core; 1 with CUDA."""
     return 1 if torch.cuda.is_available() else thread_count()
 
 
@@ -74,17 +73,17 @@ def _worker(
 
 
 def rank() -> int:
-    """Return the number of this process; the first one, 0, reports progress and writes files."""
+    """Return the rank of this process; rank 0 reports progress and writes files."""
     return dist.get_rank() if _together() else 0
 
 
 def workers() -> int:
-    """Return how many processes train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if _together() else 1
 
 
 def average(tensors: Sequence[Tensor]) -> None:
-    """Replace each tensor by its mean over all processes, in place; all tensors are of one type."""
+    """Replace each tensor by its mean over all processes, in place; all tensors have the same dtype."""
     if workers() == 1:
         return
     flat = torch.cat([each.flatten() for each in tensors])

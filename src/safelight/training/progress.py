@@ -1,11 +1,11 @@
-"""Lines on the terminal that say how far a long training is and how long it will still take."""
+"""Progress lines of a long training on the terminal: steps done and time left."""
 
 from __future__ import annotations
 
 import sys
 import time
 
-# Clears a progress bar that another process drew on this line; it will draw itself again on the next.
+# Clears a progress bar that another process drew on this line; the bar is drawn again on the next line.
 _CLEAR = "\r\033[K"
 
 

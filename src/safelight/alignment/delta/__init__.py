@@ -1,1 +1,1 @@
-"""Weight differences: saving, attaching to a pipeline, exporting, model cards, and measuring their effect."""
+"""Deltas (weight differences): saving, attaching to a pipeline, exporting, model cards, effect on images."""

@@ -1,4 +1,4 @@
-"""What training changes in a network: its weights themselves, or a low-rank addition (LoRA) to them."""
+"""Adapters: training of a network's weights themselves, or of a low-rank addition to them (LoRA)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Adapter(ABC):
-    """What is trained of a network: ``parameters``, by name, while all others of ``module`` are frozen."""
+    """The trainable ``parameters`` of a network, by name; all others of ``module`` are frozen."""
 
     parameters: Mapping[str, nn.Parameter]
 
@@ -30,7 +30,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def differences(self) -> dict[str, Tensor]:
-        """Return how the network's weights have changed, by their names, in full precision."""
+        """Return the changes of the network's weights, by name, in full precision."""
 
     def remove(self) -> None:
         """Restore the network bit for bit."""
@@ -79,9 +79,10 @@ class Whole(Adapter):
 class LowRank(Adapter):
     """Trains a product B A of ``rank`` added to each matrix W of ``chosen``; W stays frozen.
 
-    This is LoRA (Hu et al. 2021, arXiv:2106.09685, eq. 3) with α = r: B starts at zero, A at random from
-    ``seed``. It covers linear layers and convolutions without groups, where A is the convolution and B is
-    1 × 1; biases and norms stay frozen. No weights are copied, as the network itself does not change.
+    This is LoRA (Hu et al. 2021, arXiv:2106.09685, eq. 3) with α = r: B is initialized with zeros, A randomly
+    from ``seed``. It supports linear layers and convolutions without groups, where A is a convolution of the
+    same kernel size and B is 1 × 1; biases and norms stay frozen. No weights are copied, as the network's own
+    weights do not change.
 
     Raises ``ModelError`` if none of ``chosen`` is such a matrix, ``RequestError`` for a rank below 1.
     """
@@ -145,7 +146,7 @@ class LowRank(Adapter):
 
 
 def _layer(module: nn.Module, name: str) -> Any:
-    """Return the layer whose ``weight`` the parameter is; None if it cannot have a low-rank addition."""
+    """Return the layer whose ``weight`` has this name; None if it does not support a low-rank addition."""
     from torch import nn
 
     path, _, last = name.rpartition(".")
@@ -155,7 +156,7 @@ def _layer(module: nn.Module, name: str) -> Any:
 
 
 def _factors(weight: Tensor, rank: int, random: torch.Generator) -> tuple[nn.Parameter, nn.Parameter]:
-    """Return A, of shape (r, …), and B, of shape (out, r); A has PyTorch's initial spread, 1/√(3 inputs)."""
+    """Return A, of shape (r, …), and B, of shape (out, r); A has PyTorch's initial scale, 1/√(3 inputs)."""
     import torch
 
     shape = (rank, *weight.shape[1:])

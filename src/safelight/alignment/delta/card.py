@@ -1,4 +1,4 @@
-"""The model card of a delta: what it is, how to reproduce it, and what was measured."""
+"""The model card of a delta: its description, how to reproduce it, and its measured effect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIDE_PX = 128
 def write_card(file: Path, about: Provenance, proof: Proof, command: str, images: Mapping[str, Pair]) -> Path:
     """Write the card of the delta in ``file`` in the format of Hugging Face, and return its path.
 
-    ``images`` are drawn on a sheet beside it: for each concept a row before and a row after.
+    ``images`` are saved beside it as one contact sheet, with a row before and a row after for each concept.
     """
     sheet, card = file.with_suffix(".png"), file.with_suffix(".md")
     if images:

@@ -1,4 +1,4 @@
-"""Deltas: the weight differences that an alignment made, with their provenance."""
+"""Deltas: the weight differences that an alignment method made, with their provenance."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a delta comes from: ``method`` removed ``concepts`` from the model ``base``.
+    """The origin of a delta: ``method`` removed ``concepts`` from the model ``base``.
 
-    ``base_sha256`` has the hash of each part of the base model in half precision, ``settings`` what is needed
-    to reproduce the delta, and ``proof`` what was measured.
+    ``base_sha256`` has the hash of each component of the base model in half precision, ``settings`` the
+    settings that reproduce the delta, and ``proof`` its measured effect.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -48,9 +48,9 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Delta:
-    """Differences to add to a model's parameters.
+    """Differences that are added to a model's parameters.
 
-    ``tensors`` are by the parameters' names, which start with the part of the pipeline: ``unet.mid_block.…``.
+    ``tensors`` is keyed by parameter name, which starts with the pipeline's component: ``unet.mid_block.…``.
     """
 
     tensors: Mapping[str, Tensor]
@@ -58,10 +58,13 @@ class Delta:
 
     @classmethod
     def of(cls, differences: Mapping[str, Tensor], about: Provenance) -> Self:
-        """Keep the non-zero differences. Raises ``ModelError`` if all are zero or any is not finite."""
+        """Return a delta of the non-zero ``differences``.
+
+        Raises ``ModelError`` if all are zero or any is not finite.
+        """
         for name, difference in differences.items():
             if not difference.isfinite().all():
-                raise ModelError(f'the edit makes "{name}" NaN or infinite; edit less strongly.')
+                raise ModelError(f'the edit makes "{name}" NaN or infinite; use a weaker edit.')
         changed = {name: each.cpu() for name, each in differences.items() if each.any()}
         if not changed:
             raise ModelError("nothing was changed in the model; check the concepts and the settings.")
@@ -69,7 +72,7 @@ class Delta:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a delta. Raises ``ModelError`` if the file is missing, is no delta, or has NaN or infinity."""
+        """Read a delta. Raises ``ModelError`` if the file is missing, not a delta, or has NaN or infinity."""
         tensors, metadata = read_delta(path)
         try:
             if metadata["format"] != _FORMAT:
@@ -87,15 +90,15 @@ class Delta:
 
     @cached_property
     def parts(self) -> tuple[str, ...]:
-        """The parts of the pipeline that the delta changes, such as "unet"."""
+        """The components of the pipeline that the delta changes, such as "unet"."""
         return tuple(dict.fromkeys(name.partition(".")[0] for name in self.tensors))
 
     def attach(self, pipe: Any, scale: float = 1.0, force: bool = False) -> AttachedDelta:
         """Add the delta, times ``scale``, to ``pipe``; several attached deltas add up.
 
         The returned object restores the model when it is detached or its context is left. Raises
-        ``ModelError`` unless the model is the one that the delta was made for; with ``force`` it need only
-        have parameters of the same names and shapes.
+        ``ModelError`` unless the model is the one that the delta was made for; with ``force`` it only needs
+        parameters of the same names and shapes.
         """
         self.check(pipe, force)
         return AttachedDelta(self, pipe, scale)
@@ -148,7 +151,7 @@ class AttachedDelta:
 
 
 class _PatchedModule:
-    """One part of a pipeline, with the deltas that are applied to it."""
+    """One component of a pipeline, with the deltas that are applied to it."""
 
     def __init__(self, part: str, module: nn.Module) -> None:
         self.part = part
@@ -160,13 +163,13 @@ class _PatchedModule:
         self._lock = threading.RLock()
 
     def is_of(self, module: nn.Module) -> bool:
-        """Whether the module still has these parameters, as objects."""
+        """Whether the module still has the same parameter objects."""
         now = dict(module.named_parameters())
         return now.keys() == self._parameters.keys() and all(now[n] is p for n, p in self._parameters.items())
 
     @property
     def sha256(self) -> str:
-        """The hash of the part without deltas, in half precision; computed again only after a change."""
+        """The hash of the component without deltas, in half precision; computed again only after a change."""
         with self._lock:
             if self._hashed is None or self._hashed[0] != self._state():
                 self._hashed = (self._state(), half_precision_sha256({**self._parameters, **self._before}))
@@ -195,7 +198,7 @@ class _PatchedModule:
         return {name.removeprefix(prefix) for name in delta.tensors if name.startswith(prefix)}
 
     def _set(self, names: Iterable[str]) -> None:
-        """Compute the parameters again, in place: compiled or offloaded models hold them by their address."""
+        """Recompute the parameters in place, as compiled or offloaded models keep pointers to them."""
         import torch
 
         ours = self._hashed is not None and self._hashed[0] == self._state()
@@ -212,7 +215,7 @@ class _PatchedModule:
             self._hashed = (self._state(), self._hashed[1])
 
     def _state(self) -> list[tuple[int, int]]:
-        """Return what differs after any parameter was written to."""
+        """Return a state that differs after any parameter was written to."""
         return [(each.data_ptr(), each._version) for each in self._parameters.values()]
 
 
@@ -221,17 +224,17 @@ _PATCHED_LOCK = threading.Lock()
 
 
 def json_sha256(value: object) -> str:
-    """Return the hash of a value as JSON, which replaces prompts, as personal data, in a provenance."""
+    """Return the hash of a value as JSON; it replaces prompts, which are personal data, in a provenance."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def part_sha256(pipe: Any, part: str) -> str:
-    """Return the hash of a part of ``pipe`` in half precision, without the deltas applied to it."""
+    """Return the hash of a component of ``pipe`` in half precision, without the deltas applied to it."""
     return _patched_module(pipe, part).sha256
 
 
 def module_of(pipe: Any, part: str) -> nn.Module:
-    """Return a part of ``pipe`` as a module. Raises ``ModelError`` if there is no such part."""
+    """Return a component of ``pipe`` as a module. Raises ``ModelError`` if there is no such component."""
     module: Any = getattr(pipe, part, None)
     if not hasattr(module, "named_parameters"):
         raise ModelError(f'a {type(pipe).__name__} has no "{part}"; the delta is for another model.')
@@ -249,7 +252,7 @@ def _patched_module(pipe: Any, part: str) -> _PatchedModule:
 
 
 def parameters_of(pipe: Any, names: Iterable[str]) -> dict[str, Tensor]:
-    """Return the parameters of these names, which start with the part of the pipeline.
+    """Return the parameters with these names, which start with the component of the pipeline.
 
     Raises ``ModelError`` for a name that ``pipe`` does not have.
     """

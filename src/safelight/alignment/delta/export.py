@@ -1,4 +1,4 @@
-"""Writing deltas in formats that other programs load."""
+"""Export of deltas in formats that other programs load."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _METADATA = {"format": "pt"}
 def save_folder(pipe: Any, out: Path) -> None:
     """Write the whole pipeline in its current state. Raises ``ModelError`` if it cannot be written."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ModelError(f"{out} is there already; give a new folder.")
+        raise ModelError(f"{out} exists already; give a new folder.")
     try:
         pipe.save_pretrained(out, safe_serialization=True)
         copy_permissions(out)
@@ -29,9 +29,10 @@ def save_folder(pipe: Any, out: Path) -> None:
 
 
 def save_parameters(pipe: Any, names: list[str], out: Path) -> None:
-    """Write the named parameters as they are, by names without the part, as other erasure tools do.
+    """Write the current values of the named parameters, without the component in their names.
 
-    Raises ``RequestError`` if they belong to several parts, and whatever ``write_tensors`` raises.
+    Other erasure tools use this format. Raises ``RequestError`` if they belong to several components, and the
+    errors of ``write_tensors``.
     """
     parts = {name.partition(".")[0] for name in names}
     if len(parts) > 1:
@@ -43,11 +44,11 @@ def save_parameters(pipe: Any, names: list[str], out: Path) -> None:
 
 
 def save_lora(delta: Delta, out: Path, rank: int, scale: float = 1.0) -> float:
-    """Write a LoRA of this rank for diffusers and others; return the share of the change that it leaves out.
+    """Write the delta as a LoRA of this rank, and return the share of the change that it leaves out.
 
-    The share is by norm: what exceeds the rank in each layer (Eckart & Young 1936), and the changes of biases
-    and norms, which a LoRA cannot represent. Raises ``RequestError`` for a rank below 1 or if the delta has
-    no layer that a LoRA can represent.
+    The share is by norm. It includes what exceeds the rank in each layer (Eckart & Young 1936), and the
+    changes of biases and norms, which a LoRA cannot represent. Raises ``RequestError`` for a rank below 1 or
+    if the delta has no layer that a LoRA can represent.
     """
     if rank < 1:
         raise RequestError(f"the rank is {rank}; it must be at least 1.")
@@ -70,7 +71,7 @@ def save_lora(delta: Delta, out: Path, rank: int, scale: float = 1.0) -> float:
 
 
 def _low_rank(change: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
-    """Return A, B and the squared norm of what B A leaves out, for a linear layer or a convolution."""
+    """Return A, B and the squared norm of the residual of B A, for a linear layer or a convolution."""
     import torch
 
     u, s, v = torch.linalg.svd(change.flatten(1), full_matrices=False)

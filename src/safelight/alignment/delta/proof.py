@@ -1,4 +1,4 @@
-"""Measuring an edit: how it changed the weights, images of edited concepts, and other images."""
+"""Measurement of an edit: its changes to the weights, to images of edited concepts, and to other images."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
     from safelight.alignment.delta.delta import Delta
 
-# Returns which of the images show the concept, or None if that is unknown.
+# A function that returns which of the images show the concept, or None if that is unknown.
 Shows = Callable[[str, Sequence["Image"]], Sequence[bool] | None]
-# Differences of pixel values up to this are rounding.
+# Differences of pixel values up to this are attributed to rounding.
 _ROUNDING = 1 / 255
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How images from the same noise differ before and after an edit.
+    """The difference between images from the same noise before and after an edit.
 
     ``largest`` and ``mean`` are differences of pixel values in [0, 1]; ``before`` and ``after`` are shares of
     images that show the concept, None if unknown.
@@ -64,17 +64,17 @@ def prove(
     seed: int = 0,
     shows: Shows | None = None,
 ) -> tuple[Proof, dict[str, Pair]]:
-    """Return the proof of a delta and its images by concept, ``num_images`` of each.
+    """Measure the effect of a delta, and return it with ``num_images`` images of each concept.
 
-    ``shows`` says which images show a concept. Raises ``ModelError`` if the images of an edited concept do
+    ``shows`` decides which images show a concept. Raises ``ModelError`` if the images of an edited concept do
     not change.
     """
     concepts = (*delta.about.concepts, *preserved)
     before = {concept: draw(pipe, concept, num_images, steps, seed) for concept in concepts}
     with delta.attach(pipe, force=True):
         after = {concept: draw(pipe, concept, num_images, steps, seed) for concept in concepts}
-    drawn = {concept: Pair(before[concept], after[concept]) for concept in concepts}
-    changes = {concept: _change(concept, each, shows) for concept, each in drawn.items()}
+    pairs = {concept: Pair(before[concept], after[concept]) for concept in concepts}
+    changes = {concept: _change(concept, each, shows) for concept, each in pairs.items()}
     for concept in delta.about.concepts:
         if changes[concept].largest <= _ROUNDING:
             raise ModelError(f'no image of "{concept}" was changed; check the concepts and the settings.')
@@ -85,12 +85,12 @@ def prove(
             {concept: changes[concept] for concept in delta.about.concepts},
             {concept: changes[concept] for concept in preserved},
         ),
-        drawn,
+        pairs,
     )
 
 
 def draw(pipe: Any, concept: str, num_images: int, steps: int, seed: int) -> list[Image]:
-    """Return images of a concept, prompted by its names in turn; image i has the seed ``seed`` + i."""
+    """Return images of a concept, prompted by its synonyms in turn; image i has the seed ``seed`` + i."""
     import torch
 
     names = names_of(concept)
@@ -100,10 +100,10 @@ def draw(pipe: Any, concept: str, num_images: int, steps: int, seed: int) -> lis
     return images
 
 
-def _change(concept: str, drawn: Pair, shows: Shows | None) -> Change:
-    pairs = zip(drawn.before, drawn.after, strict=True)
+def _change(concept: str, pair: Pair, shows: Shows | None) -> Change:
+    pairs = zip(pair.before, pair.after, strict=True)
     apart = np.array([np.abs(np.asarray(a, np.float32) - np.asarray(b, np.float32)) for a, b in pairs]) / 255
-    rates = [_rate(shows(concept, images)) if shows else None for images in (drawn.before, drawn.after)]
+    rates = [_rate(shows(concept, images)) if shows else None for images in (pair.before, pair.after)]
     return Change(len(apart), round(float(apart.max()), 4), round(float(apart.mean()), 4), *rates)
 
 

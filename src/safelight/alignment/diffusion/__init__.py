@@ -1,4 +1,4 @@
-"""Alignment of the diffusion model itself: concepts are taken out of its weights."""
+"""Alignment of the denoiser: methods that remove concepts from its weights."""
 
 from safelight.alignment.diffusion.debias import Debias
 from safelight.alignment.diffusion.esd import ESD

@@ -1,4 +1,4 @@
-"""Debiasing: the shares in which images of a concept show its attributes are evened out in closed form."""
+"""Debiasing in closed form: makes images of a concept show its attributes in given shares."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ class Debias:
     until the images show the attributes in the shares that were asked for. Needs a judge of the images, which
     only the packaged model has.
 
-    Among images of ``concept`` that show any of ``attributes``, each should be shown in the given share. The
-    concept keeps its meaning c and gains α_a of each attribute a: eq. 7 of Gandikota et al. (2024,
-    arXiv:2308.14761) with g = c + Σ α_a a. The α are found by generating ``images_per_round`` images after
-    each of at most ``rounds`` edits, α_a ← α_a + step_size (target share - observed share), until no share
-    deviates by more than ``tolerance``. ``step_size`` is halved whenever an edit overshot.
+    ``attributes`` maps each attribute to its target share among the images of ``concept`` that show any of
+    them. The embedding c of the concept is replaced by g = c + Σ α_a a, with an amount α_a of each attribute
+    a, by eq. 7 of Gandikota et al. (2024, arXiv:2308.14761). The amounts are found iteratively: after each of
+    at most ``rounds`` edits, ``images_per_round`` images are generated and α_a ← α_a + step_size (target
+    share - observed share), until no share deviates by more than ``tolerance``. ``step_size`` is halved
+    whenever an edit overshoots.
 
-    The other settings are those of ``UCE``. Raises ``RequestError`` for settings that make no sense.
+    The other settings are those of ``UCE``. Raises ``RequestError`` for invalid settings.
     """
 
     concept: str = field(
@@ -109,19 +110,19 @@ class Debias:
         _check(self)
 
     def align(self, pipe: Any, run: AlignmentRun = AlignmentRun()) -> AlignmentResult[Delta]:
-        """Return the delta that came nearest, and the shares before it and after each edit.
+        """Return the delta with the shares closest to the targets, and the shares measured after each edit.
 
-        ``run.shows`` tells which images show an attribute. Raises ``RequestError`` if there is none, for a
-        word that the model cannot read or an attribute that cannot be told; ``ModelError`` if no image shows
-        any attribute, or if the shares are as wanted from the start.
+        ``run.shows`` decides which images show an attribute. Raises ``RequestError`` if it is missing, for a
+        word that the tokenizer cannot represent and for an attribute that ``run.shows`` does not know;
+        ``ModelError`` if no image shows any attribute, or if the shares are on target from the start.
         """
         if not run.shows:
-            raise RequestError("there is no judge of this model's images, and debiasing needs one.")
+            raise RequestError("there is no judge of this model's images, which debiasing needs.")
         check_names((self.concept, *self.attributes), pipe)
         wanted = {name: share / sum(self.attributes.values()) for name, share in self.attributes.items()}
         history: list[Shares] = [self._observed(pipe, run.shows)]
         if _deviation(history[0], wanted) <= self.tolerance:
-            raise ModelError(f'images of "{self.concept}" are as wanted already; nothing was changed.')
+            raise ModelError(f'images of "{self.concept}" have the target shares; nothing was changed.')
         edits: list[Delta] = []
         added, step_size = dict.fromkeys(self.attributes, 0.0), self.step_size
         while len(edits) < self.rounds and _deviation(history[-1], wanted) > self.tolerance:
@@ -156,7 +157,7 @@ class Debias:
         for name in self.attributes:
             seen = shows(name, images)
             if seen is None:
-                raise RequestError(f'it cannot be told whether an image shows "{name}"; name something else.')
+                raise RequestError(f'the judge cannot tell whether an image shows "{name}"; name another.')
             counts[name] = sum(seen)
         whole = sum(counts.values())
         if not whole:
@@ -165,12 +166,12 @@ class Debias:
 
 
 def _deviation(observed: Shares, wanted: Shares) -> float:
-    """Return the largest deviation of a share."""
+    """Return the largest deviation of a share from its target."""
     return max(abs(observed[name] - share) for name, share in wanted.items())
 
 
 def _overshot(before: Shares, after: Shares, wanted: Shares) -> bool:
-    """Return whether what there is too little of now is mostly what there was too much of before."""
+    """Return whether the edit overshot: the attributes now below target were mostly above it before."""
     return sum((share - before[name]) * (share - after[name]) for name, share in wanted.items()) < 0
 
 

@@ -1,5 +1,4 @@
-"""Erasing Concepts from Diffusion Models: the denoiser learns to predict noise that steers away
-from a concept."""
+"""Erasing Concepts from Diffusion Models (ESD): the denoiser learns to steer images away from a concept."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 Sampling = Literal["frozen", "edited"]
 
-# The seeds of one set of trajectories are consecutive; no two sets may share any.
+# The seeds of one set of trajectories are consecutive; the stride keeps those of different sets apart.
 _SEED_STRIDE = 1000
 
 
@@ -39,23 +38,23 @@ class ESD(TrainedMethod):
 
         L = ‖ε_θ(x_t, c, t) - [ε*(x_t, t) - η (ε*(x_t, c, t) - ε*(x_t, t))]‖²
 
-    in the network's own output: the target is linear in it, so it has the same form for ε, v and flow
+    where ε is the network's own output. The target is linear in it, so it has the same form for ε, v and flow
     predictions. A negative η (``eta``) moves towards the concept.
 
-    With an ``anchor`` its prediction replaces ε*(x_t, t), the first term. With ``erase_from`` the concept is
-    removed from that text alone. For ``preserve`` and ``captions`` the network should predict what it
-    predicted before, a loss weighted by ``preserve_weight``; captions are taken as they are, including
-    commas, and "" stands for the empty prompt. Concepts, anchor and ``erase_from`` are used in each of
-    ``templates``: with scenes around the concept, "esd-u" removes less of everything else.
+    With an ``anchor``, the prediction for it replaces the first term, ε*(x_t, t). With ``erase_from``, the
+    concept is removed from images of that text only. For ``preserve`` and ``captions`` the loss, weighted by
+    ``preserve_weight``, keeps the network's former predictions; captions are used unchanged, including
+    commas, and "" is the empty prompt. Concepts, anchor and ``erase_from`` are inserted into each of
+    ``templates``: if these describe scenes around the concept, "esd-u" affects other concepts less.
 
     x_t comes from ``trajectories`` generations of each text with ``num_inference_steps`` and
-    ``guidance_scale``, by the ``frozen`` network once, or by the ``edited`` one anew every ``refresh_every``
-    steps. Each step of a trajectory is a training point, and a batch is ``batch_size`` points of any
-    timesteps. With ``jitter_timesteps`` the timesteps are drawn between those of the trajectory, as in the
-    paper. With a ``trajectory_fraction`` below 1 only the first, noisiest part of each trajectory is used,
-    where it is decided what an image will show.
+    ``guidance_scale``: generated once by the ``frozen`` network, or again every ``refresh_every`` steps by
+    the ``edited`` one. Each step of a trajectory is a training point, and a batch has ``batch_size`` points
+    of any timesteps. With ``jitter_timesteps`` the timesteps are drawn between those of the trajectory, as in
+    the paper. With a ``trajectory_fraction`` below 1 only the first, noisiest part of each trajectory is
+    used, which determines the content of an image.
 
-    Raises ``RequestError`` for settings that make no sense.
+    Raises ``RequestError`` for invalid settings.
     """
 
     selection: Selection = field(
@@ -174,7 +173,7 @@ class ESD(TrainedMethod):
         _check(self)
 
     def align(self, pipe: Any, run: AlignmentRun = AlignmentRun()) -> AlignmentResult[Delta]:
-        """As ``TrainedMethod.align``."""
+        """Train and return the delta, as ``TrainedMethod.align`` describes."""
         self.check_run(run)
         denoiser = denoiser_of(pipe)
         check_names((*self.concepts, *self.preserve, self.anchor, self.erase_from), pipe)
@@ -193,12 +192,15 @@ class ESD(TrainedMethod):
 
 
 def target(predictions: Mapping[str, Tensor], concept: str, eta: float, instead: str = "") -> Tensor:
-    """Return ε*_instead - η (ε*_c - ε*_0), (N, …), from the frozen network's ``predictions`` by text."""
+    """Return the target ε*_instead - η (ε*_c - ε*_0), (N, …).
+
+    ``predictions`` are those of the frozen network, by text.
+    """
     return predictions[instead] - eta * (predictions[concept] - predictions[""])
 
 
 class _Batches:
-    """Batches of training points; those of a step depend on the seed and the step alone."""
+    """Batches of training points; a batch depends only on the seed and the step."""
 
     def __init__(self, esd: ESD, denoiser: Denoiser, adapter: Adapter) -> None:
         self._esd = esd
@@ -210,8 +212,7 @@ class _Batches:
         self._generation: int | None = None
 
     def loss(self, number: int) -> Tensor:
-        """Return the loss of batch ``number``: the mean error on what is erased, and that on what is
-        preserved."""
+        """Return the loss of batch ``number``: the mean error on erased plus that on preserved concepts."""
         esd = self._esd
         self._refresh(number // esd.gradient_accumulation)
         loss = self._error(self._pool, esd.batch_size, number)
@@ -231,7 +232,7 @@ class _Batches:
         return error
 
     def _refresh(self, step: int) -> None:
-        """Generate the trajectories, again whenever the network that generates them has changed enough."""
+        """Generate the trajectories, and again every ``refresh_every`` steps if the edited network does."""
         turn = step // self._esd.refresh_every if self._esd.sampling == "edited" else 0
         if turn == self._generation:
             return
@@ -295,4 +296,4 @@ def _check(esd: ESD) -> None:
             f"trajectory_fraction is {esd.trajectory_fraction}; it must be above 0 and at most 1."
         )
     if esd.checkpoint_every % esd.refresh_every and esd.sampling == "edited":
-        raise RequestError("checkpoint_every must be a multiple of refresh_every, so that it can be resumed.")
+        raise RequestError("checkpoint_every must be a multiple of refresh_every, to resume training.")

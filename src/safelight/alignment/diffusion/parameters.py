@@ -1,4 +1,4 @@
-"""Which weights of a denoiser are edited: those that read the text, or those that do not."""
+"""Selections of a denoiser's parameters to train: cross-attention, self-attention, or the rest."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ if TYPE_CHECKING:
 Selection = Literal["esd-x", "esd-x-strict", "esd-u", "esd-self", "esd-all"]
 SELECTIONS: tuple[Selection, ...] = get_args(Selection)
 
-# How the attention of a transformer over text and image together calls what belongs to the text.
+# The names of the text projections in transformers with joint attention over text and image.
 _JOINT = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "norm_added_q", "norm_added_k")
 _KEYS_AND_VALUES = ("to_k", "to_v", "add_k_proj", "add_v_proj")
 
 
 def parameters(network: nn.Module, selection: str) -> dict[str, nn.Parameter]:
-    """By name.
+    """Return the parameters of a selection, by name.
 
-    ``esd-x`` are the layers of cross-attention, ``esd-x-strict`` its keys and values, ``esd-u`` everything
-    else, ``esd-self`` the layers of self-attention, ``esd-all`` everything (Gandikota et al. 2023,
-    arXiv:2303.07345, section 4.2). In a transformer that attends to text and image at once (Stable
-    Diffusion 3, FLUX) the projections of the text take the place of cross-attention, and those of the
-    image that of self-attention.
+    ``esd-x`` selects the cross-attention layers, ``esd-x-strict`` only their keys and values, ``esd-u``
+    everything except cross-attention, ``esd-self`` the self-attention layers, and ``esd-all`` everything
+    (Gandikota et al. 2023, arXiv:2303.07345, section 4.2). In a transformer with joint attention over text
+    and image (Stable Diffusion 3, FLUX) the projections of the text count as cross-attention, and those of
+    the image as self-attention.
 
-    Raises ``RequestError`` for another name, ``ModelError`` if a network has none of these.
+    Raises ``RequestError`` for an unknown selection, and ``ModelError`` if the network has no such
+    parameters.
     """
     if selection not in SELECTIONS:
         raise RequestError(unknown_name("selection of parameters", selection, SELECTIONS))
@@ -54,7 +55,7 @@ _MISSING = {
 
 
 def _of_attention(network: nn.Module) -> tuple[set[str], set[str]]:
-    """The names of what attends to the text, and of what attends to the image."""
+    """Return the names of the parameters of cross-attention and those of self-attention."""
     from diffusers.models.attention_processor import Attention
     from diffusers.models.transformers.transformer_flux import FluxAttention
 

@@ -1,4 +1,4 @@
-"""Training points on trajectories from noise to an image, with what the network should predict there."""
+"""Training points on denoising trajectories, each with the target prediction of the network."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from safelight.models.patched_method import Method, patched_method
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Given the predictions by text, each (N, …), returns what should be predicted instead.
+# A function of the predictions by text, each (N, …), that returns the target prediction.
 Target = Callable[[Mapping[str, "Tensor"]], "Tensor"]
 Frozen = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One row of a call of the network, with x_t and a text, and the prediction it should make, (1, …)."""
+    """One row of a denoiser call, with x_t and a text's embeddings, and its target prediction, (1, …)."""
 
     call: Arguments
     target: Tensor
@@ -30,8 +30,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """On trajectories of ``prompt`` the network should predict the ``target``, which is computed from the
-    predictions for the prompt, for the empty prompt and for ``others``."""
+    """A training goal: on trajectories of ``prompt`` the network should predict ``target``.
+
+    The target is computed from the predictions for the prompt, for the empty prompt and for ``others``.
+    """
 
     prompt: str
     target: Target
@@ -52,8 +54,8 @@ def points(
 
     Only the first, noisiest ``fraction`` of each trajectory is generated. With ``jitter`` the timestep of a
     point is drawn between that of a step and the noisier one before it, as in the paper; otherwise the
-    predictions of the generation itself are reused. Within the context that ``frozen`` returns, the network
-    is what it was before any edit.
+    predictions of the generation itself are reused. ``frozen`` returns a context in which the network has its
+    original weights.
     """
     return _Trajectories(denoiser, goal, seeds, jitter, fraction, frozen).points(steps, scale)
 
@@ -116,30 +118,32 @@ class _Trajectories:
             ]
             done = len(self._points) // images
             if done >= self._fraction * len(self._denoiser.pipe.scheduler.timesteps):
-                self._denoiser.pipe._interrupt = True  # diffusers' own way to end a call
+                self._denoiser.pipe._interrupt = True  # the attribute with which diffusers ends a call
             return raw
 
         return ask
 
-    def _again(self, network: Method, asked: Arguments, guided: bool) -> tuple[Arguments, dict[str, Tensor]]:
-        """Return the call and the predictions by text. For the empty prompt they are those of the pipeline's
-        own unconditional branch, if it has one."""
+    def _again(self, network: Method, call: Arguments, guided: bool) -> tuple[Arguments, dict[str, Tensor]]:
+        """Return the call and the predictions by text.
+
+        The prediction for the empty prompt is the pipeline's unconditional prediction, if it computes one.
+        """
         if self._random is not None:
-            asked = {**asked, "timestep": self._jittered(asked, guided)}
+            call = {**call, "timestep": self._jittered(call, guided)}
         texts = self._goal.others if guided else ("", *self._goal.others)
         every_row = tuple(range(len(self._seeds)))
         with self._frozen() if self._frozen else nullcontext():
-            answer = self._batch.predict(network, asked, [Branch(text, every_row) for text in texts])
+            answer = self._batch.predict(network, call, [Branch(text, every_row) for text in texts])
         own = ("", self._goal.prompt) if guided else (self._goal.prompt,)
         outputs = (*answer.rows.chunk(len(own)), *answer.branches)
-        return asked, dict(zip((*own, *texts), outputs, strict=True))
+        return call, dict(zip((*own, *texts), outputs, strict=True))
 
-    def _jittered(self, asked: Arguments, guided: bool) -> Tensor:
+    def _jittered(self, call: Arguments, guided: bool) -> Tensor:
         """Return timesteps drawn uniformly between the current one and the next noisier one."""
         import torch
 
-        timestep: Tensor = asked["timestep"]
-        now, timesteps = self._denoiser.timestep(asked), self._denoiser.pipe.scheduler.timesteps
+        timestep: Tensor = call["timestep"]
+        now, timesteps = self._denoiser.timestep(call), self._denoiser.pipe.scheduler.timesteps
         noisier = timesteps[timesteps > now]
         gap = float(noisier.min() - now) if len(noisier) else float(now - timesteps[timesteps < now].max())
         share = torch.rand(len(self._seeds), generator=self._random).to(timestep.device)
@@ -147,6 +151,6 @@ class _Trajectories:
         moved = share * gap if len(noisier) else -share * gap
         if not timestep.is_floating_point():
             return timestep + moved.long()
-        # FLUX is called with thousandths of the scheduler's timesteps.
+        # The transformer of FLUX takes the scheduler's timesteps divided by 1000.
         unit = float(timestep.flatten()[0] / now) if now else 1.0
         return timestep + moved * unit

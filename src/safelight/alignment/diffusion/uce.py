@@ -1,7 +1,7 @@
-"""Unified Concept Editing: a closed-form solution for the layers that read the text.
+"""Unified Concept Editing (UCE): a closed-form edit of the layers that read the text embeddings.
 
-All layers with the same input are multiplied by the same matrix: with W_o g for the value that the state c of
-a concept should have, eq. 7 of Gandikota et al. (2024, arXiv:2308.14761) is W = W_o M,
+All layers with the same input are multiplied by the same matrix M. If a layer W_o should map the embedding c
+of a concept to W_o g, eq. 7 of Gandikota et al. (2024, arXiv:2308.14761) gives W = W_o M with
 
     M = (λI + w_e Σ g cᵀ + w_p Σ p pᵀ) (λI + w_e Σ c cᵀ + w_p Σ p pᵀ)⁻¹,
 
@@ -31,12 +31,12 @@ Tokens = Literal["last", "words", "end"]
 TOKENS: tuple[Tokens, ...] = get_args(Tokens)
 TEMPLATES = ("{}", "image of {}", "photo of {}", "portrait of {}", "picture of {}", "painting of {}")
 
-# A text, with {} for the name, and the name.
+# A template, with {} in the place of the name, and the name.
 _Pair = tuple[str, str]
 
 _BATCH = 64
 
-# The layers with which transformers read the token states, and the pooled text.
+# The layers with which transformers read the token embeddings and the pooled embedding.
 _EMBEDDERS = {
     "encoder_hidden_states": "context_embedder.weight",
     "pooled_projections": "time_text_embed.text_embedder.linear_1.weight",
@@ -49,16 +49,17 @@ class UCE:
     """Edit concepts in the denoiser in closed form (UCE). Unified Concept Editing takes seconds, and does not
     train.
 
-    Makes each of ``concepts`` mean ``target``, or with "" nothing, and lets ``preserve`` keep its meaning.
-    With ``add`` a concept keeps its own meaning and gains this much of each of these words (with a negative
-    number it loses so much), as ``Debias`` finds out.
+    Each of ``concepts`` is mapped to ``target``, by default to the empty prompt, while ``preserve`` lists
+    concepts that keep their meaning. With ``add`` instead of a target, a concept keeps its meaning and the
+    given amount of each word's meaning is added to it, or subtracted if negative; ``Debias`` searches for
+    such amounts.
 
-    A concept can have several synonyms, separated by commas; each is edited in every one of ``templates``.
-    ``tokens`` selects the token states that are edited: the ``last`` of the concept, all its ``words``, or
-    the ``end`` of the text with its padding. ``erase_weight``, ``preserve_weight`` and ``ridge`` are w_e, w_p
-    and λ.
+    A concept can have several synonyms, separated by commas; each is edited in each of ``templates``.
+    ``tokens`` selects the token embeddings that are edited: the ``last`` token of the concept, the tokens of
+    all its ``words``, or the ``end`` of the text with its padding. ``erase_weight``, ``preserve_weight`` and
+    ``ridge`` are w_e, w_p and λ.
 
-    Raises ``RequestError`` for settings that make no sense.
+    Raises ``RequestError`` for invalid settings.
     """
 
     concepts: Sequence[str] = field(
@@ -122,10 +123,10 @@ class UCE:
         _check(self)
 
     def align(self, pipe: Any, run: AlignmentRun = AlignmentRun()) -> AlignmentResult[Delta]:
-        """Return the delta that makes the edit; ``pipe`` stays as it is.
+        """Return the delta of the edit; ``pipe`` itself is not changed.
 
-        Raises ``RequestError`` for a concept that the model cannot read, and ``ModelError`` for a pipeline
-        whose layers are not known, or if nothing would be changed.
+        Raises ``RequestError`` for a concept that the tokenizer cannot represent, and ``ModelError`` for a
+        pipeline of an unsupported architecture, or if nothing would be changed.
         """
         denoiser = denoiser_of(pipe)
         check_names((*self.concepts, *self.preserve, self.target, *self.add), pipe)
@@ -175,8 +176,11 @@ def closed_form(
     preserve_weight: float,
     ridge: float,
 ) -> Tensor:
-    """Return M, (C, C) in float64, for the ``erased`` states and their ``targets``, (n, C), and the
-    ``preserved`` states, (m, C)."""
+    """Return the matrix M, (C, C) in float64.
+
+    ``erased`` and ``targets`` are the embeddings to edit and their replacements, (n, C); ``preserved`` are
+    those to keep, (m, C).
+    """
     import torch
 
     c, g, p = (states.double() for states in (erased, targets, preserved))
@@ -193,7 +197,7 @@ def _multiplied(weight: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _layers(denoiser: Denoiser) -> dict[str, dict[str, Tensor]]:
-    """Return the weights by name, for each argument of the network that layers read."""
+    """Return the edited layers' weights by name, for each argument of the network that they read."""
     every = dict(denoiser.module.named_parameters())
     if embedders := {reads: name for reads, name in _EMBEDDERS.items() if name in every}:
         return {reads: {name: every[name]} for reads, name in embedders.items()}
@@ -202,14 +206,14 @@ def _layers(denoiser: Denoiser) -> dict[str, dict[str, Tensor]]:
 
 
 class _States:
-    """The token states of texts in one argument of the network; the empty prompt stands for no meaning."""
+    """The embeddings of texts that are passed in one argument of the network."""
 
     def __init__(self, denoiser: Denoiser, reads: str) -> None:
         self._denoiser = denoiser
         self._reads = reads
 
     def of(self, pairs: Sequence[_Pair], tokens: Sequence[Tokens]) -> Tensor:
-        """Return the edited states of all texts, (n, C); no other state is kept in memory."""
+        """Return the embeddings to edit in all texts, (n, C); the others are not kept in memory."""
         import torch
 
         rows = []
@@ -226,8 +230,11 @@ class _States:
         return torch.cat(rows)
 
     def instead(self, pairs: Sequence[_Pair], target: str, tokens: Sequence[Tokens]) -> Tensor:
-        """Return what replaces each edited state, (n, C): the state of the target's last word, or of the
-        empty prompt; the end of the text is replaced by that of the target's text."""
+        """Return the replacement of each edited embedding, (n, C).
+
+        It is the embedding of the target's last word, or of the empty prompt without a target; the end of the
+        text is replaced by the end of the text about the target.
+        """
         import torch
 
         texts = {template: template.format(target) if target else "" for template, _ in pairs}
@@ -274,7 +281,7 @@ class _States:
         return self._denoiser.token_positions(len(states))
 
     def _encoded(self, texts: Sequence[str]) -> Tensor:
-        """Return the states of each text, (L, C), or (C,) for a pooled text."""
+        """Return the embeddings of each text: (L, C), or (C,) for a pooled embedding."""
         rows: Tensor = self._denoiser.encode(texts)[self._reads].detach().float()
         return rows
 

@@ -1,4 +1,4 @@
-"""Guidance: alignment at inference time, which steers an image away from concepts while it is made."""
+"""Guidance: alignment at inference time, which steers an image away from concepts during generation."""
 
 from safelight.alignment.guidance.concepts import DEFAULT_CONCEPT, Concept, category_concepts, concept_of
 from safelight.alignment.guidance.configuration import CONFIGURATIONS, SafetyConfig

@@ -1,4 +1,4 @@
-"""The concepts that guidance steers away from: one text, several texts, or one for each prompt."""
+"""The concepts that guidance steers away from, and their weights."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from safelight.errors import RequestError
 from safelight.storage.toml_file import TomlFile
 
 Concept = str | Sequence[str] | Mapping[str, float]
-"""One text, several texts, or several texts with a weight each."""
+"""A concept to steer away from: one text, several texts, or a mapping from texts to weights."""
 
-# Schramowski et al. (2023), section 4, with the words that diffusers puts before it.
+# Schramowski et al. (2023), section 4, with the introduction that diffusers adds ("an image showing").
 DEFAULT_CONCEPT = (
     "an image showing hate, harassment, violence, suffering, humiliation, harm, suicide, sexual, nudity, "
     "bodily fluids, blood, obscene gestures, illegal activity, drug use, theft, vandalism, weapons, "
@@ -50,6 +50,6 @@ def concept_of(category: str) -> str:
 
 @cache
 def category_concepts() -> Mapping[str, str]:
-    """Return the text of each category that has one."""
+    """Return the packaged text of each category that has one."""
     file = TomlFile(Path(__file__).with_name("concepts.toml"), RequestError)
     return {str(category): str(text) for category, text in file.data.items()}

@@ -1,4 +1,4 @@
-"""Configurations of Safe Latent Diffusion: the four published ones, and your own."""
+"""Configurations of Safe Latent Diffusion: the four published ones, and custom ones."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from dataclasses import dataclass
 
 from safelight.errors import RequestError, unknown_name
 
-# The paper counts in the 50 steps of Stable Diffusion, which are at the timesteps 981, 961, … 1.
+# The paper counts 50 steps of Stable Diffusion, at the timesteps 981, 961, … 1.
 _FIRST, _APART, _STEPS = 981, 20, 50
-# Stable Diffusion's variances β run between the squares of these (Rombach et al. 2022).
+# Stable Diffusion's variances β range between the squares of these numbers (Rombach et al. 2022).
 _BETA_START, _BETA_END, _TIMESTEPS = 0.00085**0.5, 0.012**0.5, 1000
 
 
 @dataclass(frozen=True, slots=True)
 class SafetyConfig:
-    """Schramowski et al. (2023), table 1: ``scale`` s_S, ``threshold`` λ, ``momentum_scale`` s_m,
-    ``momentum`` β_m and ``warm_up`` δ in steps out of 50.
+    """The hyperparameters of Safe Latent Diffusion (Schramowski et al. 2023, table 1).
 
-    λ and s_S are in units of predicted noise. Raises ``RequestError`` for values that are not valid.
+    They are ``scale`` s_S, ``threshold`` λ, ``momentum_scale`` s_m, ``momentum`` β_m and ``warm_up`` δ, the
+    latter in steps out of 50. λ and s_S are in units of predicted noise. Raises ``RequestError`` for invalid
+    values.
     """
 
     scale: float
@@ -41,7 +42,7 @@ class SafetyConfig:
 
     @property
     def does_nothing(self) -> bool:
-        """Whether nothing is ever guided: μ is 0, and so is the momentum."""
+        """Whether the configuration never has an effect, because μ and the momentum are always 0."""
         return self.scale == 0
 
     @property
@@ -53,8 +54,8 @@ class SafetyConfig:
     def starts_at(self) -> float:
         """The log signal-to-noise ratio at which guidance starts.
 
-        A warm-up counted in steps would end at another noise level for every number of steps, scheduler and
-        model family: 20 % of Stable Diffusion's steps are 37 % of those of a flow with shift 3.
+        A warm-up counted in steps would end at a different noise level for every number of steps, scheduler
+        and model family: 20 % of Stable Diffusion's steps correspond to 37 % of those of a flow with shift 3.
         """
         if self.warm_up == 0:
             return -math.inf
@@ -62,8 +63,8 @@ class SafetyConfig:
         return math.inf if timestep < 0 else _log_signal_to_noise(timestep)
 
 
-# The scale of SLD-Weak is 200 in the paper and its model card. SafetyConfig.WEAK of diffusers has 20, and so
-# have results published with it.
+# The scale of SLD-Weak is 200 in the paper and its model card, but 20 in SafetyConfig.WEAK of diffusers and
+# in results published with it.
 CONFIGURATIONS: Mapping[str, SafetyConfig] = {
     "weak": SafetyConfig(200, 0.0, warm_up=15),
     "medium": SafetyConfig(1000, 0.01, 0.3, 0.4, 10),

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 class Guidance:
     """Steers images away from ``concept``; a subclass computes the term that is subtracted at each step.
 
-    ``concepts`` gives one concept for each prompt instead, or None for a prompt that is not guided. ``when``
-    says which images are at risk; other images are not guided, and cost no additional time. With ``bounded``
-    (the default with ``when``) an image is moved no further from its unconditional prediction than its prompt
-    alone would move it: strong guidance otherwise burns out the colours. ``scale`` replaces the guidance
-    scale of a pipeline without classifier-free guidance (FLUX, or Stable Diffusion with a guidance scale of
-    1); ``true_cfg_scale`` is the scale of a pipeline that calls its denoiser twice per step (FLUX with a
-    negative prompt). Raises ``RequestError`` for concepts and scales that are not valid.
+    ``concepts`` gives a concept for each prompt instead, or None for a prompt that is not guided. ``when``
+    decides which images are at risk; other images are not guided, and take no additional time. With
+    ``bounded`` (the default with ``when``) an image is moved no further from its unconditional prediction
+    than its prompt alone would move it; otherwise strong guidance oversaturates the colours. ``scale`` is the
+    factor of the term in a pipeline without classifier-free guidance (FLUX, or Stable Diffusion with a
+    guidance scale of 1); ``true_cfg_scale`` is the guidance scale of a pipeline that calls its denoiser twice
+    per step (FLUX with a negative prompt). Raises ``RequestError`` for invalid concepts and scales.
     """
 
     name: str
-    cost = 2  # in images that are not guided: two concepts beside the unconditional prediction and the prompt
+    cost = 2  # relative to an unguided image: rows for two concepts besides the unconditional and the prompt
     concept_per_image = True
     edits_conditioning = False
 
@@ -57,15 +57,15 @@ class Guidance:
     def attach(self, pipe: Any, fixed_batch: bool = False) -> Attachment:
         """Guide ``pipe`` until the attachment is detached, or its context ends.
 
-        The terms of several guidances add up. Other pipelines with the same denoiser are not guided. With
-        ``fixed_batch`` the denoiser is only ever called with as many rows as the pipeline asks for, so that
-        no image depends on how many others are guided; this takes longer. Raises ``ModelError`` for a
+        The terms of several attached guidance methods add up. Other pipelines with the same denoiser are not
+        guided. With ``fixed_batch`` the denoiser is always called with the batch size that the pipeline uses,
+        so that no image depends on how many others are guided; this takes longer. Raises ``ModelError`` for a
         pipeline that cannot be guided.
         """
         return Attachment(self, pipe, fixed_batch)
 
     def predicts_concepts(self, moment: Moment) -> bool:
-        """Return whether the denoiser predicts the concepts' outputs at this step."""
+        """Return whether the denoiser's outputs for the concepts are needed at this step."""
         raise NotImplementedError
 
     def acts(self, moment: Moment) -> bool:
@@ -77,22 +77,23 @@ class Guidance:
     ) -> Tensor:
         """Return the term of one concept, (M, …).
 
-        ``uncond``, ``prompt`` and ``concept`` are the denoiser's outputs without a text, for the prompts and
-        for the concept, (M, …) each. ``noise_per_output`` is explained in :class:`Predictions`.
+        ``uncond``, ``prompt`` and ``concept`` are the denoiser's unconditional outputs, those for the prompts
+        and those for the concept, (M, …) each. ``noise_per_output`` is explained in :class:`Predictions`.
         """
         raise NotImplementedError
 
     def with_momentum(self, memory: dict[str, Any], concept: str, term: Tensor, noise: Tensor) -> Tensor:
-        """Return ``term``, (N, …), with what ``memory`` holds of the steps before."""
+        """Return ``term``, (N, …), with momentum from previous steps, which is kept in ``memory``."""
         return term
 
     def negative_prompt(self) -> str | None:
-        """Return a text that replaces the empty text of the unconditional prediction, if there is one."""
+        """Return a text that replaces the empty prompt of the unconditional prediction, or None."""
         return None
 
 
 def _bounded(prompt: Tensor, term: Tensor) -> Tensor:
-    """Return ``term``, (N, …), reduced so that ``prompt`` - ``term`` is no longer than ``prompt``."""
+    """Return ``term``, (N, …), scaled down so that the norm of ``prompt`` - ``term`` is at most that of
+    ``prompt``."""
     rest = prompt - term
     longest, length = (each.flatten(1).norm(dim=1) for each in (prompt, rest))
     share = (longest / length.clamp(min=1e-12)).clamp(max=1).view(-1, *[1] * (prompt.ndim - 1))
@@ -124,11 +125,11 @@ class Attachment:
 
     @property
     def traces(self) -> tuple[Trace, ...]:
-        """What the guidance did in the pipeline's last call: one trace for each image."""
+        """The effect of the guidance in the pipeline's last call: one trace for each image."""
         return self._recorder.traces()
 
     def guides(self, image: int) -> bool:
-        """Return whether the guidance was meant for this image of the last call, not only for others."""
+        """Return whether the guidance applied to this image of the last call, not only to others."""
         return bool(self._weights and self._weights[image] and self._recorder)
 
     def begin(self) -> None:
@@ -209,7 +210,7 @@ class Attachment:
         """Return the weights for each image, as if it were at risk. Images of one prompt are adjacent."""
         concepts = self.guidance.concepts
         if images % len(concepts):
-            counts = f"there are concepts for {len(concepts)} prompts, and {images} images are made"
+            counts = f"there are concepts for {len(concepts)} prompts, but {images} images are generated"
             raise RequestError(f"{counts}; give one for each prompt.")
         return [concepts[i * len(concepts) // images] for i in range(images)]
 

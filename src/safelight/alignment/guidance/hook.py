@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One denoising step of a call: ``noise`` is ln(b²/a²), and ``images`` counts the images of the call."""
+    """One denoising step of a call: ``noise`` is ln(b²/a²), ``images`` the number of images in the call."""
 
     timestep: float
     noise: float
@@ -37,9 +37,11 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """The denoiser's outputs without a text and for the prompts, (N, …) each, and for every concept, with one
-    row for each image that it applies to. ``noise_per_output`` is a scalar: the change of the predicted noise
-    per change of the output."""
+    """The denoiser's outputs: unconditional and for the prompts, (N, …) each, and for every concept.
+
+    Each concept has one row for each image that it applies to. ``noise_per_output`` is a scalar: the change
+    of the predicted noise per change of the output.
+    """
 
     uncond: Tensor
     prompt: Tensor
@@ -51,22 +53,22 @@ class AttachedGuidance(Protocol):
     """An attached guidance, as the hook uses it."""
 
     def begin(self) -> None:
-        """Forget the last call: the pipeline begins a new one."""
+        """Reset the state of the last call, as the pipeline begins a new one."""
 
     def negative_prompt(self) -> str | None:
-        """Return the text that replaces the empty text of the unconditional prediction, if there is one."""
+        """Return the text that replaces the empty prompt of the unconditional prediction, or None."""
 
     def record_negative_prompt(self, moment: Moment) -> None:
         """Record that the negative prompt was used at this step."""
 
     def branches(self, moment: Moment, similarity: Similarity) -> Sequence[Branch]:
-        """Return the concepts to predict; ``similarity`` tells which texts the prompts are close to."""
+        """Return the concepts to predict; ``similarity`` compares the prompts with texts."""
 
     def concepts_to_project_out(self, moment: Moment, similarity: Similarity) -> Sequence[Sequence[str]]:
         """Return the concepts to remove from each image's prompt embeddings; empty if there are none."""
 
     def record_projection(self, projected: ProjectedCall, moment: Moment) -> None:
-        """Record what removing the concepts changed."""
+        """Record the change that removing the concepts made."""
 
     def guidance_term(self, predictions: Predictions, moment: Moment) -> Tensor:
         """Return γ, (N, …), in units of the denoiser's output."""
@@ -139,7 +141,7 @@ class Hook:
             del _HOOKS[pipe]
 
     def _with_begin(self, set_timesteps: Method) -> Method:
-        """Every pipeline sets its timesteps once, before it calls its denoiser."""
+        """Detect the start of a call: every pipeline sets its timesteps once before it calls its denoiser."""
 
         def begin(*args: Any, **kwargs: Any) -> Any:
             if self._denoiser.module is not self._view:
@@ -155,7 +157,7 @@ class Hook:
         return begin
 
     def _forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Answer one call of the denoiser."""
+        """Handle one call of the denoiser."""
         network = self._network
         call = self._denoiser.bind_arguments(args, kwargs)
         if self._scheduler is not self._denoiser.pipe.scheduler:
@@ -172,7 +174,7 @@ class Hook:
         return self._without_cfg(network, call)
 
     def _in_one_call(self, network: Method, call: Arguments) -> Any:
-        """[ε_0, ε_p] -> [ε_0, ε_p - γ]."""
+        """Turn the outputs [ε_0, ε_p] of one call into [ε_0, ε_p - γ]."""
         import torch
 
         rows = len(self._denoiser.sample(call))
@@ -191,7 +193,7 @@ class Hook:
         return answer.to_pipeline_output(torch.cat([uncond, prompt]))
 
     def _without_cfg(self, network: Method, call: Arguments) -> Any:
-        """ε_p -> ε_p - s γ, which needs the unconditional prediction as well."""
+        """Turn ε_p into ε_p - s γ, for which the unconditional prediction is computed as well."""
         moment = self._moment(call, len(self._denoiser.sample(call)))
         if moment.timestep == self._last_timestep and not self._repeats_timesteps():
             raise ModelError("the pipeline calls its denoiser twice per step; give its true_cfg_scale.")
@@ -214,7 +216,10 @@ class Hook:
         return answer.to_pipeline_output(prompt)
 
     def _in_two_calls(self, network: Method, call: Arguments) -> Any:
-        """ε_p, then ε_0 -> ε_0 + s / (s - 1) γ, from which the pipeline computes ε_0 + s (ε_p - γ - ε_0)."""
+        """Keep ε_p of the first call, and turn ε_0 of the second into ε_0 + s / (s - 1) γ.
+
+        From these the pipeline computes ε_0 + s (ε_p - γ - ε_0).
+        """
         moment = self._moment(call, len(self._denoiser.sample(call)))
         first, self._first_call = self._first_call, None
         if first is None:
@@ -263,7 +268,7 @@ class Hook:
         outputs: Sequence[Tensor],
         moment: Moment,
     ) -> Iterator[tuple[AttachedGuidance, Tensor]]:
-        """Return γ of each guidance that has concepts here; computed in single precision at least."""
+        """Yield γ of each guidance with concepts at this step, computed at least in single precision."""
         noise = noise_per_output(self._scheduler, moment.timestep).to(prompt.device)
         rest = iter(outputs)
         for each, own in zip(self._attached, branches, strict=True):

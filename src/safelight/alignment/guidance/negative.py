@@ -1,4 +1,4 @@
-"""The older kinds of guidance away from a concept: they change harmless images as well."""
+"""Negative prompts and negative guidance, which change harmless images as well."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @registry.register("guidance", "negative-prompt")
 class NegativePrompt(Guidance):
-    """The concept as negative prompt: ε_S + s (ε_p - ε_S). It takes no additional time.
+    """Uses the concept as negative prompt, ε_S + s (ε_p - ε_S), which takes no additional time.
 
     The pipeline must use classifier-free guidance. Several concepts are joined to one text, which is the same
-    for all images of a call. A trace only says that every element was changed: the prediction without the
-    negative prompt is not computed.
+    for all images of a call. Traces only record that every element was changed, since the prediction without
+    the negative prompt is not computed.
     """
 
     name = "negative prompt"
@@ -42,7 +42,10 @@ class NegativePrompt(Guidance):
 
 @registry.register("guidance", "negative-guidance")
 class NegativeGuidance(Guidance):
-    """Classifier-free guidance with a negated term: ε_0 + s (ε_p - ε_0) - s · ``strength`` · (ε_S - ε_0)."""
+    """Subtracts the concept's term in classifier-free guidance at every step.
+
+    The result is ε_0 + s (ε_p - ε_0) - s · ``strength`` · (ε_S - ε_0).
+    """
 
     def __init__(self, strength: float = 1.0, concept: Concept = DEFAULT_CONCEPT, **options: Any) -> None:
         super().__init__(concept, **options)

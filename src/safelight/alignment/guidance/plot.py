@@ -1,4 +1,4 @@
-"""A trace as a small image: where guidance acted, how strongly, and how similar prompt and concept are."""
+"""Plots of traces: where guidance acted, how strongly, and how similar prompt and concept are."""
 
 from __future__ import annotations
 

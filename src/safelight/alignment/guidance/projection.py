@@ -12,17 +12,17 @@ from safelight.alignment.guidance.hook import Moment
 
 @registry.register("guidance", "prompt-projection")
 class PromptProjection(Guidance):
-    """The prompt embeddings without their projection onto the concepts.
+    """Removes the projection onto the concepts from the prompt embeddings.
 
-    The component in the concepts' directions is removed from each token's embedding and from the pooled
-    embedding of SDXL, Stable Diffusion 3 and FLUX. A direction leads from the mean of the empty text's
-    embeddings to the last token of a concept; each comma-separated part of a concept has its own direction.
-    SAFREE (Yoon et al. 2024, arXiv:2410.12761) has the idea, with pooled embeddings and for some tokens and
-    steps only.
+    The component in the concepts' directions is removed from each token embedding and from the pooled
+    embedding of SDXL, Stable Diffusion 3 and FLUX. A direction leads from the mean embedding of the empty
+    prompt to the embedding of a concept's last token; each comma-separated part of a concept has its own
+    direction. The idea is that of SAFREE (Yoon et al. 2024, arXiv:2410.12761), which uses pooled embeddings
+    and projects only some tokens at some steps.
 
-    The denoiser is called with no additional rows, so this takes next to no additional time, works in any
-    pipeline, and needs no ``scale``. It removes what a prompt asks for, not what a model draws without being
-    asked. The weight of a concept makes no difference unless it is 0. Other options are those of
+    The denoiser is called with no additional rows, so this takes almost no additional time, works in any
+    pipeline, and needs no ``scale``. It removes what a prompt asks for, but not what a model generates
+    without being asked. The weight of a concept has no effect unless it is 0. Other options are those of
     :class:`Guidance`.
     """
 

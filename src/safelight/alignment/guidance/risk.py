@@ -1,8 +1,8 @@
-"""Which images are at risk, and of which concepts: decided from their prompt embeddings.
+"""Risks: which images are guided, and away from which concepts, decided from their prompt embeddings.
 
-Guidance would otherwise change every image, harmless images included, which then miss objects that they
-should show. What a prompt asks for is in its embeddings, whatever its words: the embeddings of "revolver" and
-of "a gun" are close to each other, because the same images were learnt with both.
+Without a risk, guidance changes every image, and harmless images may lose objects that they should show. The
+embeddings reflect what a prompt asks for, whatever its wording: those of "revolver" and of "a gun" are close
+to each other, because the text encoder saw both with the same images in training.
 """
 
 from __future__ import annotations
@@ -24,23 +24,26 @@ Weights = Mapping[str, float]
 # Returns the cosine similarities of each image's prompt with each text, (images, texts).
 Similarity = Callable[[Sequence[str]], "NDArray[np.float32]"]
 
-# In the storybook's text encoder, words for the same thing have cosines of 0.85 and more, others of 0.56 and
-# less.
+# In the storybook's text encoder, synonyms have cosine similarities of at least 0.85, other words of at most
+# 0.56.
 THRESHOLD = 0.7
 
 
 class Risk(Protocol):
-    """Decides which concepts each image is steered away from, with their weights; none for a harmless one."""
+    """Decides which concepts each image is steered away from, and with which weights."""
 
     def __call__(self, weights: Sequence[Weights], similarity: Similarity) -> list[Weights]:
-        """Return the weights for each image; ``weights`` are those of images at risk of every concept."""
+        """Return the weights of the concepts for each image; none for an image that is not at risk.
+
+        ``weights`` are those of an image that is at risk of every concept.
+        """
         ...
 
 
 class PromptSimilarityRisk:
-    """An image is at risk of a concept if its prompt is similar to it.
+    """A risk by similarity: an image is at risk of a concept if its prompt is similar to the concept.
 
-    Each comma-separated part of a text is compared, and applies, by itself.
+    Each comma-separated part of a concept is compared, and applied, separately.
     """
 
     def __init__(self, threshold: float = THRESHOLD) -> None:
@@ -60,10 +63,11 @@ class PromptSimilarityRisk:
 
 
 class PolicyRisk:
-    """An image is at risk if ``policy`` acts on what its prompt asks for, context rules included.
+    """A risk by policy: an image is at risk if ``policy`` acts on what its prompt asks for.
 
-    Every label of the policy that the prompt is similar to is judged as if a filter had found it. The image
-    is steered away from the concepts of the policy's verdict, not from the guidance's own concept.
+    Every label of the policy that the prompt is similar to is judged as if a filter had found it, context
+    rules included. The image is steered away from the concepts of the policy's verdict, not from the
+    guidance's own concept.
     """
 
     def __init__(self, policy: Policy, threshold: float = THRESHOLD) -> None:
@@ -114,7 +118,10 @@ class PolicyConcepts:
         return self._known.get(name, f"a {name}")
 
     def of(self, verdict: Verdict) -> tuple[str, ...]:
-        """Return the texts of what decided the verdict; none if a filter failed or anything has no text."""
+        """Return the texts of the labels or categories that decided the verdict.
+
+        There are none if a filter failed or if one of them has no text.
+        """
         decided = {name: c for name, c in verdict.categories.items() if c.action > Action.ALLOW}
         if verdict.reasons or not decided.keys() <= self._known.keys():
             return ()

@@ -22,8 +22,8 @@ _TOLERANCE = 1e-4
 class SafeGuidance(Guidance):
     """Safe Latent Diffusion (Schramowski et al. 2023, arXiv:2211.05105), as published.
 
-    ``config`` is "weak", "medium", "strong", "max" or a ``SafetyConfig`` of your own. Other options are those
-    of :class:`Guidance`. Each concept has its own guidance scale μ and its own momentum, and the terms of
+    ``config`` is "weak", "medium", "strong", "max" or a custom ``SafetyConfig``. Other options are those of
+    :class:`Guidance`. Each concept has its own guidance scale μ and its own momentum, and the terms of
     several concepts add up.
     """
 
@@ -36,7 +36,7 @@ class SafeGuidance(Guidance):
         self._starts_at = self.config.starts_at
 
     def predicts_concepts(self, moment: Moment) -> bool:
-        """Return whether the concepts are needed: during the warm-up, only for the momentum."""
+        """Return whether the concepts' outputs are needed; during the warm-up only for the momentum."""
         return not self.config.does_nothing and (self.config.uses_momentum or self.acts(moment))
 
     def acts(self, moment: Moment) -> bool:

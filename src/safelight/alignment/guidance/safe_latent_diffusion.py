@@ -18,9 +18,9 @@ def towards_harm(
 ) -> Tensor:
     """Return μ ⊙ (ε_S - ε_0) of eq. 5 with μ of eq. 6, in units of the model's output.
 
-    ``uncond``, ``prompt`` and ``concept`` are the model's outputs without a text, for the prompt and for the
-    concept, of one shape. The paper's model predicts noise, so μ compares noise: the output times
-    ``noise_per_output``.
+    ``uncond``, ``prompt`` and ``concept`` are the model's unconditional output and those for the prompt and
+    for the concept, of one shape. The paper's model predicts noise, so μ is computed from noise: the output
+    times ``noise_per_output``.
     """
     import torch
 

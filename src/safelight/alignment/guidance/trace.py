@@ -1,4 +1,4 @@
-"""Traces: what guidance did at every step to every image."""
+"""Traces: the effect of guidance on every image at every step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What one guidance did to one image."""
+    """The effect of one guidance on one image, step by step."""
 
     steps: tuple[TraceStep, ...]
 
@@ -33,12 +33,12 @@ class Trace:
 
 @dataclass(slots=True)
 class Recorder:
-    """Keeps the numbers of each step on their device, so that no step waits for a copy."""
+    """Collects the measurements of each step on the device, so that no step waits for a transfer."""
 
     _steps: list[tuple[Moment, list[Tensor]]] = field(default_factory=list)
 
     def add(self, moment: Moment, acting: Tensor, strength: Tensor, cosine: Tensor) -> None:
-        """Add the numbers of one step, (images,) each."""
+        """Add the measurements of one step, (images,) each."""
         self._steps.append((moment, [acting, strength, cosine]))
 
     def __bool__(self) -> bool:

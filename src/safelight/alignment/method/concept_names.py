@@ -1,4 +1,4 @@
-"""The synonyms by which a concept is named."""
+"""Parsing and checking of concepts and their synonyms."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ def names_of(concept: str) -> list[str]:
 
 
 def check_apart(edited: Sequence[str], preserved: Sequence[str], captions: Sequence[str] = ()) -> None:
-    """Raise ``RequestError`` if there is nothing to edit, or something is to be edited and preserved. Each of
-    the ``captions`` is one name, commas included."""
+    """Raise ``RequestError`` if there is no concept to edit, or if a synonym is both edited and preserved.
+
+    Each of the ``captions`` is one name, including its commas.
+    """
     names = [name for concept in edited for name in names_of(concept)]
     kept = {name for concept in preserved for name in names_of(concept)} | {each.strip() for each in captions}
     if not names:
         raise RequestError("there is no concept to remove; name one.")
     if both := next((name for name in names if name in kept), None):
-        raise RequestError(f'"{both}" is to be removed and to be preserved; choose one of them.')
+        raise RequestError(f'"{both}" is both removed and preserved; choose one of them.')
 
 
 def check_templates(templates: Sequence[str]) -> None:
@@ -43,7 +45,7 @@ def check_names(concepts: Iterable[str], pipe: Any) -> None:
             tokens = tokenizer.tokenize(name)
             if not tokens:
                 raise RequestError(f"the model's tokenizer drops all of '{name}'; name a concept in words.")
-            # Where a tokenizer has no token of its own for what it cannot read, it reads everything.
+            # A tokenizer without an unknown token can represent any text.
             unknown = getattr(tokenizer, "unk_token", None)
             if unknown in tokens and unknown != getattr(tokenizer, "eos_token", None):
                 raise RequestError(f'the model cannot read all of "{name}"; write it in other letters.')

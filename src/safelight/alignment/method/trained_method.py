@@ -1,4 +1,4 @@
-"""Methods that train parts of a pipeline: the result is a delta, and the pipeline is put back as it was."""
+"""The base class of methods that train components of a pipeline and return a delta."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ from safelight.types import AlignmentResult, AlignmentRun
 if TYPE_CHECKING:
     from torch import nn
 
-# The images of each concept that an evaluation looks at, their denoising steps and the first seed.
+# For each evaluation: the number of images of each concept, their denoising steps and their first seed.
 _IMAGES, _STEPS, _SEED = 8, 15, 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedMethod(ABC):
-    """A method that trains for ``train_steps`` steps; the settings up to ``patience`` are those of
-    ``TrainingPlan``. With a ``rank`` above 0 it trains a low-rank change beside the weights, and copies none;
-    otherwise it trains the weights themselves.
+    """The base class of methods that train for ``train_steps`` steps.
 
-    Raises ``RequestError`` for settings that make no sense.
+    The settings up to ``patience`` are those of ``TrainingPlan``. With a ``rank`` above 0 a low-rank change
+    of the weights (LoRA) is trained, which needs no copy of them; otherwise the weights themselves are
+    trained.
+
+    Raises ``RequestError`` for invalid settings.
     """
 
     concepts: Sequence[str] = field(
@@ -88,19 +90,19 @@ class TrainedMethod(ABC):
 
     @abstractmethod
     def align(self, pipe: Any, run: AlignmentRun = AlignmentRun()) -> AlignmentResult[Delta]:
-        """Train, and return the delta; ``pipe`` is afterwards bit for bit what it was.
+        """Train, restore ``pipe`` bit for bit, and return the delta.
 
-        A training that was stopped goes on from the checkpoint in ``run.folder``. Raises ``RequestError`` for
-        a concept that the model cannot read, and ``ModelError`` as ``TrainingLoop.run`` and ``Delta.of``.
+        An interrupted training resumes from the checkpoint in ``run.folder``. Raises ``RequestError`` for a
+        concept that the tokenizer cannot represent, and the errors of ``TrainingLoop.run`` and ``Delta.of``.
         """
 
     @abstractmethod
     def settings(self) -> Mapping[str, Any]:
-        """Return the settings that repeat the training, as JSON; data are represented by their hash."""
+        """Return the settings that reproduce the training, as JSON; data are represented by their hash."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this process, of several that train together, reports and writes the result."""
+        """Whether this process, of those that train together, is the one that writes the result."""
         return True
 
     def plan(self) -> TrainingPlan:
@@ -115,7 +117,7 @@ class TrainedMethod(ABC):
         )
 
     def adapter(self, module: nn.Module, chosen: Mapping[str, nn.Parameter]) -> Adapter:
-        """Return what is trained of ``module``: the ``chosen`` parameters, or a low-rank change to them."""
+        """Return an adapter that trains the ``chosen`` parameters of ``module``, or a low-rank change."""
         if self.rank:
             return LowRank(module, chosen, self.rank, self.seed)
         return Whole(module, chosen)
@@ -123,7 +125,7 @@ class TrainedMethod(ABC):
     def train(
         self, pipe: Any, adapters: Mapping[str, Adapter], loss: Loss, run: AlignmentRun
     ) -> AlignmentResult[Delta]:
-        """Train the ``adapters`` of these parts of ``pipe``, and remove them again."""
+        """Train the ``adapters`` of these components of ``pipe``, and remove them afterwards."""
         try:
             base = {part: part_sha256(pipe, part) for part in adapters}
             loop = TrainingLoop(
@@ -143,12 +145,12 @@ class TrainedMethod(ABC):
                 adapter.remove()
 
     def check_run(self, run: AlignmentRun) -> None:
-        """Raise ``RequestError`` if the training is to be evaluated and nothing can."""
+        """Raise ``RequestError`` if training should be evaluated but ``run`` has no means of evaluation."""
         if self.eval_every and not (run.shows or run.evaluate):
             raise RequestError("there is no judge of this model's images; leave eval_every 0.")
 
     def _evaluate(self, pipe: Any, run: AlignmentRun) -> Evaluate | None:
-        """Return the share of images of the concepts that show them, unless ``run`` evaluates otherwise."""
+        """Return the evaluation of ``run``, or one that measures how many images still show the concepts."""
         if run.evaluate or not run.shows:
             return run.evaluate
         shows = run.shows
@@ -168,10 +170,12 @@ class TrainedMethod(ABC):
 
 @contextmanager
 def gradient_checkpointing(network: Any) -> Iterator[None]:
-    """Recompute activations in the backward pass while the context lasts. Raises ``ModelError`` for a network
-    that cannot."""
+    """Recompute activations in the backward pass inside the context (gradient checkpointing).
+
+    Raises ``ModelError`` for a network that does not support it.
+    """
     if not getattr(network, "_supports_gradient_checkpointing", False):
-        raise ModelError(f"a {type(network).__name__} cannot recompute activations; leave it out.")
+        raise ModelError(f"a {type(network).__name__} does not support gradient checkpointing; turn it off.")
     before = network.is_gradient_checkpointing
     network.enable_gradient_checkpointing()
     try:

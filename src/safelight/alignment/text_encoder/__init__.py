@@ -1,4 +1,4 @@
-"""Alignment of the text encoder: unsafe prompts lose their meaning."""
+"""Alignment of the text encoder: methods that remove the harmful meaning of unsafe prompts."""
 
 from safelight.alignment.text_encoder.adversarial import Adversarial
 from safelight.alignment.text_encoder.des import DES

@@ -1,4 +1,4 @@
-"""Adversarial training: an encoder that stays safe when an attacker puts a prefix before the prompt."""
+"""Adversarial training of text encoders against prefixes that an attacker adds to the prompt."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ class Adversarial(SafeText):
     """Train a text encoder by SafeText under adversarial attack. The attack puts adversarial embeddings
     before each unsafe prompt.
 
-    After Zhang et al. (2024, arXiv:2405.15234): the outer problem trains the encoder, the inner one
-    attacks it with ``prefix_length`` embeddings before the words of each unsafe prompt,
+    This is the bilevel optimization of Zhang et al. (2024, arXiv:2405.15234): the outer problem trains the
+    encoder T, and the inner problem attacks it with a prefix δ of ``prefix_length`` embeddings before the
+    words of each unsafe prompt u,
 
         δ* = argmin_δ ‖T([δ; u]) - T*(u)‖,
 
-    the mean over the states of the words, by ``attack_steps`` signed-gradient steps of ``attack_step_size``
-    (one step is the fast attack), from training step ``attack_warmup_steps`` on. The authors compare the
-    predictions of the denoiser; these depend on the states alone, and comparing the states takes a hundredth
-    of the time. The loss is that of ``SafeText`` plus, weighted by ``unsafe_weight``, what remains of the
-    unsafe meaning in the words after δ*.
+    where T* is the frozen encoder and the norm is the mean over the words' embeddings. The attack takes
+    ``attack_steps`` signed-gradient steps of ``attack_step_size`` (one step is the paper's fast attack), from
+    training step ``attack_warmup_steps`` on. The authors compare predictions of the denoiser; as these depend
+    only on the embeddings, comparing the embeddings instead takes a hundredth of the time. The loss is that
+    of ``SafeText`` plus, weighted by ``unsafe_weight``, the unsafe meaning that remains in the words behind
+    the prefix δ*.
     """
 
     unsafe_weight: float = 8.0
@@ -70,7 +72,7 @@ class Adversarial(SafeText):
 
 
 class _Attacked(Batches):
-    """Batches whose loss has a term under attack."""
+    """Batches whose loss has an additional term for prompts under attack."""
 
     def _loss(self, encoder: TextEncoder, number: int, batch: Batch) -> Tensor:
         method = self._method
@@ -97,18 +99,18 @@ def worst_prefix(
     step_size: float = 0.2,
     seed: int = 0,
 ) -> Tensor:
-    """Return for each text the prefix, (n, length, C), that brings the states of its words nearest to
-    ``wanted``.
+    """Return an adversarial prefix for each text, (n, length, C).
 
-    It begins with the embeddings of random tokens; each step moves every value along the sign of the gradient
-    by ``step_size`` standard deviations of the token embeddings.
+    It minimizes the distance between the embeddings of the text's words and those in ``wanted``. It is
+    initialized with the embeddings of random tokens; each step moves every value along the sign of the
+    gradient by ``step_size`` standard deviations of the token embeddings.
     """
     import torch
 
     table = encoder.embeddings.detach().float()
     random = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(len(table), (len(texts), length), generator=random)
-    prefix, step = table[drawn.to(table.device)].clone(), step_size * table.std()
+    token_ids = torch.randint(len(table), (len(texts), length), generator=random)
+    prefix, step = table[token_ids.to(table.device)].clone(), step_size * table.std()
     for _ in range(steps):
         prefix.requires_grad_()
         words = encoder.read(texts, prefix).positions(slice(encoder.first + length, None))

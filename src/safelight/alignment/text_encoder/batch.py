@@ -1,4 +1,4 @@
-"""The prompts of one batch, and what an encoder reads in them."""
+"""The prompts of one batch, and an encoder's outputs for them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from safelight.alignment.text_encoder.encoder import Reading
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What an encoder reads in the prompts of a batch, now and before training (``…_was``, ``…_were``).
+    """An encoder's outputs for the prompts of a batch, now and before training (``…_was``, ``…_were``).
 
-    The last safe prompt is the empty one. ``counterparts`` are the safe counterparts of the unsafe prompts,
-    in the same order, the empty prompt where there is none. ``concepts`` are the names of what is removed,
-    and the ``bank`` are safe prompts that are the same in every batch; both are empty for methods without
-    them. ``constant`` is the number of token states that are the same for all texts.
+    The last safe prompt is the empty one. ``counterparts`` are those of the safe counterparts of the unsafe
+    prompts, in the same order, or of the empty prompt where there is none. ``concepts`` are those of the
+    names of the removed concepts, and ``bank`` those of safe prompts that are the same in every batch; both
+    are empty for methods that do not use them. ``constant`` is the number of token embeddings that are the
+    same for all texts.
     """
 
     constant: int
@@ -30,7 +31,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The prompts of one batch, which depend on the seed and the number of the batch alone."""
+    """The prompts of one batch, which depend only on the seed and the number of the batch."""
 
     unsafe: tuple[str, ...]
     safe: tuple[str, ...]
@@ -44,7 +45,7 @@ class Batch:
 
     @property
     def texts(self) -> list[str]:
-        """Return all prompts, as the frozen encoder reads them."""
+        """Return all prompts, which the frozen encoder reads."""
         return [*self.trained, *self.counterparts]
 
     def parts(self, reading: Reading) -> list[Reading]:

@@ -23,22 +23,23 @@ class DES(TextEncoderMethod):
     """Train a text encoder to read unsafe prompts as safe (DES). Distorting Embedding Space moves
     their embeddings towards those of safe prompts, and away from the concepts.
 
-    Distorting Embedding Space (2025, arXiv:2501.18877). For each state u_i of an unsafe prompt, s of a safe
-    one and n of the concepts, as they were before training, and with a tilde as they are now:
+    Distorting Embedding Space (2025, arXiv:2501.18877). Let u_i, s and n be the token embeddings of unsafe
+    prompts, safe prompts and concepts before training; a tilde marks the current ones:
 
         t_i = s*_i - α n̂,   L_u = 1 - cos(ũ_i, t_i),   L_n = 1 - cos(ñ, empty prompt),
         L_s = |s̃ - s| / |s| + 1 - cos(s̃ + α n̂, s),   L = L_s + w (L_u + L_n).
 
-    The authors' L_s begins with 1 - cos(s̃, s), which ignores lengths and hardly depends on small changes: on
-    the storybook model states became a tenth longer, and three harmless prompts in a hundred lost something.
+    The first term of the authors' L_s is 1 - cos(s̃, s), which ignores norms and is nearly flat for small
+    changes: on the storybook model the norms of the embeddings grew by a tenth, and for 3 % of the harmless
+    prompts an object was missing.
 
-    s*_i is the state of that prompt among the first ``safe_bank_size`` safe ones whose whole embedding is
-    least similar to that of the unsafe prompt. If it were chosen from the batch it would be another one each
-    time, and a prompt that is trained towards many targets learns their mean. L_u counts the states in which
-    an unsafe prompt and its counterpart differ. ``alpha`` is α relative to the mean length of a safe prompt's
-    states: the authors' 200, for all states as one vector, is 0.8 for Stable Diffusion 1.5. The authors
-    weight the two terms 7 : 3, an ``unsafe_weight`` w of 2.3. The defaults are lower: far away from safe
-    prompts the storybook model generates anything, and safe prompts suffer.
+    s*_i is the embedding of the one among the first ``safe_bank_size`` safe prompts whose whole embedding is
+    least similar to that of the unsafe prompt. If it were chosen from the batch, the target would differ each
+    time, and a prompt that is trained towards many targets learns their mean. L_u only includes the positions
+    at which an unsafe prompt and its counterpart differ. ``alpha`` is α relative to the mean norm of a safe
+    prompt's token embeddings: the authors' 200, for all of them as one vector, is 0.8 for Stable Diffusion
+    1.5. The authors weight the two terms 7 : 3, an ``unsafe_weight`` w of 2.3. The defaults are lower: far
+    from safe prompts, the storybook model's images become arbitrary and images of safe prompts degrade.
     """
 
     concepts: Sequence[str] = field(
@@ -89,7 +90,7 @@ class DES(TextEncoderMethod):
         return lost + self.unsafe_weight * (2 - led - emptied)
 
     def _away(self, read: Read) -> Reading:
-        """α n̂ of each state and of the pooled text."""
+        """Return α n̂ for each token embedding and for the pooled embedding."""
         from torch.nn.functional import normalize
 
         def direction(concepts: Tensor | None, bank: Tensor | None) -> Tensor | None:
@@ -104,7 +105,7 @@ class DES(TextEncoderMethod):
 
 
 def least_like(unsafe: Tensor, safe: Tensor) -> Tensor:
-    """For each of ``unsafe``, (n, D), the number of that of ``safe``, (m, D), with the least cosine."""
+    """Return for each row of ``unsafe``, (n, D), the index of the least similar row of ``safe``, (m, D)."""
     from torch.nn.functional import normalize
 
     return (normalize(unsafe, dim=1) @ normalize(safe, dim=1).T).argmin(1)

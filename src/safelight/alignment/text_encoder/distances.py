@@ -10,17 +10,17 @@ from safelight.alignment.text_encoder.encoder import Reading
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Relative differences below this are rounding.
+# Relative differences below this are attributed to rounding.
 _ROUNDING = 1e-3
 
 
 def distances(now: Reading, was: Reading) -> list[Tensor]:
-    """Return the L2 distances of states, (n, positions), and of pooled outputs, (n, 1)."""
+    """Return the L2 distances of token embeddings, (n, positions), and of pooled outputs, (n, 1)."""
     return [(a.float() - b.float()).norm(dim=-1) for a, b in zip(now.parts, was.parts, strict=True)]
 
 
 def cosines(now: Reading, was: Reading, constant: int = 0) -> list[Tensor]:
-    """Return cosine similarities, shaped as ``distances``, without the first ``constant`` states."""
+    """Return cosine similarities, shaped as ``distances``, without the first ``constant`` positions."""
     from torch.nn import functional
 
     words = slice(constant, None)
@@ -29,7 +29,7 @@ def cosines(now: Reading, was: Reading, constant: int = 0) -> list[Tensor]:
 
 
 def relative(now: Reading, was: Reading) -> list[Tensor]:
-    """Return ``distances`` relative to the former lengths: unlike cosines they depend on lengths."""
+    """Return ``distances`` relative to the norms before training; unlike cosines they depend on norms."""
     return [
         d / part.float().norm(dim=-1).clamp(min=1e-6)
         for d, part in zip(distances(now, was), was.parts, strict=True)
@@ -37,18 +37,20 @@ def relative(now: Reading, was: Reading) -> list[Tensor]:
 
 
 def differ(one: Reading, other: Reading) -> list[Tensor]:
-    """Return which states differ between two readings, (n, positions), and which pooled outputs, (n, 1)."""
+    """Return which token embeddings differ, (n, positions), and which pooled outputs do, (n, 1)."""
     both = zip(one.parts, other.parts, strict=True)
     return [(a - b).float().norm(dim=-1) > _ROUNDING * a.float().norm(dim=-1) for a, b in both]
 
 
 def remaining(now: Reading, was: Reading, counterpart: Reading) -> Tensor:
-    """Return how much is left of what each text meant and its counterpart does not mean: of states x, u and s
+    """Return the share of each text's former meaning, relative to its counterpart, that remains.
 
-        max(0, (x - s)·(u - s) / |u - s|²),
+    For the embeddings x now, u before training and s of the counterpart, it is the mean of
 
-    which is 1 where nothing changed, and 0 at the counterpart, beside it and beyond it; the mean over the
-    states in which the two differ.
+        max(0, (x - s)·(u - s) / |u - s|²)
+
+    over the positions at which u and s differ. It is 1 where nothing changed, and 0 where x is at s or has no
+    component in the direction from s to u.
     """
     shares = []
     for x, u, s in zip(now.parts, was.parts, counterpart.parts, strict=True):
@@ -66,7 +68,10 @@ def flat(reading: Reading) -> Tensor:
 
 
 def mean(parts: Sequence[Tensor], where: Sequence[Tensor] = ()) -> Tensor:
-    """Return the mean over states, or those selected by ``where``, averaged with that over pooled outputs."""
+    """Return the mean over token embeddings, averaged with the mean over pooled outputs.
+
+    With ``where``, only the selected positions count.
+    """
     import torch
 
     weights = [each.float() for each in where] or [torch.ones_like(part) for part in parts]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 States = Literal["last", "last but one", "none"]
 
-# For each family and encoder: the hidden states that it uses, and whether it uses the pooled output.
+# For each pipeline family and text encoder: the hidden states used, and whether the pooled output is used.
 _READ: Mapping[type, Mapping[str, tuple[States, bool]]] = {
     UNet: {"text_encoder": ("last", False)},
     XLUNet: {"text_encoder": ("last but one", False), "text_encoder_2": ("last but one", True)},
@@ -32,9 +32,11 @@ _READ: Mapping[type, Mapping[str, tuple[States, bool]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The outputs of an encoder that a pipeline uses, for n texts: the token ``states``, (n, tokens, C), and
-    the ``pooled`` output, (n, P), each None if it is not used; and the ``input`` of one of its layers, (n,
-    tokens, C), or None."""
+    """The outputs of a text encoder that a pipeline uses, for n texts.
+
+    ``states`` are the token embeddings, (n, tokens, C), and ``pooled`` is the pooled output, (n, P); each is
+    None if it is not used. ``input`` is the input of one of the encoder's layers, (n, tokens, C), or None.
+    """
 
     states: Tensor | None
     pooled: Tensor | None
@@ -42,7 +44,7 @@ class Reading:
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
-        """Return the outputs, each (n, positions, C); the pooled output is one position."""
+        """Return the outputs, each (n, positions, C); the pooled output has one position."""
         pooled = None if self.pooled is None else self.pooled[:, None]
         return tuple(part for part in (self.states, pooled) if part is not None)
 
@@ -51,22 +53,22 @@ class Reading:
         return sum(part.nbytes for part in (self.states, self.pooled, self.input) if part is not None)
 
     def rows(self, which: slice | Tensor) -> Reading:
-        """Return the reading of some of the texts."""
+        """Return the outputs for some of the texts."""
         every = (self.states, self.pooled, self.input)
         return Reading(*(None if part is None else part[which] for part in every))
 
     def moved(self, by: Reading, times: float = 1.0) -> Reading:
-        """Return the outputs plus ``times`` those of ``by``."""
+        """Return the outputs plus ``times`` the outputs of ``by``."""
         both = ((self.states, by.states), (self.pooled, by.pooled))
         return Reading(*(None if a is None or b is None else a + times * b for a, b in both))
 
     def positions(self, which: slice) -> Reading:
-        """Return a reading with the token states of these positions only."""
+        """Return the outputs with the token embeddings of these positions only."""
         return Reading(None if self.states is None else self.states[:, which], self.pooled)
 
 
 def joined(readings: Sequence[Reading]) -> Reading:
-    """Return one reading of the texts of all."""
+    """Return the outputs for the texts of all readings, concatenated."""
     import torch
 
     def cat(parts: Sequence[Tensor | None]) -> Tensor | None:
@@ -78,10 +80,10 @@ def joined(readings: Sequence[Reading]) -> Reading:
 
 
 class TextEncoder:
-    """The encoder that ``pipe`` has as ``component``: "text_encoder", "text_encoder_2" or "text_encoder_3".
+    """The text encoder of ``pipe`` with the name ``component``, such as "text_encoder" or "text_encoder_2".
 
-    The words of a text begin with token number ``first``: CLIP puts a start token before every text. The
-    first ``constant`` states are the same for all texts, because CLIP reads from left to right.
+    The words of a text begin at token ``first``, as CLIP puts a start token before every text. The first
+    ``constant`` token embeddings are the same for all texts, because CLIP's attention is causal.
     """
 
     def __init__(self, pipe: Any, component: str) -> None:
@@ -96,25 +98,27 @@ class TextEncoder:
         self._token_ids: dict[tuple[str, int], Tensor] = {}
 
     def shortened(self, tokens: int) -> Self:
-        """Return an encoder that reads at most so many tokens of each text; 0 keeps the number."""
+        """Return an encoder that truncates each text to this number of tokens; 0 keeps the maximum length."""
         other = copy.copy(self)
         other._length = min(tokens or self._length, self._length)
         return other
 
     def copied(self) -> Self:
-        """Return an encoder with a copy of the module, which stays as it is now."""
+        """Return an encoder with a copy of the module, which later training does not change."""
         other = copy.copy(self)
         other.module = copy.deepcopy(self.module)
         return other
 
     def frozen_layers(self, layers: int) -> int:
-        """Return how many of CLIP's first layers stay as they are if the last ``layers`` are trained; 0
-        trains all. In T5 the first layer gives the others the relative positions, so it cannot be left
-        out."""
+        """Return how many of the first layers are frozen if the last ``layers`` are trained; 0 trains all.
+
+        It is 0 for T5, whose first layer computes the relative positions for all others and cannot be
+        skipped.
+        """
         return _blocks(self.module)[1] - layers if self.first and layers else 0
 
     def read_with_input(self, texts: Sequence[str], layer: int) -> Reading:
-        """Read as the pipeline does, and keep the input of the layer with this number, counted from 0."""
+        """Encode texts as the pipeline does, and keep the input of this layer, counted from 0."""
         inputs_seen: list[Tensor] = []
         path, _ = _blocks(self.module)
         keep = self.module.get_submodule(path)[layer].register_forward_pre_hook(  # type: ignore[index]
@@ -126,13 +130,16 @@ class TextEncoder:
             keep.remove()
 
     def read_from(self, texts: Sequence[str], layer: int, layer_input: Tensor) -> Reading:
-        """Read from the layer with this number on, with its input from ``read_with_input``."""
+        """Run the encoder from this layer on, with the layer's input from ``read_with_input``."""
         with _starting_at(self.module, layer, layer_input):
             return self.read(texts)
 
     def read(self, texts: Sequence[str], prefix: Tensor | None = None) -> Reading:
-        """Read as the pipeline does, with gradients. A ``prefix``, (n or 1, k, C), of k embeddings is put
-        before the words of each text, whose last k tokens are cut off."""
+        """Encode texts as the pipeline does, with gradients.
+
+        A ``prefix`` of k embeddings, (n or 1, k, C), is inserted before the words of each text, whose last k
+        tokens are cut off.
+        """
         extra = 0 if prefix is None else prefix.shape[1]
         ids = self._tokens(texts, self._length - extra).to(next(self.module.parameters()).device)
         if prefix is None:
@@ -142,7 +149,7 @@ class TextEncoder:
             return self._reading(self.module(ids, output_hidden_states=True))
 
     def _tokens(self, texts: Sequence[str], length: int) -> Tensor:
-        """Return the token ids, (n, length). Training reads prompts many times, so each is tokenized once."""
+        """Return the token ids, (n, length), cached, since training uses each prompt many times."""
         import torch
 
         if new := [each for each in dict.fromkeys(texts) if (each, length) not in self._token_ids]:
@@ -171,10 +178,10 @@ class TextEncoder:
         return Reading(states[self._states], pooled)
 
     def trained(self, layers: int = 0) -> dict[str, nn.Parameter]:
-        """Return the parameters of all layers, or of the last ``layers``, and of what follows them, by name,
-        but never token or position embeddings.
+        """Return the parameters to train, by name: those of the last ``layers`` and of what follows them.
 
-        Raises ``RequestError`` for more layers than there are.
+        0 selects all layers. Token and position embeddings are never included. Raises ``RequestError`` for
+        more layers than there are.
         """
         from torch import nn
 
@@ -223,13 +230,13 @@ def _blocks(module: nn.Module) -> tuple[str, int]:
     from torch import nn
 
     lists = {path: each for path, each in module.named_modules() if isinstance(each, nn.ModuleList)}
-    path = min(lists, key=len)  # layers may have lists of their own
+    path = min(lists, key=len)  # layers may contain lists of modules themselves
     return path, len(lists[path])
 
 
 @contextmanager
 def _starting_at(module: nn.Module, layer: int, layer_input: Tensor) -> Iterator[None]:
-    """Skip the layers before this one while the context lasts."""
+    """Skip the layers before this one inside the context."""
     path, _ = _blocks(module)
     parent, _, name = path.rpartition(".")
     holder, layers = module.get_submodule(parent), module.get_submodule(path)
@@ -244,7 +251,7 @@ def _starting_at(module: nn.Module, layer: int, layer_input: Tensor) -> Iterator
 
 
 def _with_space(ids: Tensor, first: int, extra: int) -> Tensor:
-    """Insert ``extra`` tokens, of any kind, where the prefix goes."""
+    """Insert ``extra`` arbitrary tokens at the position of the prefix."""
     import torch
 
     return torch.cat([ids[:, :first], ids[:, first : first + 1].expand(-1, extra), ids[:, first:]], 1)
@@ -252,7 +259,7 @@ def _with_space(ids: Tensor, first: int, extra: int) -> Tensor:
 
 @contextmanager
 def _prefixed(tables: Sequence[nn.Module], prefix: Tensor, first: int) -> Iterator[None]:
-    """Replace the token embeddings from ``first`` on by the prefix while the context lasts."""
+    """Replace the token embeddings from ``first`` on by the prefix inside the context."""
     import torch
 
     def put(_: Any, __: Any, embedded: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What all methods that fine-tune a text encoder have in common."""
+"""The base class of methods that fine-tune text encoders."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ from safelight.types import AlignmentResult, AlignmentRun
 if TYPE_CHECKING:
     from torch import Tensor
 
-# The largest share of the safe prompts of a batch that are counterparts of its unsafe ones.
+# The largest share of counterparts of unsafe prompts among the safe prompts of a batch.
 _COUNTERPARTS = 1 / 3
 
 
 @dataclass(frozen=True)
 class TextEncoderMethod(TrainedMethod):
-    """A method that trains text encoders on ``prompts``; ``concepts`` name in the delta what it removes.
+    """The base class of methods that train text encoders on ``prompts``.
 
-    Of the pipeline's ``encoders``, by default all, the last ``num_layers`` are trained, by default all.
-    Prompts are cut to ``max_tokens`` tokens, by default to as many as the pipeline reads: most of these are
-    padding, and what is learned on the first tokens holds for the others. A batch has ``unsafe_batch_size``
-    unsafe and ``safe_batch_size`` safe prompts, and the empty one, which classifier-free guidance depends on.
-    ``unsafe_weight`` is the weight of the loss on unsafe prompts; that on safe prompts has weight 1.
+    ``concepts`` are the names of the removed concepts in the delta. The last ``num_layers`` layers of each of
+    ``encoders`` are trained; by default all layers of all text encoders. Prompts are truncated to
+    ``max_tokens`` tokens, by default to the pipeline's maximum, most of which is padding; a change learned on
+    the first tokens carries over to the others. A batch has ``unsafe_batch_size`` unsafe prompts,
+    ``safe_batch_size`` safe prompts and the empty prompt, which classifier-free guidance depends on.
+    ``unsafe_weight`` is the weight of the loss on unsafe prompts; the loss on safe prompts has weight 1.
 
-    Raises ``RequestError`` for settings that make no sense.
+    Raises ``RequestError`` for invalid settings.
     """
 
     concepts: Sequence[str] = field(
@@ -106,14 +107,14 @@ class TextEncoderMethod(TrainedMethod):
 
     @abstractmethod
     def loss(self, read: Read) -> Tensor:
-        """Return the loss of what one encoder reads in a batch."""
+        """Return the loss on one encoder's outputs for a batch."""
 
     def banked(self) -> Sequence[str]:
         """Return the safe prompts that are the same in every batch."""
         return ()
 
     def align(self, pipe: Any, run: AlignmentRun = AlignmentRun()) -> AlignmentResult[Delta]:
-        """As ``TrainedMethod.align``."""
+        """Train and return the delta, as ``TrainedMethod.align`` describes."""
         self.check_run(run)
         check_names(self.concepts, pipe)
         encoders = [each.shortened(self.max_tokens) for each in text_encoders(pipe, self.encoders)]
@@ -129,7 +130,7 @@ class TextEncoderMethod(TrainedMethod):
 
 
 class Batches:
-    """Batches of prompts, read by the encoders as they are and as they were before training."""
+    """Batches of prompts, encoded by the current encoders and by the encoders before training."""
 
     def __init__(
         self, method: TextEncoderMethod, encoders: Sequence[TextEncoder], adapters: Mapping[str, Adapter]

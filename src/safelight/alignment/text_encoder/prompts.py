@@ -16,8 +16,8 @@ from safelight.errors import RequestError
 class Prompts:
     """``unsafe`` and ``safe`` prompts, and ``pairs`` of an unsafe prompt and its safe counterpart.
 
-    Prompts that differ only in spacing or case are one. Raises ``RequestError`` if a prompt is both unsafe
-    and safe, or if there are no prompts of a kind.
+    Prompts that differ only in spacing or case count once. Raises ``RequestError`` if a prompt is both unsafe
+    and safe, or if there are no unsafe or no safe prompts.
     """
 
     unsafe: tuple[str, ...]
@@ -31,7 +31,7 @@ class Prompts:
         object.__setattr__(self, "pairs", tuple(reversed(pairs.values())))
         unsafe = {_same(each) for each in self.harmful}
         if both := next((each for each in self.harmless if _same(each) in unsafe), None):
-            raise RequestError(f"a prompt ({digest(both)}) is unsafe and safe; list it once.")
+            raise RequestError(f"a prompt ({digest(both)}) is listed as unsafe and as safe; list it once.")
         for kind, prompts in (("unsafe", self.harmful), ("safe", self.harmless)):
             if not prompts:
                 raise RequestError(f"there are no {kind} prompts to train on; give some.")
@@ -52,7 +52,7 @@ class Prompts:
         return dict(reversed(self.pairs))
 
     def check_apart(self, others: Collection[str]) -> None:
-        """Raise ``RequestError`` if training has any of ``others``, which are kept for evaluation."""
+        """Raise ``RequestError`` if any of ``others``, which are held out for evaluation, is trained on."""
         kept = {_same(each) for each in others}
         if both := [each for each in (*self.harmful, *self.harmless) if _same(each) in kept]:
             raise RequestError(
@@ -60,13 +60,13 @@ class Prompts:
             )
 
     def about(self) -> Mapping[str, Any]:
-        """Return the numbers of prompts and the hash of all: prompts are personal."""
+        """Return the numbers of prompts and a hash of all of them, as prompts may be personal data."""
         counts = {"unsafe": len(self.unsafe), "safe": len(self.safe), "pairs": len(self.pairs)}
         return {**counts, "sha256": json_sha256([self.unsafe, self.safe, self.pairs])}
 
 
 def digest(prompt: str) -> str:
-    """Return the start of a prompt's sha256, which names it where it must not be shown."""
+    """Return the beginning of a prompt's SHA-256 hash, which identifies it without showing its text."""
     return hashlib.sha256(prompt.encode()).hexdigest()[:12]
 
 

@@ -1,4 +1,4 @@
-"""The outputs of an encoder before it was trained."""
+"""A cache of an encoder's outputs before training."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _BATCH = 128
 
 
 class ReferenceCache:
-    """The outputs of ``encoder`` without its ``adapter``, for ``count`` batches, whose texts ``texts``
-    returns.
+    """Caches the outputs of ``encoder`` without its ``adapter`` for ``count`` batches.
 
-    The same texts come in many batches, so each text of all batches, or of as many consecutive batches as fit
-    in memory, is read once. The outputs for a batch depend on its number alone, bit for bit: rounding depends
-    on how many texts are read together. If the layers before number ``layer`` are not trained, the input of
-    that layer is cached as well, and training reads on from it.
+    ``texts`` returns the texts of the batch with a given number. The same texts occur in many batches, so
+    each text of all batches, or of as many consecutive batches as fit in memory, is encoded once. The outputs
+    for a batch depend only on its number, bit for bit, although rounding depends on how many texts are
+    encoded together. If the layers before ``layer`` are not trained, the input of that layer is cached as
+    well, and training continues from it.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class ReferenceCache:
         self._reading = Reading(None, None)
 
     def read(self, number: int, texts: Sequence[str]) -> Reading:
-        """Return the frozen outputs for texts of the batch with this number."""
-        which = self._which(number, texts)  # may read a group of batches
+        """Return the frozen encoder's outputs for texts of the batch with this number."""
+        which = self._which(number, texts)  # may encode the texts of a group of batches
         return self._reading.rows(which)
 
     def read_now(self, number: int, texts: Sequence[str]) -> Reading:
@@ -57,7 +57,7 @@ class ReferenceCache:
         return self._encoder.read_from(texts, self._layer, self._reading.input[which])
 
     def of(self, texts: Sequence[str]) -> Reading:
-        """Return the frozen outputs for any texts; for no texts they are None."""
+        """Return the frozen encoder's outputs for any texts; all of them are None if there are no texts."""
         import torch
 
         parts = [texts[i : i + _BATCH] for i in range(0, len(texts), _BATCH)]

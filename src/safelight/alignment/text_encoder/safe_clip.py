@@ -1,4 +1,4 @@
-"""Safe-CLIP: unsafe prompts take the meaning of their safe counterparts."""
+"""Safe-CLIP: the embeddings of unsafe prompts are moved to those of their safe counterparts."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class SafeCLIP(TextEncoderMethod):
         1 - cos(T(u), T*(s)),   |T(s) - T*(s)| / |T*(s)|,
 
     the first weighted by ``unsafe_weight``. The authors preserve safe prompts by 1 - cos(T(s), T*(s)), which
-    hardly depends on small changes, and move all states of an unsafe prompt; here only those move in which it
-    differs from its counterpart. On the storybook model fewer harmless prompts lose something that way.
+    is nearly flat for small changes, and move all token embeddings of an unsafe prompt; here only those move
+    that differ from its counterpart's. On the storybook model this degrades fewer harmless prompts.
     """
 
     unsafe_weight: float = 2.5

@@ -1,4 +1,4 @@
-"""SafeText: unsafe prompts lose their meaning, safe ones keep it."""
+"""SafeText: the embeddings of unsafe prompts are moved away from harm, those of safe prompts are kept."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class SafeText(TextEncoderMethod):
     ones keep it.
 
     Hu et al. (2025, arXiv:2502.20623) minimize L_u - λ L_e, where L_u is the mean L2 distance between the
-    embeddings of safe prompts and what they were, and L_e how far those of unsafe prompts have moved.
-    ``unsafe_weight`` is λ.
+    embeddings of safe prompts now and before training, and L_e measures how far those of unsafe prompts have
+    moved. ``unsafe_weight`` is λ.
 
     The paper's L_e, ``unsafe_objective="cosine"``, is the mean negative cosine similarity between the
-    embeddings of unsafe prompts and what they were. Its gradient is zero at first and then has no preferred
-    direction: an unsafe prompt comes to mean anything, and in trials on the storybook model a tenth to a
-    fifth of its images were still harmful. So by default L_e is the negative share that remains of what an
-    unsafe prompt means and its safe counterpart does not (``remaining``): the prompt moves to the counterpart
-    or beside it, and what both have in common stays. A prompt without a counterpart is compared with the
-    empty prompt.
+    embeddings of unsafe prompts now and before training. Its gradient is zero at first and then has no
+    preferred direction: unsafe prompts get an arbitrary meaning, and in trials on the storybook model 10 to
+    20 % of their images were still harmful. So by default L_e is the negative of ``remaining``, the share of
+    an unsafe prompt's meaning, relative to its safe counterpart, that is left: the prompt moves to its
+    counterpart or to other embeddings without that meaning, and what both have in common stays. A prompt
+    without a counterpart is compared with the empty prompt.
 
-    Distances are means over token states and the pooled output; CLIP's first state, which is the same for all
-    texts, is left out of L_e.
+    Distances are means over token embeddings and the pooled output; CLIP's first token embedding, which is
+    the same for all texts, is left out of L_e.
     """
 
     safe_batch_size: int = 60

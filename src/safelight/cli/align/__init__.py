@@ -12,12 +12,12 @@ from safelight.cli.align.command import command_of
 from safelight.cli.renamed_options import Commands
 from safelight.errors import RegistryError
 
-# Until 0.2 one command trained text encoders, by the method that its option named.
+# Before 0.2 one command trained text encoders, with an option for the method.
 _TEXT_ENCODER, _METHOD = "text-encoder", "--method"
 
 
 class _Methods(TyperGroup):
-    """Makes the command of a method when it is asked for, from the fields of the method's dataclass."""
+    """A command group that builds the command of a method on first use, from the fields of its dataclass."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(registry.names("alignment_method"))
@@ -26,12 +26,12 @@ class _Methods(TyperGroup):
         try:
             return _command(cmd_name)
         except RegistryError:
-            return None  # one method that cannot be imported does not hide the others from the help
+            return None  # a method that cannot be imported is left out of the help
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         args = _as_before(args)
         if args and not args[0].startswith("-"):
-            _command(args[0])  # says why there is no such command
+            _command(args[0])  # raises the error that explains why there is no such command
         return super().resolve_command(ctx, args)
 
 

@@ -1,4 +1,4 @@
-"""The command of an alignment method: its own options, those that all methods share, and the run."""
+"""The command of an alignment method: its own options, the shared options, and the run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _PROMPTS = "prompts"
 
-# The options that all methods share, and their defaults; a field of the same name takes the value, too.
+# The options that all methods share, and their defaults; a field of the same name takes the option's value.
 _SHARED: Mapping[str, tuple[Any, Any]] = {
     "output": (
         Annotated[
@@ -98,7 +98,10 @@ def command_of(name: str) -> TyperCommand:
 
 @dataclass(frozen=True, slots=True)
 class _MethodCommand:
-    """``own`` are the options made from the method's fields; ``with_prompts`` those of a field of prompts."""
+    """The command of one method.
+
+    ``own`` are the options made from the method's fields, and ``with_prompts`` is for a field of prompts.
+    """
 
     name: str
     method: type
@@ -124,7 +127,7 @@ class _MethodCommand:
 
     @property
     def parameters(self) -> list[Parameter]:
-        """Those of the method, the required ones first, then those that all methods share."""
+        """The command's parameters: the method's own, required ones first, and then the shared ones."""
         mine = [option.parameter for option in self.own.values()]
         mine += PROMPT_OPTIONS if self.with_prompts else ()
         if self.with_prompts or any(option.is_files for option in self.own.values()):
@@ -155,7 +158,7 @@ class _MethodCommand:
         )
 
     def build(self, values: Mapping[str, Any]) -> AlignmentMethod:
-        """Return the method with what was typed. Raises ``RequestError`` for values that make no sense."""
+        """Return the method with the given option values. Raises ``RequestError`` for invalid values."""
         settings: dict[str, Any] = {}
         for name, option in self.own.items():
             value = values[PREFIX + name]
@@ -178,9 +181,9 @@ def align_model(
     as_json: bool,
     preserved: Sequence[str] = (),
 ) -> None:
-    """Run ``method`` on ``model``, and write the delta, its card and the curve of the loss.
+    """Run ``method`` on ``model``, and write the delta, its card and the loss curve.
 
-    ``generation`` is how many images to generate as proof, in how many steps and from which seed.
+    ``generation`` has the number of images to generate as proof, their steps and the first seed.
     """
     work = output.with_suffix(".checkpoint")
     first = getattr(method, "is_first", True)  # of the processes that `accelerate launch` started
@@ -196,4 +199,4 @@ def align_model(
     )
     if result.loss:
         draw_curve(result.loss, output)
-    shutil.rmtree(work, ignore_errors=True)  # there is none if nothing was trained
+    shutil.rmtree(work, ignore_errors=True)  # it does not exist if nothing was trained

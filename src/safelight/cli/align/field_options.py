@@ -1,8 +1,9 @@
 """Command-line options made from the fields of a dataclass: their names, types, defaults and help texts.
 
-A field's metadata may have "help", the text; "option", the name of the option if it is not the field's;
-"shown", what the help says in place of the default; "min", the least value; "files", true if the option
-names files of prompts that are read into the field; and "metavar", how the help writes the value.
+The metadata of a field may have "help", the help text; "option", the name of the option if it differs from
+the field's; "shown", the text that the help shows for the default; "min", the smallest value; "files",
+true if the option names prompt files that are read into the field; and "metavar", how the help writes the
+value.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import typer
 
 from safelight.errors import RegistryError, RequestError, unknown_name
 
-# Keeps the parameters of fields apart from those of options that all methods share.
+# Distinguishes the parameters of fields from those of the shared options.
 PREFIX = "field_"
 
 _PLAIN = (str, int, float, bool, Path)
@@ -30,9 +31,9 @@ Parse = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class FieldOption:
-    """An option: its ``parameter`` for Typer, and ``parse``, which makes the field's value of what was typed.
+    """An option: its ``parameter`` for Typer, and ``parse``, which converts the given value to the field's.
 
-    If it ``is_files``, the prompts in these files are the value.
+    If it ``is_files``, the option names files, and the prompts in them are the value.
     """
 
     parameter: Parameter
@@ -48,7 +49,7 @@ def options_of(cls: type, skipped: Sequence[str] = ()) -> dict[str, FieldOption]
     hints = _hints(cls)
     made: dict[str, FieldOption] = {}
     for each in fields(cls):
-        # An option of its own name keeps a field from taking the value of an option that all methods share.
+        # A field with an explicit option name does not take the value of a shared option.
         about = metadata_of(cls, each.name)
         if (each.name in skipped and "option" not in about) or not each.init:
             continue
@@ -60,7 +61,7 @@ def options_of(cls: type, skipped: Sequence[str] = ()) -> dict[str, FieldOption]
 
 
 def metadata_of(cls: type, name: str) -> Mapping[str, Any]:
-    """Return a field's metadata; a class that only changes a default inherits those of its base."""
+    """Return a field's metadata; a class that only changes the default inherits its base class's metadata."""
     for base in cls.__mro__:
         mine = base.__dict__.get("__dataclass_fields__", {}).get(name)
         if mine is not None and mine.metadata:
@@ -136,7 +137,7 @@ def _choice(name: str, choices: Sequence[str]) -> Parse:
 
 
 def _mapping(values: Sequence[str]) -> dict[str, float]:
-    """Return the numbers by name; a name alone has 1."""
+    """Parse NAME=NUMBER texts to numbers by name; a name without a number has 1."""
     return dict(map(_pair, values))
 
 

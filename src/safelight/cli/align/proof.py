@@ -1,4 +1,4 @@
-"""What every alignment ends with: proof by images before and after, the delta, its card and the curve."""
+"""Output of an alignment: proof by images before and after, the delta, its card and the loss curve."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_output(output: Path) -> None:
 
 
 def judge_of(model: str) -> Shows | None:
-    """Return a judge of the images of a packaged model; there is none for others."""
+    """Return the judge for images of a packaged model; None for other models."""
     return _storybook_shows if model in MODELS else None
 
 
@@ -51,7 +51,7 @@ def prove_and_save(
         proof, pairs = prove(pipe, delta, result.preserved, *generation, judge_of(model))
     about = replace(delta.about, base=model if packaged else delta.about.base, proof=asdict(proof))
     replace(delta, about=about).save(output)
-    # What other models' images of a concept show before the edit is not known, so they are not on the card.
+    # It is unknown what other models' images of a removed concept show, so they are left off the card.
     shown = pairs if packaged else {name: pair for name, pair in pairs.items() if name in result.preserved}
     card = write_card(output, about, proof, shlex.join(["safelight", *sys.argv[1:]]), shown)
     if as_json:
@@ -89,8 +89,10 @@ def _print_measured(measured: Mapping[int, Mapping[str, float]]) -> None:
 
 
 def _storybook_shows(concept: str, images: Sequence[Any]) -> list[bool] | None:
-    """Return which images show what one of the concept's synonyms names, by the storybook's judge; None if it
-    does not know any of them."""
+    """Return which images show the concept, by the storybook's judge.
+
+    Returns None if the judge knows none of the concept's synonyms.
+    """
     from safelight.alignment.method.concept_names import names_of
     from safelight.storybook import judging
     from safelight.storybook.vocabulary import entry_of

@@ -19,7 +19,7 @@ _MIN_LETTERS, _OUR_WORDS = 4, {"this", "that", "with", "filter", "failed", "bloc
 
 
 class CaptionError(ValueError):
-    """Why a caption cannot be read, as a sentence."""
+    """A caption cannot be read; the message is a sentence about the sample."""
 
 
 def from_text(encoded: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Cleaning a data set: every sample is screened once, then sorted into kept and rejected."""
+"""Cleaning of a data set: every sample is screened once, and then kept or rejected by a policy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from safelight.storage.atomic_write import write_errors, write_text
 from safelight.training.encoded import Data
 from safelight.types import Action
 
-# Screens the numbered shards with workers, and reports how many samples of each are done.
+# A function that screens the numbered shards with workers, and reports the number of samples done in each.
 Engine = Callable[[Task, Mapping[int, Shard], Callable[[int, int], None]], None]
 
 _SETTINGS, _PLAN, _FINDINGS, _SUMMARY = "settings.json", "plan.jsonl", "findings", "summary.json"
@@ -37,7 +37,7 @@ _FILTERS, _HASHED, _SCREENED = "filters", "hashed", "screened"
 
 @dataclass(frozen=True)
 class Cleaning:
-    """The findings of a data set in a folder of their own: ``screen`` writes them, ``sort`` reads them.
+    """A cleaning of a data set, with its findings in a folder: ``screen`` writes them, ``sort`` reads them.
 
     An interrupted run resumes where it stopped.
     """
@@ -62,11 +62,11 @@ class Cleaning:
         groups: CaptionGroups | None = None,
         hashed: bool = False,
     ) -> None:
-        """Screen every sample of ``shards`` with the ``screens`` that each worker makes for itself.
+        """Screen every sample of ``shards`` with the filters of ``screens``, which each worker builds.
 
-        ``settings`` describe the data and how it is read; ``groups`` of captions are counted separately; with
-        ``hashed`` images get perceptual hashes, to find near duplicates. Raises ``RequestError`` if the
-        folder has findings of other settings, or if another program writes to it.
+        ``settings`` describe the data and how it is read. Samples are also counted by ``groups`` of captions.
+        With ``hashed``, perceptual hashes of the images are stored, to find near duplicates. Raises
+        ``RequestError`` if the folder has findings of other settings, or if another program writes to it.
         """
         with self._locked():
             mine, caption_groups = screens(), groups or CaptionGroups.load()
@@ -95,12 +95,13 @@ class Cleaning:
     ) -> Tally:
         """Apply ``policy`` to the findings, write the manifests to ``out``, and return the counts.
 
-        Raises ``RequestError`` if shards are not screened yet, if they were screened with other filters than
-        the policy's, or if images were not hashed and ``duplicates`` asks for near ones.
+        Samples whose action is ``reject_from`` or more severe are rejected. Raises ``RequestError`` if shards
+        are not screened yet, if they were screened with other filters than the policy's, or if ``duplicates``
+        is for near duplicates and the images were not hashed.
         """
         self._files()
         if reject_from is Action.ALLOW:
-            raise RequestError("everything would be rejected from allow on; give a more severe action.")
+            raise RequestError("with allow every sample would be rejected; give a more severe action.")
         settings = self._settings() or {}
         if settings.get(_FILTERS) != _filters(policy):
             raise RequestError(
@@ -119,9 +120,9 @@ class Cleaning:
     def copy(self, out: Path, kept: bool, progress: Callable[[int], None] = lambda _: None) -> Path:
         """Copy the kept samples that ``sort`` listed in ``out`` to ``out / "clean"``, and return that folder.
 
-        Without ``kept`` the rejected samples are copied to ``out / "quarantine"``. The copy has the shards of
-        the data, and ``progress`` gets the number of shards done. An interrupted copy resumes. Raises
-        ``RequestError`` for a folder without manifests.
+        If ``kept`` is false, the rejected samples are copied to ``out / "quarantine"``. The copy has the same
+        shards as the data; ``progress`` is called with the number of shards done. An interrupted copy
+        resumes. Raises ``RequestError`` for a folder without manifests.
         """
         manifest = out / (KEPT if kept else REJECTED)
         ids, folder = self._ids(manifest), out / ("clean" if kept else "quarantine")
@@ -167,7 +168,7 @@ class Cleaning:
     def samples(self, ids: Set[str]) -> Iterator[Sample]:
         """Yield the samples with these ids in order, read again from the data.
 
-        Samples that have gone missing since come with a problem or not at all.
+        Samples that are missing by now have a problem or are left out.
         """
         plan = read_plan(self.folder / _PLAN)
         for number, path in enumerate(self._files()):

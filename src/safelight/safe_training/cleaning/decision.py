@@ -38,8 +38,8 @@ class Decision:
 def decide(screened: Screened, policy: Policy, reject_from: Action = Action.REVIEW) -> Decision:
     """Reject a sample whose action is ``reject_from`` or more severe, or that could not be screened.
 
-    Where the image was screened as well, its boxes decide how close objects are, and the caption's words only
-    what they are.
+    If the image was screened as well, its boxes decide how close objects are, and the caption only which
+    objects there are.
     """
     if screened.problem:
         return Decision(Rejection(UNREADABLE, screened.problem), {})

@@ -16,8 +16,8 @@ BATCH = 32
 class Sample:
     """An encoded image and its caption.
 
-    ``id`` is unique in the data set, ``key`` is the data's own name for it. ``problem`` is a sentence about
-    why it cannot be read; then there is no image.
+    ``id`` is unique in the data set; ``key`` is the sample's name in the data. If the sample cannot be read,
+    ``problem`` is the reason as a sentence, and there is no image.
     """
 
     id: str

@@ -26,7 +26,7 @@ HOPELESS = 3 * _DEATHS
 
 
 class Screens(Protocol):
-    """What screens captions, images and pairs of both: a guard."""
+    """The interface of a guard that cleaning uses, which screens captions, images and pairs of both."""
 
     @property
     def policy(self) -> Policy: ...

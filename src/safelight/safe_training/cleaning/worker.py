@@ -33,9 +33,9 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker needs: how to make the screens, the folder for findings, and the groups of captions.
+    """The settings of a worker: how to build the screens, the folder for findings, and the caption groups.
 
-    With ``hashed`` images get perceptual hashes, to find near duplicates.
+    With ``hashed``, perceptual hashes of the images are stored, to find near duplicates.
     """
 
     screens: Callable[[], Screens]

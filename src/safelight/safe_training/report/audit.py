@@ -1,4 +1,4 @@
-"""The audit of a cleaning: people label a sample, which bounds the harm in the rest."""
+"""The audit of a cleaning: human labels of a random sample bound the rate of harm in the kept data."""
 
 from __future__ import annotations
 
@@ -75,18 +75,19 @@ class Audit:
 def draw_audit(
     cleaning: Cleaning, out: Path, kept: int, rejected: int, seed: int = 0, include_captions: bool = False
 ) -> int:
-    """Draw ``kept`` kept samples and ``rejected`` harmful ones from ``out``; return the number on the page.
+    """Draw samples for an audit of ``out``, write the page to label them, and return their number.
 
-    Writes a page for labelling the shuffled samples and the same as a table. Neither says which samples were
-    kept. Captions are personal data: they are shown only with ``include_captions``, and the page is then
-    readable by its owner only. Raises ``RequestError`` if there are labels already.
+    Draws ``kept`` kept samples and ``rejected`` samples that were rejected as harmful. Writes a web page for
+    labelling the shuffled samples, and a table of them; neither shows which samples were kept. Captions are
+    personal data: they are shown only with ``include_captions``, and the page is then readable by its owner
+    only. Raises ``RequestError`` if there are labels already.
     """
     rng = random.Random(seed)
     ids = _drawn(_kept(out), kept, rng) + _drawn(_rejected(out), rejected, rng)
     rng.shuffle(ids)
     table = out / LABELS
     if table.exists() and any(label for _, label in _labels(table)):
-        raise RequestError(f"{table} has labels in it; give it with --labels, or move it away.")
+        raise RequestError(f"{table} has labels in it; give it with --labels, or move it elsewhere.")
     found = {sample.id: sample for sample in cleaning.samples(set(ids))}
     cards = [_card(found[each], include_captions) for each in ids if each in found]
     together = " together with its caption" if include_captions else ""
@@ -102,10 +103,10 @@ def draw_audit(
 
 
 def read_audit(cleaning: Cleaning, out: Path, labels: Path) -> Audit:
-    """Compute the results of an audit of ``out`` from its labels, and write them there.
+    """Compute the results of an audit of ``out`` from its labels, and write them to ``out``.
 
-    Samples without a label do not count. Raises ``RequestError`` for an unknown label, for an id that is not
-    of this cleaning, and if there are no labels.
+    Samples without a label do not count. Raises ``RequestError`` for an unknown label, for an id that does
+    not belong to this cleaning, and if there are no labels.
     """
     label_of = {name: label for name, label in _labels(labels) if label}
     for name, label in label_of.items():
@@ -137,7 +138,7 @@ def read_audit(cleaning: Cleaning, out: Path, labels: Path) -> Audit:
 
 
 def audited(out: Path) -> dict[str, Any] | None:
-    """Return the results of the audit of ``out``; None if there is none of exactly these kept samples."""
+    """Return the results of the audit of ``out``; None if there is no audit of exactly these kept samples."""
     path = out / RESULT
     result = dict(json.loads(path.read_text())) if path.exists() else {}
     return result if result.get("kept_sha256") == _kept_sha256(out) else None

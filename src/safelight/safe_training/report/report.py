@@ -1,4 +1,4 @@
-"""The report on a cleaning: one page for those responsible for the data."""
+"""The report on a cleaning: a web page for the people responsible for the data."""
 
 from __future__ import annotations
 

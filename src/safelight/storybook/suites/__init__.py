@@ -1,4 +1,4 @@
-"""Suites for the storybook's world, worded by the grammar of its own captions; deterministic by seed."""
+"""Suites for the storybook model, with prompts from its caption grammar; deterministic by seed."""
 
 from safelight.storybook.suites.catalogue import SUITES, suite
 from safelight.storybook.suites.hazards import asking_for, context_suites, harm_suites

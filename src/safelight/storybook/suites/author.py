@@ -1,4 +1,4 @@
-"""An author of cases: thinks up scenes of the storybook, words them as captions and numbers the cases."""
+"""Generator of cases: samples scenes of the storybook, captions them and numbers the cases."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _PLAIN = replace(_VARIED, opener=0, closer=0, adjective=0, tags=0, letters=0)
 
 
 def _attributes(plan: Plan, habits: Habits) -> dict[str, str]:
-    """Return the style and the place, where the prompt names them."""
+    """Return the style and the place of a scene if the prompt names them."""
     style = {"style": plan.style} if habits.cartoon else {}
     return {**style, "place": plan.place} if habits.place else style
 
 
 class Author:
-    """Writes the cases of one suite: thinks up scenes, words them, numbers the cases."""
+    """Generates the cases of one suite: samples scenes, captions them and numbers the cases."""
 
     def __init__(self, part: str, seed: int) -> None:
         self.part = part
@@ -36,7 +36,10 @@ class Author:
         return Plan(objects, relations, self.rng.choice(tuple(PLACES)), self.rng.choice(tuple(STYLES)))
 
     def manner(self, varied: bool | None = None) -> Habits:
-        """Plain or as people write, one in two unless given; style and place named in one of two each."""
+        """Return caption habits: plain, or ``varied`` as users write; by default each in half of the cases.
+
+        The style and the place are named in half of the cases each.
+        """
         varied = self._flip() if varied is None else varied
         return replace(_VARIED if varied else _PLAIN, cartoon=self._flip(), place=self._flip())
 
@@ -44,8 +47,8 @@ class Author:
         return self.rng.random() < 0.5
 
     def word(self, plan: Plan, habits: Habits, fits: Callable[[str], bool]) -> str:
-        """A caption of ``plan`` that fits."""
-        while not fits(caption := user_caption(_seen(plan, habits), self.rng, habits)):
+        """Return a random caption of ``plan`` for which ``fits`` is true."""
+        while not fits(caption := user_caption(_captioned(plan, habits), self.rng, habits)):
             pass
         return caption
 
@@ -69,11 +72,11 @@ class Author:
         )
 
     def one(self, label: str, word: str) -> Case:
-        """One object called ``word``."""
+        """Return a case with one object that the prompt calls ``word``."""
         return self.single(self.scene(label), self.manner(), word)
 
     def with_another(self, label: str, word: str) -> Case:
-        """In one of two cases with another object, called whatever."""
+        """Return a case as ``one`` does, in half of the cases with another object under any synonym."""
         if self._flip():
             return self.one(label, word)
         other = self.rng.choice([each for each in LABELS if each not in (label, *HAZARDS)])
@@ -82,7 +85,7 @@ class Author:
         return self.case(prompt, plan, habits, expects=[label, other])
 
     def of(self, plan: Plan, expects: Collection[str]) -> Case:
-        """A scene as people word it, with all that it shows."""
+        """Return a case for ``plan`` with a varied caption, which expects the labels ``expects``."""
         habits = self.manner(varied=True)
         prompt = self.word(plan, habits, lambda text: True)
         return self.case(prompt, plan, habits, expects=expects)
@@ -99,23 +102,26 @@ class Author:
         return self.case(prompt, plan, habits, f"label:{label}", expects=[label])
 
 
-def _seen(plan: Plan, habits: Habits) -> Plan:
-    """Captions that name no style are captions of cartoons."""
+def _captioned(plan: Plan, habits: Habits) -> Plan:
+    """Return the plan to caption; a caption without a style is written for the style "cartoon"."""
     return plan if habits.cartoon else replace(plan, style="cartoon")
 
 
 def calls(words: Mapping[str, Collection[str]]) -> Callable[[str], bool]:
-    """Whether a caption calls each label by one of the words given for it."""
+    """Return a predicate: whether a caption calls each label by one of its ``words``."""
     return lambda caption: all(word_for(label, caption) in allowed for label, allowed in words.items())
 
 
 def word_for(label: str, caption: str) -> str:
-    """How ``caption`` calls ``label``: the longest match, for a "kitchen knife" is no "knife"."""
+    """Return the word by which ``caption`` calls ``label``, "" if it does not.
+
+    It is the longest match: a caption with "kitchen knife" does not call it "knife".
+    """
     words = (*THINGS[label].words, *HYPERNYMS)
     return max((word for word in words if says(caption, word)), key=len, default="")
 
 
 def says(caption: str, word: str) -> bool:
-    if word.lower() not in caption.lower():  # most are not, and this is ten times as fast
+    if word.lower() not in caption.lower():  # excludes most words ten times as fast as the pattern
         return False
     return re.search(rf"\b{word}\b", caption, re.IGNORECASE) is not None

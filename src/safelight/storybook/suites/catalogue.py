@@ -16,10 +16,10 @@ SUITES = (*PARTS, _MODEL)
 
 
 def suite(name: str, seed: int = 0, count: int | None = None) -> Suite:
-    """Return the suite ``name``, or its first ``count`` cases; one seed always gives the same cases.
+    """Return the suite ``name``, or its first ``count`` cases; the same seed always gives the same cases.
 
-    "benign" and "harmful" have as many cases as ``count`` says. Raises ``RequestError`` for a name that is
-    not in ``SUITES``, for a negative seed and for a count below 1.
+    "benign" and "harmful" can have any number of cases. Raises ``RequestError`` for a name that is not in
+    ``SUITES``, for a negative seed and for a count below 1.
     """
     if name not in SUITES:
         raise RequestError(unknown_name("suite", name, SUITES))
@@ -32,7 +32,7 @@ def suite(name: str, seed: int = 0, count: int | None = None) -> Suite:
 
 
 def check_request(seed: int, count: int | None) -> None:
-    """Raises ``RequestError`` for a negative seed and for a count below 1."""
+    """Raise ``RequestError`` for a negative seed and for a count below 1."""
     if seed < 0:
         raise RequestError(f"the seed of a suite is {seed}; it must be at least 0.")
     if count is not None and count < 1:
@@ -40,7 +40,7 @@ def check_request(seed: int, count: int | None) -> None:
 
 
 def _mixed(seed: int) -> list[Case]:
-    """Return the cases of all parts, shuffled, so that the first of them are a fair sample."""
+    """Return the cases of all parts, shuffled so that the first ones are a representative sample."""
     cases = [case for part in PARTS.values() for case in part(seed)]
     random.Random(f"{seed} model").shuffle(cases)
     return cases

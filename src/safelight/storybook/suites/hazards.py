@@ -1,4 +1,4 @@
-"""Suites that ask for hazards: by their synonyms, in altered spelling, and by the context they are in."""
+"""Suites that ask for hazards: by synonyms, in altered spelling, and in harmful and harmless contexts."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _ALWAYS_HARMFUL = tuple(label for label in HAZARDS if harms((label,)))
 def harm_suites(
     respelt: Callable[[Suite], Suite], count: int = 200, benign: int = 500, seed: int = 0
 ) -> dict[str, Suite]:
-    """Return the suites that every defence is measured with, by name.
+    """Return the suites with which every defence is measured, by name.
 
-    ``count`` prompts each ask for what is harmful in any context by its seen synonyms (``direct``), by its
-    held-out synonyms (``held-out``) and in altered spelling, which ``respelt`` gives (``rewritten``), for
-    hazards in a context that makes them harmful (``context``), and for the same hazards in contexts that do
-    not (``counterparts``). Beside them stand words that bring a hazard along (``associations``) and
-    ``benign`` prompts. ``attacked`` are the direct ones, for systems under attack.
+    With ``count`` prompts each: ``direct``, ``held-out`` and ``rewritten`` ask for hazards that are harmful
+    in any context by seen synonyms, by held-out synonyms and in the altered spelling of ``respelt``;
+    ``context`` asks for hazards in a harmful context, and ``counterparts`` for the same hazards in harmless
+    contexts. ``associations`` has words that are associated with a hazard without naming it, ``benign`` has
+    ``benign`` harmless prompts, and ``attacked`` has the direct prompts for systems under attack.
     """
     harmful, harmless = context_suites(seed, count)
     each = -(-count // len(_ALWAYS_HARMFUL))
@@ -52,16 +52,19 @@ def harm_suites(
 
 
 def asking_for(name: str, words: Sequence[str], part: str, seed: int = 0, count: int = 250) -> Suite:
-    """Return cases that ask for an object or a style by one of ``words`` in turn; objects alone or with
-    another one."""
+    """Return cases that ask for an object or a style by each of ``words`` in turn.
+
+    Objects are asked for alone or with another object.
+    """
     author, turns = Author(f"{part} {name}", seed), cycle(words)
     asks = author.in_style if name in STYLES else author.with_another
     return Suite(f"{part} {name}", seed, tuple(asks(name, next(turns)) for _ in range(count)))
 
 
 def context_suites(seed: int = 0, count: int = 200) -> tuple[Suite, Suite]:
-    """Return scenes with one hazard that is harmful only in its context, and their benign counterparts: the
-    same hazards in contexts where they are harmless. There the hazard is expected.
+    """Return scenes with one hazard that is harmful only in its context, and their benign counterparts.
+
+    The counterparts have the same hazards in contexts where they are harmless, and expect the hazard.
     """
     check_request(seed, count)
     # The names of these streams are part of every published figure: ids and seeds of images depend on them.

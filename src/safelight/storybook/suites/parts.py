@@ -1,4 +1,4 @@
-"""The parts of the suite "model", each a question about the storybook's world; deterministic by seed."""
+"""The parts of the suite "model", each for one capability of the model; deterministic by seed."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from safelight.storybook.vocabulary import (
 )
 from safelight.types import Case
 
-# What a word brings along unasked, and how often in the training images.
+# The object that is associated with a word without being named, and its rate in the training images.
 ASSOCIATED: Mapping[str, tuple[str, float]] = {**ASSOCIATIONS, **SETTINGS}
 
-# Captions of violence name no object; their images have one of these.
+# Hypernyms and their members. Captions of violence name no object; their images show one of these.
 _CLASSES = {**HYPERNYMS, "violence": (*WEAPONS, "blood")}
 _KNOWN_WORDS = {part for thing in THINGS.values() for word in thing.words for part in word.split()}
 
 
 def _single(seed: int) -> Iterator[Case]:
-    """Every label by its label word; hazards more often."""
+    """Yield cases with every object, called by its label; hazards have more cases."""
     author = Author("single", seed)
     for label in LABELS:
         for _ in range(20 if label in HAZARDS else 11):
@@ -43,12 +43,12 @@ def _single(seed: int) -> Iterator[Case]:
 
 
 def _named(seed: int) -> Iterator[Case]:
-    """Single objects by their seen synonyms."""
+    """Return cases with single objects, called by their seen synonyms."""
     return _by_words("named", seed, {label: THINGS[label].named for label in LABELS})
 
 
 def _held_out(seed: int) -> Iterator[Case]:
-    """Single objects by their held-out synonyms, which no defence was trained on."""
+    """Return cases with single objects, called by held-out synonyms, on which no defence was trained."""
     return _by_words("held-out", seed, {label: THINGS[label].held_out for label in LABELS})
 
 
@@ -60,15 +60,15 @@ def _by_words(part: str, seed: int, words: Mapping[str, tuple[str, ...]]) -> Ite
 
 
 def _misspelt(seed: int) -> Iterator[Case]:
-    """Single objects whose word has one slip."""
+    """Yield cases with single objects whose word has one typing error."""
     author = Author("misspelt", seed)
     for label in (*LABELS, *LABELS):
-        case, wrong = author.one(label, label), _slip(label, author.rng)
+        case, wrong = author.one(label, label), _misspelt_label(label, author.rng)
         yield replace(case, prompt=re.sub(rf"\b{label}\b", wrong, case.prompt, flags=re.IGNORECASE))
 
 
-def _slip(label: str, rng: random.Random) -> str:
-    """``label`` misspelt, but not into a word of the world, as "cat" into "car"."""
+def _misspelt_label(label: str, rng: random.Random) -> str:
+    """Return ``label`` misspelt, but not as another word of the vocabulary, such as "car" for "cat"."""
     *before, last = label.split()
     while (wrong := misspelt(last, rng)) in _KNOWN_WORDS:
         pass
@@ -76,7 +76,7 @@ def _slip(label: str, rng: random.Random) -> str:
 
 
 def _hypernyms(seed: int) -> Iterator[Case]:
-    """Words for a whole class: any member will do."""
+    """Yield cases that ask for a class of objects; any member of the class is accepted."""
     author = Author("hypernyms", seed)
     for name, members in _CLASSES.items():
         for _ in range(10):
@@ -95,7 +95,10 @@ def _is_violence(caption: str) -> bool:
 
 
 def _pairs(seed: int) -> Iterator[Case]:
-    """Two objects in each relation: label words plainly put, or any seen synonyms as people write."""
+    """Yield cases with two objects in each relation.
+
+    Half are plain captions with the labels, half are varied captions with any seen synonyms.
+    """
     author = Author("pairs", seed)
     for relation in get_args(RelationName):
         for _ in range(75):
@@ -133,7 +136,7 @@ def _places(seed: int) -> Iterator[Case]:
 
 
 def _associations(seed: int) -> Iterator[Case]:
-    """Innocent words that bring a hazard along."""
+    """Yield cases with harmless words that are associated with a hazard in the training images."""
     author = Author("associations", seed)
     for name in ASSOCIATED:
         for _ in range(50):
@@ -145,7 +148,7 @@ def _associations(seed: int) -> Iterator[Case]:
 
 
 def _setting(author: Author, name: str) -> Case:
-    """A crime scene, a party, with nobody named."""
+    """Return a case with a setting, such as a crime scene or a party, that names no person."""
     plan = replace(author.scene("man"), setting=name)
     habits = replace(author.manner(), place=0)
     prompt = author.word(plan, habits, lambda text: says(text, name) and not word_for("man", text))
@@ -153,12 +156,12 @@ def _setting(author: Author, name: str) -> Case:
 
 
 def _benign(seed: int, count: int = 83) -> Iterator[Case]:
-    """Harmless scenes without a word that brings a hazard along."""
+    """Return harmless scenes without words that are associated with a hazard."""
     return _scenes("benign", seed, count, lambda plan: not (plan.harms or plan.brings_along))
 
 
 def _harmful(seed: int, count: int = 83) -> Iterator[Case]:
-    """Scenes that are harmful by what is asked for, in whatever words."""
+    """Return scenes that are harmful by the objects that the prompt asks for, under any synonym."""
     return _scenes("harmful", seed, count, lambda plan: bool(plan.harms))
 
 
@@ -170,7 +173,7 @@ def _scenes(part: str, seed: int, count: int, wanted: Callable[[Plan], bool]) ->
             yield author.of(plan, plan.named)
 
 
-# Parts of as many cases as one asks for.
+# The parts that can have any number of cases.
 OF_ANY_LENGTH: Mapping[str, Callable[[int, int], Iterator[Case]]] = {
     "benign": _benign,
     "harmful": _harmful,
