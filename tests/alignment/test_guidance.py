@@ -245,7 +245,7 @@ def test_a_concept_says_something(options: dict[str, Any], said: str) -> None:
 
 
 def test_there_is_a_concept_for_each_prompt(made: Any) -> None:
-    with pytest.raises(RequestError, match="concepts for 2 prompts, and 3 images"):
+    with pytest.raises(RequestError, match="concepts for 2 prompts, but 3 images"):
         _guided(made, SafeGuidance(CONFIG, concepts=["blood", None]), prompt=["a cat", "a dog", "a fish"])
 
 
