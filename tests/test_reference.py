@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pkgutil
+import re
 import shutil
 import sys
 import tomllib
@@ -125,3 +127,10 @@ def _leaves(nav: Any) -> Iterator[str]:
         yield nav
     for each in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else ():
         yield from _leaves(each)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_every_name_of_the_reference_exists(page: Path) -> None:
+    """The site is not built here, and fails for a name that is gone."""
+    for name in re.findall(r"^::: (\S+)$", page.read_text("utf-8"), re.MULTILINE):
+        assert pkgutil.resolve_name(name) is not None

@@ -133,7 +133,7 @@ night, dark night, night sky | midnight, moonlight
 STYLES: Mapping[str, Entry] = _entries("""
 cartoon, comic, cartoon style | storybook illustration
 pencil sketch, pencil drawing, sketch | graphite drawing
-mosaic, tile mosaic, mosaic art | tessera image
+mosaic, tile mosaic, mosaic art | tessera picture
 """)
 
 
