@@ -73,9 +73,8 @@ class TrainingLoop:
                 if progress:
                     progress(self.steps_done, self.curve.loss[-1])
                 self._evaluate(evaluate)
-                if self.steps_done % self._plan.checkpoint_every == 0:
+                if self._is_saved_at(self.steps_done):
                     self._save()
-            self._save()
         except KeyboardInterrupt:
             if not self._stepping:  # training cannot resume in the middle of a step
                 self._save()
@@ -129,9 +128,11 @@ class TrainingLoop:
 
         from safelight.training import processes
 
+        if processes.workers() == 1:
+            return loss
         mean = torch.tensor([loss], device=next(iter(self._masters.values())).device)
         processes.average([mean])
-        return loss if processes.workers() == 1 else float(mean)
+        return float(mean)
 
     def _clip(self) -> None:
         import torch
@@ -161,6 +162,9 @@ class TrainingLoop:
             return True
         before = rates[: -self._plan.patience]
         return len(before) > 0 and min(before) < rates[0] and min(rates) == min(before)
+
+    def _is_saved_at(self, step: int) -> bool:
+        return step % self._plan.checkpoint_every == 0 or step == self._plan.train_steps
 
     def _fail(self) -> None:
         step = self.steps_done + 1
