@@ -9,7 +9,15 @@ from typing import Any, ClassVar
 
 from safelight.alignment.delta.delta import Delta
 from safelight.alignment.delta.proof import Shows, draw
-from safelight.alignment.diffusion.uce import TEMPLATES, UCE, Tokens
+from safelight.alignment.diffusion.uce import (
+    PRESERVE_HELP,
+    PRESERVE_WEIGHT_HELP,
+    RIDGE_HELP,
+    TEMPLATES,
+    TOKENS_HELP,
+    UCE,
+    Tokens,
+)
 from safelight.alignment.method.concept_names import check_names, names_of
 from safelight.errors import ModelError, RequestError
 from safelight.registry import register
@@ -51,9 +59,7 @@ class Debias:
     )
     preserve: Sequence[str] = field(
         default=(),
-        metadata={
-            "help": "Concept that should stay as it is, with synonyms separated by commas; repeatable."
-        },
+        metadata=PRESERVE_HELP,
     )
     templates: Sequence[str] = field(
         default=TEMPLATES,
@@ -65,17 +71,12 @@ class Debias:
     )
     tokens: Sequence[Tokens] = field(
         default=("last",),
-        metadata={
-            "help": "Tokens whose embeddings are edited: last (the last token of the concept), words (all "
-            "its tokens) or end (the end of the prompt and its padding); repeatable."
-        },
+        metadata=TOKENS_HELP,
     )
-    preserve_weight: float = field(
-        default=1.0, metadata={"help": "Weight w_p of the preserved concepts, above 0."}
-    )
+    preserve_weight: float = field(default=1.0, metadata=PRESERVE_WEIGHT_HELP)
     ridge: float = field(
         default=0.5,
-        metadata={"help": "Regularization weight λ, above 0; higher values change other prompts less."},
+        metadata=RIDGE_HELP,
     )
     rounds: int = field(
         default=10, metadata={"help": "Largest number of edits; the best one is kept.", "min": 1}

@@ -34,6 +34,15 @@ TEMPLATES = ("{}", "image of {}", "photo of {}", "portrait of {}", "picture of {
 # A template, with {} in the place of the name, and the name.
 _Pair = tuple[str, str]
 
+# The metadata of the settings that Debias has as well.
+PRESERVE_HELP = {"help": "Concept that should stay as it is, with synonyms separated by commas; repeatable."}
+TOKENS_HELP = {
+    "help": "Tokens whose embeddings are edited: last (the last token of the concept), words (all "
+    "its tokens) or end (the end of the prompt and its padding); repeatable."
+}
+PRESERVE_WEIGHT_HELP = {"help": "Weight w_p of the preserved concepts, above 0."}
+RIDGE_HELP = {"help": "Regularization weight λ, above 0; higher values change other prompts less."}
+
 _BATCH = 64
 
 # The layers with which transformers read the token embeddings and the pooled embedding.
@@ -77,9 +86,7 @@ class UCE:
     )
     preserve: Sequence[str] = field(
         default=(),
-        metadata={
-            "help": "Concept that should stay as it is, with synonyms separated by commas; repeatable."
-        },
+        metadata=PRESERVE_HELP,
     )
     templates: Sequence[str] = field(
         default=TEMPLATES,
@@ -91,18 +98,13 @@ class UCE:
     )
     tokens: Sequence[Tokens] = field(
         default=("last",),
-        metadata={
-            "help": "Tokens whose embeddings are edited: last (the last token of the concept), words (all "
-            "its tokens) or end (the end of the prompt and its padding); repeatable."
-        },
+        metadata=TOKENS_HELP,
     )
     erase_weight: float = field(default=1.0, metadata={"help": "Weight w_e of the edited concepts, above 0."})
-    preserve_weight: float = field(
-        default=1.0, metadata={"help": "Weight w_p of the preserved concepts, above 0."}
-    )
+    preserve_weight: float = field(default=1.0, metadata=PRESERVE_WEIGHT_HELP)
     ridge: float = field(
         default=0.5,
-        metadata={"help": "Regularization weight λ, above 0; higher values change other prompts less."},
+        metadata=RIDGE_HELP,
     )
     add: Mapping[str, float] = field(
         default_factory=dict,
