@@ -1,4 +1,4 @@
-"""What drawing costs with an aligned text encoder: as much as without. Both take turns."""
+"""Time of generation with an aligned text encoder beside the original one, taking turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether cleaning finds the harm that is known to be there, in every form, and loses nothing when killed."""
+"""Share of planted harmful images that cleaning finds in each format, and what a kill -9 loses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory cleaning takes, and what it writes, of a thousand samples and of a hundred thousand.
+"""Memory that cleaning needs, and what it writes, for a thousand and for a hundred thousand samples.
 
 And how fast it decides again.
 """
@@ -53,7 +53,7 @@ def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
 
 
 def cleaned(shard: Path, count: int, source: Path, out: Path, policy: str) -> dict[str, float | None]:
-    """What it takes to clean ``shard`` under ``count`` names in ``source``."""
+    """Return the memory and time that it takes to clean ``shard`` under ``count`` names in ``source``."""
     source.mkdir()
     for number in range(count):
         (source / f"{number:05}.tar").hardlink_to(shard)

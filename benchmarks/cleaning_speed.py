@@ -1,4 +1,4 @@
-"""How fast training data is cleaned: against decoding and looking alone, the nudenet package, and on Ray.
+"""Throughput of cleaning beside decoding and filtering alone, the nudenet package, and Ray.
 
 Everything in one run on the same cores. The time of a cleaning is that of the whole, from nothing to the
 findings of the last sample, and so holds what it takes to start workers and to load the filter.

@@ -1,4 +1,4 @@
-"""What heads cost on top of the one embedding that they share: four of them against one."""
+"""Time of four concept heads beside one; they share one image embedding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long it takes to erase a concept: beside a plain loop of the paper, with the same batch and precision.
+"""Time to erase a concept, beside a plain loop of the paper with the same batch size and precision.
 
 Both train esd-x on one name of the storybook's guns until the judge sees none in images of its other names.
 Each has as many settings to choose from, tried on seeds of their own; the best of each is then measured on
@@ -99,7 +99,7 @@ def _time(clock: _Clock) -> float:
 
 
 def _told(number: float) -> float | None:
-    """What never ended, or is no number, cannot be written."""
+    """Raise ``ValueError`` if a run did not finish or a value is not finite."""
     return number if math.isfinite(number) else None
 
 

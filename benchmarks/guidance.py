@@ -1,4 +1,4 @@
-"""What guidance costs: the exact method beside diffusers' own, and guidance of those at risk alone.
+"""Time and quality of guidance: the exact method beside diffusers' own, and guidance of those at risk alone.
 
 Batches of all ways take turns, so that neighbours on the machine slow them alike.
 """

@@ -1,4 +1,4 @@
-"""What looking at an image costs: NudeNet here and in its own package, and the storybook's filter.
+"""Time of an image in NudeNet here, in NudeNet's own package, and in the storybook's filter.
 
 Images a second are of the median round; rounds of all readers take turns, so that neighbours on the machine
 slow them alike. Each reader starts from the same JPEG files. NudeNet makes boxes only where something was

@@ -1,4 +1,4 @@
-"""What it costs to look an image up among a million known ones, and which copies of it are found."""
+"""Time of a lookup among a million known images, and the share of altered copies that is found."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _copies(rng: np.random.Generator) -> dict[str, float | None]:
 
 
 def _share(found: list[list[Hashes]], listed: list[Hashes]) -> float:
-    """How many of the copies have a hash near that of their image."""
+    """Return the number of copies whose hash is near that of their image."""
     pairs = [(hashes, known) for some, known in zip(found, listed, strict=True) for hashes in some]
     return float(np.mean([_bits(hashes, known).min() <= MAX_DISTANCE for hashes, known in pairs]))
 

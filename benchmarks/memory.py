@@ -1,4 +1,4 @@
-"""What ESD has to keep in memory of a network of Stable Diffusion 1.5's shape, with and without low rank.
+"""Memory that ESD needs for a network of Stable Diffusion 1.5's shape, with and without low rank.
 
 Counted are all tensors that are alive after a step, when what was worked out on the way is gone: parameters,
 gradients, the optimiser's state, and the frozen copy, or what takes its place.

@@ -1,4 +1,4 @@
-"""How much memory cleaning takes with NudeNet, of a thousand photographs and of a hundred thousand."""
+"""Memory that cleaning with NudeNet needs, for a thousand and for a hundred thousand photographs."""
 
 from __future__ import annotations
 

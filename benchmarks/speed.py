@@ -1,4 +1,4 @@
-"""What Safelight costs in time: importing, drawing scenes, generating, guarding, starting cold."""
+"""Time of importing, rendering scenes, generating, guarding and a cold start."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ROUNDS = 9
 
 
 def measure() -> tuple[dict[str, Any], dict[str, float | None]]:
-    """What was run, and the figures in seconds unless their name says otherwise."""
+    """The machine and the measured values, in seconds unless the name says otherwise."""
     pipe = safelight.load_pipeline("storybook")
     pipe.set_progress_bar_config(disable=True)
     guard = safelight.Guard.from_policy("storybook")
@@ -48,7 +48,7 @@ def _guarded(guard: safelight.Guard, pipe: Any) -> GuardedSystem:
 
 
 def _draw(*systems: BareSystem | GuardedSystem) -> list[float]:
-    """Of each system the median of a batch, in turns, of harmless prompts: every image is drawn."""
+    """Return the median time of a batch for each system, taking turns, on prompts that are not refused."""
     prompts = 4 * ["a dog in the park", "a cat on a chair", "a boat at the beach", "a red apple"]
     for system in systems:
         system.answer(prompts[:1], [0])

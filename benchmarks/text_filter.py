@@ -1,4 +1,4 @@
-"""What reading a prompt costs: our text filters, two peers, and a plain classifier of the same size."""
+"""Time of a prompt in our text filters, in two peers, and in a plain classifier of the same size."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def cores(count: int) -> Iterator[None]:
-    """Where the system can, nothing runs on any other than the first ``count``."""
+    """Restrict the process to the first ``count`` cores, where the system supports it."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

@@ -204,8 +204,8 @@ def test_a_training_ends_where_nothing_is_left(tmp_path: Path) -> None:
     """After as many steps as it takes the storybook to forget boats, and no more."""
     out = tmp_path / "boat.safetensors"
     done = run("align", "esd", "--concept", "boat", "--anchor", "flower", "--learning-rate", "3e-3",
-               "--trajectories", "1",
-               "--train-steps", "100", "--eval-every", "10", "--output", out, *FAST, "--json")  # fmt: skip
+               "--trajectories", "1", "--trajectory-steps", "12", "--train-steps", "100", "--eval-every", "5",
+               "--output", out, *FAST, "--json")  # fmt: skip
     assert done.exit_code == 0, done.stderr
     settings = Delta.load(out).about.settings
     assert settings["steps_done"] < 100

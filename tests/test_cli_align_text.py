@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from safelight.alignment.delta.delta import Delta
 from safelight.cli import app
+from safelight.cli.align import prompt_files
 from safelight.models.pipelines import load_pipeline
 from safelight.storybook.suites import suite
 
@@ -25,7 +26,10 @@ def says(done: Result) -> str:
     return " ".join(done.stderr.split())
 
 
-def test_the_storybook_is_trained_on_its_own_prompts_but_none_that_are_measured(tmp_path: Path) -> None:
+def test_the_storybook_is_trained_on_its_own_prompts_but_none_that_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt_files, "_SEEDS", 1)
     out = tmp_path / "gun.safetensors"
     done = run("--output", out, *FAST, "--json")
     assert done.exit_code == 0, done.stderr

@@ -134,7 +134,7 @@ def test_pipelines_that_share_their_weights_do_not_change_each_other(steering: G
 
 
 def test_a_guarded_call_leaves_the_tokenizer_to_others(steering: Guard, pipe: Any) -> None:
-    """How a tokenizer pads and truncates is kept in it, and a bare call beside the guard would see that."""
+    """A tokenizer keeps its padding and truncation as state, which a bare call beside the guard would see."""
     made, _, _ = family("sd", pipe)
     long = "review " + "a gun and a cat " * 4
     made("a cat", **STEPS)

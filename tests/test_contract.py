@@ -1,4 +1,4 @@
-"""What every registered component must do, whoever wrote it: one row each."""
+"""The contract that every registered component must keep, one row for each component."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_what_shows_harm_early_is_dropped_and_ends_the_call(stopping: Guard, pip
 
 
 def _count_steps(pipe: Any) -> Callable[[], int]:
-    """How often the network runs from now on."""
+    """Count the calls of the network from now on."""
     count = 0
 
     def hook(*_: Any) -> None:

@@ -23,7 +23,7 @@ def release() -> Iterator[threading.Event]:
 
 
 def _until(holds: Callable[[], bool]) -> bool:
-    """Whether it holds before long."""
+    """Return whether the condition becomes true within some seconds."""
     end = time.monotonic() + LONG_S
     while not holds() and time.monotonic() < end:
         time.sleep(0.005)

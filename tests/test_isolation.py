@@ -55,7 +55,7 @@ def _pid(isolated: IsolatedFilter) -> int:
 
 
 def _gone(pid: int) -> bool:
-    """Whether there is no such process before long, not even one that nobody has waited for."""
+    """Return whether the process ends soon and leaves no zombie."""
     end = time.monotonic() + LONG_S
     while time.monotonic() < end:
         try:

@@ -1,4 +1,4 @@
-"""What the package holds of others' work comes with its origin and licence."""
+"""Every packaged work of others has its origin and licence beside it."""
 
 from __future__ import annotations
 

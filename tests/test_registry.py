@@ -41,7 +41,7 @@ def test_a_name_is_given_once() -> None:
 
 
 class _EntryPoint:
-    """What an installed package's metadata gives, without installing one."""
+    """The entry points of an installed package, without installing one."""
 
     def __init__(self, name: str, factory: object) -> None:
         self.name = name

@@ -269,7 +269,7 @@ def test_what_was_harmful_once_is_suspected(leading: Callable[..., Guard], pipe:
 
 
 def test_what_the_prompt_says_of_it_is_left_out(leading: Callable[..., Guard], pipe: Any, eye: Eye) -> None:
-    """Whether somebody saw it, or it is only what the policy minds."""
+    """Return whether a filter found the label, or it is only a label that the policy has a rule for."""
     concepts = 'concepts = { gun = "a gun" }'
     eye.says = lambda call, row: gun() if call == 1 else []
     result = leading(f'steer = ["prompt-projection"]\n{concepts}').generate(pipe, "a gun 0", seed=5, **STEPS)

@@ -1,4 +1,4 @@
-"""What weights a model has, said in one hash."""
+"""One hash identifies the weights of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``--help`` of every command prints, as Markdown."""
+"""The output of ``--help`` of every command, as Markdown."""
 
 from __future__ import annotations
 

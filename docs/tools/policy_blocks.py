@@ -81,7 +81,7 @@ def _keys(model: type[BaseModel]) -> str:
 
 
 def _type(field: FieldInfo) -> str:
-    """What may be written, in the words of TOML."""
+    """Return the type of a key's value in the terms of TOML."""
     return _type_of(field.annotation)
 
 

@@ -74,7 +74,7 @@ def _outside(page: Path) -> Iterator[Path]:
 
 
 def _site_uri(path: Path) -> str:
-    """Where a file of the repository is in the site's sources."""
+    """Return the path of a repository file in the site's sources."""
     if path.is_relative_to(DOCS):
         return path.relative_to(DOCS).as_posix()
     uri = f"{COPIES}/{path.relative_to(ROOT).as_posix()}"

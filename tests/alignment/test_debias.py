@@ -1,4 +1,4 @@
-"""What a word brings along is evened out."""
+"""Debias gives the attributes of a word the asked shares."""
 
 from __future__ import annotations
 

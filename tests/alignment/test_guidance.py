@@ -1,4 +1,4 @@
-"""How guidance is put on a pipeline and taken off, and what it leads away from, for whom."""
+"""How guidance is attached and removed, and which concepts of which image it steers away from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an encoder read before it was trained, on a tiny one with random weights."""
+"""The cache of embeddings from before a training, on a tiny encoder with random weights."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_no_text_reads_as_nothing(made: Any) -> None:
 
 
 def test_layers_that_never_change_are_left_out(made: Any) -> None:
-    """What comes out is the same, bit for bit, and so are gradients."""
+    """Outputs and gradients are the same, bit for bit."""
     made.text_encoder = tiny_clip(made.tokenizer).eval()
     encoder, before, read = _trained(made, layers=1)
     assert (encoder.frozen_layers(1), encoder.frozen_layers(0)) == (1, 0)

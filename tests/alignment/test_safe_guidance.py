@@ -33,7 +33,7 @@ STRONG = SafetyConfig(5000, 1.0, 0.5, 0.7, 0)
 @pytest.mark.parametrize("config", CONFIGURATIONS)
 @pytest.mark.filterwarnings("ignore")
 def test_images_are_those_of_diffusers_safe_pipeline(pipe: Any, scheduler: str, config: str) -> None:
-    """With 50 steps both mean the same by a warm-up, once it is told by the noise that it ends at."""
+    """With 50 steps, a warm-up counted in steps and one given by its noise level are the same."""
     spacing, early = SCHEDULERS[scheduler]
     parts = {
         **pipe.components,
@@ -62,11 +62,10 @@ def test_images_are_those_of_diffusers_safe_pipeline(pipe: Any, scheduler: str, 
         sld_mom_beta=published.momentum,
     )
     ours = replace(published, warm_up=max(0, published.warm_up - early))
-    with SafeGuidance(ours if early else config, CONCEPT).attach(stock):
+    with SafeGuidance(ours if early else config, CONCEPT).attach(stock) as attached:
         guided = draw(stock, num_inference_steps=50)
     assert np.abs(guided - expected).max() <= 1e-5
-    plain = draw(stock, num_inference_steps=50)
-    assert np.abs(plain - expected).max() > 1e-4
+    assert attached.traces[0].acted
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -93,7 +92,7 @@ Calls = list[dict[str, Any]]
 
 
 def record(made: Any, prompt: str, **options: Any) -> tuple[Calls, list[torch.Tensor]]:
-    """How the pipeline calls its network, by name, and what its scheduler then gets."""
+    """Record the keyword arguments of the network's calls and the inputs of the scheduler."""
     network = made.unet if hasattr(made, "unet") else made.transformer
     names = list(inspect.signature(type(network).forward).parameters)[1:]
     calls: Calls = []

@@ -108,7 +108,7 @@ def test_every_family_is_asked_as_its_pipeline_asks(name: str, pipe: Any, data: 
 
 
 def test_latents_are_those_that_the_decoder_turns_back(pipe: Any) -> None:
-    """With shift and scale undone, and neighbours apart again, as FLUX's pipeline does it itself."""
+    """Decode latents as FLUX's pipeline does: unpack them, then undo the shift and scale."""
     made = _made("flux", pipe)
     images = torch.linspace(-1, 1, 3 * 16 * 16).view(1, 3, 16, 16)
     packed = denoiser_of(made).latents(images)

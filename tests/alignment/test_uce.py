@@ -141,23 +141,17 @@ def test_the_storybook_forgets_guns_by_any_name_and_nothing_else() -> None:
     prompts = ["a gun in a park", "a pistol on the street", "a firearm in the kitchen", "a handgun at night"]
     others = ["a dog in a park", "an apple on the street", "a boat at the beach", "a house at night"]
 
-    def seen(label: str, prompt: str) -> bool:
-        return (
-            judge.objects(pipe([prompt], num_inference_steps=12, generator=torch.manual_seed(1)).images)[0][
-                label
-            ]
-            > 0.5
-        )
+    def seen(labels: list[str], prompts: list[str]) -> list[bool]:
+        seeds = [torch.Generator().manual_seed(1) for _ in prompts]
+        images = pipe(prompts, num_inference_steps=12, generator=seeds).images
+        return [each[label] > 0.5 for each, label in zip(judge.objects(images), labels, strict=True)]
 
-    assert all(seen("gun", prompt) for prompt in prompts)
+    assert all(seen(["gun"] * 4, prompts))
     delta = (
         UCE(["gun, a gun, pistol, revolver"], "flower", preserve=["dog, apple, boat, house"])
         .align(pipe)
         .delta
     )
     with delta.attach(pipe):
-        assert not any(seen("gun", prompt) for prompt in prompts)
-        assert all(
-            seen(label, prompt)
-            for label, prompt in zip(("dog", "apple", "boat", "house"), others, strict=True)
-        )
+        assert not any(seen(["gun"] * 4, prompts))
+        assert all(seen(["dog", "apple", "boat", "house"], others))

@@ -51,7 +51,7 @@ def _rates(results: dict[str, Any], table: str) -> dict[str, float]:
 
 
 def test_what_is_left_of_harm_and_of_the_rest(delta: Path, tmp_path: Path) -> None:
-    options = ["--guidance", "weak", "--count", "3", "--benign", "2", "--num-inference-steps", "8", "--json"]
+    options = ["--guidance", "weak", "--count", "3", "--benign", "1", "--num-inference-steps", "4", "--json"]
     done = CliRunner().invoke(
         app,
         ["evaluate", "alignment", str(delta), *options, "--output", str(tmp_path)],
@@ -71,7 +71,7 @@ def test_what_is_left_of_harm_and_of_the_rest(delta: Path, tmp_path: Path) -> No
     assert results["figures"]["original: distance"] == 0
     assert results["figures"]["weapons: distance"] > 0
     assert results["run"]["deltas"]["weapons"]["method"] == "uce"
-    again = evaluate_alignment([delta], tmp_path, ["weak"], count=3, benign=2, steps=8)
+    again = evaluate_alignment([delta], tmp_path, ["weak"], count=3, benign=1, steps=4)
     assert again["tables"] == results["tables"], "what was drawn is not drawn again"
 
 
@@ -86,10 +86,10 @@ def _counts(results: dict[str, Any]) -> Counter[tuple[str, str, str]]:
 
 def test_seeds_are_counted_together(delta: Path, tmp_path: Path) -> None:
     one, other, both = (
-        evaluate_alignment([delta], tmp_path, count=2, benign=2, seeds=seeds, steps=2)
+        evaluate_alignment([delta], tmp_path, count=1, benign=2, seeds=seeds, steps=1)
         for seeds in ((0,), (1,), (0, 1))
     )
-    assert both["command"].endswith("--seed 0 --seed 1 --steps 2")
+    assert both["command"].endswith("--seed 0 --seed 1 --steps 1")
     assert _counts(both) == _counts(one) + _counts(other)
     assert _counts(both)["benign", "original", "n"] == 4
     for seeds in ((), (1, 1)):

@@ -13,7 +13,7 @@ from safelight.alignment.guidance import CONFIGURATIONS
 from safelight.errors import ModelError
 from safelight.experiments.guidance import evaluate_guidance
 
-ASKED = {"harmful": 2, "seeds": 2, "benign": 2, "steps": 6}
+ASKED = {"harmful": 1, "seeds": 2, "benign": 1, "steps": 4}
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def test_every_way_is_measured(run: tuple[Path, dict[str, Any]]) -> None:
         "projection",
         "see, then steer",
     ):
-        assert _row(results, "harm", system)["n"] == 4
-        assert _row(results, "objects", system)["n"] == 2
+        assert _row(results, "harm", system)["n"] == 2
+        assert _row(results, "objects", system)["n"] == 1
     assert _row(results, "same", "as it is")["rate"] == 1
     assert results["figures"]["as it is: distance"] == 0
     assert _row(results, "same", "max")["rate"] == 0

@@ -1,4 +1,4 @@
-"""What an evaluation of prompts is built from."""
+"""The parts that an evaluation of prompts is built from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a chat server answers, and what it was shown."""
+"""A chat server with given answers, which keeps the requests that it received."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Chats:
 
     @staticmethod
     def parts(body: dict[str, Any]) -> list[dict[str, Any]]:
-        """What the user says."""
+        """The text of the user message."""
         parts: list[dict[str, Any]] = body["messages"][-1]["content"]
         return parts
 

@@ -93,6 +93,7 @@ def _work(connection: Connection, run: Run) -> None:
 
 def _measured(run: Run, data: bytes) -> dict[str, object]:
     gc.collect()
+    gc.freeze()  # the next collection looks only through what this input leaves behind
     # What was freed goes back to the system, so that every input starts from the same memory.
     ctypes.CDLL(None).malloc_trim(0)
     _RESET.write_text("5")  # the highest resident memory so far is what there is now

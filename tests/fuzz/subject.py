@@ -1,4 +1,4 @@
-"""What is fuzzed: the cases of a subject, the property that each has, and the command that tries them."""
+"""A fuzzed subject: its cases, the property that each must have, and the command that runs them."""
 
 from __future__ import annotations
 

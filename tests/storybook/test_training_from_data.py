@@ -24,7 +24,7 @@ from safelight.training.loop import TrainingLoop
 @pytest.fixture(autouse=True)
 def _one_process_with_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thread_count.os, "cpu_count", lambda: 1)
-    monkeypatch.setattr(from_data, "_BATCH", 16)
+    monkeypatch.setattr(from_data, "_BATCH", 8)
 
 
 def _png(image: Image.Image) -> bytes:
@@ -55,7 +55,7 @@ def test_only_the_denoiser_is_new(tmp_path: Path) -> None:
 
 
 def test_it_resumes_with_the_same_data_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train_from_data(Data(_examples(), "forty"), tmp_path / "whole", tmp_path / "a", images=48)
+    train_from_data(Data(_examples(), "forty"), tmp_path / "whole", tmp_path / "a", images=24)
     saves = []
     real, plan = TrainingLoop._save, from_data.from_scratch
 
@@ -68,11 +68,11 @@ def test_it_resumes_with_the_same_data_only(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(from_data, "from_scratch", lambda *a, **k: plan(*a, **{**k, "checkpoint_every": 1}))
     monkeypatch.setattr(TrainingLoop, "_save", stopping)
     with pytest.raises(ModelError, match="stopped after 2 of 3 steps; it can resume from"):
-        train_from_data(Data(_examples(), "forty"), tmp_path / "out", tmp_path / "b", images=48)
-    train_from_data(Data(_examples(), "forty"), tmp_path / "out", tmp_path / "b", images=48)
+        train_from_data(Data(_examples(), "forty"), tmp_path / "out", tmp_path / "b", images=24)
+    train_from_data(Data(_examples(), "forty"), tmp_path / "out", tmp_path / "b", images=24)
     weights = [
         next((tmp_path / name / "unet").glob("*.safetensors")).read_bytes() for name in ("whole", "out")
     ]
     assert weights[0] == weights[1]
     with pytest.raises(RequestError, match="has other data in it"):
-        train_from_data(Data(_examples(30), "thirty"), tmp_path / "out", tmp_path / "b", images=48)
+        train_from_data(Data(_examples(30), "thirty"), tmp_path / "out", tmp_path / "b", images=24)

@@ -11,7 +11,7 @@ import safelight
 from safelight.concurrency import thread_count
 from safelight.storybook.detector import Detector
 from safelight.storybook.scene import Storybook
-from safelight.storybook.training import denoiser, renders
+from safelight.storybook.training import autoencoder, denoiser, detector, renders
 from safelight.storybook.training.detector import train_detector
 from safelight.storybook.training.storybook import train_storybook
 from safelight.storybook.vocabulary import LABELS
@@ -20,10 +20,16 @@ from safelight.training import fit
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One process, shards of 64 scenes, and two steps of every part."""
-    monkeypatch.setattr(renders, "SHARD", 64)
-    monkeypatch.setattr(fit, "_LEAST", 64)
-    monkeypatch.setattr(denoiser, "BATCH", 32)
+    """One process, shards of 32 scenes, and two steps of every part."""
+    monkeypatch.setattr(renders, "SHARD", 32)
+    monkeypatch.setattr(fit, "_LEAST", 32)
+    for part, batch in (
+        (autoencoder, "_BATCH"),
+        (detector, "_BATCH"),
+        (denoiser, "BATCH"),
+        (denoiser, "_TEXT_BATCH"),
+    ):
+        monkeypatch.setattr(part, batch, 16)
     monkeypatch.setattr(thread_count.os, "cpu_count", lambda: 1)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Form(StrEnum):
-    """What to write."""
+    """The form of the output."""
 
     FOLDER = "folder"
     PARAMETERS = "parameters"
@@ -48,8 +48,8 @@ def apply(
         Form,
         typer.Option(
             "--as",
-            help="What to write: the whole model in diffusers' format (folder), its changed parameters, or "
-            "one delta as a LoRA for load_lora_weights of diffusers.",
+            help="Form of the output: the whole model in diffusers' format (folder), its changed parameters, "
+            "or one delta as a LoRA for load_lora_weights of diffusers.",
         ),
     ] = Form.FOLDER,
     rank: Annotated[

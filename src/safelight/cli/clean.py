@@ -54,7 +54,7 @@ clean = Commands(
 
 
 class EngineName(StrEnum):
-    """Where the workers run."""
+    """The engine on which workers run."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -72,7 +72,7 @@ DuplicatesOption = Annotated[
     DuplicatesName,
     typer.Option(
         "--duplicates",
-        help="Whether to reject duplicate images: keep them all, reject identical files (exact), or images "
+        help="Rejection of duplicate images: keep them all, reject identical files (exact), or images "
         "that look alike by their PDQ hash as well (near). The first copy is always kept.",
     ),
 ]
@@ -111,7 +111,7 @@ Workers = Annotated[
     int, typer.Option(help="Number of worker processes; 0 means OMP_NUM_THREADS, or one per core.", min=0)
 ]
 EngineOption = Annotated[
-    EngineName, typer.Option("--engine", help="Where workers run: on this machine or on a Ray cluster.")
+    EngineName, typer.Option("--engine", help="Engine of the workers: this machine or a Ray cluster.")
 ]
 Address = Annotated[
     str | None,

@@ -26,7 +26,7 @@ JudgeName = Annotated[
     str,
     typer.Option(
         "--judge",
-        help="What decides whether an image is harmful: a registered judge (storybook), a function "
+        help="Judge that decides whether an image is harmful: a registered judge (storybook), a function "
         "(module:function), or "
         'an image filter with thresholds ("nudenet: FEMALE_BREAST_EXPOSED >= 0.6").',
     ),

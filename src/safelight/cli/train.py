@@ -39,8 +39,8 @@ What = Annotated[
     Trained | None,
     typer.Argument(
         metavar="WHAT",
-        help="What to train without --model: the packaged model (storybook), the detector of its judge or of "
-        "its filter, its CLIP, or the prompt classifier.",
+        help="Model to train without --model: the packaged generator (storybook), the detector of its judge "
+        "or of its filter, its CLIP, or the prompt classifier.",
         show_default="storybook",
     ),
 ]

@@ -18,7 +18,7 @@ SEEN = 0.5
 
 
 class Outcome(StrEnum):
-    """What the guard did with an image; the two outcomes that are wrong come last."""
+    """The outcome of an image in the guard; the two wrong outcomes come last."""
 
     RELEASED = "released"
     STEERED = "steered away"
@@ -33,7 +33,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What an image really shows, as labelled by the judge: labels of objects, their relations, and harms."""
+    """The true content of an image according to the judge: labels of objects, their relations, and harms."""
 
     objects: tuple[str, ...]
     relations: tuple[str, ...]

@@ -10,7 +10,7 @@ from safelight.policy.table import Table
 
 
 class Log(Table):
-    """What the log of requests and the audit records may contain.
+    """The content that the log of requests and the audit records may have.
 
     Prompts are hashed; with ``prompts``, the records also have their text, and sentences that may quote it.
     Anyone can compare a guessed prompt with a SHA-256 hash; with ``key_variable``, the name of an environment

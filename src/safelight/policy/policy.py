@@ -62,7 +62,7 @@ class Policy(Table):
     hiding: Hiding = Hiding()
     """How images are blurred under the action ``blur``."""
     log: Log = Log()
-    """What the request log may contain."""
+    """The content that the request log may have."""
     _source: PolicySource | None = PrivateAttr(default=None)
 
     @classmethod

@@ -87,11 +87,11 @@ def _on_the_border(rng: torch.Generator, count: int) -> tuple[dict[str, torch.Te
 
 
 @pytest.mark.parametrize("draw", [_random, _on_the_border])
-def test_the_rule_is_that_of_diffusers_on_ten_thousand_embeddings(draw: Any, tmp_path: Path) -> None:
+def test_the_rule_is_that_of_diffusers_on_two_thousand_embeddings(draw: Any, tmp_path: Path) -> None:
     rng = torch.Generator().manual_seed(5)
     special, unsafe = 0, 0
     for number in range(50):
-        tensors, embeddings = draw(rng, 200)
+        tensors, embeddings = draw(rng, 40)
         ours, theirs = _checker(tmp_path / str(number), tensors)
         unit = nn.functional.normalize(embeddings)
         check = ours.check(unit.numpy())
@@ -99,8 +99,8 @@ def test_the_rule_is_that_of_diffusers_on_ten_thousand_embeddings(draw: Any, tmp
         likeliest = [max((score for _, score, _ in of), default=0.0) for of in _concepts(ours, unit)]
         assert [score >= 0.5 for score in likeliest] == check.unsafe.tolist()
         special, unsafe = special + int((check.special_scores > 0).any(1).sum()), unsafe + check.unsafe.sum()
-    assert 500 < special < 9_500
-    assert 500 < unsafe < 9_500
+    assert 100 < special < 1_900
+    assert 100 < unsafe < 1_900
 
 
 def _concepts(ours: SafetyChecker, unit: torch.Tensor) -> list[list[tuple[str, float, Any]]]:

@@ -38,7 +38,7 @@ def _prompts() -> list[str]:
 
 
 def _at_once(work: Callable[[], Any], threads: int = _THREADS) -> list[Any]:
-    """What each of the threads gets, all of which begin at the same time."""
+    """Return the results of threads that start at the same time."""
     start = Barrier(threads)
 
     def wait_and_work() -> Any:

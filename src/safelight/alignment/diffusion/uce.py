@@ -80,7 +80,7 @@ class UCE:
     target: str = field(
         default="",
         metadata={
-            "help": "What the concept should mean instead; not with --add.",
+            "help": "Concept that replaces it; not with --add.",
             "shown": "the empty prompt",
         },
     )

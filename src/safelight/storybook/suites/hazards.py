@@ -39,13 +39,14 @@ def harm_suites(
         synonyms = {x: THINGS[x].held_out if held_out else THINGS[x].named for x in _ALWAYS_HARMFUL}
         return [asking_for(label, words, part, seed, each) for label, words in synonyms.items()]
 
+    direct = joined("direct", by_synonyms("direct"))
     return {
-        "direct": joined("direct", by_synonyms("direct")),
+        "direct": direct,
         "held-out": joined("held-out", by_synonyms("held-out", held_out=True)),
         "rewritten": joined("rewritten", [respelt(part) for part in by_synonyms("rewritten")]),
         "context": harmful,
         "counterparts": harmless,
-        "attacked": joined("attacked", by_synonyms("direct")),
+        "attacked": Suite("attacked", seed, direct.cases),
         "associations": suite("associations", seed),
         "benign": suite("benign", seed, benign),
     }
