@@ -1,0 +1,46 @@
+"""Reads the prompts that were written for training one by one (``written/``).
+
+Most of them are pairs of a harmful prompt and a harmless counterpart that differs from it in as little as
+makes it harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from safelight.filters.text.training.grammar import Text
+from safelight.storage.packaged_files import read_text
+
+FAMILY = "written"
+_FOLDER = Path(__file__).with_name("written")
+_NONE = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenPrompt:
+    """A written prompt.
+
+    ``topic`` and ``pair`` are the same for a prompt and its counterpart. ``register`` is the kind of text,
+    such as "tags" or "news". ``severity`` is 0 for harmless prompts, 1 for borderline, 2 for clear and 3 for
+    severe harm.
+    """
+
+    topic: str
+    pair: int
+    register: str
+    severity: int
+    text: Text
+
+
+def read_written() -> Iterator[WrittenPrompt]:
+    """Yield all written prompts, topic by topic. Raises ``ModelError`` if one of the files was altered."""
+    for path in sorted(_FOLDER.glob("*.txt")):
+        for line in read_text(path).splitlines():
+            if line.startswith("#"):
+                continue
+            pair, register, severity, categories, prompt = line.split("\t")
+            named = frozenset(() if categories == _NONE else categories.split(","))
+            text = Text(prompt, named, FAMILY)
+            yield WrittenPrompt(path.stem, int(pair), register, int(severity), text)
