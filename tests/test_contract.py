@@ -43,6 +43,7 @@ CHAT, IMAGE_CLASSIFIER, OBJECT_DETECTOR = "a chat server", "an image classifier"
 # (kind, name, options, what must be there to build it)
 ROWS: list[tuple[str, str, dict[str, Any], bool]] = [
     ("prompt_filter", "always", {"label": "weapons"}, True),
+    ("prompt_filter", "child-safety", {}, True),
     ("prompt_filter", "classifier", {}, CLASSIFIER.is_file()),
     ("prompt_filter", "language-model", {"url": CHAT, "model": "tiny", "answers": "llama-guard"}, True),
     ("prompt_filter", "lexicon", {"words": "storybook"}, True),
