@@ -358,6 +358,29 @@ def prompt_filter(
     show_results(results, output, as_json)
 
 
+@evaluate.command()
+def prompt_policy(
+    policy: PolicyName = "general",
+    output: Results = Path("runs/prompt-policy"),
+    as_json: AsJson = False,
+) -> None:
+    """Measure a policy on prompts that no filter was trained on.
+
+    Screens 420 labelled English prompts, 1200 in ten other languages, and 215 harmless ones that sound
+    harmful. Prints the share of harmful prompts that are flagged (anything but allowed), blocked, and flagged
+    under a right category, by category and language, and the shares of harmless prompts.
+
+    \b
+    Example:
+      safelight evaluate prompt-policy --policy general
+    """
+    from safelight.experiments.prompt_policy import evaluate_prompt_policy
+
+    with terminal.busy("Screening"):
+        results = evaluate_prompt_policy(policy, output)
+    show_results(results, output, as_json)
+
+
 def _detector(name: str, output: Path, scenes: int, seed: int, as_json: bool) -> None:
     from safelight.experiments.detectors import evaluate_detector
 

@@ -9,18 +9,16 @@ from statistics import mean
 from typing import Any
 
 from safelight.attacks.spelling import SPELLINGS, misspell, misspell_spans
-from safelight.errors import FilterError
 from safelight.evaluation.borderline import borderline_prompts
 from safelight.evaluation.command_line import command_line
 from safelight.evaluation.detection import share
 from safelight.evaluation.results import write_results
+from safelight.evaluation.screened_prompts import screened
 from safelight.evaluation.tables import Row
 from safelight.filters.text.training.corpus import read_corpus
 from safelight.filters.text.training.grammar import Text
 from safelight.guard.guard import Guard
 from safelight.types import Action, Span, Verdict
-
-_AT_ONCE = 100
 
 Alter = Callable[[str, Verdict, str, random.Random], str]
 
@@ -38,7 +36,7 @@ def evaluate_prompt_filter(
     """
     guard, rng = Guard.from_policy(policy, stages=("prompt",)), random.Random(seed)
     sampled = {**_sampled(read_corpus(data), count, rng), "scary but harmless": borderline_prompts()}
-    judged = {group: _screened(guard, prompts) for group, prompts in sampled.items()}
+    judged = {group: screened(guard, prompts) for group, prompts in sampled.items()}
     harmful = [
         (prompt, verdict)
         for group in sampled
@@ -54,7 +52,7 @@ def evaluate_prompt_filter(
         "benign blocked, all words altered": [
             row
             for how, prompts in {"as written": benign, **altered}.items()
-            for row in _blocked(how, _screened(guard, prompts))
+            for row in _blocked(how, screened(guard, prompts))
         ],
     }
     command = command_line("prompt-filter", data="FILE", policy=guard.policy.name, count=count, seed=seed)
@@ -69,20 +67,6 @@ def _sampled(texts: Sequence[Text], count: int, rng: random.Random) -> dict[str,
     return {name: rng.sample(prompts, min(count, len(prompts))) for name, prompts in sorted(groups.items())}
 
 
-def _screened(guard: Guard, prompts: Sequence[str]) -> list[Verdict]:
-    """Return the verdicts on prompts, screened in batches because a policy's timeout is for a whole batch.
-
-    Raises ``FilterError`` for a filter that fails.
-    """
-    verdicts: list[Verdict] = []
-    for start in range(0, len(prompts), _AT_ONCE):
-        some = guard.screen_prompts(prompts[start : start + _AT_ONCE])
-        if all(verdict.reasons for verdict in some):
-            raise FilterError(f"no prompt could be screened: {some[0].reasons[0]}")
-        verdicts += some
-    return verdicts
-
-
 def _blocked(name: str, verdicts: Sequence[Verdict]) -> list[Row]:
     return share(name, (verdict.action is Action.BLOCK for verdict in verdicts))
 
@@ -93,7 +77,7 @@ def _through(
     """Return the share of blocked prompts that pass once they are altered, by spelling."""
     rows = []
     for how in SPELLINGS if blocked else ():
-        verdicts = _screened(guard, [alter(prompt, verdict, how, rng) for prompt, verdict in blocked])
+        verdicts = screened(guard, [alter(prompt, verdict, how, rng) for prompt, verdict in blocked])
         rows += share(how, (verdict.action is not Action.BLOCK for verdict in verdicts))
     return rows
 

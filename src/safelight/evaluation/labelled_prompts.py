@@ -1,0 +1,39 @@
+"""Labelled prompts to measure prompt filters on. No filter was trained or tuned on any of them.
+
+``unseen`` are prompts of three authors who knew no training data, and ``languages`` are prompts in ten
+languages, each written natively. About half of each set is harmless.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from safelight.errors import RequestError, unknown_name
+from safelight.storage.packaged_files import read_text
+
+SETS = ("unseen", "languages")
+_FOLDER = Path(__file__).with_name("prompt_sets")
+_NONE = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPrompt:
+    """A prompt, the categories of harm that it asks for (the main one first), and its author or language."""
+
+    prompt: str
+    categories: tuple[str, ...]
+    group: str
+
+
+def labelled_prompts(name: str) -> list[LabelledPrompt]:
+    """Return the set ``name`` of ``SETS``. Raises ``RequestError`` for another name."""
+    if name not in SETS:
+        raise RequestError(unknown_name("set of labelled prompts", name, SETS))
+    prompts = []
+    for line in read_text(_FOLDER / f"{name}.txt").splitlines():
+        if not line.startswith("#"):
+            group, categories, prompt = line.split("\t")
+            named = () if categories == _NONE else tuple(categories.split(","))
+            prompts.append(LabelledPrompt(prompt, named, group))
+    return prompts
