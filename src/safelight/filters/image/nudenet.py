@@ -8,8 +8,6 @@ boxes when it clips them, searches scores one by one, and is slower on a batch t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from importlib.util import find_spec
 from math import gcd
 from pathlib import Path
@@ -19,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from safelight.concurrency.thread_count import thread_count
+from safelight.concurrency.thread_map import ThreadMap
 from safelight.errors import FilterError, MissingExtraError, ModelError, unknown_name
 from safelight.filters.image.yolo import STRIDE, Detections, Yolo
 from safelight.models.files import file_sha256
@@ -81,16 +79,11 @@ class NudeNet:
         self._side = side or self._network.side
         self._iou = iou
         self._class_agnostic = class_agnostic
-        self._thread_count = threads or thread_count()
+        self._map = ThreadMap(threads)
 
     def find(self, images: Sequence[Image.Image]) -> list[list[Finding] | FilterError]:
         """Process images one by one on several threads: on a CPU a batch is slower than single images."""
-        run = map if min(len(images), self._thread_count) < 2 else self._threads.map
-        return list(run(self._findings, images))
-
-    @cached_property
-    def _threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._thread_count)
+        return self._map(self._findings, images)
 
     def _findings(self, image: Image.Image) -> list[Finding] | FilterError:
         try:
