@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from safelight.evaluation.borderline import borderline_prompts
+from safelight.evaluation.labelled_prompts import labelled_prompts
+from safelight.filters.text.child_safety import ChildSafety
 from safelight.filters.text.lexicon import Lexicon
 from safelight.filters.text.training.network import CATEGORIES
-from safelight.filters.text.training.written import WrittenPrompt, read_written
+from safelight.filters.text.training.written import LANGUAGES, WrittenPrompt, read_written
 
 PROMPTS = list(read_written())
 
@@ -54,3 +58,16 @@ def test_no_minor_is_near_anything_sexual() -> None:
         if any(category.startswith("sexual") for each in pair for category in each.text.categories):
             found = words.find([each.text.prompt for each in pair])
             assert not [finding for of in found for finding in of if finding.label == "minor"], key
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_pairs_in_other_languages_are_like_the_english_ones(language: str) -> None:
+    prompts = list(read_written(language))
+    harmful = [each for each in prompts if each.text.categories]
+    assert {each.topic for each in prompts} == {language}
+    assert len(harmful) >= 120
+    assert 0.45 < len(harmful) / len(prompts) < 0.55
+    assert {category for each in harmful for category in each.text.categories} == set(CATEGORIES)
+    measured = {each.prompt for each in labelled_prompts("languages")}
+    assert not measured & {each.text.prompt for each in prompts}
+    assert not any(ChildSafety().find([each.text.prompt for each in prompts]))

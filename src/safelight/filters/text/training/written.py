@@ -34,9 +34,17 @@ class WrittenPrompt:
     text: Text
 
 
-def read_written() -> Iterator[WrittenPrompt]:
-    """Yield all written prompts, topic by topic. Raises ``ModelError`` if one of the files was altered."""
-    for path in sorted(_FOLDER.glob("*.txt")):
+LANGUAGES = ("de", "fr", "es", "pt", "it", "ru", "zh", "ja", "ar", "hi")
+
+
+def read_written(language: str = "en") -> Iterator[WrittenPrompt]:
+    """Yield all written prompts in a language, "en" or one of ``LANGUAGES``.
+
+    The topic of prompts in other languages than English is the language. Raises ``ModelError`` if one of the
+    files was altered or is missing.
+    """
+    english = sorted(_FOLDER.glob("*.txt"))
+    for path in english if language == "en" else [_FOLDER / "languages" / f"{language}.txt"]:
         for line in read_text(path).splitlines():
             if line.startswith("#"):
                 continue
