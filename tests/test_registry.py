@@ -11,7 +11,8 @@ from safelight.filters.text.lexicon import Lexicon
 
 
 def test_built_ins_are_found_without_being_imported_first() -> None:
-    assert registry.names("prompt_filter") == ("always", "classifier", "language-model", "lexicon", "never")
+    names = ("always", "child-safety", "classifier", "language-model", "lexicon", "never")
+    assert registry.names("prompt_filter") == names
     assert {"nudenet", "storybook-image"} <= set(registry.names("image_filter"))
 
 

@@ -114,7 +114,9 @@ def test_a_malformed_list_is_refused(tmp_path: Path, words: str, message: str) -
 
 
 def test_an_unknown_list_names_those_there_are() -> None:
-    with pytest.raises(FilterError, match='no word list "generl"; available: general, storybook'):
+    with pytest.raises(
+        FilterError, match='no word list "generl"; available: child_safety, general, storybook'
+    ):
         Lexicon("generl")
 
 
