@@ -6,13 +6,16 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
-from typing import Any
+from typing import Any, TypeVar
 
 from safelight.evaluation.rates import Rate
 from safelight.evaluation.record import Record
 from safelight.types import Case
 
 JudgedCase = tuple[Case, Record]
+# What was asked and what came of it: a case and its record, or a labelled prompt and its verdict.
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +35,15 @@ Tables = Mapping[str, Sequence[Row]]
 
 
 def rows(
-    judged: Iterable[JudgedCase],
-    groups: Callable[[Case], Iterable[str]],
-    counts: Callable[[Case, Record], bool],
+    judged: Iterable[tuple[Asked, Answer]],
+    groups: Callable[[Asked], Iterable[str]],
+    counts: Callable[[Asked, Answer], bool],
 ) -> list[Row]:
-    """Return for each group the rate of its records that count; a group without records has no row."""
+    """Return for each group the rate of its answers that count; a group without answers has no row."""
     outcomes: dict[str, list[bool]] = {}
-    for case, record in judged:
-        for group in groups(case):
-            outcomes.setdefault(group, []).append(counts(case, record))
+    for asked, answer in judged:
+        for group in groups(asked):
+            outcomes.setdefault(group, []).append(counts(asked, answer))
     return [Row(group, Rate.of(found)) for group, found in sorted(outcomes.items())]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,13 @@ def copy_permissions(folder: Path) -> None:
 def _weights(folder: Path) -> set[str]:
     files = (path for path in folder.rglob("*") if path.suffix in _WEIGHTS)
     return {path.relative_to(folder).as_posix() for path in files}
+
+
+def package_folder(package: str) -> Path | None:
+    """Return the folder of an installed package, without importing it; None if it is not installed."""
+    spec = find_spec(package)
+    folders = (spec.submodule_search_locations if spec else None) or ()
+    return next((Path(folder) for folder in folders), None)
 
 
 def file_sha256(path: Path) -> str:

@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safelight.alignment.delta.delta import Delta, part_sha256
-from safelight.alignment.method.trained_method import TrainedMethod, gradient_checkpointing
+from safelight.alignment.method.trained_method import (
+    CHECKPOINTING_HELP,
+    TrainedMethod,
+    gradient_checkpointing,
+)
 from safelight.errors import ModelError, RequestError
 from safelight.models.conditioning import ConditioningBatch
 from safelight.models.denoiser import Arguments, Denoiser, denoiser_of
@@ -55,9 +59,7 @@ class SafeTraining(TrainedMethod):
         default=0.1,
         metadata={"help": "Fraction of captions replaced by the empty prompt, at least 0 and below 1."},
     )
-    gradient_checkpointing: bool = field(
-        default=False, metadata={"help": "Recompute activations in the backward pass to save memory."}
-    )
+    gradient_checkpointing: bool = field(default=False, metadata=CHECKPOINTING_HELP)
     concepts: Sequence[str] = field(default=(), kw_only=True)
     train_steps: int = field(default=1000, kw_only=True)
     learning_rate: float = field(default=1e-5, kw_only=True)

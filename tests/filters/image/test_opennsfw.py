@@ -83,7 +83,9 @@ def _nothing(name: str) -> None:
     return None
 
 
-@pytest.mark.parametrize(("change", "error"), [("_SHA256", ModelError), ("find_spec", MissingExtraError)])
+@pytest.mark.parametrize(
+    ("change", "error"), [("_SHA256", ModelError), ("package_folder", MissingExtraError)]
+)
 def test_a_missing_or_altered_network_is_refused(
     change: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:

