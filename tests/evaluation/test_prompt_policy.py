@@ -28,11 +28,12 @@ def _policy(folder: Path, filters: str) -> Path:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_labelled_prompts_are_half_harmless_and_never_trained_on(name: str) -> None:
+def test_labelled_prompts_have_known_shares_and_are_never_trained_on(name: str) -> None:
     prompts = labelled_prompts(name)
     assert len({each.prompt for each in prompts}) == len(prompts) >= 300
     assert {category for each in prompts for category in each.categories} == set(CATEGORIES)
-    assert 0.45 < sum(not each.categories for each in prompts) / len(prompts) < 0.55
+    harmless = sum(not each.categories for each in prompts) / len(prompts)
+    assert harmless == pytest.approx(2 / 3 if name == "later" else 1 / 2, abs=0.05)
     assert not {each.prompt for each in prompts} & {each.text.prompt for each in read_written()}
     assert not any(ChildSafety().find([each.prompt for each in prompts]))
 
@@ -65,6 +66,7 @@ def test_a_policy_that_flags_everything(tmp_path: Path) -> None:
     assert tables["blocked"]["unseen"]["k"] == 0
     assert tables["flagged"]["de"]["n"] == tables["harmless flagged"]["de"]["n"] == 60
     assert tables["harmless flagged"]["borderline"]["rate"] == 1
+    assert tables["harmless flagged"]["later: scary"]["n"] == tables["flagged"]["later: harmful"]["n"] == 360
 
 
 def test_a_policy_that_flags_nothing(tmp_path: Path) -> None:

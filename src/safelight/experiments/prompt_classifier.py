@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safelight.attacks.spelling import misspell_somehow
 from safelight.evaluation.borderline import borderline_prompts
 from safelight.evaluation.command_line import command_line
 from safelight.evaluation.results import write_results
@@ -19,9 +18,8 @@ from safelight.evaluation.score_cells import Cell, Cells, aurocs, mean_auroc, me
 from safelight.filters.text.calibration import Calibration, logit
 from safelight.filters.text.lexicon import Lexicon
 from safelight.filters.text.training.baselines import frozen_embeddings, n_gram_scores, regression_scores
-from safelight.filters.text.training.classifier import HeldOut, fit_calibration, score_held_out, work_folder
-from safelight.filters.text.training.corpus import read_corpus
-from safelight.filters.text.training.folds import WEAK
+from safelight.filters.text.training.classifier import HeldOut, Recipe, fit_calibration, score_held_out
+from safelight.filters.text.training.corpus import corpus_files
 from safelight.filters.text.training.grammar import Text
 
 _BORDERLINE = "scary but harmless"
@@ -29,20 +27,18 @@ _FEWEST = 50
 Scores = NDArray[np.float64]
 
 
-def evaluate_prompt_classifier(
-    data: Path, encoder: Path, out: Path, work: Path, share: float = 1.0
-) -> dict[str, Any]:
+def evaluate_prompt_classifier(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     """Hold out each family in turn; write ``out / "results.json"`` and return its content.
 
     A cell compares the harmful prompts of a held-out family with held-out harmless prompts: those of the same
     family, of another family, or those that only sound harmful. The baselines are trained on the same texts,
     except for our own grammar's prompts: character n-grams, and the mean embedding of the frozen encoder,
-    both with a penalised logistic regression. Families with weak labels are left out of all means.
+    both with a penalised logistic regression.
     """
-    held_out = score_held_out(data, encoder, work, misspell_somehow, share)
-    calibrated, texts = fit_calibration(held_out), read_corpus(data)
+    held_out = score_held_out(recipe, work)
+    calibrated, texts = fit_calibration(held_out), recipe.labelled_texts()
     prompts = [*(text.prompt for text in texts), *borderline_prompts()]
-    embedded = frozen_embeddings(prompts, encoder, work_folder(work, data, encoder, share))
+    embedded = frozen_embeddings(prompts, recipe.encoder, recipe.work_folder(work))
     cells: dict[str, dict[str, Cell]] = {}
     for each in held_out:
         for system, scores in _systems(each, texts, embedded, calibrated):
@@ -52,9 +48,9 @@ def evaluate_prompt_classifier(
         figures |= {**_means(system, of), **aurocs(system, of)}
     return write_results(
         out / "results.json",
-        command_line("prompt-classifier", data="FILE", share=f"{share:g}"),
+        command_line("prompt-classifier", data="FILE", share=f"{recipe.share:g}"),
         {
-            "data sha256": sha256(data.read_bytes()).hexdigest(),
+            "data sha256": [sha256(file.read_bytes()).hexdigest() for file in corpus_files(recipe.data)],
             "texts": len(texts),
             "calibration": asdict(calibrated),
         },
@@ -97,10 +93,8 @@ def _cells(held: HeldOut, scores: Scores) -> Iterator[tuple[str, Cell]]:
 
 
 def _means(system: str, cells: Cells) -> dict[str, float]:
-    """Return means over the families without weak labels."""
-    counted = {name: cell for name, cell in cells.items() if name.split(" / ")[0] not in WEAK}
-    ordinary = {name: cell for name, cell in counted.items() if not name.endswith(_BORDERLINE)}
-    borderline = {name: cell for name, cell in counted.items() if name.endswith(_BORDERLINE)}
+    ordinary = {name: cell for name, cell in cells.items() if not name.endswith(_BORDERLINE)}
+    borderline = {name: cell for name, cell in cells.items() if name.endswith(_BORDERLINE)}
     return {
         f"{system}: mean AUROC": mean_auroc(ordinary),
         f"{system}: mean recall at 1 %": mean_recall(ordinary),

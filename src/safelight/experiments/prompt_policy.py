@@ -30,8 +30,9 @@ def evaluate_prompt_policy(policy: str | Path, out: Path) -> dict[str, Any]:
     """
     guard = Guard.from_policy(policy, stages=("prompt",))
     judged: dict[str, list[Judged]] = {"unseen": _judged(guard, labelled_prompts("unseen"))}
-    for prompt, verdict in _judged(guard, labelled_prompts("languages")):
-        judged.setdefault(prompt.group, []).append((prompt, verdict))
+    for name, prefix in (("later", "later: "), ("languages", "")):
+        for prompt, verdict in _judged(guard, labelled_prompts(name)):
+            judged.setdefault(prefix + prompt.group, []).append((prompt, verdict))
     borderline = [LabelledPrompt(prompt, (), "borderline") for prompt in borderline_prompts()]
     harmless = {**judged, "borderline": _judged(guard, borderline)}
     flagged = {name: [each for each in of if _is_flagged(*each)] for name, of in judged.items()}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safelight.errors import MissingExtraError
-from safelight.filters.text.training.classifier import embeddings
+from safelight.filters.text.training.embeddings import embeddings
 
 Scores = NDArray[np.float64]
 

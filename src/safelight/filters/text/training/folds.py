@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from safelight.errors import RequestError
 from safelight.filters.text.training.grammar import Text
 
-# Families whose labels are weak: many prompts of I2P are benign and only their images were not.
-WEAK = frozenset({"i2p"})
+# Families that a classifier is trained on and never measured on: many prompts of I2P are benign and only
+# their images were not; the others are statements and conversations, not prompts.
+_UNMEASURED = frozenset({"i2p", "hatecheck", "openai_moderation"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +34,12 @@ class Fold:
 def folds(texts: Sequence[Text]) -> Iterator[Fold]:
     """Yield a fold for each family with harmful texts, together with each benign family in turn.
 
-    Families with weak labels come last, so that no benign family is held out only with them. Raises
-    ``RequestError`` if there are fewer than two families with harmful texts or none without.
+    There is none for families whose labels are weak or whose texts are no prompts. Raises ``RequestError`` if
+    fewer than two families with harmful texts are left, or none without.
     """
-    harmful = sorted(
-        {text.family for text in texts if text.categories}, key=lambda name: (name in WEAK, name)
-    )
-    benign = sorted({text.family for text in texts} - set(harmful))
+    families = {text.family for text in texts} - _UNMEASURED
+    harmful = sorted({text.family for text in texts if text.categories} & families)
+    benign = sorted(families - set(harmful))
     if len(harmful) < 2 or not benign:
         raise RequestError(
             "cross-validation needs harmful prompts from at least two sources and benign ones from another."

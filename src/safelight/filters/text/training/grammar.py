@@ -24,12 +24,14 @@ _COMBINED_KIND = "nature_and_places"
 class Text:
     """A prompt and the categories of harm that it asks for; none if it is benign.
 
-    ``family`` is its origin: texts of one family share a style.
+    ``family`` is its origin: texts of one family share a style. ``precise`` tells whether the text was
+    labelled with exactly these categories; a source may name and divide harm otherwise.
     """
 
     prompt: str
     categories: frozenset[str]
     family: str
+    precise: bool = False
 
 
 def generate_texts(seed: int) -> Iterator[Text]:
@@ -42,7 +44,7 @@ def generate_texts(seed: int) -> Iterator[Text]:
         subject = _subject(rng.choice(kinds[kind]), rng)
         manner = rng.choice(grammar["manners"][rng.choice(list(grammar["manners"]))])
         prompt = _expand(manner, rng, subject)
-        yield Text(prompt, frozenset({kind}) if harmful else frozenset(), FAMILY)
+        yield Text(prompt, frozenset({kind}) if harmful else frozenset(), FAMILY, precise=True)
 
 
 def _subject(template: str, rng: random.Random) -> str:

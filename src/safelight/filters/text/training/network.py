@@ -1,18 +1,18 @@
-"""The network of the prompt classifier: MiniLM with a linear head that attributes logits to tokens."""
+"""The network of the prompt classifier: an encoder with a linear head that attributes logits to tokens."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
-from transformers import BertModel
+from transformers import AutoModel, PreTrainedModel
 
 # The categories of the training labels. "csae" is not among them: the policy derives it from several filters.
 CATEGORIES = (
@@ -32,13 +32,13 @@ CATEGORIES = (
 
 
 class PromptNetwork(nn.Module):
-    """A BERT encoder with a linear head on the mean of its token states.
+    """An encoder, BERT or MPNet, with a linear head on the mean of its token states.
 
-    Outputs are one logit of harm and one logit per category. Since the head is linear, each logit is the mean
-    of the head's outputs for the tokens, which attributes the logit to them.
+    Training needs BERT. Outputs are one logit of harm and one logit per category. Since the head is linear,
+    each logit is the mean of the head's outputs for the tokens, which attributes the logit to them.
     """
 
-    def __init__(self, encoder: BertModel) -> None:
+    def __init__(self, encoder: PreTrainedModel) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = nn.Linear(encoder.config.hidden_size, 1 + len(CATEGORIES))
@@ -46,21 +46,55 @@ class PromptNetwork(nn.Module):
     @classmethod
     def from_pretrained(cls, folder: Path) -> PromptNetwork:
         """Return a network on the encoder in ``folder`` (Hugging Face layout, safetensors)."""
-        encoder = BertModel.from_pretrained(
+        encoder = AutoModel.from_pretrained(
             folder, add_pooling_layer=False, attn_implementation="eager", use_safetensors=True
         )
         return cls(encoder)
 
     def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return the mean embeddings (N, width), fp32, of token ids (N, T)."""
-        hidden = self.encoder(ids, attention_mask=mask).last_hidden_state.float()
-        mean: Tensor = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return mean
+        return _mean(self.encoder(ids, attention_mask=mask).last_hidden_state.float(), mask)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return the logits (N, 1 + categories) of token ids (N, T)."""
         logits: Tensor = self.head(self.embed(ids, mask))
         return logits
+
+    def lower(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Return the token states (N, T, width) after the lower half of a BERT encoder, which is frozen."""
+        layers = self._layers()
+        return _through(layers[: len(layers) // 2], self.encoder.embeddings(input_ids=ids), mask)
+
+    def upper_embed(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Return the mean embeddings (N, width) of what ``lower`` returned."""
+        layers = self._layers()
+        return _mean(_through(layers[len(layers) // 2 :], states, mask), mask)
+
+    def upper(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Return the logits (N, 1 + categories) of what ``lower`` returned."""
+        logits: Tensor = self.head(self.upper_embed(states, mask))
+        return logits
+
+    def freeze_lower(self) -> None:
+        layers = self._layers()
+        for part in (self.encoder.embeddings, *layers[: len(layers) // 2]):
+            part.requires_grad_(False)
+
+    def _layers(self) -> nn.ModuleList:
+        layers: nn.ModuleList = self.encoder.encoder.layer
+        return layers
+
+
+def _through(layers: Iterable[nn.Module], states: Tensor, mask: Tensor) -> Tensor:
+    hidden = (1.0 - mask[:, None, None, :].to(states.dtype)) * torch.finfo(states.dtype).min
+    for layer in layers:
+        states = layer(states, hidden)
+    return states
+
+
+def _mean(states: Tensor, mask: Tensor) -> Tensor:
+    mean: Tensor = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    return mean
 
 
 class _ExportedNetwork(nn.Module):

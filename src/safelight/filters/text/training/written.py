@@ -50,5 +50,5 @@ def read_written(language: str = "en") -> Iterator[WrittenPrompt]:
                 continue
             pair, register, severity, categories, prompt = line.split("\t")
             named = frozenset(() if categories == _NONE else categories.split(","))
-            text = Text(prompt, named, FAMILY)
+            text = Text(prompt, named, FAMILY, precise=True)
             yield WrittenPrompt(path.stem, int(pair), register, int(severity), text)
