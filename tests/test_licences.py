@@ -8,8 +8,10 @@ from pathlib import Path
 
 import safelight
 
-TEXT = Path(safelight.__file__).parent / "filters" / "text"
+FILTERS = Path(safelight.__file__).parent / "filters"
+TEXT = FILTERS / "text"
 CLASSIFIER = TEXT / "classifiers" / "general"
+NSFWJS = FILTERS / "image" / "classifiers" / "nsfwjs"
 ROOT = Path(__file__).parents[1]
 COMMON = 21_001
 
@@ -39,6 +41,14 @@ def test_the_encoder_s_licence_is_beside_its_weights() -> None:
     notice = (CLASSIFIER / "NOTICE").read_text("utf-8")
     for who in ("UKP", "Copyright (c) Microsoft Corporation", "Copyright 2018 The Google AI Language Team"):
         assert who in notice
+
+
+def test_the_licences_of_nsfwjs_are_beside_its_weights() -> None:
+    licence = (NSFWJS / "LICENSE").read_text("utf-8")
+    assert "Permission is hereby granted, free of charge" in licence
+    for who in ("2019 Infinite Red, Inc.", "2020 The nsfw_model Developers"):
+        assert f"Copyright (c) {who}" in licence
+    assert "Apache License" in (NSFWJS / "NOTICE").read_text("utf-8")
 
 
 def test_licences_and_cards_are_part_of_the_distribution() -> None:

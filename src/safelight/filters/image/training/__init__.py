@@ -1,0 +1,1 @@
+"""Conversion of the networks that are packaged with image filters."""
