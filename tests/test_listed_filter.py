@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,12 @@ from typing import Any
 
 import pytest
 
+from safelight import registry
 from safelight.errors import MissingExtraError, PolicyError, SafelightError
 from safelight.guard.guard import Guard
+from safelight.policy import Policy
+from safelight.screening.listed_filter import ListedFilter
+from safelight.screening.presets import preset_names
 
 WITHOUT = [
     ("nudenet", "nudenet", "", "nudenet"),
@@ -100,3 +105,39 @@ def test_stages_are_named_as_they_are() -> None:
     wrong: Any = ("promt",)
     with pytest.raises(PolicyError, match=r'no stage "promt".*did you mean "prompt"'):
         Guard.from_policy("storybook", stages=wrong)
+
+
+def policy_of(folder: Path, text: str) -> Policy:
+    path = folder / "policy.toml"
+    path.write_text(
+        f'name = "ours"\nversion = "1"\n{text}[categories."sexual.explicit"]\nimage = {{ block = 0.5 }}\n'
+    )
+    return Policy.load(path)
+
+
+@pytest.mark.parametrize("name", preset_names("image"))
+def test_a_preset_needs_only_its_name_in_a_policy(name: str, tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, f'[filters]\nimage = ["{name}"]\n')
+    listed = ListedFilter.of(policy, "image", name)
+    assert name not in registry.names("image_filter")
+    assert listed.component in registry.names("image_filter")
+    assert listed.options["model"].count("/") == 1
+    assert listed.paths == {}
+
+
+def test_a_preset_that_is_a_hub_model_is_pinned(tmp_path: Path) -> None:
+    listed = ListedFilter.of(policy_of(tmp_path, '[filters]\nimage = ["falconsai"]\n'), "image", "falconsai")
+    assert re.fullmatch("[0-9a-f]{40}", listed.options["revision"])
+    assert listed.options["labels"] == {"nsfw": "sexual.explicit"}
+
+
+def test_options_change_single_keys_of_a_preset(tmp_path: Path) -> None:
+    text = '[filters]\nimage = ["llavaguard"]\n[filters.options.llavaguard]\nurl = "http://127.0.0.1:9/v1/"\n'
+    listed = ListedFilter.of(policy_of(tmp_path, text), "image", "llavaguard")
+    assert (listed.options["url"], listed.options["answers"]) == ("http://127.0.0.1:9/v1/", "llava-guard")
+
+
+def test_a_filter_of_a_presets_name_with_another_use_takes_nothing_from_it(tmp_path: Path) -> None:
+    text = '[filters]\nimage = ["falconsai"]\n[filters.options.falconsai]\nuse = "nsfwjs"\n'
+    listed = ListedFilter.of(policy_of(tmp_path, text), "image", "falconsai")
+    assert (listed.component, listed.options) == ("nsfwjs", {})

@@ -13,7 +13,7 @@ from safelight.filters.text.lexicon import Lexicon
 def test_built_ins_are_found_without_being_imported_first() -> None:
     names = ("always", "child-safety", "classifier", "language-model", "lexicon", "never")
     assert registry.names("prompt_filter") == names
-    assert {"nsfwjs", "nudenet", "storybook-image"} <= set(registry.names("image_filter"))
+    assert {"nsfwjs", "nudenet", "storybook-image", "tiles"} <= set(registry.names("image_filter"))
 
 
 def test_components_are_built_with_their_options() -> None:

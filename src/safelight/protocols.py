@@ -14,7 +14,8 @@ label which no filter reports is then rejected.
 The requirements of a filter are checked at start-up, before it is built. Its class may have a static method
 ``requires(options)``, which returns the modules that it imports, each with the extra that installs it, and an
 attribute ``packaged``, the names that it accepts in place of paths. An option whose type annotation contains
-``Path`` is a path relative to the policy file.
+``Path`` is a path relative to the policy file. A filter that runs another one has an attribute ``wraps``: the
+names of the option that names the other filter and of the option that holds its options.
 
 Filters are built by ``registry.build(kind, name, name=instance_name, **options)``; the keyword ``name`` is
 the name of the instance, which distinguishes two filters of one class.

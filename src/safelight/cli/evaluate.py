@@ -389,6 +389,44 @@ def prompt_policy(
     show_results(results, output, as_json)
 
 
+@evaluate.command()
+def image_text(
+    policy: PolicyName = "general",
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of photographs to write on, which should show no text themselves.",
+            show_default="plain colours only",
+        ),
+    ] = None,
+    output: Results = Path("runs/image-text"),
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of prompts to take, evenly from all.", show_default="all 420"),
+    ] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how well the image filter ocr detects harmful text in images.
+
+    Writes 420 labelled English prompts on images, in three sizes and many fonts, and screens them with the
+    policy's prompt filters. Prints the share of harmful prompts that are flagged as text and still flagged as
+    images (survives), the shares of harmful and harmless prompts that are flagged as images, and of
+    photographs without a prompt. This takes about half an hour on two cores.
+
+    \b
+    Example:
+      safelight evaluate image-text --images photographs/ --limit 60
+    """
+    try:
+        from safelight.experiments.image_text import evaluate_image_text
+    except ImportError as error:
+        raise MissingExtraError("The experiment", "ocr,dev") from error
+    with terminal.busy("Writing and reading"):
+        results = evaluate_image_text(policy, output, images, limit, seed)
+    show_results(results, output, as_json)
+
+
 def _detector(name: str, output: Path, scenes: int, seed: int, as_json: bool) -> None:
     from safelight.experiments.detectors import evaluate_detector
 

@@ -34,6 +34,7 @@ class Trained(StrEnum):
     FILTER = "filter"
     CLIP = "clip"
     PROMPT_CLASSIFIER = "prompt-classifier"
+    TEXT_GATE = "text-gate"
 
 
 What = Annotated[
@@ -41,15 +42,15 @@ What = Annotated[
     typer.Argument(
         metavar="WHAT",
         help="Model to train without --model: the packaged generator (storybook), the detector of its judge "
-        "or of its filter, its CLIP, or the prompt classifier.",
+        "or of its filter, its CLIP, the prompt classifier, or the text gate of the image filter ocr.",
         show_default="storybook",
     ),
 ]
 Output = Annotated[
     Path | None,
     typer.Option(
-        help="Folder for the trained model, .onnx file for judge and filter, or .safetensors delta of "
-        "--model, for which it is required.",
+        help="Folder for the trained model, .onnx file for judge, filter and text-gate, or .safetensors "
+        "delta of --model, for which it is required.",
         show_default="a name in runs/",
     ),
 ]
@@ -66,7 +67,7 @@ Data = Annotated[
     typer.Option(
         help="For storybook and --model: folder that `safelight clean` wrote. For prompt-classifier: Parquet "
         "file, or folder of such files, with the columns prompt, label (safe or unsafe), categories and "
-        "source."
+        "source. For text-gate: folder of photographs that show no text."
     ),
 ]
 Model = Annotated[
@@ -116,10 +117,10 @@ def train(
     resumes with --resume. `accelerate launch -m safelight train …` uses several GPUs.
 
     Without --model a model that ships with Safelight is trained again. The model storybook, its CLIP and its
-    detectors are trained on images that the command renders first; the prompt classifier needs --data. With
-    --data the denoiser of storybook is trained from random weights on cleaned images with captions instead,
-    and its text encoder and autoencoder stay as they are. This takes hours on two CPU cores and less on a
-    GPU. A training that was interrupted always resumes when the same command is given again.
+    detectors are trained on images that the command renders first; the prompt classifier and the text gate
+    need --data. With --data the denoiser of storybook is trained from random weights on cleaned images with
+    captions instead, and its text encoder and autoencoder stay as they are. This takes hours on two CPU cores
+    and less on a GPU. A training that was interrupted always resumes when the same command is given again.
 
     \b
     Examples:
@@ -128,6 +129,7 @@ def train(
       safelight train storybook --share 0.01   # only to see that it runs
       safelight train storybook --data cleaned --work runs/cleaned --output runs/safer
       safelight train prompt-classifier --data prompts.parquet
+      safelight train text-gate --data photographs/
       safelight train --model ./stable-diffusion --data cleaned --rank 16 --output safer.safetensors
     """
     quiet_libraries()
@@ -159,9 +161,11 @@ def _train_own(
     as_json: bool,
 ) -> None:
     _check_options(what, start, data, {"encoder": encoder, "teacher": teacher})
-    detector = what in (Trained.JUDGE, Trained.FILTER)
-    target = out or Path("runs") / (f"{what}.onnx" if detector else what.value)
-    if what is Trained.PROMPT_CLASSIFIER:
+    single_file = what in (Trained.JUDGE, Trained.FILTER, Trained.TEXT_GATE)
+    target = out or Path("runs") / (f"{what}.onnx" if single_file else what.value)
+    if what is Trained.TEXT_GATE:
+        _train_text_gate(data, target, work, share)
+    elif what is Trained.PROMPT_CLASSIFIER:
         _train_prompt_classifier(data, encoder, teacher, target, work, share)
     elif data:
         _train_from_data(data, target, work, share)
@@ -183,8 +187,8 @@ def _check_options(
     for name, folder in folders.items():
         if folder and what is not Trained.PROMPT_CLASSIFIER:
             raise RequestError(f"--{name} is for the prompt classifier only; leave it out.")
-    if data and what not in (Trained.PROMPT_CLASSIFIER, Trained.STORYBOOK):
-        raise RequestError("--data is for the storybook and the prompt classifier only; leave it out.")
+    if data and what not in (Trained.PROMPT_CLASSIFIER, Trained.STORYBOOK, Trained.TEXT_GATE):
+        raise RequestError("--data is for storybook, prompt-classifier and text-gate only; leave it out.")
     if data and start:
         raise RequestError("--start and --data do not go together; leave one out.")
 
@@ -228,3 +232,13 @@ def _train_prompt_classifier(
     taught_by = check_encoder(teacher) if teacher else None
     recipe = Recipe(data, find_encoder(encoder), misspell_somehow, taught_by, share)
     train_prompt_classifier(recipe, out, work)
+
+
+def _train_text_gate(data: Path | None, out: Path, work: Path, share: float) -> None:
+    if not data:
+        raise RequestError("the text gate is trained on photographs without text; give --data FOLDER.")
+    try:
+        from safelight.filters.image.training.text_gate import train_text_gate
+    except ImportError as error:
+        raise MissingExtraError("Training", "generate,dev") from error
+    train_text_gate(data, out, work, share)

@@ -2,8 +2,8 @@
 
 ``unseen`` are prompts of three authors who knew no training data. ``later`` are prompts of three others,
 written after all training data: a third each is harmful, ordinary, and harmless although it sounds harmful.
-``languages`` are prompts in ten languages, each written natively. Half of ``unseen`` and ``languages`` is
-harmless.
+``last`` are prompts of two more, of the same kinds, and half of them is harmful. ``languages`` are prompts
+in ten languages, each written natively. Half of ``unseen`` and ``languages`` is harmless.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from safelight.errors import RequestError, unknown_name
 from safelight.storage.packaged_files import read_text
 
-SETS = ("unseen", "later", "languages")
+SETS = ("unseen", "later", "last", "languages")
 _FOLDER = Path(__file__).with_name("prompt_sets")
 _NONE = "-"
 
@@ -23,7 +23,8 @@ _NONE = "-"
 class LabelledPrompt:
     """A prompt, the categories of harm that it asks for (the main one first), and its group.
 
-    The group is its author in ``unseen``, its kind in ``later``, and its language in ``languages``.
+    The group is its author in ``unseen``, its kind in ``later`` and ``last``, and its language in
+    ``languages``.
     """
 
     prompt: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from safelight.evaluation.borderline import borderline_prompts
 from safelight.evaluation.command_line import command_line
 from safelight.evaluation.results import write_results
 from safelight.evaluation.score_cells import Cell, Cells, aurocs, mean_auroc, mean_recall, recall_rows
-from safelight.filters.text.calibration import Calibration, logit
+from safelight.filters.text.calibration import logit
 from safelight.filters.text.lexicon import Lexicon
 from safelight.filters.text.training.baselines import frozen_embeddings, n_gram_scores, regression_scores
 from safelight.filters.text.training.classifier import HeldOut, Recipe, fit_calibration, score_held_out
@@ -36,12 +35,12 @@ def evaluate_prompt_classifier(recipe: Recipe, out: Path, work: Path) -> dict[st
     both with a penalised logistic regression.
     """
     held_out = score_held_out(recipe, work)
-    calibrated, texts = fit_calibration(held_out), recipe.labelled_texts()
+    texts = recipe.labelled_texts()
     prompts = [*(text.prompt for text in texts), *borderline_prompts()]
     embedded = frozen_embeddings(prompts, recipe.encoder, recipe.work_folder(work))
     cells: dict[str, dict[str, Cell]] = {}
     for each in held_out:
-        for system, scores in _systems(each, texts, embedded, calibrated):
+        for system, scores in _systems(each, texts, embedded):
             cells.setdefault(system, {}).update(_cells(each, scores))
     figures: dict[str, float | None] = {}
     for system, of in cells.items():
@@ -52,7 +51,6 @@ def evaluate_prompt_classifier(recipe: Recipe, out: Path, work: Path) -> dict[st
         {
             "data sha256": [sha256(file.read_bytes()).hexdigest() for file in corpus_files(recipe.data)],
             "texts": len(texts),
-            "calibration": asdict(calibrated),
         },
         {system: recall_rows(of) for system, of in cells.items()},
         figures,
@@ -60,7 +58,7 @@ def evaluate_prompt_classifier(recipe: Recipe, out: Path, work: Path) -> dict[st
 
 
 def _systems(
-    held: HeldOut, texts: Sequence[Text], embedded: Mapping[str, Scores], calibrated: Calibration
+    held: HeldOut, texts: Sequence[Text], embedded: Mapping[str, Scores]
 ) -> Iterator[tuple[str, Scores]]:
     """Yield every system's scores of the held-out texts and then of the borderline prompts.
 
@@ -71,7 +69,7 @@ def _systems(
     prompts = [*(text.prompt for text in held.texts), *borderline_prompts()]
     logits = np.concatenate([held.logits, logit(held.classifier.probabilities(borderline_prompts()))])
     listed = np.concatenate([held.listed, Lexicon().harm_scores(borderline_prompts())])
-    yield "classifier", calibrated.probability(logits, listed)
+    yield "classifier", fit_calibration(held.classifier).probability(logits, listed)
     yield "its network alone", logits
     yield "word list", listed
     yield "character n-grams", n_gram_scores(known, harmful, prompts)

@@ -30,7 +30,7 @@ def evaluate_prompt_policy(policy: str | Path, out: Path) -> dict[str, Any]:
     """
     guard = Guard.from_policy(policy, stages=("prompt",))
     judged: dict[str, list[Judged]] = {"unseen": _judged(guard, labelled_prompts("unseen"))}
-    for name, prefix in (("later", "later: "), ("languages", "")):
+    for name, prefix in (("later", "later: "), ("last", "last: "), ("languages", "")):
         for prompt, verdict in _judged(guard, labelled_prompts(name)):
             judged.setdefault(prefix + prompt.group, []).append((prompt, verdict))
     borderline = [LabelledPrompt(prompt, (), "borderline") for prompt in borderline_prompts()]

@@ -14,6 +14,7 @@ from safelight.models.source import HUB_ID
 from safelight.policy import Policy
 from safelight.policy.source import exists
 from safelight.screening.isolation import IsolatedFilter
+from safelight.screening.presets import with_preset
 from safelight.storage.toml_file import KeyPath
 from safelight.types import Stage
 
@@ -40,25 +41,20 @@ class ListedFilter:
         """Return a filter that a policy lists.
 
         Raises ``PolicyError`` for invalid options ``use`` and ``name``, and ``RegistryError`` for a component
-        that is unknown or does not take the options.
+        that is unknown or does not take the options; the options of a filter within it are checked as well.
         """
         where: KeyPath = ("filters", "options", name)
-        options = dict(policy.filters.options.get(name, {}))
+        options = with_preset(stage, name, policy.filters.options.get(name, {}))
         component = options.pop("use", name)
         if not isinstance(component, str) or "name" in options:
             problem = f'in the options of "{name}", use must be text, and name cannot be set.'
             raise PolicyError(policy.at(where, problem))
         isolated = options.pop("isolation", "thread") == "process"
-        kind = f"{stage}_filter"
-        try:
-            registry.bind(kind, component, name=name, **options)
-        except RegistryError as error:
-            raise RegistryError(policy.at(where, str(error))) from error
         paths: dict[KeyPath, Path] = {}
-        resolver = _Resolver(policy, getattr(registry.factory_of(kind, component), "packaged", ()), paths)
-        is_on_hub = bool(options.get("revision"))
-        for option in registry.path_options(kind, component) & options.keys():
-            options[option] = resolver.resolve((*where, option), options[option], is_on_hub)
+        options = _checked_options(
+            policy, f"{stage}_filter", component, {**options, "name": name}, where, paths
+        )
+        del options["name"]
         return cls(policy, stage, name, component, options, paths, isolated)
 
     def check(self) -> None:
@@ -96,6 +92,41 @@ class ListedFilter:
         """Return the modules that the filter imports, and the extra that installs each."""
         requires = getattr(registry.factory_of(f"{self.stage}_filter", self.component), "requires", None)
         return requires(self.options) if requires else {}
+
+
+def _checked_options(
+    policy: Policy,
+    kind: str,
+    component: str,
+    options: Mapping[str, Any],
+    where: KeyPath,
+    paths: dict[KeyPath, Path],
+) -> dict[str, Any]:
+    """Return the options of a component with absolute paths, which are added to ``paths``.
+
+    A component with the attribute ``wraps`` builds another one; it names the options that hold the other's
+    name and its options, which are checked in the same way. Raises ``RegistryError`` for a component that is
+    unknown or does not take the options.
+    """
+    try:
+        registry.bind(kind, component, **options)
+    except RegistryError as error:
+        raise RegistryError(policy.at(where, str(error))) from error
+    factory = registry.factory_of(kind, component)
+    resolver = _Resolver(policy, getattr(factory, "packaged", ()), paths)
+    checked = dict(options)
+    is_on_hub = bool(options.get("revision"))
+    for option in registry.path_options(kind, component) & options.keys():
+        checked[option] = resolver.resolve((*where, option), options[option], is_on_hub)
+    if wraps := getattr(factory, "wraps", None):
+        other, key = wraps
+        inner = options.get(key, {})
+        if not isinstance(inner, Mapping):
+            raise PolicyError(
+                policy.at((*where, key), f"the options of the filter in {key} are not a table.")
+            )
+        checked[key] = _checked_options(policy, kind, options[other], inner, (*where, key), paths)
+    return checked
 
 
 @dataclass(frozen=True, slots=True)

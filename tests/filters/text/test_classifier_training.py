@@ -23,6 +23,7 @@ from safelight.evaluation.borderline import borderline_prompts
 from safelight.experiments.prompt_classifier import evaluate_prompt_classifier
 from safelight.filters.text.classifier import PromptClassifier
 from safelight.filters.text.training import classifier as training
+from safelight.filters.text.training.calibration_prompts import calibration_prompts
 from safelight.filters.text.training.classifier import Recipe
 from safelight.filters.text.training.encoder import find_encoder
 from safelight.filters.text.training.examples import Examples
@@ -108,12 +109,18 @@ def few_written(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def few_calibrating(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every twentieth prompt, because all of them are scored by the classifier of every fold."""
+    monkeypatch.setattr(training, "calibration_prompts", lambda: calibration_prompts()[::20])
+
+
+@pytest.fixture
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thread_count.os, "cpu_count", lambda: 1)
     monkeypatch.setattr(training, "_BATCH_SIZE", 8)
 
 
-@pytest.mark.usefixtures("one_process", "few_written")
+@pytest.mark.usefixtures("one_process", "few_written", "few_calibrating")
 def test_a_trained_classifier_is_calibrated_and_goes_on_where_it_was_stopped(
     data: Path, encoder: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,15 +173,24 @@ def test_every_family_with_harm_is_left_out_once() -> None:
         list(folds(texts[:2]))
 
 
+def test_prompts_to_calibrate_on_are_in_no_training() -> None:
+    texts = calibration_prompts()
+    assert {text.family for text in texts} == {"harmful", "ordinary", "scary", "mixed"}
+    assert all(bool(text.categories) == (text.family == "harmful") for text in texts)
+    assert {category for text in texts for category in text.categories} == set(CATEGORIES)
+    written = {each.text.prompt.lower() for each in read_written()}
+    assert [text.prompt for text in texts if text.prompt.lower() in written] == []
+
+
 def test_calibration_is_right_where_15_percent_are_harmful() -> None:
     # At logit -1, 1 of 10 is harmful and 9 of 10 benign; at +1 the other way round. With 15 % harmful, log
     # odds are ln(0.15 / 0.85) less or more ln 9.
     logits = np.repeat([-1.0, 1.0], 10)
     harmful = np.array([True] + [False] * 9 + [True] * 9 + [False])
-    found = training._fit_logistic(np.stack([logits, np.zeros(20)], 1), harmful, np.ones(20))
+    found = training._fit_logistic(np.stack([logits, np.zeros(20)], 1), harmful)
     assert found.slope == pytest.approx(math.log(9), abs=1e-3)
     assert found.shift == pytest.approx(math.log(0.15 / 0.85), abs=1e-3)
-    by_words = training._fit_logistic(np.stack([np.zeros(20), (logits + 1) / 2], 1), harmful, np.ones(20))
+    by_words = training._fit_logistic(np.stack([np.zeros(20), (logits + 1) / 2], 1), harmful)
     assert by_words.words == pytest.approx(2 * math.log(9), abs=1e-3)
     assert by_words.shift == pytest.approx(math.log(0.15 / 0.85) - math.log(9), abs=1e-3)
 

@@ -1,1 +1,1 @@
-"""Conversion of the networks that are packaged with image filters."""
+"""Training and conversion of the networks packaged with image filters, and images with rendered text."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -26,6 +26,7 @@ from torch.nn import functional
 from safelight.filters.text.calibration import Calibration, logit
 from safelight.filters.text.classifier import PromptClassifier
 from safelight.filters.text.lexicon import Lexicon
+from safelight.filters.text.training.calibration_prompts import calibration_prompts
 from safelight.filters.text.training.corpus import read_corpus
 from safelight.filters.text.training.examples import Examples
 from safelight.filters.text.training.folds import Fold, folds
@@ -41,7 +42,7 @@ from safelight.models.files import HASHES, write_hashes
 from safelight.training.fit import fit, from_scratch, load_averaged, steps
 from safelight.training.processes import device, launch
 
-_VERSION = "3"
+_VERSION = "4"
 _SEED = 1
 _TARGETS, _HEAD = "targets.safetensors", "head.safetensors"
 _GENERATED_TEXTS = 12_000
@@ -111,16 +112,15 @@ class Recipe:
 
 
 def train_prompt_classifier(recipe: Recipe, out: Path, work: Path) -> None:
-    """Train a prompt classifier and write it to the folder ``out``.
+    """Train a prompt classifier, calibrate it on the packaged prompts, and write it to the folder ``out``.
 
-    First one classifier is trained without each family, to calibrate on held-out sources. Intermediate
-    results are kept in ``work``: called again with the same ``work``, an interrupted training resumes.
+    Intermediate results are kept in ``work``: called again with the same ``work``, an interrupted training
+    resumes.
     """
-    calibrated = fit_calibration(score_held_out(recipe, work))
     work = recipe.work_folder(work)
     _train_classifier(None, recipe, work)
-    about = {"words": _WORDS, "calibration": asdict(calibrated)}
-    _write_classifier(work / "whole", recipe.encoder, out, about)
+    _write_classifier(work / "whole", recipe.encoder, out)
+    _describe(out, words=_WORDS, calibration=asdict(fit_calibration(PromptClassifier(out))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def score_held_out(recipe: Recipe, work: Path) -> list[HeldOut]:
         folder = work / fold.name
         if not (folder / "classifier" / HASHES).exists():
             _train_classifier(fold, recipe, work)
-            _write_classifier(folder, recipe.encoder, folder / "classifier", {})
+            _write_classifier(folder, recipe.encoder, folder / "classifier")
         classifier = PromptClassifier(folder / "classifier")
         selected = [text for text in texts if fold.holds_out(text)]
         if not (folder / "scores.npy").exists():
@@ -158,30 +158,22 @@ def score_held_out(recipe: Recipe, work: Path) -> list[HeldOut]:
     return held_out
 
 
-def fit_calibration(held_out: Sequence[HeldOut]) -> Calibration:
-    """Fit the calibration of P(harm) for a share of 15 % of harmful prompts.
+def fit_calibration(classifier: PromptClassifier) -> Calibration:
+    """Fit the calibration of P(harm) on the packaged prompts, for a share of 15 % of harmful prompts.
 
-    This is a logistic regression on held-out families. Every family counts the same among the harmful and
-    among the benign texts.
+    This is a logistic regression. The classifier must be without a word list and not calibrated.
     """
-    features, harmful, weights = [], [], []
-    for each in held_out:
-        sides = np.array([f"{text.family} {bool(text.categories)}" for text in each.texts])
-        is_harmful = np.array([bool(text.categories) for text in each.texts])
-        for side in sorted(set(sides)):
-            selected = sides == side
-            features.append(np.stack([each.logits[selected], each.listed[selected]], 1))
-            harmful.append(is_harmful[selected])
-            weights.append(np.full(selected.sum(), 1 / selected.sum()))
-    return _fit_logistic(*map(np.concatenate, (features, harmful, weights)))
+    texts = calibration_prompts()
+    prompts = [text.prompt for text in texts]
+    logits = logit(classifier.probabilities(prompts))
+    listed = np.array(Lexicon(_WORDS).harm_scores(prompts))
+    harmful = np.array([bool(text.categories) for text in texts])
+    return _fit_logistic(np.stack([logits, listed], 1), harmful)
 
 
-def _fit_logistic(
-    features: NDArray[np.float64], harmful: NDArray[np.bool_], weights: NDArray[np.float64]
-) -> Calibration:
+def _fit_logistic(features: NDArray[np.float64], harmful: NDArray[np.bool_]) -> Calibration:
     """Fit a logistic regression to logits and word list scores (N, 2), with a share ``_PRIOR`` of harmful."""
-    sums = np.where(harmful, weights[harmful].sum(), weights[~harmful].sum())
-    shares = np.where(harmful, _PRIOR, 1 - _PRIOR) * weights / sums
+    shares = np.where(harmful, _PRIOR / harmful.sum(), (1 - _PRIOR) / (~harmful).sum())
     x, y, w = (torch.tensor(values, dtype=torch.float64) for values in (features, harmful, shares))
     line = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
     minimise(
@@ -295,13 +287,17 @@ def _with_head(encoder: Path, folder: Path) -> PromptNetwork:
     return network
 
 
-def _write_classifier(work: Path, encoder: Path, out: Path, calibrated: Mapping[str, Any]) -> None:
-    """Write the trained network with all files that the filter needs."""
+def _write_classifier(work: Path, encoder: Path, out: Path) -> None:
+    """Write the trained network, not calibrated and without a word list, with all files that it needs."""
     network = _with_head(encoder, work)
     load_averaged(network, work / "fine-tuning.safetensors")
     out.mkdir(parents=True, exist_ok=True)
     export_onnx(network.eval(), out / "model.onnx")
     shutil.copy(encoder / "tokenizer.json", out)
-    about = {"version": _VERSION, "categories": CATEGORIES, **calibrated}
+    _describe(out)
+
+
+def _describe(out: Path, **more: Any) -> None:
+    about = {"version": _VERSION, "categories": CATEGORIES, **more}
     (out / "classifier.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
     write_hashes(out, "tokenizer.json", "classifier.json")
