@@ -170,7 +170,10 @@ def test_evaluating_a_model_gives_its_results(model_folder: Path, tmp_path: Path
     ("order", "said"),
     [
         (["train", "prompt-classifier"], "give --data FILE"),
-        (["train", "judge", "--data", "prompts.parquet"], "for the storybook and the prompt classifier only"),
+        (
+            ["train", "judge", "--data", "prompts.parquet"],
+            "for storybook, prompt-classifier and text-gate only",
+        ),
         (["train", "storybook", "--data", "nowhere"], "nowhere has no cleaned data in it"),
         (["train", "storybook", "--data", "a", "--start", "."], "there is no storybook model in"),
         (["train", "prompt-classifier", "--data", "none.parquet", "--encoder", "nowhere"], "nowhere has no"),

@@ -168,7 +168,7 @@ def test_truncated_prompts_are_reported(generate: Callable[..., Result]) -> None
         (
             ["a dog"],
             "storybok",
-            'no policy "storybok"; available: general, storybook; did you mean "storybook"?',
+            'no policy "storybok"; available: general, general-nudenet, ',
         ),
         (["a dog"], "nowhere.toml", "there is no file nowhere.toml"),
         (

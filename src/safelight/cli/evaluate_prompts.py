@@ -59,7 +59,7 @@ PolicyName = Annotated[
     str,
     typer.Option(
         "--policy",
-        help="Guard the model by this policy: a packaged one (general or storybook), or a TOML file.",
+        help="Guard the model by this policy: a packaged one (such as general or storybook), or a TOML file.",
         show_default="no guard",
     ),
 ]

@@ -26,7 +26,7 @@ def generate(
     policy: Annotated[
         str | None,
         typer.Option(
-            help="Packaged policy (general or storybook), or a TOML file.",
+            help="Packaged policy (such as general or storybook), or a TOML file.",
             show_default="storybook for the packaged model, general for others",
         ),
     ] = None,

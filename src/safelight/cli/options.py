@@ -31,7 +31,7 @@ Model = Annotated[
     ),
 ]
 PolicyName = Annotated[
-    str, typer.Option("--policy", help="Packaged policy (general or storybook), or a TOML file.")
+    str, typer.Option("--policy", help="Packaged policy (such as general or storybook), or a TOML file.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same result.")]
 Share = Annotated[

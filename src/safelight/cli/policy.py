@@ -35,7 +35,8 @@ class _StageName(StrEnum):
 
 
 Name = Annotated[
-    str, typer.Argument(metavar="POLICY", help="Packaged policy (general or storybook), or a TOML file.")
+    str,
+    typer.Argument(metavar="POLICY", help="Packaged policy (such as general or storybook), or a TOML file."),
 ]
 
 
@@ -136,7 +137,8 @@ def run_cases(
 @policy.command()
 def diff(
     one: Annotated[
-        str, typer.Argument(metavar="A", help="Packaged policy (general or storybook), or a TOML file.")
+        str,
+        typer.Argument(metavar="A", help="Packaged policy (such as general or storybook), or a TOML file."),
     ],
     other: Annotated[
         str, typer.Argument(metavar="B", help="Policy to compare it with, also packaged or a TOML file.")

@@ -40,7 +40,8 @@ def _made(policy: Policy, stage: Stage, name: str, problems: list[str]) -> _Repo
     except (PolicyError, RegistryError) as error:  # which name the line
         problems.append(str(error))
     except SafelightError as error:
-        problems.append(policy.at(("filters", "options", name), str(error)))
+        where = ("filters", "options", name) if name in policy.filters.options else ("filters", stage)
+        problems.append(policy.at(where, str(error)))
     else:
         return labels
     return None

@@ -47,6 +47,8 @@ class Policy(Table):
     """Version of the policy, which is part of verdicts and records. Never inherited."""
     description: str = ""
     """Description of the policy in one sentence."""
+    not_detected: Names = ()
+    """What the filters of the policy do not detect, for those who choose it. It has no effect."""
     filters: Filters
     """Filters by stage, with their options."""
     categories: dict[str, CategoryRule] = Field(default_factory=dict)

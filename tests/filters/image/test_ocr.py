@@ -325,7 +325,7 @@ def test_missing_networks_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("missing", ["package_folder", "find_spec"])
 def test_a_missing_package_names_the_extra(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_reader, missing, _nothing)
-    with pytest.raises(MissingExtraError, match='needs the extra "ocr"'):
+    with pytest.raises(MissingExtraError, match='needs the extra "images"'):
         Ocr(filters=["never"])
 
 

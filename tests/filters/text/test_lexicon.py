@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from safelight.errors import FilterError
 from safelight.filters.text import lexicon
 from safelight.filters.text.lexicon import Lexicon
+from safelight.filters.text.training.written import LANGUAGES
 from safelight.policy import Policy
 
 STORYBOOK = Lexicon("storybook")
@@ -48,6 +49,18 @@ def test_words_are_found_where_the_user_wrote_them(prompt: str, written: str) ->
 )
 def test_parts_of_words_are_not_words(prompt: str) -> None:
     assert _labels(STORYBOOK, prompt) == []
+
+
+def test_ambiguous_phrases_of_a_language_score_less_than_the_others_of_their_label(tmp_path: Path) -> None:
+    path = tmp_path / "words.toml"
+    lists = '[languages.de]\na = ["die axt"]\n[ambiguous.de]\na = ["axt", "das beil"]\n'
+    path.write_text(f'version = "3"\n{lists}[scores]\na = 0.9\n"das beil" = 0.3\n')
+    (found,) = Lexicon(path).find(["die Axt und das Beil"])
+    assert [(f.score, f.evidence.text) for f in found] == [  # type: ignore[union-attr]
+        (0.9, "die Axt"),
+        (0.6, "Axt"),
+        (0.3, "das Beil"),
+    ]
 
 
 def test_overlapping_phrases_are_all_found(tmp_path: Path) -> None:
@@ -124,9 +137,11 @@ def test_an_unknown_list_names_those_there_are() -> None:
     ("prompt", "action"),
     [
         ("a cat on a mat", "allow"),
-        ("a nude statue", "block"),
-        ("the history of the nazis", "block"),
-        ("a soldier with a rifle", "review"),
+        ("a nude statue", "allow"),
+        ("the history of the nazis", "review"),
+        ("hardcore pornography", "block"),
+        ("two great tits on a branch", "allow"),
+        ("a soldier with a rifle", "allow"),
         ("a child walking to school", "allow"),
         ("a pegboard in a workshop", "allow"),
         ("scunthorpe united", "allow"),
@@ -173,7 +188,9 @@ def _packaged(name: str) -> dict[str, Any]:
 
 
 def test_every_language_of_the_general_list_is_found_by_its_own_words() -> None:
-    for language, labels in _packaged("general")["languages"].items():
+    packaged = _packaged("general")
+    assert packaged["languages"].keys() == packaged["ambiguous"].keys() == set(LANGUAGES)
+    for language, labels in [*packaged["languages"].items(), *packaged["ambiguous"].items()]:
         for label, words in labels.items():
             for word in words:
                 assert label in _labels(GENERAL, f"{word}"), (language, word)

@@ -42,7 +42,7 @@ class Ocr:
 
     @staticmethod
     def requires(options: Mapping[str, Any]) -> Mapping[str, str]:
-        return dict.fromkeys(MODULES, "ocr")
+        return dict.fromkeys(MODULES, "images")
 
     def __init__(
         self,

@@ -46,7 +46,7 @@ class OpenNsfw:
 
     @staticmethod
     def requires(options: Mapping[str, Any]) -> Mapping[str, str]:
-        return {_PACKAGE: "opennsfw"}
+        return {_PACKAGE: "images"}
 
     def __init__(self, threshold: float = 0.05, threads: int | None = None, name: str = "opennsfw") -> None:
         if not 0 < threshold <= 1:
@@ -88,7 +88,7 @@ def _network() -> Path:
     """Return the file of the network, whose hash is checked."""
     package = package_folder(_PACKAGE)
     if not package:
-        raise MissingExtraError('the image filter "opennsfw"', "opennsfw")
+        raise MissingExtraError('the image filter "opennsfw"', "images")
     path = package / _NETWORK
     if not path.is_file() or file_sha256(path) != _SHA256:
         raise ModelError(

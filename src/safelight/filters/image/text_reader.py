@@ -72,7 +72,7 @@ def _networks() -> Path:
     """Return the folder of the networks, whose hashes are checked."""
     package = package_folder(_PACKAGE)
     if not package or find_spec("cv2") is None:
-        raise MissingExtraError('the image filter "ocr"', "ocr")
+        raise MissingExtraError('the image filter "ocr"', "images")
     folder = package / "models"
     for name, pinned in _PINNED.items():
         if not (folder / name).is_file() or file_sha256(folder / name) != pinned:

@@ -40,6 +40,8 @@ _PATTERN_BYTES = 1 << 20
 _MAX_BYTES = 1 << 22
 # For each pair of a label and a score; further findings would not change the verdict.
 _MAX_FINDINGS = 100
+# The score of phrases with harmless senses. A policy that blocks from a higher score on reviews them.
+_AMBIGUOUS = 0.6
 
 _Text = Annotated[str, Field(min_length=1)]
 _Phrases = Annotated[tuple[_Text, ...], Field(strict=False, min_length=1)]
@@ -49,8 +51,9 @@ _Score = Annotated[float, Field(gt=0, le=1)]
 class _Lexicon(BaseModel):
     """The content of a word list's file.
 
-    The score of a phrase is its own, else that of its label, else 1. ``allow`` are phrases that excuse the
-    listed words in them; ``patterns`` are regular expressions.
+    The score of a phrase is its own, else that of its label, else 1. ``languages`` has the phrases of other
+    languages, and ``ambiguous`` those of them with harmless senses, which score 0.6. ``allow`` are phrases
+    that excuse the listed words in them; ``patterns`` are regular expressions.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -58,22 +61,27 @@ class _Lexicon(BaseModel):
     version: str
     labels: dict[str, _Phrases] = {}
     languages: dict[str, dict[str, _Phrases]] = {}
+    ambiguous: dict[str, dict[str, _Phrases]] = {}
     patterns: dict[str, _Phrases] = {}
     allow: Annotated[tuple[_Text, ...], Field(strict=False)] = ()
     scores: dict[str, _Score] = {}
 
     @model_validator(mode="after")
     def _scores_something(self) -> Self:
-        scored = {name for entry in self.entries() for name in entry} | self.patterns.keys()
+        scored = {name for label, phrase, _ in self.entries() for name in (label, phrase)}
+        scored |= self.patterns.keys()
         if unknown := sorted(self.scores.keys() - scored):
             raise ValueError(f'"{unknown[0]}" has a score, but no label and no phrase is called that')
         return self
 
-    def entries(self) -> Iterator[tuple[str, str]]:
-        """Yield every label with each of its phrases."""
-        for labels in (self.labels, *self.languages.values()):
+    def entries(self) -> Iterator[tuple[str, str, float]]:
+        """Yield every label with each of its phrases and the score of the phrase."""
+        certain = [(labels, self.scores) for labels in (self.labels, *self.languages.values())]
+        ambiguous = [(labels, dict.fromkeys(labels, _AMBIGUOUS)) for labels in self.ambiguous.values()]
+        for labels, scores in (*certain, *ambiguous):
             for label, phrases in labels.items():
-                yield from ((label, phrase) for phrase in phrases)
+                score = scores.get(label, 1.0)
+                yield from ((label, phrase, self.scores.get(phrase, score)) for phrase in phrases)
 
 
 class _Reading(Protocol):
@@ -148,11 +156,10 @@ class Lexicon:
         file, lexicon = _load(words)
         self.name = name
         self.version = f"{Path(words).stem} {lexicon.version}"
-        self.labels = frozenset(label for label, _ in lexicon.entries()) | lexicon.patterns.keys()
+        self.labels = frozenset(label for label, *_ in lexicon.entries()) | lexicon.patterns.keys()
         self._scores = lexicon.scores
         self._phrases: dict[str, dict[str, float]] = {}
-        for label, phrase in lexicon.entries():
-            score = self._scores.get(phrase, self._scores.get(label, 1.0))
+        for label, phrase, score in lexicon.entries():
             for form in _folded_forms(phrase, file):
                 self._phrases.setdefault(form, {})[label] = score
         allowed = {form for phrase in lexicon.allow for form in _folded_forms(phrase, file)}
