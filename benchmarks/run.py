@@ -2,7 +2,7 @@
 
 python benchmarks/run.py [speed] [text_filter] [image_filter] [concept_filter] [known_images] [autoencoder]
     [guidance] [erasing] [memory] [aligned_encoder] [cleaning]
-    [cleaning_memory] [cleaning_speed] [nudenet_memory] [serving]
+    [cleaning_memory] [cleaning_speed] [nudenet_memory] [general_images] [serving]
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ BENCHMARKS = (
     "cleaning_memory",
     "cleaning_speed",
     "nudenet_memory",
+    "general_images",
     "serving",
 )
 RESULTS = Path(__file__).parent / "results"
