@@ -10,7 +10,7 @@ import typer
 
 from safelight.cli import terminal
 from safelight.cli.exit_codes import FailOn, exit_code
-from safelight.cli.options import AsJson, Model, Steps
+from safelight.cli.options import POLICY_HELP, AsJson, Model, Steps
 from safelight.errors import RequestError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def generate(
     policy: Annotated[
         str | None,
         typer.Option(
-            help="Packaged policy (such as general or storybook), or a TOML file.",
+            help=POLICY_HELP,
             show_default="storybook for the packaged model, general for others",
         ),
     ] = None,

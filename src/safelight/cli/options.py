@@ -30,9 +30,8 @@ Model = Annotated[
         "Hub id."
     ),
 ]
-PolicyName = Annotated[
-    str, typer.Option("--policy", help="Packaged policy (such as general or storybook), or a TOML file.")
-]
+POLICY_HELP = "Packaged policy (such as general or storybook), or a TOML file."
+PolicyName = Annotated[str, typer.Option("--policy", help=POLICY_HELP)]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same result.")]
 Share = Annotated[
     float,

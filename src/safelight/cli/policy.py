@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safelight.cli import terminal
-from safelight.cli.options import AsJson
+from safelight.cli.options import POLICY_HELP, AsJson
 from safelight.cli.renamed_options import Commands
 from safelight.types import STAGES
 
@@ -36,7 +36,7 @@ class _StageName(StrEnum):
 
 Name = Annotated[
     str,
-    typer.Argument(metavar="POLICY", help="Packaged policy (such as general or storybook), or a TOML file."),
+    typer.Argument(metavar="POLICY", help=POLICY_HELP),
 ]
 
 
@@ -138,7 +138,7 @@ def run_cases(
 def diff(
     one: Annotated[
         str,
-        typer.Argument(metavar="A", help="Packaged policy (such as general or storybook), or a TOML file."),
+        typer.Argument(metavar="A", help=POLICY_HELP),
     ],
     other: Annotated[
         str, typer.Argument(metavar="B", help="Policy to compare it with, also packaged or a TOML file.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from safelight.evaluation.detection import share
 from safelight.evaluation.results import write_results
 from safelight.evaluation.tables import Row, rows
 from safelight.guard.guard import Guard
-from safelight.images import SUFFIXES
+from safelight.images import images_in
 from safelight.types import Action, Verdict
 
 INDEX = "index.tsv"
@@ -55,16 +54,10 @@ def _kinds(folder: Path) -> dict[str, str]:
             raise RequestError(f"{folder / INDEX} has no columns file and kind; add them.")
         kinds = {line["file"]: line["kind"] for line in lines}
     else:
-        kinds = dict(_images(folder))
+        kinds = {str(path.relative_to(folder)): path.parent.name for path in images_in(folder)}
     if not kinds:
         raise RequestError(f"{folder} has no images; give a folder of harmless images.")
     return kinds
-
-
-def _images(folder: Path) -> Iterator[tuple[str, str]]:
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES:
-            yield str(path.relative_to(folder)), path.parent.name
 
 
 def _by_kind(judged: list[tuple[str, Verdict]], action: Action) -> list[Row]:

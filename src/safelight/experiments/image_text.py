@@ -14,7 +14,7 @@ from safelight import registry
 from safelight.errors import FilterError
 from safelight.evaluation.command_line import command_line
 from safelight.evaluation.detection import share
-from safelight.evaluation.labelled_prompts import LabelledPrompt, labelled_prompts
+from safelight.evaluation.labelled_prompts import labelled_prompts
 from safelight.evaluation.results import write_results
 from safelight.evaluation.screened_prompts import screened
 from safelight.evaluation.tables import Row
@@ -25,6 +25,7 @@ from safelight.filters.image.training.rendered_text import (
     random_style,
     render_text,
 )
+from safelight.filters.text.labelled_prompts import LabelledPrompt
 from safelight.guard.guard import Guard
 from safelight.policy import Policy
 from safelight.types import Action

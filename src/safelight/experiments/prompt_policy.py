@@ -9,10 +9,11 @@ from typing import Any
 from safelight.evaluation.borderline import borderline_prompts
 from safelight.evaluation.command_line import command_line
 from safelight.evaluation.detection import share
-from safelight.evaluation.labelled_prompts import SETS, LabelledPrompt, labelled_prompts
+from safelight.evaluation.labelled_prompts import SETS, labelled_prompts
 from safelight.evaluation.results import write_results
 from safelight.evaluation.screened_prompts import screened
 from safelight.evaluation.tables import Row, rows
+from safelight.filters.text.labelled_prompts import LabelledPrompt
 from safelight.filters.text.training.calibration_prompts import calibration_prompts
 from safelight.guard.guard import Guard
 from safelight.policy.taxonomy import load_taxonomy
@@ -54,10 +55,7 @@ def evaluate_prompt_policy(policy: str | Path, out: Path) -> dict[str, Any]:
 
 def _by_group(guard: Guard) -> dict[str, list[Judged]]:
     """Return the verdicts on all labelled prompts, by set and group; those in other languages by language."""
-    chosen_on = [
-        LabelledPrompt(text.prompt, tuple(text.categories), text.family) for text in calibration_prompts()
-    ]
-    sets = {"chosen on": chosen_on, **{name: labelled_prompts(name) for name in SETS}}
+    sets = {"chosen on": calibration_prompts(), **{name: labelled_prompts(name) for name in SETS}}
     judged: dict[str, list[Judged]] = {}
     for name, prompts in sets.items():
         for prompt, verdict in _judged(guard, prompts):

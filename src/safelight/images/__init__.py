@@ -2,6 +2,6 @@
 
 from safelight.images.limits import ImageLimits
 from safelight.images.opening import open_image
-from safelight.images.source import SUFFIXES, Source
+from safelight.images.source import SUFFIXES, Source, images_in
 
-__all__ = ["SUFFIXES", "ImageLimits", "Source", "open_image"]
+__all__ = ["SUFFIXES", "ImageLimits", "Source", "images_in", "open_image"]

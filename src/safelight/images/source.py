@@ -33,6 +33,11 @@ _MAX_SIDE = 1 << 16  # the longest side of an image, as in JPEG and GIF
 _ROWS = 256  # the number of rows of an array of floats that are converted at a time
 
 
+def images_in(folder: Path) -> list[Path]:
+    """Return all images below a folder, by their suffixes, sorted by path."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
 def open_encoded(encoded: bytes, limits: ImageLimits) -> Image.Image:
     """Return the image in ``encoded``, not decoded yet."""
     check_container(encoded, limits)

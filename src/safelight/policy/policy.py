@@ -48,7 +48,7 @@ class Policy(Table):
     description: str = ""
     """Description of the policy in one sentence."""
     not_detected: Names = ()
-    """What the filters of the policy do not detect, for those who choose it. It has no effect."""
+    """The harm that the filters of the policy do not detect, in words. It changes no verdict."""
     filters: Filters
     """Filters by stage, with their options."""
     categories: dict[str, CategoryRule] = Field(default_factory=dict)

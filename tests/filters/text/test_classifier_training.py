@@ -175,8 +175,8 @@ def test_every_family_with_harm_is_left_out_once() -> None:
 
 def test_prompts_to_calibrate_on_are_in_no_training() -> None:
     texts = calibration_prompts()
-    assert {text.family for text in texts} == {"harmful", "ordinary", "scary", "mixed"}
-    assert all(bool(text.categories) == (text.family == "harmful") for text in texts)
+    assert {text.group for text in texts} == {"harmful", "ordinary", "scary", "mixed"}
+    assert all(bool(text.categories) == (text.group == "harmful") for text in texts)
     assert {category for text in texts for category in text.categories} == set(CATEGORIES)
     written = {each.text.prompt.lower() for each in read_written()}
     assert [text.prompt for text in texts if text.prompt.lower() in written] == []

@@ -11,6 +11,7 @@ from PIL import Image
 
 from safelight.concurrency.thread_map import ThreadMap
 from safelight.errors import FilterError
+from safelight.filters.image.options import check_share, check_threads
 from safelight.filters.image.transformers_model import as_rgb
 from safelight.models.onnx import open_session
 from safelight.registry import register
@@ -42,10 +43,8 @@ class Nsfwjs:
     def __init__(
         self, threshold: float = MIN_SCORE, threads: int | None = None, name: str = "nsfwjs"
     ) -> None:
-        if not 0 < threshold <= 1:
-            raise FilterError(f"threshold is {threshold}; it must be above 0 and at most 1.")
-        if threads is not None and threads < 1:
-            raise FilterError(f"threads is {threads}; give at least 1, or leave it out for one per CPU core.")
+        check_share("threshold", threshold)
+        check_threads(threads)
         self.name = name
         self.version = f"4.3.0 {NETWORK_SHA256[:12]}"
         self._session = open_session(NETWORK)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from safelight.concurrency.thread_map import ThreadMap
 from safelight.errors import FilterError, MissingExtraError, ModelError, unknown_name
+from safelight.filters.image.options import check_share, check_threads
 from safelight.filters.image.yolo import STRIDE, Detections, Yolo
 from safelight.models.files import file_sha256, package_folder
 from safelight.registry import register
@@ -188,18 +189,12 @@ def _thresholds(labels: Sequence[str], threshold: float, own: Mapping[str, float
             raise FilterError(unknown_name("label", label, labels))
     given = {"threshold": threshold, **own}
     for name, value in given.items():
-        _check_unit(name, value)
+        check_share(name, value)
     return np.array([own.get(label, threshold) for label in labels], np.float32)
 
 
 def _check(iou: float, side: int | None, threads: int | None) -> None:
-    _check_unit("iou", iou)
+    check_share("iou", iou)
     if side is not None and (side < STRIDE or side % STRIDE):
         raise FilterError(f"side is {side}; it must be a multiple of {STRIDE}.")
-    if threads is not None and threads < 1:
-        raise FilterError(f"threads is {threads}; give at least 1, or leave it out for one per CPU core.")
-
-
-def _check_unit(name: str, value: float) -> None:
-    if not 0 < value <= 1:
-        raise FilterError(f"{name} is {value}; it must be above 0 and at most 1.")
+    check_threads(threads)

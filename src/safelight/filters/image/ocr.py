@@ -10,6 +10,7 @@ from PIL import Image
 from safelight import registry
 from safelight.concurrency.thread_map import ThreadMap
 from safelight.errors import FilterError
+from safelight.filters.image.options import check_share, check_threads
 from safelight.filters.image.passages import Passage, passages
 from safelight.filters.image.text_line import box_around
 from safelight.filters.image.text_reader import MODULES, TextReader
@@ -95,9 +96,7 @@ class Ocr:
 def _check(filters: Sequence[str], confidence: float, lines: int, threads: int | None) -> None:
     if isinstance(filters, str) or not filters:
         raise FilterError(f"filters is {filters!r}; give a list of the names of prompt filters.")
-    if not 0 < confidence <= 1:
-        raise FilterError(f"confidence is {confidence}; it must be above 0 and at most 1.")
+    check_share("confidence", confidence)
     if lines < 1:
         raise FilterError(f"lines is {lines}; it must be at least 1.")
-    if threads is not None and threads < 1:
-        raise FilterError(f"threads is {threads}; give at least 1, or leave it out for one per CPU core.")
+    check_threads(threads)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from safelight.concurrency.thread_map import ThreadMap
 from safelight.errors import FilterError, MissingExtraError, ModelError
+from safelight.filters.image.options import check_share, check_threads
 from safelight.models.files import file_sha256, package_folder
 from safelight.models.onnx import open_session
 from safelight.registry import register
@@ -49,10 +50,8 @@ class OpenNsfw:
         return {_PACKAGE: "images"}
 
     def __init__(self, threshold: float = 0.05, threads: int | None = None, name: str = "opennsfw") -> None:
-        if not 0 < threshold <= 1:
-            raise FilterError(f"threshold is {threshold}; it must be above 0 and at most 1.")
-        if threads is not None and threads < 1:
-            raise FilterError(f"threads is {threads}; give at least 1, or leave it out for one per CPU core.")
+        check_share("threshold", threshold)
+        check_threads(threads)
         path = _network()
         self.name = name
         self.version = f"{path.stem} {_SHA256[:12]}"

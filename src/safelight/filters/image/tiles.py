@@ -10,6 +10,7 @@ from PIL.Image import Image, Transpose
 
 from safelight import registry
 from safelight.errors import FilterError
+from safelight.filters.image.options import check_share
 from safelight.images.tiles import tiles
 from safelight.registry import register
 from safelight.types import MIN_SCORE, WHOLE_IMAGE, Box, Finding
@@ -203,5 +204,4 @@ def _check(filter_: str, options: Mapping[str, Any], side: int, most: int, thres
         raise FilterError(f"side is {side}; give at least 64 pixels.")
     if not 1 <= most <= _MAX_TILES:
         raise FilterError(f"most is {most}; give 1 to {_MAX_TILES} tiles.")
-    if not 0 < threshold <= 1:
-        raise FilterError(f"threshold is {threshold}; it must be above 0 and at most 1.")
+    check_share("threshold", threshold)

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from safelight.errors import ImageError, RequestError
-from safelight.images import SUFFIXES, open_image
+from safelight.images import images_in, open_image
 
 
 def photographs(folder: Path) -> Iterator[Image.Image]:
@@ -16,7 +16,7 @@ def photographs(folder: Path) -> Iterator[Image.Image]:
 
     Raises ``RequestError`` for a folder without images, and for an image that cannot be read.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = images_in(folder)
     if not paths:
         raise RequestError(f"{folder} has no images; give a folder of photographs.")
     for path in paths:
