@@ -28,7 +28,7 @@ def evaluate_harmless_images(policy: str | Path, images: Path, out: Path) -> dic
     Raises ``RequestError`` for a folder without images and for a table that cannot be used.
     """
     guard = Guard.from_policy(policy, stages=("image",))
-    kinds = _kinds(images)
+    kinds = image_kinds(images)
     paths = [images / name for name in kinds]
     verdicts: list[Verdict] = []
     for start in range(0, len(paths), _AT_ONCE):
@@ -45,7 +45,7 @@ def evaluate_harmless_images(policy: str | Path, images: Path, out: Path) -> dic
     return write_results(out / "results.json", command, {"policy": guard.policy.id}, tables, {})
 
 
-def _kinds(folder: Path) -> dict[str, str]:
+def image_kinds(folder: Path) -> dict[str, str]:
     """Return the kind of every image by its path in the folder. Raises ``RequestError``."""
     if (folder / INDEX).is_file():
         with (folder / INDEX).open(encoding="utf-8", newline="") as file:

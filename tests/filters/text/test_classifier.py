@@ -138,7 +138,7 @@ def test_what_a_prompt_is_shown_as_is_read_too(classifier: PromptClassifier) -> 
 
 
 def test_only_windows_with_something_restored_are_read_again(classifier: PromptClassifier) -> None:
-    windows = classifier._windows_or_error(0, "a dog and bread " * 100 + "a kn1fe")
+    windows = classifier._windows_or_error("a dog and bread " * 100 + "a kn1fe")
     assert isinstance(windows, list)
     assert [window.hidden for window in windows].count(True) == 1
     assert len(windows) > 4

@@ -52,10 +52,9 @@ _OBFUSCATION_FACTOR, _MIN_ODDS_RATIO = 5.0, 1.5
 class _Window:
     """A part of a reading: its token ids and their offsets in the text of the reading.
 
-    ``item`` is the index of the prompt in its batch; ``hidden`` tells whether the reading restored words.
+    ``hidden`` tells whether the reading restored words.
     """
 
-    item: int
     reading: Folded | Restored
     hidden: bool
     ids: tuple[int, ...]
@@ -132,39 +131,39 @@ class PromptClassifier:
             yield from self._score_batch(prompts[start : start + _BATCH_SIZE])
 
     def _score_batch(self, prompts: Sequence[str]) -> Iterator[_ScoredPrompt | FilterError]:
-        windows: list[_Window] = []
-        reads: list[list[_WindowScores] | FilterError] = []
-        for item, prompt in enumerate(prompts):
-            own_windows = self._windows_or_error(item, prompt)
-            windows += own_windows if isinstance(own_windows, list) else ()
-            reads.append([] if isinstance(own_windows, list) else own_windows)
-        running = self._run_all(windows)
-        readable = [prompt for prompt, read in zip(prompts, reads, strict=True) if isinstance(read, list)]
-        listed = iter(self._lexicon_scores(readable))  # runs while the threads run the network
-        for read in running:
-            answer = reads[read.window.item]
-            assert isinstance(answer, list)
-            answer.append(read)
-        for answer in reads:
-            if isinstance(answer, FilterError):
-                yield answer
+        """Score prompts while the threads already run the network on the windows of the later ones."""
+        running: list[Iterator[_WindowScores] | FilterError] = []
+        for prompt in prompts:
+            windows = self._windows_or_error(prompt)
+            if not isinstance(windows, FilterError):
+                several = len(prompts) > 1 or len(windows) > 1
+                running.append(self._run_all(windows, several))
             else:
-                yield _ScoredPrompt(answer, self._calibration.calibrate(_scores(answer), next(listed)))
+                running.append(windows)
+        readable = [p for p, read in zip(prompts, running, strict=True) if not isinstance(read, FilterError)]
+        listed = iter(self._lexicon_scores(readable))
+        for read in running:
+            if isinstance(read, FilterError):
+                yield read
+            else:
+                windows_scores = list(read)
+                scores = self._calibration.calibrate(_scores(windows_scores), next(listed))
+                yield _ScoredPrompt(windows_scores, scores)
 
     def _lexicon_scores(self, prompts: Sequence[str]) -> Sequence[float]:
         return self._lexicon.harm_scores(prompts) if self._lexicon else [0.0] * len(prompts)
 
-    def _windows_or_error(self, item: int, prompt: str) -> list[_Window] | FilterError:
+    def _windows_or_error(self, prompt: str) -> list[_Window] | FilterError:
         """Return the windows of the prompt, or the reason why it cannot be read."""
         try:
-            windows = list(islice(self._windows(item, prompt), _MAX_WINDOWS + 1))
+            windows = list(islice(self._windows(prompt), _MAX_WINDOWS + 1))
         except FilterError as error:
             return error
         if len(windows) > _MAX_WINDOWS:
             return FilterError("the prompt has too many tokens after normalisation; shorten it.")
         return windows or FilterError("the prompt contains no text")
 
-    def _windows(self, item: int, prompt: str) -> Iterator[_Window]:
+    def _windows(self, prompt: str) -> Iterator[_Window]:
         for reading in self._readings(prompt):
             hidden = _is_obfuscated(reading)
             encoding = self._tokenizer.encode(reading.text, add_special_tokens=False)
@@ -174,7 +173,7 @@ class PromptClassifier:
                 # Parts that restoration left unchanged are already in the windows of the folded prompt.
                 if _is_affected(reading, offsets[part]):
                     tokens = (self._first, *ids[part], self._last)
-                    yield _Window(item, reading, hidden, tokens, tuple(offsets[part]))
+                    yield _Window(reading, hidden, tokens, tuple(offsets[part]))
 
     def _readings(self, prompt: str) -> Iterator[Folded | Restored]:
         for source in sources(prompt):
@@ -183,14 +182,13 @@ class PromptClassifier:
             if (restored := self._restorer.restore(folded)).edits:
                 yield restored
 
-    def _run_all(self, windows: Sequence[_Window]) -> Iterator[_WindowScores]:
-        """Run the network on one window at a time, on one thread per CPU core.
+    def _run_all(self, windows: Sequence[_Window], several: bool) -> Iterator[_WindowScores]:
+        """Run the network on one window at a time: on one thread per CPU core if there are ``several``.
 
         Windows are not batched: the int8 network scales its activations by the largest one in the batch, so
         scores would depend on the other windows. A batch would not be faster on a CPU either.
         """
-        run = map if len(windows) < 2 else self._threads.map
-        return run(self._run, windows)
+        return (self._threads.map if several else map)(self._run, windows)
 
     def _run(self, window: _Window) -> _WindowScores:
         import numpy as np

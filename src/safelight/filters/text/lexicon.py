@@ -10,7 +10,7 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol, Self
@@ -141,6 +141,44 @@ class _AllowedSpans:
         return before > 0 and self._ends[before - 1] >= end
 
 
+class _WordList:
+    """A word list prepared for search."""
+
+    def __init__(self, words: str | Path) -> None:
+        file, lexicon = _load(words)
+        self.version = f"{Path(words).stem} {lexicon.version}"
+        self.labels = frozenset(label for label, *_ in lexicon.entries()) | lexicon.patterns.keys()
+        self.scores = lexicon.scores
+        self.phrases: dict[str, dict[str, float]] = {}
+        for label, phrase, score in lexicon.entries():
+            for form in _folded_forms(phrase, file):
+                self.phrases.setdefault(form, {})[label] = score
+        self.allowed = {form for phrase in lexicon.allow for form in _folded_forms(phrase, file)}
+        self.listed = list(self.phrases.keys() | self.allowed)
+        english = {
+            form
+            for label in lexicon.labels.values()
+            for phrase in label
+            for form in _folded_forms(phrase, file)
+        }
+        self.restorer = Restorer(
+            sensitive=_single_words(self.phrases),
+            harmless=_single_words(self.allowed),
+            rare=rare_words(),
+            english=_single_words(english),
+        )
+        self.automaton = AhoCorasick(self.listed)
+        self.patterns = [
+            (label, _compile(pattern, file))
+            for label, patterns in lexicon.patterns.items()
+            for pattern in patterns
+        ]
+
+
+# Several filters of a policy search the same packaged list, and preparing it takes long.
+_packaged_list = cache(_WordList)
+
+
 @register("prompt_filter", "lexicon")
 class Lexicon:
     """Reports the label of every listed word, phrase or pattern, with its span in the original prompt.
@@ -153,36 +191,10 @@ class Lexicon:
     packaged: ClassVar[frozenset[str]] = frozenset(path.stem for path in _PACKAGED.glob("*.toml"))
 
     def __init__(self, words: str | Path = "general", name: str = "lexicon") -> None:
-        file, lexicon = _load(words)
+        self._words = _packaged_list(words) if words in self.packaged else _WordList(words)
         self.name = name
-        self.version = f"{Path(words).stem} {lexicon.version}"
-        self.labels = frozenset(label for label, *_ in lexicon.entries()) | lexicon.patterns.keys()
-        self._scores = lexicon.scores
-        self._phrases: dict[str, dict[str, float]] = {}
-        for label, phrase, score in lexicon.entries():
-            for form in _folded_forms(phrase, file):
-                self._phrases.setdefault(form, {})[label] = score
-        allowed = {form for phrase in lexicon.allow for form in _folded_forms(phrase, file)}
-        self._listed = list(self._phrases.keys() | allowed)
-        self._allowed = allowed
-        english = {
-            form
-            for label in lexicon.labels.values()
-            for phrase in label
-            for form in _folded_forms(phrase, file)
-        }
-        self._restorer = Restorer(
-            sensitive=_single_words(self._phrases),
-            harmless=_single_words(allowed),
-            rare=rare_words(),
-            english=_single_words(english),
-        )
-        self._automaton = AhoCorasick(self._listed)
-        self._patterns = [
-            (label, _compile(pattern, file))
-            for label, patterns in lexicon.patterns.items()
-            for pattern in patterns
-        ]
+        self.version = self._words.version
+        self.labels = self._words.labels
 
     def find(self, prompts: Sequence[str]) -> list[list[Finding] | FilterError]:
         return [self._findings(prompt) for prompt in prompts]
@@ -220,7 +232,7 @@ class Lexicon:
             named, signs = Folded(source), Folded(source, emoji=False)
             for folded in (named, signs) if signs.text != named.text else (named,):
                 yield folded
-                if (restored := self._restorer.restore(folded)).edits:
+                if (restored := self._words.restorer.restore(folded)).edits:
                     yield restored
 
     def _found(self, reading: _Reading, counts: Counter[tuple[str, float]]) -> Iterator[Finding]:
@@ -234,23 +246,26 @@ class Lexicon:
         """Yield label, score, start and end of each match of a listed phrase or pattern in a reading."""
         words = _Words(reading.text)
         matches = [
-            (self._listed[number], start, end)
-            for number, start, end in self._automaton.find_matches_as_indexes(words.text, overlapping=True)
+            (self._words.listed[number], start, end)
+            for number, start, end in self._words.automaton.find_matches_as_indexes(
+                words.text, overlapping=True
+            )
             if words.is_whole(start, end)
         ]
         allowed = _AllowedSpans(
             (start, end)
             for phrase, start, end in matches
-            if phrase in self._allowed and not _BREAK.search(reading.span(*words.places(start, end)).text)
+            if phrase in self._words.allowed
+            and not _BREAK.search(reading.span(*words.places(start, end)).text)
         )
         for phrase, start, end in matches:
-            if phrase in self._phrases and not allowed.covers(start, end):
-                for label, score in self._phrases[phrase].items():
+            if phrase in self._words.phrases and not allowed.covers(start, end):
+                for label, score in self._words.phrases[phrase].items():
                     yield label, score, *words.places(start, end)
-        for label, pattern in self._patterns:
+        for label, pattern in self._words.patterns:
             for match in pattern.finditer(reading.text):
                 if match.end() > match.start():
-                    yield label, self._scores.get(label, 1.0), match.start(), match.end()
+                    yield label, self._words.scores.get(label, 1.0), match.start(), match.end()
 
 
 def _single_words(phrases: Iterable[str]) -> set[str]:

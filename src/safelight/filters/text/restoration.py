@@ -282,7 +282,8 @@ class Restorer:
         """Map words with doubled letters from their collapsed spelling; sensitive ones take precedence."""
         doubled = filter(_REPEATED.search, self._costs)
         last = sorted(doubled, key=lambda word: (word in self._sensitive, -self._costs[word]))
-        return {_collapse_repeats(word): word for word in last}
+        known = _collapsed()
+        return {known.get(word) or _collapse_repeats(word): word for word in last}
 
     def _divide(self, letters: str) -> str:
         """Return ``letters`` divided into known words."""
@@ -305,6 +306,13 @@ def _common_words() -> dict[str, float]:
     """
     words = read_text(Path(__file__).with_name("words.txt"), FilterError).split()
     return {word: math.log(rank + 10) for rank, word in enumerate(words)}
+
+
+@cache
+def _collapsed() -> dict[str, str]:
+    """Map the English words with doubled letters to their collapsed spelling."""
+    words = filter(_REPEATED.search, (*_common_words(), *rare_words()))
+    return {word: _collapse_repeats(word) for word in words}
 
 
 @cache
