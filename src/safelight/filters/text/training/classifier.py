@@ -67,7 +67,7 @@ class Budget:
 
     generated: int = _GENERATED_TEXTS
     embedded: int = _EMBEDDED_PER_GROUP
-    seen: int = 192_000
+    seen: int = 288_000
 
     def scaled(self, share: float) -> Budget:
         return Budget(*(max(128, round(share * n)) for n in (self.generated, self.embedded, self.seen)))
