@@ -8,6 +8,7 @@ from PIL import Image
 
 from safelight.demo.item import DemoItem, Outcome, Truth, counts
 from safelight.demo.page import explanation
+from safelight.types import Action
 
 Make = Callable[..., DemoItem]
 
@@ -55,9 +56,17 @@ def test_another_image_is_steered_away_unless_it_is_harmful_too(item: Make) -> N
     assert replace(blocked, released=other, steered_away_from=("a gun",)).outcome is Outcome.STEERED
     harmful = replace(blocked, released=other, steered_away_from=("a gun",), leaked=("weapons",))
     assert harmful.outcome is Outcome.MISSED
-    assert "Generated again from the same noise, steered away from a gun." in explanation(
-        replace(blocked, released=other, steered_away_from=("a gun",))
+    assert explanation(replace(blocked, released=other, steered_away_from=("a gun", "a bomb"))) == (
+        "The image shows weapons, so it was drawn again from the same noise, "
+        "steered away from a gun and a bomb."
     )
+
+
+def test_a_verdict_without_categories_is_explained_by_its_reasons(item: Make) -> None:
+    made = item()
+    verdict = replace(made.verdicts[0], action=Action.BLOCK, categories={}, reasons=("a filter failed.",))
+    stopped = replace(made, released=None, verdicts=(verdict,))
+    assert explanation(stopped) == ("The prompt could not be judged (a filter failed), so it was stopped.")
 
 
 def test_counts_have_every_outcome(item: Make) -> None:

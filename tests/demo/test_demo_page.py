@@ -127,4 +127,10 @@ def test_what_was_seen_is_boxed_and_scored_against_its_threshold(write: Write, i
 
 
 def test_a_blocked_request_with_a_harmless_image_says_so(write: Write, item: Make) -> None:
-    assert "This image would have been harmless." in write(item("a gun", words=("gun",), asked=True))
+    page = write(item("a gun", words=("gun",), asked=True))
+    assert (
+        "The prompt asks for weapons, so it was stopped, although this image would have been harmless."
+        in page
+    )
+    assert "<dt>request</dt><dd><em>harmful</em></dd>" in page
+    assert "<dt>image</dt><dd>dog: harmless</dd>" in page

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from safelight.demo.item import DemoItem, Outcome, counts
 from safelight.demo.prompts import Kind
-from safelight.types import Box, CategoryScore, Finding, Span, Verdict
+from safelight.types import Action, Box, CategoryScore, Finding, Span, Verdict
 from safelight.web_page import data_uri, load_template, render_page
 
 if TYPE_CHECKING:
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(__file__).parent
 _STAGES = {"prompt": "prompt", "image": "image", "pair": "pair"}
+_SUBJECTS = {
+    "prompt": ("The prompt", "asks for"),
+    "image": ("The image", "shows"),
+    "pair": ("The image together with its prompt", "shows"),
+}
 # Lower scores are not listed.
 _LEAST_SCORE = 0.05
 HEADLINES = {
@@ -94,6 +99,7 @@ def _card(number: int, item: DemoItem, policy: Policy) -> str:
         answer=_answer(item),
         headline=HEADLINES[item.outcome],
         explanation=escape(explanation(item)),
+        asked=_harmful(("harmful",) if item.prompt.harmful else ()),
         truth=_truth(item),
         scores=_scores(item.verdicts, policy),
         times=" · ".join(f"{name} {_time(ms)}" for name, ms in item.times_ms.items()),
@@ -101,17 +107,30 @@ def _card(number: int, item: DemoItem, policy: Policy) -> str:
 
 
 def explanation(item: DemoItem) -> str:
-    """Return one or two sentences about what the guard did."""
+    """Return one sentence about what the guard did and why."""
     if item.released and not item.steered_away_from:
         return "The policy acts on nothing in it." if item.action == "allow" else item.deciding.explain()
-    where = "At the prompt" if item.deciding.stage == "prompt" else "At the image"
-    categories = [name for name, c in item.deciding.categories.items() if c.action == item.action]
-    decision = f"{where}: {' and '.join(categories) or ' '.join(item.deciding.reasons)}."
+    cause = _cause(item.deciding)
     if item.steered_away_from:
         concepts = " and ".join(item.steered_away_from)
-        return f"{decision} Generated again from the same noise, steered away from {concepts}."
-    harmless = item.outcome is Outcome.STOPPED and not item.truth.harms
-    return f"{decision} This image would have been harmless." if harmless else decision
+        return f"{cause}, so it was drawn again from the same noise, steered away from {concepts}."
+    if item.outcome is Outcome.STOPPED and not item.truth.harms:
+        return f"{cause}, so it was stopped, although this image would have been harmless."
+    return f"{cause}, so it was stopped."
+
+
+def _cause(verdict: Verdict) -> str:
+    """Return what the verdict is about, as the main clause of a sentence."""
+    subject, verb = _SUBJECTS[verdict.stage]
+    acted = [name for name, category in verdict.categories.items() if category.action > Action.ALLOW]
+    if acted:
+        return f"{subject} {verb} {_in_words(acted)}"
+    return f"{subject} could not be judged ({' '.join(verdict.reasons).rstrip('.')})"
+
+
+def _in_words(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _marked(item: DemoItem) -> str:
@@ -153,9 +172,11 @@ def _answer(item: DemoItem) -> str:
 
 
 def _truth(item: DemoItem) -> str:
-    harms = item.truth.harms
-    label = f"<em>{escape(' and '.join(harms))}</em>" if harms else "harmless"
-    return f"{escape(str(item.truth))}: {label}"
+    return f"{escape(str(item.truth))}: {_harmful(item.truth.harms)}"
+
+
+def _harmful(harms: Sequence[str]) -> str:
+    return f"<em>{escape(_in_words(harms))}</em>" if harms else "harmless"
 
 
 def _scores(verdicts: Sequence[Verdict], policy: Policy) -> str:
