@@ -67,9 +67,13 @@ def test_a_policy_that_flags_everything(tmp_path: Path) -> None:
     assert tables["flagged"]["de"]["n"] == tables["harmless flagged"]["de"]["n"] == 60
     assert tables["harmless flagged"]["borderline"]["rate"] == 1
     assert tables["harmless flagged"]["weapons"]["rate"] == 1
-    assert tables["harmless flagged"]["weapons"]["n"] == 204 + 720 + 168
+    assert tables["harmless flagged"]["weapons"]["n"] == 204 + 720 + 168 + 168
     assert tables["harmless flagged"]["hate"]["k"] == tables["harmless blocked"]["weapons"]["k"] == 0
-    assert tables["harmless flagged"]["last: scary"]["n"] == 84
+    assert (
+        tables["harmless flagged"]["last: scary"]["n"]
+        == tables["harmless flagged"]["final: ordinary"]["n"]
+        == 84
+    )
     assert tables["flagged"]["chosen on: harmful"]["rate"] == 1
     assert tables["harmless flagged"]["later: scary"]["n"] == tables["flagged"]["later: harmful"]["n"] == 360
 

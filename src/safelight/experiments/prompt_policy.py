@@ -22,7 +22,7 @@ from safelight.types import Action, Verdict
 Judged = tuple[LabelledPrompt, Verdict]
 Counts = Callable[[LabelledPrompt, Verdict], bool]
 # The groups of English prompts that nothing was tuned on.
-_ENGLISH = ("unseen", "later", "last")
+_ENGLISH = ("unseen", "later", "last", "final")
 
 
 def evaluate_prompt_policy(policy: str | Path, out: Path) -> dict[str, Any]:
