@@ -42,7 +42,7 @@ from safelight.models.files import HASHES, write_hashes
 from safelight.training.fit import fit, from_scratch, load_averaged, steps
 from safelight.training.processes import device, launch
 
-_VERSION = "4"
+_VERSION = "5"
 _SEED = 1
 _TARGETS, _HEAD = "targets.safetensors", "head.safetensors"
 _GENERATED_TEXTS = 12_000
