@@ -15,7 +15,6 @@ from onnx import numpy_helper
 import safelight
 from safelight.errors import FilterError, ModelError, PolicyError, SafelightError
 from safelight.filters.image.storybook import StorybookImage
-from safelight.filters.text.lexicon import Lexicon
 from safelight.filters.text.restoration import rare_words
 from safelight.models import pipelines as models
 from safelight.models.files import read_json
@@ -97,7 +96,7 @@ def test_without_a_manifest_nothing_is_read(copy: Path, manifest: str) -> None:
 
 def test_each_loader_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if every packaged file had been altered."""
-    from safelight.filters.text import restoration
+    from safelight.filters.text import lexicon, restoration
     from safelight.policy.taxonomy import load_taxonomy
 
     pinned = dict.fromkeys(packaged_files._pinned(), "0" * 64)
@@ -113,7 +112,7 @@ def test_each_loader_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     refuses(ModelError, read_json, PACKAGE / "storybook" / "clip" / "clip.json")
     refuses(ModelError, load_pipeline, "storybook")
     refuses(PolicyError, Policy.load, "storybook")
-    refuses(FilterError, Lexicon, "storybook")
+    refuses(FilterError, lexicon._WordList, "storybook")
     refuses(FilterError, rare_words.__wrapped__)
     refuses(FilterError, restoration._common_words.__wrapped__)
     refuses(PolicyError, load_taxonomy.__wrapped__)

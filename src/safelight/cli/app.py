@@ -19,6 +19,7 @@ from safelight.cli.evaluate_prompts import run
 from safelight.cli.exit_codes import WRONG
 from safelight.cli.generate import generate
 from safelight.cli.hash import hash_images
+from safelight.cli.naming import naming, naming_sheets
 from safelight.cli.pipeline import quiet_libraries
 from safelight.cli.policy import policy
 from safelight.cli.renamed_options import Commands
@@ -59,6 +60,8 @@ app.add_typer(align)
 app.add_typer(clean)
 app.command("hash")(hash_images)
 evaluate.command("run")(run)
+evaluate.command()(naming_sheets)
+evaluate.command()(naming)
 app.add_typer(evaluate)
 app.add_typer(policy)
 

@@ -199,7 +199,7 @@ def test_every_language_of_the_general_list_is_found_by_its_own_words() -> None:
 
 def test_allowed_phrases_excuse_only_the_words_in_them() -> None:
     assert _labels(GENERAL, "nude lipstick, a naked mole rat") == []
-    assert _labels(GENERAL, "nude lipstick on a nude woman") == ["sexual.nudity"]
+    assert _labels(GENERAL, "nude lipstick on somebody nude") == ["sexual.nudity"]
 
 
 def test_scripts_without_blanks_are_searched_inside_sentences() -> None:
