@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -100,6 +99,4 @@ def _only(name: str) -> safelight.Guard:
 
 
 def _start() -> float:
-    begun = time.perf_counter()
-    subprocess.run([sys.executable, "-c", _START], check=True)
-    return time.perf_counter() - begun
+    return seconds(lambda: subprocess.run([sys.executable, "-c", _START], check=True))

@@ -34,10 +34,7 @@ class _StageName(StrEnum):
     PAIR = "pair"
 
 
-Name = Annotated[
-    str,
-    typer.Argument(metavar="POLICY", help=POLICY_HELP),
-]
+Name = Annotated[str, typer.Argument(metavar="POLICY", help=POLICY_HELP)]
 
 
 @policy.command()
@@ -136,10 +133,7 @@ def run_cases(
 
 @policy.command()
 def diff(
-    one: Annotated[
-        str,
-        typer.Argument(metavar="A", help=POLICY_HELP),
-    ],
+    one: Annotated[str, typer.Argument(metavar="A", help=POLICY_HELP)],
     other: Annotated[
         str, typer.Argument(metavar="B", help="Policy to compare it with, also packaged or a TOML file.")
     ],

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from safelight.policy import Policy
 
 _FOLDER = Path(__file__).parent
-_STAGES = {"prompt": "prompt", "image": "image", "pair": "pair"}
 _SUBJECTS = {
     "prompt": ("The prompt", "asks for"),
     "image": ("The image", "shows"),
@@ -99,7 +98,7 @@ def _card(number: int, item: DemoItem, policy: Policy) -> str:
         answer=_answer(item),
         headline=HEADLINES[item.outcome],
         explanation=escape(explanation(item)),
-        asked=_harmful(("harmful",) if item.prompt.harmful else ()),
+        asked=_or_harmless("harmful" if item.prompt.harmful else ""),
         truth=_truth(item),
         scores=_scores(item.verdicts, policy),
         times=" · ".join(f"{name} {_time(ms)}" for name, ms in item.times_ms.items()),
@@ -112,7 +111,7 @@ def explanation(item: DemoItem) -> str:
         return "The policy acts on nothing in it." if item.action == "allow" else item.deciding.explain()
     cause = _cause(item.deciding)
     if item.steered_away_from:
-        concepts = " and ".join(item.steered_away_from)
+        concepts = _in_words(item.steered_away_from)
         return f"{cause}, so it was drawn again from the same noise, steered away from {concepts}."
     if item.outcome is Outcome.STOPPED and not item.truth.harms:
         return f"{cause}, so it was stopped, although this image would have been harmless."
@@ -129,8 +128,7 @@ def _cause(verdict: Verdict) -> str:
 
 
 def _in_words(names: Sequence[str]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _marked(item: DemoItem) -> str:
@@ -172,17 +170,17 @@ def _answer(item: DemoItem) -> str:
 
 
 def _truth(item: DemoItem) -> str:
-    return f"{escape(str(item.truth))}: {_harmful(item.truth.harms)}"
+    return f"{escape(str(item.truth))}: {_or_harmless(_in_words(item.truth.harms))}"
 
 
-def _harmful(harms: Sequence[str]) -> str:
-    return f"<em>{escape(_in_words(harms))}</em>" if harms else "harmless"
+def _or_harmless(harm: str) -> str:
+    return f"<em>{escape(harm)}</em>" if harm else "harmless"
 
 
 def _scores(verdicts: Sequence[Verdict], policy: Policy) -> str:
     """Return a line for each stage and category with a score: its bar and its threshold."""
     lines = [
-        f"<dt>{_STAGES[verdict.stage]}</dt><dd>{_score(name, c, _threshold(policy, name, verdict))}</dd>"
+        f"<dt>{verdict.stage}</dt><dd>{_score(name, c, _threshold(policy, name, verdict))}</dd>"
         for verdict in verdicts
         for name, c in verdict.categories.items()
         if c.score >= _LEAST_SCORE

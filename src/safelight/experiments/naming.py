@@ -96,6 +96,10 @@ class _Named:
     judge: frozenset[str]
     reader: frozenset[str]
 
+    @property
+    def right(self) -> bool:
+        return self.asked <= self.reader
+
 
 def evaluate_naming(folder: Path) -> dict[str, Any]:
     """Compare the answers in ``folder`` with its key, write ``results.json`` there and return its content.
@@ -124,13 +128,11 @@ def evaluate_naming(folder: Path) -> dict[str, Any]:
 
 
 def _right(group: str, named: Iterable[_Named]) -> list[Row]:
-    return share(group, (each.asked <= each.reader for each in named))
+    return share(group, (each.right for each in named))
 
 
 def _by_label(named: Iterable[_Named]) -> list[Row]:
-    return rows(
-        ((each, each) for each in named), lambda each: each.asked, lambda _, each: each.asked <= each.reader
-    )
+    return rows(((each, each.right) for each in named), lambda each: each.asked, lambda _, right: right)
 
 
 def _read_key(path: Path) -> Any:

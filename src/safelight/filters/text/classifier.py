@@ -133,22 +133,21 @@ class PromptClassifier:
     def _score_batch(self, prompts: Sequence[str]) -> Iterator[_ScoredPrompt | FilterError]:
         """Score prompts while the threads already run the network on the windows of the later ones."""
         running: list[Iterator[_WindowScores] | FilterError] = []
+        readable: list[str] = []
         for prompt in prompts:
             windows = self._windows_or_error(prompt)
-            if not isinstance(windows, FilterError):
-                several = len(prompts) > 1 or len(windows) > 1
-                running.append(self._run_all(windows, several))
-            else:
+            if isinstance(windows, FilterError):
                 running.append(windows)
-        readable = [p for p, read in zip(prompts, running, strict=True) if not isinstance(read, FilterError)]
+                continue
+            running.append(self._run_all(windows, several=len(prompts) > 1 or len(windows) > 1))
+            readable.append(prompt)
         listed = iter(self._lexicon_scores(readable))
         for read in running:
             if isinstance(read, FilterError):
                 yield read
             else:
-                windows_scores = list(read)
-                scores = self._calibration.calibrate(_scores(windows_scores), next(listed))
-                yield _ScoredPrompt(windows_scores, scores)
+                reads = list(read)
+                yield _ScoredPrompt(reads, self._calibration.calibrate(_scores(reads), next(listed)))
 
     def _lexicon_scores(self, prompts: Sequence[str]) -> Sequence[float]:
         return self._lexicon.harm_scores(prompts) if self._lexicon else [0.0] * len(prompts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +25,19 @@ class LabelledPrompt:
 
 def read_labelled_prompts(path: Path) -> list[LabelledPrompt]:
     """Return the prompts of a packaged table. Raises ``ModelError`` if it was altered or is missing."""
-    prompts = []
+    return [
+        LabelledPrompt(prompt, named_categories(cell), group)
+        for group, cell, prompt in read_packaged_rows(path)
+    ]
+
+
+def read_packaged_rows(path: Path) -> Iterator[list[str]]:
+    """Yield the cells of each line of a packaged table. Raises ``ModelError`` as above."""
     for line in read_text(path).splitlines():
         if not line.startswith("#"):
-            group, categories, prompt = line.split("\t")
-            named = () if categories == _NONE else tuple(categories.split(","))
-            prompts.append(LabelledPrompt(prompt, named, group))
-    return prompts
+            yield line.split("\t")
+
+
+def named_categories(cell: str) -> tuple[str, ...]:
+    """Return the categories that a cell of such a table names; "-" is for none."""
+    return () if cell == _NONE else tuple(cell.split(","))

@@ -150,17 +150,13 @@ class _WordList:
         self.labels = frozenset(label for label, *_ in lexicon.entries()) | lexicon.patterns.keys()
         self.scores = lexicon.scores
         self.phrases: dict[str, dict[str, float]] = {}
+        forms = {phrase: _folded_forms(phrase, file) for _, phrase, _ in lexicon.entries()}
         for label, phrase, score in lexicon.entries():
-            for form in _folded_forms(phrase, file):
+            for form in forms[phrase]:
                 self.phrases.setdefault(form, {})[label] = score
         self.allowed = {form for phrase in lexicon.allow for form in _folded_forms(phrase, file)}
         self.listed = list(self.phrases.keys() | self.allowed)
-        english = {
-            form
-            for label in lexicon.labels.values()
-            for phrase in label
-            for form in _folded_forms(phrase, file)
-        }
+        english = {form for label in lexicon.labels.values() for phrase in label for form in forms[phrase]}
         self.restorer = Restorer(
             sensitive=_single_words(self.phrases),
             harmless=_single_words(self.allowed),

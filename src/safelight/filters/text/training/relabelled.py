@@ -14,11 +14,11 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from safelight.filters.text.labelled_prompts import named_categories, read_packaged_rows
 from safelight.filters.text.training.grammar import Text
-from safelight.storage.packaged_files import read_text
 
 _FILE = Path(__file__).with_name("relabelled.txt")
-_HARMLESS, _DOUBTFUL = "-", "?"
+_DOUBTFUL = "?"
 _DIGITS = 16
 
 
@@ -30,8 +30,7 @@ def relabelled(texts: Iterable[Text]) -> Iterator[Text]:
         if label is None:
             yield text
         elif label != _DOUBTFUL:
-            named = frozenset(() if label == _HARMLESS else label.split(","))
-            yield replace(text, categories=named, precise=True)
+            yield replace(text, categories=frozenset(named_categories(label)), precise=True)
 
 
 def digest(prompt: str) -> str:
@@ -41,5 +40,4 @@ def digest(prompt: str) -> str:
 
 @cache
 def _labels() -> dict[str, str]:
-    lines = (line for line in read_text(_FILE).splitlines() if not line.startswith("#"))
-    return dict(line.split("\t") for line in lines)
+    return dict(read_packaged_rows(_FILE))

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from safelight.filters.text.labelled_prompts import named_categories, read_packaged_rows
 from safelight.filters.text.training.grammar import Text
-from safelight.storage.packaged_files import read_text
 
 FAMILY = "written"
 _FOLDER = Path(__file__).with_name("written")
-_NONE = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +44,6 @@ def read_written(language: str = "en") -> Iterator[WrittenPrompt]:
     """
     english = sorted(_FOLDER.glob("*.txt"))
     for path in english if language == "en" else [_FOLDER / "languages" / f"{language}.txt"]:
-        for line in read_text(path).splitlines():
-            if line.startswith("#"):
-                continue
-            pair, register, severity, categories, prompt = line.split("\t")
-            named = frozenset(() if categories == _NONE else categories.split(","))
-            text = Text(prompt, named, FAMILY, precise=True)
+        for pair, register, severity, categories, prompt in read_packaged_rows(path):
+            text = Text(prompt, frozenset(named_categories(categories)), FAMILY, precise=True)
             yield WrittenPrompt(path.stem, int(pair), register, int(severity), text)
